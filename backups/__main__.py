@@ -1,0 +1,10 @@
+"""`python -m backups`: the command line."""
+
+from __future__ import annotations
+
+import sys
+
+from backups.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""From what the records say to what a person must know: problems and warnings. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from backups.model import BackupSet, Finding, Run
+from shared.clock import format_utc
+from shared.crontab import Crontab
+from shared.object_store import StoreKind
+
+# How long after a due instant its set may be missing before that is a problem.
+GRACE = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class HealthFacts:
+    """What `assess` judges. `last_run` is the newest backup run that is over."""
+
+    now: datetime
+    schedule: Crontab
+    offsite: bool
+    location: str
+    scheduled: bool
+    newest: BackupSet | None
+    last_run: Run | None
+
+
+@dataclass(frozen=True)
+class Health:
+    """Healthy means: no problem. Warnings are for when there is time."""
+
+    problems: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+
+@dataclass(frozen=True)
+class Status:
+    """The state of the backups, from this host's records alone."""
+
+    health: Health
+    cron: str
+    next_run_at: datetime
+    owner: tuple[str, int] | None
+    kind: StoreKind
+    offsite: bool
+    location: str
+    last_contact_at: datetime | None
+    running: Run | None
+    last_run: Run | None
+    last_success: Run | None
+    newest_restore_point: BackupSet | None
+    restore_points: int
+
+
+def assess(facts: HealthFacts) -> Health:
+    """Judge the facts."""
+    return Health(tuple(_problems(facts)), tuple(_warnings(facts)))
+
+
+def _problems(facts: HealthFacts) -> list[Finding]:
+    found = []
+    last = facts.last_run
+    if last is not None and last.status == "failed" and last.error is not None:
+        found.append(
+            Finding(
+                "last_run_failed",
+                f"the last backup, run {last.id}, failed: {last.error.message}",
+                last.error.hint,
+            )
+        )
+    if facts.newest is None:
+        found.append(
+            Finding(
+                "no_restore_point",
+                "there is no complete, proven backup yet",
+                "Make one now: python -m backups run",
+            )
+        )
+    else:
+        due = facts.schedule.last_until(facts.now)
+        if facts.newest.created_at < due and facts.now > due + GRACE:
+            found.append(
+                Finding(
+                    "overdue",
+                    f"the newest proven backup is of {format_utc(facts.newest.created_at)}, "
+                    f"one was due at {format_utc(due)}",
+                    "Make one now (python -m backups run), and look at: python -m backups runs",
+                )
+            )
+    return found
+
+
+def _warnings(facts: HealthFacts) -> list[Finding]:
+    found = []
+    if not facts.offsite:
+        found.append(
+            Finding(
+                "not_offsite",
+                f"not offsite: backups are kept on this host's own disk ({facts.location})",
+                "Set the five SPACES_ settings in .env; the README has the steps.",
+            )
+        )
+    if not facts.scheduled:
+        found.append(
+            Finding(
+                "not_scheduled",
+                "no running process schedules backups on this host",
+                "Start the app (make run), or run `python -m backups run` from cron.",
+            )
+        )
+    if facts.last_run is not None and facts.last_run.status == "interrupted":
+        found.append(
+            Finding(
+                "last_run_interrupted",
+                f"the last backup, run {facts.last_run.id}, was interrupted",
+                "Nothing to do: the scheduler makes it up by itself.",
+            )
+        )
+    for stored in facts.newest.objects if facts.newest else ():
+        if stored.journal_mode != "wal":
+            found.append(
+                Finding(
+                    "not_wal",
+                    f"source {stored.source} is in journal mode {stored.journal_mode}: writers "
+                    "wait while it is copied, and it is not of the same instant as the others",
+                    f"Switch it: sqlite3 FILE 'PRAGMA journal_mode=WAL' (source {stored.source})",
+                )
+            )
+        elif not stored.same_instant:
+            found.append(
+                Finding(
+                    "not_same_instant",
+                    f"source {stored.source} may only be read, so its copy is not of the same "
+                    "instant as the others",
+                    "Let the user of the app write the file and its directory.",
+                )
+            )
+    return found

@@ -1,0 +1,78 @@
+"""The right to run, or to schedule, on this host: a file lock that is freed when its holder dies.
+
+Whether a lease is held is asked of the lock alone, never of a process id: those are reused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from backups.errors import DirectoryUnusable
+
+
+class HeldLease:
+    """A lease in this process's hands until `release`."""
+
+    def __init__(self, lock: FileLock) -> None:
+        self._lock = lock
+
+    def release(self) -> None:
+        """Let another holder in; releasing twice is allowed."""
+        self._lock.release()
+
+
+class Lease:
+    """A lease that at most one holder on this host has at a time, threads included."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._holder_path = path.with_suffix(".json")
+
+    def try_acquire(self, timeout: float = 0) -> HeldLease | None:
+        """The lease, or None when another holder keeps it for `timeout` seconds.
+
+        Raises `DirectoryUnusable` when the lock file cannot be made.
+        """
+        # A new object each time: one FileLock counts how often it was acquired.
+        lock = FileLock(self._path, mode=0o600, thread_local=False)
+        try:
+            lock.acquire(timeout=timeout, poll_interval=0.02)
+        except Timeout:
+            return None
+        except OSError as error:
+            raise DirectoryUnusable(
+                f"the lock {self._path} cannot be made: {error.strerror}",
+                "Check the owner, mode and free space of BACKUP_DIR.",
+            ) from error
+        return HeldLease(lock)
+
+    def is_free(self) -> bool:
+        """Whether nobody holds it now."""
+        held = self.try_acquire()
+        if held is None:
+            return False
+        held.release()
+        return True
+
+    def announce(self) -> None:
+        """Leave this process's host and pid beside the lock, for people; needs the lease."""
+        beside = self._holder_path.with_suffix(".new")
+        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+        beside.replace(self._holder_path)
+
+    def holder(self) -> tuple[str, int] | None:
+        """`(host, pid)` of who holds it and has announced it, or None when it is free."""
+        if self.is_free():
+            return None
+        try:
+            found = json.loads(self._holder_path.read_text())
+            return str(found["host"]), int(found["pid"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return None

@@ -1,0 +1,117 @@
+"""Ids of sets and keys of objects, both ways. Pure.
+
+PREFIX tokens_2026-11-22.db                           first set of a UTC day
+PREFIX tokens_2026-11-22T153000Z.db                   every other set
+PREFIX sets/20261122T010000Z/manifest.json            makes them a set
+PREFIX sets/20261122T010000Z/proof-20261201T090000Z.json   a later verdict
+PREFIX instances/<instance>.json                      an installation that writes here
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+
+_SET_ID = re.compile(r"\d{8}T\d{6}Z")
+_SET_KEY = re.compile(r"sets/(?P<set_id>\d{8}T\d{6}Z)/(?P<name>[a-z]+(-\d{8}T\d{6}Z)?)\.json")
+_DATA_KEY = re.compile(
+    r"(?P<source>[a-z][a-z0-9_]{0,31})_(?P<day>\d{4}-\d{2}-\d{2})(?P<time>T\d{6}Z)?"
+    r"\.db(?P<suffix>(\.zst)?(\.age)?)",
+    re.ASCII,
+)
+MANIFEST = "manifest"
+
+
+@dataclass(frozen=True)
+class DataKey:
+    """What the key of a stored file says about it; `instant` is None under a dated key."""
+
+    source: str
+    day: date
+    instant: datetime | None
+    suffix: str
+
+
+def stamp(instant: datetime) -> str:
+    """`20261122T010000Z`: an instant to the second, as ids use it."""
+    return instant.astimezone(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def set_id(instant: datetime) -> str:
+    """The id of the set that was taken at `instant`."""
+    return stamp(instant)
+
+
+def is_set_id(text: str) -> bool:
+    """Whether `text` is an id that `set_id` can have made."""
+    if not _SET_ID.fullmatch(text):
+        return False
+    try:
+        datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+def dated_stem(prefix: str, source: str, instant: datetime) -> str:
+    """The key of a source's first file of the UTC day, without its suffixes."""
+    return f"{prefix}{source}_{instant.astimezone(UTC):%Y-%m-%d}"
+
+
+def data_key(prefix: str, source: str, instant: datetime, *, dated: bool, suffix: str = "") -> str:
+    """The key of a source's file: dated for the first set of the UTC day, else timed."""
+    stem = dated_stem(prefix, source, instant)
+    time = "" if dated else f"T{instant.astimezone(UTC):%H%M%S}Z"
+    return f"{stem}{time}.db{suffix}"
+
+
+def parse_data_key(prefix: str, key: str) -> DataKey | None:
+    """What a key says, or None when it is not the key of a stored file below `prefix`."""
+    found = _DATA_KEY.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+    if found is None:
+        return None
+    try:
+        day = date.fromisoformat(found["day"])
+        instant = (
+            datetime.strptime(found["day"] + found["time"], "%Y-%m-%dT%H%M%SZ").replace(tzinfo=UTC)
+            if found["time"]
+            else None
+        )
+    except ValueError:
+        return None
+    return DataKey(found["source"], day, instant, found["suffix"])
+
+
+def takes_dated_stem(prefix: str, source: str, instant: datetime, key: str) -> bool:
+    """Whether `key` stands where the day's first file would, whatever its suffix."""
+    stem = dated_stem(prefix, source, instant)
+    return key == stem or key.startswith(f"{stem}.")
+
+
+def sets_prefix(prefix: str) -> str:
+    """Below which all manifests and verdicts are."""
+    return f"{prefix}sets/"
+
+
+def manifest_key(prefix: str, of_set: str) -> str:
+    """The key of a set's manifest."""
+    return f"{sets_prefix(prefix)}{of_set}/{MANIFEST}.json"
+
+
+def verdict_key(prefix: str, of_set: str, kind: str, at: datetime) -> str:
+    """The key of a verdict of some kind (`proof`, …) on a set."""
+    return f"{sets_prefix(prefix)}{of_set}/{kind}-{stamp(at)}.json"
+
+
+def parse_set_key(prefix: str, key: str) -> tuple[str, str] | None:
+    """`(set id, "manifest" or the verdict's name)`, or None for any other key."""
+    found = _SET_KEY.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+    if found is None or not is_set_id(found["set_id"]):
+        return None
+    return found["set_id"], found["name"]
+
+
+def instance_key(prefix: str, instance: str) -> str:
+    """The key of the object that an installation leaves where it writes."""
+    return f"{prefix}instances/{instance}.json"

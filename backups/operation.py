@@ -1,0 +1,198 @@
+"""One recorded run of an operation: under the run lease, in the run log, stoppable."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+from backups import naming
+from backups.backup_directory import BackupDirectory, disk_error
+from backups.errors import InternalError, LeaseHeld, RunInterrupted
+from backups.lease import HeldLease
+from backups.model import (
+    OperationName,
+    Progress,
+    ProgressSink,
+    Run,
+    RunError,
+    RunStatus,
+    Trigger,
+)
+from backups.runlog import RunLog
+from shared.clock import Clock
+from shared.errors import AppError
+from shared.logs import fields
+
+_log = logging.getLogger("backups.run")
+
+# Longer than a look at whether the lease is free, shorter than a person's patience.
+_LEASE_WAIT_SECONDS = 2.0
+
+
+class Recorder:
+    """What the work of a run tells about itself; it raises `RunInterrupted` to stop it."""
+
+    def __init__(self, run: Run, runlog: RunLog, sink: ProgressSink, stop: threading.Event) -> None:
+        self.run = run
+        self._runlog = runlog
+        self._sink = sink
+        self._stop = stop
+
+    def stage(self, name: str) -> None:
+        """Enter a stage."""
+        self.run = replace(self.run, stage=name)
+        self._runlog.set_stage(self.run.id, name)
+        self.progress(Progress(name))
+
+    def progress(self, progress: Progress) -> None:
+        """Report how far the stage is; the one place where a run notices that it must stop."""
+        if self._stop.is_set():
+            raise RunInterrupted(
+                "the run was stopped because the program is shutting down",
+                "Nothing was published. The next start catches up by itself.",
+            )
+        self._sink(progress)
+
+
+# The work returns the id of the set that it made or looked at.
+Work = Callable[[Recorder], str | None]
+
+
+class StartedRun:
+    """A run that holds the lease and has its row in the run log; `execute` it once."""
+
+    def __init__(self, recorder: Recorder, work: Work, held: HeldLease, operations: Operations):
+        self._recorder = recorder
+        self._work = work
+        self._held = held
+        self._operations = operations
+
+    @property
+    def run(self) -> Run:
+        """The run as it is now."""
+        return self._recorder.run
+
+    def execute(self) -> Run:
+        """Do the work and return the finished run; failures are in it, not raised.
+
+        Raises `DatabaseError` when not even the run log can be written.
+        """
+        try:
+            return self._operations.finish(self._recorder, self._work)
+        finally:
+            self._held.release()
+
+
+class Operations:
+    """Starts runs, one at a time on this host."""
+
+    def __init__(self, runlog: RunLog, directory: BackupDirectory, clock: Clock) -> None:
+        self._runlog = runlog
+        self._directory = directory
+        self._clock = clock
+        self._stop = threading.Event()
+
+    def stop(self) -> None:
+        """Make the running work of this process end at its next report of progress."""
+        self._stop.set()
+
+    def begin(
+        self,
+        operation: OperationName,
+        trigger: Trigger,
+        work: Work,
+        sink: ProgressSink,
+        *,
+        needless: Callable[[], bool] = lambda: False,
+    ) -> StartedRun | None:
+        """Take the lease and record the run; None when it is `needless`, asked under the lease.
+
+        Raises `LeaseHeld` with the id of the run that is in the way.
+        """
+        held = self._directory.run_lease.try_acquire(_LEASE_WAIT_SECONDS)
+        if held is None:
+            running = self._runlog.running()
+            raise LeaseHeld(running.id if running else None)
+        try:
+            self._clean_up_after_the_dead()
+            if needless():
+                held.release()
+                return None
+            now = self._clock.now()
+            run = Run(
+                id=f"{naming.stamp(now)}-{secrets.token_hex(2)}",
+                operation=operation,
+                trigger=trigger,
+                status="running",
+                started_at=now,
+            )
+            self._runlog.start(run)
+        except BaseException:
+            held.release()
+            raise
+        return StartedRun(Recorder(run, self._runlog, sink, self._stop), work, held, self)
+
+    def close_dead_runs(self) -> None:
+        """Mark runs whose process died as interrupted, if nobody holds the lease."""
+        if self._runlog.running() is None:
+            return
+        held = self._directory.run_lease.try_acquire()
+        if held is not None:
+            try:
+                self._clean_up_after_the_dead()
+            finally:
+                held.release()
+
+    def finish(self, recorder: Recorder, work: Work) -> Run:
+        """Do the work and record its outcome; see `StartedRun.execute`."""
+        status: RunStatus = "succeeded"
+        error: AppError | None = None
+        set_id: str | None = None
+        try:
+            set_id = work(recorder)
+        except RunInterrupted as interruption:
+            status, error = "interrupted", interruption
+        except AppError as failure:
+            status, error = "failed", failure
+        except OSError as failure:
+            status, error = "failed", disk_error(failure, self._directory.path)
+        except Exception:  # recorded: a run must end with an outcome, whatever happens
+            _log.exception("the run met a fault of this program")
+            status = "failed"
+            error = InternalError(
+                "the run met a fault of this program", "Please report it with the log's traceback."
+            )
+        run = replace(
+            recorder.run,
+            status=status,
+            finished_at=self._clock.now(),
+            set_id=set_id,
+            error=RunError(error.code, error.message, error.hint) if error else None,
+        )
+        self._report(run)
+        self._runlog.finish(run)
+        return run
+
+    def _report(self, run: Run) -> None:
+        named = fields(run=run.id, operation=run.operation, trigger=run.trigger, set_id=run.set_id)
+        if run.error is None:
+            _log.info("%s succeeded", run.operation, extra=named)
+        else:
+            _log.error(
+                "%s %s in stage %s: %s [%s] %s",
+                run.operation,
+                run.status,
+                run.stage,
+                run.error.message,
+                run.error.code,
+                run.error.hint,
+                extra=named,
+            )
+
+    def _clean_up_after_the_dead(self) -> None:
+        for run_id in self._runlog.mark_interrupted(self._clock.now()):
+            _log.warning("a run was interrupted: its process ended", extra=fields(run=run_id))
+        self._directory.clear_staging()

@@ -1,0 +1,38 @@
+"""`BACKUP_DIR/runs.db`: this host's records, shared by the run log and the catalogue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from shared.sqlite import Database
+
+MIGRATIONS = (
+    """
+    CREATE TABLE runs(
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        id TEXT NOT NULL UNIQUE,
+        operation TEXT NOT NULL,
+        trigger TEXT NOT NULL,
+        status TEXT NOT NULL,
+        started_at TEXT NOT NULL,
+        finished_at TEXT,
+        set_id TEXT,
+        stage TEXT,
+        error_code TEXT,
+        error_message TEXT,
+        error_hint TEXT
+    );
+    CREATE INDEX runs_by_status ON runs(operation, status);
+    CREATE TABLE sets(id TEXT PRIMARY KEY, manifest BLOB NOT NULL);
+    CREATE TABLE verdicts(
+        set_id TEXT NOT NULL, name TEXT NOT NULL, document BLOB NOT NULL,
+        PRIMARY KEY (set_id, name)
+    );
+    CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL)
+    """,
+)
+
+
+def open_records(directory: Path) -> Database:
+    """The records of this host; made when they are not there, and rebuilt from the store."""
+    return Database(directory / "runs.db", MIGRATIONS)

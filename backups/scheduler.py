@@ -1,0 +1,138 @@
+"""The embedded scheduler: one process of the host schedules; when it dies, another does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from backups.errors import LeaseHeld
+from backups.model import Trigger
+from backups.service import BackupService
+from shared.clock import format_utc
+from shared.crontab import Crontab
+from shared.errors import AppError
+from shared.logs import fields
+
+JOB_ID = "backup"
+CATCH_UP_JOB_ID = "catch-up"
+CATCH_UP_SECONDS = 60
+CAMPAIGN_SECONDS = 5
+GRACE_SECONDS = 6 * 3600
+PATIENCE_AT_SHUTDOWN_SECONDS = 5
+
+_log = logging.getLogger(__name__)
+
+
+class CrontabTrigger(BaseTrigger):  # type: ignore[misc]
+    """APScheduler's view of a `Crontab`, with crontab's weekdays and UTC."""
+
+    def __init__(self, crontab: Crontab) -> None:
+        self._crontab = crontab
+
+    def get_next_fire_time(
+        self, previous_fire_time: datetime | None, now: datetime
+    ) -> datetime | None:
+        """The first due instant after the previous one, or after now."""
+        return self._crontab.next_after(previous_fire_time or now)
+
+
+class BackupScheduler:
+    """Runs what is due while this process holds the scheduler lease; `start` and `stop` it."""
+
+    def __init__(self, service: BackupService) -> None:
+        self._service = service
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._campaign, name="backup-scheduler")
+
+    def start(self) -> None:
+        """Begin to campaign for the lease, in a thread; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop scheduling; a running backup gets some seconds to end, then stops cleanly."""
+        self._stopping.set()
+        self._thread.join(PATIENCE_AT_SHUTDOWN_SECONDS)
+        self._service.stop()
+        self._thread.join()
+
+    def _campaign(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._hold_office()
+            except AppError as error:
+                _log.error("cannot schedule: %s [%s] %s", error.message, error.code, error.hint)
+            self._stopping.wait(CAMPAIGN_SECONDS)
+
+    def _hold_office(self) -> None:
+        lease = self._service.directory.scheduler_lease
+        held = lease.try_acquire()
+        if held is None:
+            return
+        try:
+            lease.announce()
+            self._schedule()
+        finally:
+            held.release()
+
+    def _schedule(self) -> None:
+        scheduler = BackgroundScheduler(timezone=UTC)
+        scheduler.add_job(
+            self._run_if_owed,
+            CrontabTrigger(self._service.plan.schedule),
+            args=("scheduled",),
+            id=JOB_ID,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+        )
+        scheduler.add_job(
+            self._run_if_owed,
+            IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
+            args=("catch-up",),
+            id=CATCH_UP_JOB_ID,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+            next_run_time=datetime.now(UTC),
+        )
+        # A host that is new, or was off for long, must not believe its old records.
+        error = self._service.refresh()
+        if error is not None:
+            _log.warning("the catalogue is not fresh: %s", error.message)
+        scheduler.start()
+        _log.info(
+            "this process schedules the backups",
+            extra=fields(
+                cron=self._service.plan.schedule.expression,
+                next_run_at=format_utc(self._service.status().next_run_at),
+            ),
+        )
+        try:
+            self._stopping.wait()
+        finally:
+            scheduler.shutdown(wait=True)
+
+    def _run_if_owed(self, trigger: Trigger) -> None:
+        try:
+            run = self._service.back_up_if_owed(trigger)
+        except LeaseHeld as error:
+            _log.info("%s", error.message, extra=fields(trigger=trigger))
+        except AppError as error:
+            _log.error("%s backup: %s [%s] %s", trigger, error.message, error.code, error.hint)
+        else:
+            if run is not None and run.status == "succeeded":
+                self._announce(run.set_id)
+
+    def _announce(self, set_id: str | None) -> None:
+        status = self._service.status()
+        _log.info(
+            "protected: set %s is in %s; next backup at %s; look with: python -m backups status",
+            set_id,
+            status.location,
+            format_utc(status.next_run_at),
+        )

@@ -1,0 +1,260 @@
+"""Taking consistent copies of live databases, all at one instant.
+
+For each source that is in WAL mode a gate connection takes the write lock, a pin connection
+begins a read, and the gate lets go: from then on every pin sees the database as it was while
+all writers stood still, whatever they write during the copying. The gate waits for no lock
+while it holds another, so a writer is held up only for the moment in which all were free.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sqlite3
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from backups.errors import SnapshotDiffers
+from backups.inspection import fault_of, read_facts, sha256_of
+from backups.model import (
+    DatabaseFacts,
+    Progress,
+    ProgressSink,
+    SnapshotFile,
+    Snapshots,
+    Source,
+)
+from shared.clock import Clock
+from shared.errors import (
+    DatabaseCorrupt,
+    DatabaseEmpty,
+    DatabaseLocked,
+    DatabaseMissing,
+    DatabaseUnreadable,
+    DiskFull,
+)
+from shared.sqlite import BUSY_TIMEOUT_SECONDS, translate, translated
+
+PAGES_A_STEP = 1024
+_SECONDS_BETWEEN_TRIES = 0.002
+
+
+@dataclass(frozen=True)
+class _Pin:
+    """A connection whose read transaction holds one source still."""
+
+    source: Source
+    connection: sqlite3.Connection
+    journal_mode: str
+    gated: bool
+
+
+def take_snapshots(
+    sources: Sequence[Source],
+    into: Path,
+    clock: Clock,
+    progress: ProgressSink,
+    *,
+    busy_timeout: float = BUSY_TIMEOUT_SECONDS,
+) -> Snapshots:
+    """Copy every source to `into/<name>.db` (0600), check the copies, and count their rows.
+
+    A source that is not in WAL mode, or that this user may only read, cannot take part in
+    the common instant: its read begins when its copy does, and the copy is marked so.
+
+    Raises `DatabaseError` and its subclasses naming the source, `SnapshotDiffers` when a
+    copy is not what was read, and whatever `progress` raises, which stops the copying.
+    """
+    for source in sources:
+        _refuse_unusable(source)
+    _refuse_small_disk(sources, into)
+    with ExitStack() as stack:
+        pins = [_open_pin(stack, source, busy_timeout) for source in sources]
+        instant, held = _pin_together([p for p in pins if p.gated], clock, busy_timeout)
+        files = tuple(_copy(pin, into, progress) for pin in pins)
+    return Snapshots(instant, files, held)
+
+
+def what(source: Source) -> str:
+    """How messages call a source."""
+    return f"source {source.name} ({source.path})"
+
+
+def _refuse_unusable(source: Source) -> None:
+    try:
+        found = source.path.stat()
+    except FileNotFoundError:
+        raise DatabaseMissing(
+            f"{what(source)} is missing",
+            "If it was lost, bring it back with: python -m backups restore --in-place --yes. "
+            "If the path is wrong, correct it in .env.",
+        ) from None
+    except OSError as error:
+        raise DatabaseUnreadable(
+            f"{what(source)} cannot be reached: {error.strerror}",
+            "Check the owner and mode of its directories.",
+        ) from error
+    wal = source.path.with_name(f"{source.path.name}-wal")
+    if not source.path.is_file() or not os.access(source.path, os.R_OK):
+        raise DatabaseUnreadable(
+            f"{what(source)} is not a file that this user may read",
+            "Check its owner and mode, and run as the user that runs the app.",
+        )
+    if found.st_size == 0 and not (wal.exists() and wal.stat().st_size):
+        raise DatabaseEmpty(
+            f"{what(source)} has zero bytes",
+            "Something truncated it. Bring it back with: "
+            "python -m backups restore --in-place --yes",
+        )
+
+
+def _refuse_small_disk(sources: Sequence[Source], into: Path) -> None:
+    """The copies and, later, one copy read back at a time must fit into the staging disk."""
+    sizes = [
+        sum(
+            path.stat().st_size
+            for path in (source.path, source.path.with_name(f"{source.path.name}-wal"))
+            if path.exists()
+        )
+        for source in sources
+    ]
+    needed, free = sum(sizes) + max(sizes), shutil.disk_usage(into).free
+    if free < needed:
+        raise DiskFull(
+            f"the staging directory {into} has {free:,} bytes free, this run needs {needed:,}",
+            "Make room on that disk, or set BACKUP_DIR to a larger one.",
+        )
+
+
+def _open_pin(stack: ExitStack, source: Source, busy_timeout: float) -> _Pin:
+    writable = os.access(source.path, os.W_OK) and os.access(source.path.parent, os.W_OK)
+    mode = "rw" if writable else "ro"
+    with translated(what(source)):
+        connection = stack.enter_context(closing(_connect(source, mode, busy_timeout)))
+        journal_mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        # The first read loads the schema, so that none of that happens under the gate.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    return _Pin(source, connection, journal_mode, gated=writable and journal_mode == "wal")
+
+
+def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{source.path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _pin_together(
+    pins: Sequence[_Pin], clock: Clock, busy_timeout: float
+) -> tuple[datetime, float]:
+    """Begin the reads of all `pins` while no writer writes; the instant, and seconds held."""
+    with ExitStack() as stack:
+        gates = [
+            (pin.source, stack.enter_context(closing(_connect(pin.source, "rw", 0))))
+            for pin in pins
+        ]
+        began = _close_gates(gates, busy_timeout)
+        instant = clock.now()
+        for pin in pins:
+            with translated(what(pin.source)):
+                _begin_read(pin.connection)
+        for _, gate in gates:
+            gate.execute("ROLLBACK")
+        return instant, time.perf_counter() - began
+
+
+def _close_gates(gates: Sequence[tuple[Source, sqlite3.Connection]], busy_timeout: float) -> float:
+    """Take the write locks of all gates, or of none and try again; when the first was taken."""
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        began = time.perf_counter()
+        held: list[sqlite3.Connection] = []
+        for source, gate in gates:
+            try:
+                gate.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                for other in held:
+                    other.execute("ROLLBACK")
+                translation = translate(error, what(source))
+                if not isinstance(translation, DatabaseLocked) or time.monotonic() > deadline:
+                    raise translation from error
+                break
+            held.append(gate)
+        else:
+            return began
+        time.sleep(random.uniform(0, _SECONDS_BETWEEN_TRIES))  # noqa: S311 - no secret
+
+
+def _begin_read(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+
+
+def _copy(pin: _Pin, into: Path, progress: ProgressSink) -> SnapshotFile:
+    source = pin.source
+    path = into / f"{source.name}.db"
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    with translated(what(source)):
+        if not pin.gated:
+            _begin_read(pin.connection)
+        expected = read_facts(pin.connection)
+        with closing(sqlite3.connect(path, isolation_level=None)) as target:
+            _copy_pages(pin, target, into, progress)
+            pin.connection.execute("ROLLBACK")
+            found = _settle(target, source)
+    _refuse_difference(source, expected, found)
+    return SnapshotFile(
+        source=source.name,
+        path=path,
+        bytes=path.stat().st_size,
+        sha256=sha256_of(path),
+        facts=found,
+        same_instant=pin.gated,
+        journal_mode=pin.journal_mode,
+    )
+
+
+def _copy_pages(pin: _Pin, target: sqlite3.Connection, into: Path, progress: ProgressSink) -> None:
+    page_size = int(pin.connection.execute("PRAGMA page_size").fetchone()[0])
+
+    def report(_status: int, remaining: int, total: int) -> None:
+        done = (total - remaining) * page_size
+        progress(Progress("snapshot", pin.source.name, done, total * page_size))
+
+    target.execute("PRAGMA journal_mode=OFF")
+    target.execute("PRAGMA synchronous=OFF")
+    try:
+        pin.connection.backup(target, pages=PAGES_A_STEP, progress=report)
+    except sqlite3.OperationalError as error:
+        if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+            raise translate(error, f"the copy of {what(pin.source)} in {into}") from error
+        raise
+
+
+def _settle(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
+    """Take the copy out of WAL mode, so that it is one file, and check it."""
+    target.execute("PRAGMA journal_mode=DELETE")
+    if fault := fault_of(target, "quick_check"):
+        raise DatabaseCorrupt(
+            f"{what(source)} is damaged: {fault}",
+            "Nothing was stored. Restore the newest proven backup: "
+            "python -m backups restore --in-place --yes",
+        )
+    return read_facts(target)
+
+
+def _refuse_difference(source: Source, expected: DatabaseFacts, found: DatabaseFacts) -> None:
+    if found != expected:
+        raise SnapshotDiffers(
+            f"the copy of {what(source)} has {dict(found.rows)}, "
+            f"the source had {dict(expected.rows)}",
+            "Run it again; if it happens twice, check this host's disk and memory.",
+        )

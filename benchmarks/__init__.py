@@ -1,0 +1,1 @@
+"""What the backups cost: run with `make bench`."""

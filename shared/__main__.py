@@ -1,0 +1,54 @@
+"""`python -m shared`: `env` writes the first `.env`, `rotate-keys` re-encrypts the tokens."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+from shared.cipher import TokenCipher
+from shared.env_file import write_env_file
+from shared.errors import AppError, DatabaseMissing, SettingsError
+from shared.settings import load_settings, read_environment
+from shared.tokens import TokenStorage
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; 0 done, 1 failed, 2 usage or settings."""
+    parser = argparse.ArgumentParser(prog="python -m shared")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    commands.add_parser("env", help="write .env from .env.example with fresh secrets")
+    commands.add_parser("rotate-keys", help="re-encrypt all tokens with the first key")
+    try:
+        if parser.parse_args(arguments).command == "env":
+            return _env()
+        return _rotate_keys()
+    except AppError as error:
+        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        return 2 if isinstance(error, SettingsError) else 1
+
+
+def _env() -> int:
+    if write_env_file(Path(".env.example"), Path(".env")):
+        print("Wrote .env with fresh secrets. Keep a copy of TOKEN_ENCRYPTION_KEYS elsewhere.")
+    return 0
+
+
+def _rotate_keys() -> int:
+    settings = load_settings(read_environment(), for_app=True)
+    if not settings.token_db_path.exists():
+        raise DatabaseMissing(f"{settings.token_db_path} is missing", "Check TOKEN_DB_PATH.")
+    cipher = TokenCipher(settings.token_encryption_keys)
+    with closing(TokenStorage(settings.token_db_path, cipher)) as storage:
+        count = storage.rotate_keys()
+    print(
+        f"Re-encrypted {count} values with the first key. Keep the older keys in "
+        "TOKEN_ENCRYPTION_KEYS for as long as you keep backups made with them."
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

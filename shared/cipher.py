@@ -1,0 +1,57 @@
+"""Encryption of single values with a row of Fernet keys: the first encrypts, all decrypt."""
+
+from __future__ import annotations
+
+import hashlib
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from shared.errors import CipherError
+
+
+class TokenCipher:
+    """Encrypts and decrypts short texts.
+
+    `keys` are Fernet keys (32 random bytes, URL-safe base64), newest first. Raises
+    `ValueError` when there is none or one is malformed; the text of the error never
+    contains the key.
+    """
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        if not keys:
+            raise ValueError("at least one Fernet key is needed")
+        try:
+            fernets = [Fernet(key) for key in keys]
+        except (ValueError, TypeError):
+            raise ValueError("a Fernet key is 44 characters of URL-safe base64") from None
+        self._fernet = MultiFernet(fernets)
+        self.fingerprint = key_fingerprint(keys[0])
+
+    def encrypt(self, text: str) -> str:
+        """The ciphertext of `text` under the first key, as ASCII."""
+        return self._fernet.encrypt(text.encode()).decode("ascii")
+
+    def decrypt(self, ciphertext: str) -> str:
+        """The text; raises `CipherError` when no key opens it."""
+        try:
+            return self._fernet.decrypt(ciphertext.encode()).decode()
+        except (InvalidToken, UnicodeError):
+            raise CipherError(
+                "a stored value does not open with any key of TOKEN_ENCRYPTION_KEYS",
+                "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after today's first key.",
+            ) from None
+
+    def rotate(self, ciphertext: str) -> str:
+        """The same text under the first key; raises `CipherError` when no key opens it."""
+        try:
+            return self._fernet.rotate(ciphertext.encode()).decode("ascii")
+        except InvalidToken:
+            raise CipherError(
+                "a stored value does not open with any key of TOKEN_ENCRYPTION_KEYS",
+                "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after today's first key.",
+            ) from None
+
+
+def key_fingerprint(key: str) -> str:
+    """Sixteen hex digits that name a key without revealing it (SHA-256 of 256 random bits)."""
+    return hashlib.sha256(b"token-key:" + key.encode()).hexdigest()[:16]

@@ -1,0 +1,52 @@
+"""The clock as an argument, and the one text form of a time: ISO 8601 UTC with `Z`."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where time comes from; pure code receives a `datetime` instead."""
+
+    def now(self) -> datetime:
+        """The present instant, timezone-aware, in UTC."""
+
+    def sleep(self, seconds: float) -> None:
+        """Return after at least `seconds`."""
+
+
+class SystemClock:
+    """The clock of this host."""
+
+    def now(self) -> datetime:
+        """The present instant in UTC."""
+        return datetime.now(UTC)
+
+    def sleep(self, seconds: float) -> None:
+        """Block the calling thread for `seconds`."""
+        time.sleep(seconds)
+
+
+def format_utc(instant: datetime) -> str:
+    """`2026-11-22T01:00:00Z`, with milliseconds only when there are any.
+
+    Raises `ValueError` for a naive datetime: a time without a zone has no instant.
+    """
+    if instant.tzinfo is None:
+        raise ValueError("a naive datetime has no instant")
+    utc = instant.astimezone(UTC)
+    text = utc.strftime("%Y-%m-%dT%H:%M:%S")
+    milliseconds = utc.microsecond // 1000
+    return f"{text}.{milliseconds:03d}Z" if milliseconds else f"{text}Z"
+
+
+def parse_utc(text: str) -> datetime:
+    """The instant that `format_utc` wrote; raises `ValueError` for any other form."""
+    if not text.endswith("Z"):
+        raise ValueError(f"not a UTC time with Z: {text!r}")
+    instant = datetime.fromisoformat(text[:-1]).replace(tzinfo=UTC)
+    if format_utc(instant) != text:
+        raise ValueError(f"not a UTC time in the form of format_utc: {text!r}")
+    return instant

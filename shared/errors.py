@@ -1,0 +1,177 @@
+"""The root of the error tree, and the errors of settings, databases, keys and stores.
+
+Foreign errors (sqlite3, botocore, cryptography) are translated into these at the edge of
+the module that met them; nothing above it names a foreign error class.
+"""
+
+from __future__ import annotations
+
+
+class AppError(Exception):
+    """An error that a person or a script can act on.
+
+    `code` is stable and in the field's words (scripts match on it), `message` says what
+    happened to which object, `hint` says what to do next. None of them ever holds a secret.
+    """
+
+    code = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class SettingsError(AppError):
+    """One or more settings are missing or malformed; `faults` has one line for each."""
+
+    code = "settings"
+
+    def __init__(self, faults: tuple[str, ...]) -> None:
+        lines = "".join(f"\n  {fault}" for fault in faults)
+        super().__init__(
+            f"{len(faults)} setting(s) cannot be used:{lines}",
+            "Correct them in the environment or in .env, then start again.",
+        )
+        self.faults = faults
+
+
+# --- SQLite files -----------------------------------------------------------------------
+
+
+class DatabaseError(AppError):
+    """SQLite refused an operation on a file for a reason not named below."""
+
+    code = "database_error"
+
+
+class DatabaseMissing(DatabaseError):
+    """There is no file at the path."""
+
+    code = "database_missing"
+
+
+class DatabaseEmpty(DatabaseError):
+    """The file has no bytes: it was created or truncated, but never written by SQLite."""
+
+    code = "database_empty"
+
+
+class DatabaseNotSqlite(DatabaseError):
+    """The bytes at the path are not a SQLite database."""
+
+    code = "database_not_sqlite"
+
+
+class DatabaseCorrupt(DatabaseError):
+    """The file is a SQLite database whose structure is damaged."""
+
+    code = "database_corrupt"
+
+
+class DatabaseLocked(DatabaseError):
+    """Another connection held the lock for longer than the busy timeout."""
+
+    code = "database_locked"
+
+
+class DatabaseUnreadable(DatabaseError):
+    """The operating system does not let us open or write the file."""
+
+    code = "database_unreadable"
+
+
+class DatabaseSchemaMismatch(DatabaseError):
+    """The file's schema version is newer than this program, or its tables are not ours."""
+
+    code = "database_schema"
+
+
+class DiskFull(DatabaseError):
+    """There is no room left on the disk that holds the file."""
+
+    code = "disk_full"
+
+
+# --- keys -------------------------------------------------------------------------------
+
+
+class CipherError(AppError):
+    """A stored value cannot be decrypted with any of today's keys."""
+
+    code = "decryption_failed"
+
+
+# --- object stores ----------------------------------------------------------------------
+
+
+class StoreError(AppError):
+    """The object store failed in a way not named below."""
+
+    code = "store_error"
+
+
+class StoreUnreachable(StoreError):
+    """No answer: refused, timed out, cut off, or no such host."""
+
+    code = "store_unreachable"
+
+
+class StoreUntrusted(StoreError):
+    """The server's TLS certificate could not be verified."""
+
+    code = "store_tls"
+
+
+class StoreUnknownKey(StoreError):
+    """The access key is not known to the server, or has expired."""
+
+    code = "store_unknown_key"
+
+
+class StoreWrongSecret(StoreError):
+    """The access key is known, and the secret does not fit it."""
+
+    code = "store_wrong_secret"
+
+
+class StoreAccessDenied(StoreError):
+    """The key is valid and has no right to this bucket or action."""
+
+    code = "store_access_denied"
+
+
+class StoreNoBucket(StoreError):
+    """The bucket does not exist at this endpoint."""
+
+    code = "store_no_bucket"
+
+
+class StoreClockSkew(StoreError):
+    """The server refused the request because this host's clock is off."""
+
+    code = "store_clock_skew"
+
+
+class StoreFailing(StoreError):
+    """The server answered 5xx or asked to slow down, also after the retries."""
+
+    code = "store_failing"
+
+
+class StoreOverwrites(StoreError):
+    """The server ignores `If-None-Match: *`, so it cannot keep what it holds."""
+
+    code = "store_overwrites"
+
+
+class ObjectMissing(StoreError):
+    """There is no object with this key."""
+
+    code = "object_missing"
+
+
+class ObjectExists(StoreError):
+    """An object with this key exists and is not the one that was being put."""
+
+    code = "object_exists"

@@ -1,0 +1,122 @@
+"""Logging: one line per event for a person, or one JSON object per line for a machine."""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, TextIO
+
+from shared.clock import format_utc
+
+LogFormat = Literal["human", "json"]
+
+_LOGGERS = ("app", "backups", "shared", "apscheduler")
+_LOG_FILE_BYTES = 1_000_000
+_LOG_FILES_KEPT = 5
+
+
+def fields(**values: object) -> dict[str, Any]:
+    """The `extra` of a log call: named values that the formatters print after the message."""
+    return {"fields": {name: value for name, value in values.items() if value is not None}}
+
+
+class HumanFormatter(logging.Formatter):
+    """`2026-11-22T01:00:00Z INFO backups.tokens: stored key=backups/tokens_2026-11-22.db`."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line, with a traceback below it when there is one."""
+        named = " ".join(f"{name}={value}" for name, value in _fields_of(record).items())
+        line = f"{_time_of(record)} {record.levelname} {record.name}: {record.getMessage()}"
+        line = f"{line} {named}".rstrip()
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object with `time`, `level`, `logger`, `message` and the named values."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """One line of JSON."""
+        document = {
+            "time": _time_of(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **_fields_of(record),
+        }
+        if record.exc_info:
+            document["exception"] = self.formatException(record.exc_info)
+        return json.dumps(document, default=str)
+
+
+def configure_logging(
+    log_format: LogFormat, stream: TextIO | None = None, level: int = logging.INFO
+) -> None:
+    """Send our loggers' lines to `stream` (standard error); calling again replaces the handler."""
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(_formatter(log_format))
+    for name in _LOGGERS:
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.WARNING if name == "apscheduler" else level)
+        logger.propagate = False
+
+
+@contextmanager
+def log_files(directory: Path | None, loggers: Mapping[str, Sequence[str]]) -> Iterator[None]:
+    """Write lines also to rotating 0600 files: `loggers` has file names and, for each, loggers.
+
+    The files are open only inside the block. Held under a lock, that makes rotation safe
+    with several processes: no other one keeps a descriptor of the file that moves away.
+    """
+    with ExitStack() as stack:
+        if directory is not None:
+            try:
+                for file_name, names in loggers.items():
+                    _add_log_file(stack, directory / file_name, names)
+            except OSError as error:
+                # A log that cannot be written must not cost the backup it would tell of.
+                logging.getLogger(__name__).warning(
+                    "log files cannot be written: %s", error.strerror, extra=fields(path=directory)
+                )
+        yield
+
+
+def _add_log_file(stack: ExitStack, path: Path, names: Sequence[str]) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    handler = _PrivateRotatingFileHandler(
+        path, maxBytes=_LOG_FILE_BYTES, backupCount=_LOG_FILES_KEPT
+    )
+    stack.callback(handler.close)
+    handler.setFormatter(HumanFormatter())
+    for name in names:
+        logger = logging.getLogger(name)
+        logger.addHandler(handler)
+        stack.callback(logger.removeHandler, handler)
+
+
+class _PrivateRotatingFileHandler(logging.handlers.RotatingFileHandler):
+    def _open(self) -> Any:
+        def opener(path: str, flags: int) -> int:
+            return os.open(path, flags, 0o600)
+
+        return open(self.baseFilename, self.mode, encoding="utf-8", opener=opener)
+
+
+def _formatter(log_format: LogFormat) -> logging.Formatter:
+    return JsonFormatter() if log_format == "json" else HumanFormatter()
+
+
+def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:
+    found: Mapping[str, object] = getattr(record, "fields", {})
+    return found
+
+
+def _time_of(record: logging.LogRecord) -> str:
+    return format_utc(datetime.fromtimestamp(int(record.created), UTC))

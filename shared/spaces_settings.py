@@ -1,0 +1,17 @@
+"""`SpacesSettings`: the five settings of a bucket, apart from boto3, which takes long to import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class SpacesSettings:
+    """Where the bucket is and how to reach it. The keys are left out of its `repr`."""
+
+    api_key: str = field(repr=False)
+    api_secret: str = field(repr=False)
+    region: str
+    bucket: str
+    endpoint: str
+    ca_bundle: str | None = None

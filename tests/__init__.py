@@ -1,0 +1,1 @@
+"""Tests, laid out as the packages are; `support` has the real servers they run against."""
