@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
-from pathlib import Path
 
+import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
@@ -16,10 +17,11 @@ from backups.scheduler import BackupScheduler
 from backups.wiring import open_service
 from shared.cipher import TokenCipher
 from shared.clock import SystemClock
-from shared.errors import SettingsError
+from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
 from shared.sessions import SessionStorage
 from shared.settings import Settings, load_settings, read_environment
+from shared.startup import PlainStartupFailure, explain
 from shared.tokens import TokenStorage
 
 _log = logging.getLogger("app")
@@ -35,25 +37,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            given = settings or load_settings(read_environment(), for_app=True)
-            configure_logging(given.log_format)
-            app.state.settings = given
-            cipher = TokenCipher(given.token_encryption_keys)
-            app.state.tokens = stack.enter_context(
-                closing(TokenStorage(given.token_db_path, cipher))
-            )
-            app.state.sessions = stack.enter_context(
-                closing(SessionStorage(given.session_db_path, SystemClock()))
-            )
-            app.state.backups = stack.enter_context(open_service(given))
-            app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
-            scheduler = BackupScheduler(app.state.backups)
-            scheduler.start()
-            stack.push_async_callback(run_in_threadpool, scheduler.stop)
-            _greet(given)
+            try:
+                _open(app, stack, settings or load_settings(read_environment(), for_app=True))
+            except AppError as error:
+                app.state.startup_error = error
+                raise
             yield
 
     app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
+    app.add_middleware(PlainStartupFailure)
     app.include_router(backup_routes())
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
     add_problem_handlers(app)
@@ -63,6 +55,22 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 def healthz() -> dict[str, str]:
     """200 while the process serves, whatever the backups do."""
     return {"status": "ok"}
+
+
+def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
+    configure_logging(settings.log_format)
+    cipher = TokenCipher(settings.token_encryption_keys)
+    app.state.settings = settings
+    app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
+    app.state.sessions = stack.enter_context(
+        closing(SessionStorage(settings.session_db_path, SystemClock()))
+    )
+    app.state.backups = stack.enter_context(open_service(settings))
+    app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
+    scheduler = BackupScheduler(app.state.backups)
+    scheduler.start()
+    stack.push_async_callback(run_in_threadpool, scheduler.stop)
+    _greet(settings)
 
 
 def _greet(settings: Settings) -> None:
@@ -81,29 +89,19 @@ def _greet(settings: Settings) -> None:
     )
 
 
-def _settings_or_exit() -> Settings:
-    try:
-        return load_settings(read_environment(), for_app=True)
-    except SettingsError as error:
-        raise SystemExit(explain(error)) from None
-
-
-def explain(error: SettingsError) -> str:
-    """What a person reads when the settings stop the start."""
-    first = "" if Path(".env").exists() else "\nThere is no .env here; `make env` writes one."
-    return f"{error.message}\n{error.hint}{first}"
-
-
 app = create_app()
 
-if __name__ == "__main__":
-    import sys
 
-    import uvicorn
-
+def main() -> int:
+    """`python app.py`: serve on `HOST` and `PORT`; 2 when the settings cannot be used."""
     try:
-        _settings = load_settings(read_environment(), for_app=True)
+        settings = load_settings(read_environment(), for_app=True)
     except SettingsError as error:
         sys.stderr.write(explain(error) + "\n")
-        sys.exit(2)
-    uvicorn.run(create_app(_settings), host=_settings.host, port=_settings.port)
+        return 2
+    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Fixtures for all tests: a real S3 server, started by the first test that uses it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.s3_server import S3Server
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A SeaweedFS over http."""
+    with S3Server.start() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_tls_server(s3_server: S3Server) -> S3Server:
+    """The same SeaweedFS, with the same buckets, over TLS."""
+    return s3_server.over_tls
+
+
+@pytest.fixture
+def bucket(s3_server: S3Server) -> str:
+    """The name of a new, empty bucket on both."""
+    name = f"bucket-{uuid.uuid4().hex}"
+    s3_server.create_bucket(name)
+    return name
