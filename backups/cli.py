@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -40,11 +41,21 @@ def main(arguments: Sequence[str]) -> int:
         configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
         with open_service(settings) as service:
             command: Callable[[BackupService, argparse.Namespace], int] = options.command
-            return command(service, options)
+            return _flushed(command(service, options))
     except AppError as error:
         return _explain(error, as_json=options.json)
     except BrokenPipeError:
+        # Nobody reads any more (`... | head`); what is left is flushed to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
+    except KeyboardInterrupt:
+        print("Stopped. See how far it came with: python -m backups runs", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _flushed(exit_code: int) -> int:
+    sys.stdout.flush()  # here, and not at the interpreter's end, where a fault is not caught
+    return exit_code
 
 
 def _run(service: BackupService, options: argparse.Namespace) -> int:

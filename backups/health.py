@@ -84,8 +84,9 @@ def _problems(facts: HealthFacts) -> list[Finding]:
             )
         )
     else:
-        due = facts.schedule.last_until(facts.now)
-        if facts.newest.created_at < due and facts.now > due + GRACE:
+        # The first that was missed, not the last: with an hourly schedule that is never old.
+        due = facts.schedule.next_after(facts.newest.created_at)
+        if facts.now > due + GRACE:
             found.append(
                 Finding(
                     "overdue",

@@ -45,10 +45,7 @@ class Lease:
         except Timeout:
             return None
         except OSError as error:
-            raise DirectoryUnusable(
-                f"the lock {self._path} cannot be made: {error.strerror}",
-                "Check the owner, mode and free space of BACKUP_DIR.",
-            ) from error
+            raise self._unusable(error) from error
         return HeldLease(lock)
 
     def is_free(self) -> bool:
@@ -60,12 +57,18 @@ class Lease:
         return True
 
     def announce(self) -> None:
-        """Leave this process's host and pid beside the lock, for people; needs the lease."""
+        """Leave this process's host and pid beside the lock, for people; needs the lease.
+
+        Raises `DirectoryUnusable` when that cannot be written.
+        """
         beside = self._holder_path.with_suffix(".new")
-        descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
-        beside.replace(self._holder_path)
+        try:
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "w") as file:
+                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+            beside.replace(self._holder_path)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def holder(self) -> tuple[str, int] | None:
         """`(host, pid)` of who holds it and has announced it, or None when it is free."""
@@ -76,3 +79,9 @@ class Lease:
             return str(found["host"]), int(found["pid"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def _unusable(self, error: OSError) -> DirectoryUnusable:
+        return DirectoryUnusable(
+            f"the lock {self._path} cannot be made: {error.strerror}",
+            "Check the owner, mode and free space of BACKUP_DIR.",
+        )

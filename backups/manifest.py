@@ -7,11 +7,11 @@ stranger with a bucket key: nothing in it is used before it has passed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
 
 from backups import naming
 from backups.errors import ManifestInvalid, ManifestNewer
@@ -21,6 +21,16 @@ FORMAT = 1
 
 _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Count = Annotated[int, Field(ge=0)]
+
+
+def _in_utc(instant: datetime) -> datetime:
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time that UTC does not have") from None
+
+
+_Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 @dataclass(frozen=True)
@@ -46,12 +56,12 @@ class Manifest:
     format: int
     id: str
     kind: SetKind
-    instant: AwareDatetime
+    instant: _Instant
     trigger: Trigger
     instance: str
     complete: bool
     proof: ProofLevel
-    proven_at: AwareDatetime
+    proven_at: _Instant
     application: str
     sqlite: str
     objects: Annotated[tuple[_Object, ...], Field(min_length=1)]
@@ -62,7 +72,7 @@ class Manifest:
 class _VerdictDocument:
     format: int
     set_id: str
-    at: AwareDatetime
+    at: _Instant
     proof: ProofLevel
     reason: str
 

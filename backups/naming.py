@@ -13,8 +13,10 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-_SET_ID = re.compile(r"\d{8}T\d{6}Z")
-_SET_KEY = re.compile(r"sets/(?P<set_id>\d{8}T\d{6}Z)/(?P<name>[a-z]+(-\d{8}T\d{6}Z)?)\.json")
+_SET_ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_SET_KEY = re.compile(
+    r"sets/(?P<set_id>\d{8}T\d{6}Z)/(?P<name>[a-z]+(-\d{8}T\d{6}Z)?)\.json", re.ASCII
+)
 _DATA_KEY = re.compile(
     r"(?P<source>[a-z][a-z0-9_]{0,31})_(?P<day>\d{4}-\d{2}-\d{2})(?P<time>T\d{6}Z)?"
     r"\.db(?P<suffix>(\.zst)?(\.age)?)",

@@ -94,11 +94,12 @@ class RunLog:
         return found[0] if found else None
 
     def automatic_failures_since(self, instant: datetime) -> list[datetime]:
-        """When the automatic backup runs since `instant` failed, oldest first."""
+        """When the automatic backup runs since `instant` (to the second) failed, oldest first."""
+        # To the second: as texts, `01:00:00.005Z` comes before `01:00:00Z`.
         found = self._select(
             "WHERE operation = 'backup' AND trigger IN ('scheduled', 'catch-up')"
-            " AND status = 'failed' AND started_at >= ? ORDER BY sequence",
-            (format_utc(instant),),
+            " AND status = 'failed' AND substr(started_at, 1, 19) >= ? ORDER BY sequence",
+            (format_utc(instant)[:19],),
         )
         return [run.finished_at for run in found if run.finished_at is not None]
 

@@ -16,7 +16,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, timedelta
 from itertools import islice
 from pathlib import Path
@@ -336,13 +336,22 @@ class BackupService:
         return backup_set.id
 
     def _give_verdict(self, verdict: Verdict) -> None:
-        key = naming.verdict_key(self.plan.prefix, verdict.set_id, "proof", verdict.at)
-        document = manifest.dump_verdict(verdict)
-        self._put_document(key, document, verdict.set_id, self.directory.instance())
+        try:
+            key, document = self._put_verdict(verdict)
+        except ObjectExists:  # there has been a verdict in this second
+            self._wait_for_next_second()
+            verdict = replace(verdict, at=self._clock.now())
+            key, document = self._put_verdict(verdict)
         parsed = naming.parse_set_key(self.plan.prefix, key)
         assert parsed is not None  # noqa: S101 - naming reads what it writes
         self.catalogue.add_verdict(verdict, parsed[1], document)
         self.catalogue.note_contact()
+
+    def _put_verdict(self, verdict: Verdict) -> tuple[str, bytes]:
+        key = naming.verdict_key(self.plan.prefix, verdict.set_id, "proof", verdict.at)
+        document = manifest.dump_verdict(verdict)
+        self._put_document(key, document, verdict.set_id, self.directory.instance())
+        return key, document
 
     # --- what there is ------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from errno import EACCES, EDQUOT, ENOSPC, EPERM, EROFS
+from errno import EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
 from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
@@ -151,7 +151,7 @@ class DirectoryStore:
 
     def _info(self, key: str, path: Path, metadata: Mapping[str, str]) -> ObjectInfo:
         if not path.is_file():
-            raise FileNotFoundError(path)
+            raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path))
         found = path.stat()
         modified = datetime.fromtimestamp(found.st_mtime, UTC)
         return ObjectInfo(key, found.st_size, modified, metadata)
@@ -228,11 +228,6 @@ class DirectoryStore:
     def _translated(self, operation: str, key: str) -> Iterator[None]:
         try:
             yield
-        except (FileNotFoundError, IsADirectoryError) as error:
-            raise ObjectMissing(
-                f"{operation} {key}: there is no such object in {self.location}",
-                "Check BACKUP_LOCAL_STORE and BACKUP_PREFIX.",
-            ) from error
         except Timeout as error:
             raise StoreUnreachable(
                 f"{operation} {key}: another process has held {self.location}/.lock for "
@@ -243,6 +238,11 @@ class DirectoryStore:
             raise self._translate(error, operation, key) from error
 
     def _translate(self, error: OSError, operation: str, key: str) -> StoreError:
+        if operation != "put" and error.errno in (ENOENT, ENOTDIR, EISDIR):
+            return ObjectMissing(
+                f"{operation} {key}: there is no such object in {self.location}",
+                "Check BACKUP_LOCAL_STORE and BACKUP_PREFIX.",
+            )
         what = f"{operation} {key} in {self.location}: {error.strerror or error}"
         if error.errno in (EACCES, EPERM, EROFS):
             return StoreAccessDenied(what, "Give this user the right to write the folder.")
