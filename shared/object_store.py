@@ -112,7 +112,7 @@ def key_fault(key: str) -> str | None:
 
 def is_own_echo(found: ObjectInfo, size: int, metadata: Mapping[str, str]) -> bool:
     """Whether the object that is in the way is the one being put (a lost answer)."""
-    return bool(metadata) and found.size == size and found.metadata == lower_names(metadata)
+    return bool(metadata) and found.size == size and dict(found.metadata) == lower_names(metadata)
 
 
 def lower_names(metadata: Mapping[str, str]) -> dict[str, str]:

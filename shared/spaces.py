@@ -16,6 +16,7 @@ import boto3
 import botocore.session
 from botocore import exceptions as boto_errors
 from botocore.config import Config
+from urllib3.exceptions import HTTPError
 
 from shared.errors import (
     ObjectExists,
@@ -45,6 +46,9 @@ from shared.object_store import (
     lower_names,
 )
 from shared.spaces_settings import SpacesSettings
+
+# botocore translates most errors of urllib3, but not all that happen in the middle of a body.
+_ForeignError = boto_errors.ClientError | boto_errors.BotoCoreError | HTTPError | OSError
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -79,6 +83,13 @@ _REFUSALS: dict[str, tuple[type[StoreError], str, str]] = {
         "Wait; if it lasts, look at status.digitalocean.com.",
     ),
 }
+_NO_ANSWER = (
+    boto_errors.HTTPClientError,
+    boto_errors.ConnectionError,
+    boto_errors.IncompleteReadError,
+    HTTPError,
+    OSError,
+)
 _MISSING_CODES = {"NoSuchKey", "404", "NotFound"}
 
 
@@ -99,6 +110,7 @@ class SpacesStore:
         self._bucket = settings.bucket
         self._endpoint = settings.endpoint
         self._client = _client(settings, connect_timeout, read_timeout, attempts)
+        self._client.meta.events.register("before-send.s3.PutObject", _mark_sending)
 
     @property
     def location(self) -> str:
@@ -212,13 +224,16 @@ class SpacesStore:
     def _translated(self, operation: str, key: str) -> Iterator[None]:
         try:
             yield
-        except (boto_errors.ClientError, boto_errors.BotoCoreError, OSError) as error:
+        except (
+            boto_errors.ClientError,
+            boto_errors.BotoCoreError,
+            HTTPError,
+            OSError,
+        ) as error:
             raise translate(error, f"{operation} {key}", self.location) from error
 
 
-def translate(
-    error: boto_errors.ClientError | boto_errors.BotoCoreError | OSError, what: str, location: str
-) -> StoreError:
+def translate(error: _ForeignError, what: str, location: str) -> StoreError:
     """The error of our tree for one of botocore's; its text has no secret in it."""
     what = f"{what} in {location}"
     if isinstance(error, boto_errors.ClientError):
@@ -228,7 +243,7 @@ def translate(
             f"{what}: the server's TLS certificate cannot be verified",
             "Check SPACES_ENDPOINT; for a private authority, name its file in SPACES_CA_BUNDLE.",
         )
-    if isinstance(error, boto_errors.HTTPClientError | boto_errors.ConnectionError | OSError):
+    if isinstance(error, _NO_ANSWER):
         return StoreUnreachable(
             f"{what}: no complete answer ({type(error).__name__})",
             "Check SPACES_ENDPOINT and this host's network; it is tried again by itself.",
@@ -268,31 +283,35 @@ def _translate_answer(error: boto_errors.ClientError, what: str) -> StoreError:
 class _WatchedBody:
     """A seekable body that reports how far it was sent.
 
-    boto3 reads a body twice: once to sign it, up to the empty chunk at its end, then to
-    send it, and again for each retry. Only passes after the first are reported.
+    boto3 reads a body twice, and again for each retry: to sign it, then, when it has sought
+    the beginning and told `_mark_sending`, to send it. Only the sending is reported.
     """
 
     def __init__(self, body: BinaryIO, progress: ByteProgress) -> None:
         self._body = body
         self._progress = progress
-        self._signed = False
+        self.sending = False
 
     def read(self, size: int = -1) -> bytes:
         with in_callers_code():
             chunk = self._body.read(size)
-            if not chunk:
-                self._signed = True
-            elif self._signed:
+            if chunk and self.sending:
                 self._progress(self._body.tell())
         return chunk
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self.sending = False
         with in_callers_code():
             return self._body.seek(offset, whence)
 
     def tell(self) -> int:
         with in_callers_code():
             return self._body.tell()
+
+
+def _mark_sending(request: Any, **_: Any) -> None:
+    if isinstance(request.body, _WatchedBody):
+        request.body.sending = True
 
 
 def _client(
