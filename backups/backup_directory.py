@@ -35,8 +35,9 @@ class BackupDirectory:
         self._staging = path / "staging"
         self._copies = path / "copies"
         with disk_errors(path):
-            for folder in (path, self._staging, self._copies):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # One by one: `parents=True` would leave the mode of the parents to the umask.
+            for folder in (*reversed(path.parents), path, self._staging, self._copies):
+                folder.mkdir(mode=0o700, exist_ok=True)
         self.run_lease = Lease(path / "run.lock")
         self.scheduler_lease = Lease(path / "scheduler.lock")
 

@@ -37,13 +37,13 @@ class Catalogue:
 
         Raises `StoreError`; then the catalogue is as it was, or a part further.
         """
+        known = self._known()  # before the listing: a set made during it must not be forgotten
         stored: dict[str, set[str]] = {}
         for found in self._store.list(naming.sets_prefix(self._prefix)):
             parsed = naming.parse_set_key(self._prefix, found.key)
             if parsed:
                 stored.setdefault(parsed[0], set()).add(parsed[1])
         stored = {of: names for of, names in stored.items() if naming.MANIFEST in names}
-        known = self._known()
         for set_id in known.keys() - stored.keys():
             self.forget(set_id)
         for set_id, names in stored.items():
@@ -100,9 +100,8 @@ class Catalogue:
         return next((found for found in self.sets() if found.protects), None)
 
     def count(self) -> int:
-        """How many restore points are known."""
-        with self._records.reading() as connection:
-            return int(connection.execute("SELECT count(*) FROM sets").fetchone()[0])
+        """How many restore points with a readable manifest are known."""
+        return sum(1 for _ in self.sets())
 
     def has(self, set_id: str) -> bool:
         """Whether a set with this id is known."""

@@ -6,6 +6,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from backups import naming
@@ -89,10 +90,17 @@ class StartedRun:
 class Operations:
     """Starts runs, one at a time on this host."""
 
-    def __init__(self, runlog: RunLog, directory: BackupDirectory, clock: Clock) -> None:
+    def __init__(
+        self,
+        runlog: RunLog,
+        directory: BackupDirectory,
+        clock: Clock,
+        log_files: Callable[[], AbstractContextManager[None]],
+    ) -> None:
         self._runlog = runlog
         self._directory = directory
         self._clock = clock
+        self._log_files = log_files
         self._stop = threading.Event()
 
     def stop(self) -> None:
@@ -148,6 +156,10 @@ class Operations:
 
     def finish(self, recorder: Recorder, work: Work) -> Run:
         """Do the work and record its outcome; see `StartedRun.execute`."""
+        with self._log_files():  # the outcome, too, is one of their lines
+            return self._finish(recorder, work)
+
+    def _finish(self, recorder: Recorder, work: Work) -> Run:
         status: RunStatus = "succeeded"
         error: AppError | None = None
         set_id: str | None = None

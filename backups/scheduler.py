@@ -104,6 +104,8 @@ class BackupScheduler:
         error = self._service.refresh()
         if error is not None:
             _log.warning("the catalogue is not fresh: %s", error.message)
+        if self._stopping.is_set():  # that may have taken long
+            return
         scheduler.start()
         _log.info(
             "this process schedules the backups",

@@ -90,7 +90,7 @@ class BackupService:
         self.directory = directory
         self._store = store
         self._clock = clock
-        self._operations = Operations(runlog, directory, clock)
+        self._operations = Operations(runlog, directory, clock, self._log_files)
 
     # --- backup -------------------------------------------------------------------------
 
@@ -150,10 +150,7 @@ class BackupService:
         self, trigger: Trigger, sources: tuple[Source, ...]
     ) -> Callable[[Recorder], str]:
         def work(recorder: Recorder) -> str:
-            with (
-                self._log_files(),
-                self.directory.staging(recorder.run.id) as staging,
-            ):
+            with self.directory.staging(recorder.run.id) as staging:
                 _log.info("backup begins", extra=fields(run=recorder.run.id, trigger=trigger))
                 return self._back_up(recorder, trigger, sources, staging)
 
@@ -309,10 +306,7 @@ class BackupService:
         backup_set = self.catalogue.get(set_id) if set_id else self._latest()
 
         def work(recorder: Recorder) -> str:
-            with (
-                self._log_files(),
-                self.directory.staging(recorder.run.id) as staging,
-            ):
+            with self.directory.staging(recorder.run.id) as staging:
                 return self._verify(recorder, backup_set, staging)
 
         started = self._operations.begin("verify", "manual", work, progress)

@@ -75,7 +75,7 @@ def take_snapshots(
     _refuse_small_disk(sources, into)
     with ExitStack() as stack:
         pins = [_open_pin(stack, source, busy_timeout) for source in sources]
-        instant, held = _pin_together([p for p in pins if p.gated], clock, busy_timeout)
+        instant, held = _pin_together([p for p in pins if p.gated], clock, busy_timeout, progress)
         files = tuple(_copy(pin, into, progress) for pin in pins)
     return Snapshots(instant, files, held)
 
@@ -153,7 +153,7 @@ def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
 
 
 def _pin_together(
-    pins: Sequence[_Pin], clock: Clock, busy_timeout: float
+    pins: Sequence[_Pin], clock: Clock, busy_timeout: float, progress: ProgressSink
 ) -> tuple[datetime, float]:
     """Begin the reads of all `pins` while no writer writes; the instant, and seconds held."""
     with ExitStack() as stack:
@@ -161,7 +161,7 @@ def _pin_together(
             (pin.source, stack.enter_context(closing(_connect(pin.source, "rw", 0))))
             for pin in pins
         ]
-        began = _close_gates(gates, busy_timeout)
+        began = _close_gates(gates, busy_timeout, progress)
         instant = clock.now()
         for pin in pins:
             with translated(what(pin.source)):
@@ -171,8 +171,13 @@ def _pin_together(
         return instant, time.perf_counter() - began
 
 
-def _close_gates(gates: Sequence[tuple[Source, sqlite3.Connection]], busy_timeout: float) -> float:
-    """Take the write locks of all gates, or of none and try again; when the first was taken."""
+def _close_gates(
+    gates: Sequence[tuple[Source, sqlite3.Connection]], busy_timeout: float, progress: ProgressSink
+) -> float:
+    """Take the write locks of all gates, or of none and try again; when the first was taken.
+
+    `progress` is told between the tries, so that it can end a wait for a lock.
+    """
     deadline = time.monotonic() + busy_timeout
     while True:
         began = time.perf_counter()
@@ -186,6 +191,7 @@ def _close_gates(gates: Sequence[tuple[Source, sqlite3.Connection]], busy_timeou
                 translation = translate(error, what(source))
                 if not isinstance(translation, DatabaseLocked) or time.monotonic() > deadline:
                     raise translation from error
+                progress(Progress("snapshot", source.name))
                 break
             held.append(gate)
         else:
