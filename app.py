@@ -52,8 +52,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     return app
 
 
-def healthz() -> dict[str, str]:
-    """200 while the process serves, whatever the backups do."""
+async def healthz() -> dict[str, str]:
+    """200 while the process serves, whatever the backups do.
+
+    On the loop itself: all threads for requests may be waiting for a store.
+    """
     return {"status": "ok"}
 
 

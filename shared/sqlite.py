@@ -7,6 +7,7 @@ import os
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -23,6 +24,7 @@ from shared.errors import (
 )
 
 BUSY_TIMEOUT_SECONDS = 30.0
+_SECONDS_BETWEEN_TRIES = 0.005
 
 # Primary result codes, https://www.sqlite.org/rescode.html: class, what happened, what to do.
 _TRANSLATION: dict[int, tuple[type[DatabaseError], str, str]] = {
@@ -243,13 +245,28 @@ class Database:
             try:
                 if self.path.stat().st_mode & 0o077:
                     self.path.chmod(0o600)
-                connection.execute("PRAGMA journal_mode=WAL")
+                self._use_wal(connection)
                 connection.execute("PRAGMA synchronous=FULL")
                 self._migrate(connection)
             except BaseException:
                 connection.close()
                 raise
             return connection
+
+    def _use_wal(self, connection: sqlite3.Connection) -> None:
+        # Of several processes that open a new database at once, SQLite tells all but one
+        # that it is busy, without waiting.
+        deadline = time.monotonic() + self._busy_timeout
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode=WAL")
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+                if not busy or time.monotonic() > deadline:
+                    raise
+            else:
+                return
+            time.sleep(_SECONDS_BETWEEN_TRIES)
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         newest = len(self._migrations)

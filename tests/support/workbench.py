@@ -20,10 +20,14 @@ from backups.runlog import RunLog
 from backups.service import BackupService, Plan
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
+from shared.errors import StoreUnreachable
 from shared.object_store import ObjectStore
 from shared.sqlite import Database
 
 PREFIX = "backups/"
+# The keys of a set that is made at `records.INSTANT`, the first of its day.
+TOKENS, SESSIONS = "backups/tokens_2026-11-22.db", "backups/sessions_2026-11-22.db"
+MANIFEST = "backups/sets/20261122T010000Z/manifest.json"
 TABLES = {
     "tokens": "tokens(key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)",
     "sessions": "sessions(session_id TEXT PRIMARY KEY, uuid TEXT NOT NULL, created_at INTEGER)",
@@ -120,6 +124,10 @@ class Workbench:
         document: dict[str, Any] = json.loads(self.bytes_of(key))
         return document
 
+    def is_free(self) -> bool:
+        """Whether nobody holds the run lease."""
+        return self.service.directory.run_lease.is_free()
+
     def staged(self) -> list[Path]:
         """What is in the staging folder."""
         return list((self.directory / "staging").iterdir())
@@ -159,3 +167,12 @@ def open_workbench(
             clock=clock,
         )
         yield Workbench(service, store, records, backup_directory.path, chosen)
+
+
+def put(store: ObjectStore, key: str, body: bytes = b"of another") -> None:
+    """Store an object that is not ours."""
+    store.put(key, io.BytesIO(body), {})
+
+
+def fail() -> None:
+    raise StoreUnreachable("there was no answer", "Check the network.")

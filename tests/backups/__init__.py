@@ -1,0 +1,1 @@
+"""Tests of `backups`, one file for each module."""

@@ -1,0 +1,246 @@
+"""Tests of `backups.service`: how a run fails when something below it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from errno import ENOSPC
+from pathlib import Path
+
+import pytest
+
+from backups.model import Progress, Source
+from shared.errors import StoreError
+from tests.backups.conftest import LogLines
+from tests.support.clock import FixedClock
+from tests.support.store_wrappers import Operation, WatchedStore
+from tests.support.workbench import (
+    MANIFEST,
+    SESSIONS,
+    TOKENS,
+    Workbench,
+    connect,
+    fail,
+    make_database,
+    open_workbench,
+    put,
+)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A call of the store that fails, and the stage of the run in which that happens."""
+
+    operation: Operation
+    key: str
+    stage: str
+
+
+BROKEN = [
+    Broken("check", "instances/", "check"),
+    Broken("head", "manifest", "snapshot"),
+    Broken("list", "tokens", "store"),
+    Broken("list", "sessions", "store"),
+    Broken("put", TOKENS, "store"),
+    Broken("put", SESSIONS, "store"),
+    Broken("get", TOKENS, "proof"),
+    Broken("get", SESSIONS, "proof"),
+    Broken("put", MANIFEST, "manifest"),
+]
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+@pytest.mark.parametrize("broken", BROKEN, ids=lambda one: f"{one.operation} {one.key}")
+def test_a_failure_at_any_call_is_told_and_leaves_nothing(
+    bench: Workbench, store: WatchedStore, broken: Broken, moment: str
+) -> None:
+    """Wherever the store fails, before or after it acted: no set, no rest, and a good next run."""
+    interfere = store.before if moment == "before" else store.after
+    interfere(broken.operation, broken.key, fail)
+
+    run = bench.run("scheduled")
+
+    assert (run.status, run.set_id, run.stage) == ("failed", None, broken.stage)
+    assert run.error is not None
+    assert (run.error.code, run.error.message) == ("store_unreachable", "there was no answer")
+    assert bench.service.runlog.get(run.id) == run
+    assert bench.service.status().last_run == run
+    assert not bench.service.status().health.healthy
+    assert bench.staged() == []
+    assert bench.service.directory.copies() == []
+    assert bench.is_free()
+    assert list(bench.service.catalogue.sets()) == []
+    if broken.stage == "manifest":
+        # Whether the manifest is there is not known, so its objects must stay.
+        assert sorted(bench.data_keys()) == sorted([TOKENS, SESSIONS])
+    else:
+        assert bench.all_keys() == []
+
+    assert bench.made().protects
+
+
+def locked(bench: Workbench) -> Callable[[], None]:
+    holder = connect(bench.sources[1].path)
+    holder.execute("BEGIN IMMEDIATE")
+    return holder.close
+
+
+def missing(bench: Workbench) -> Callable[[], None]:
+    path = bench.sources[0].path
+    kept = path.rename(path.with_name("kept.db"))
+    return lambda: (kept.rename(path), None)[1]
+
+
+def corrupt(bench: Workbench) -> Callable[[], None]:
+    path = bench.sources[0].path
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xa5" * 4096 + content[8192:])
+    return lambda: (path.write_bytes(content), None)[1]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "code"),
+    [(locked, "database_locked"), (missing, "database_missing"), (corrupt, "database_corrupt")],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_source_that_fails_stores_nothing(
+    tmp_path: Path,
+    store: WatchedStore,
+    clock: FixedClock,
+    spoil: Callable[[Workbench], Callable[[], None]],
+    code: str,
+) -> None:
+    """One bad source: the run fails by its name, and the good one is not stored alone."""
+    with open_workbench(tmp_path, store, clock=clock, busy_timeout=0.1) as bench:
+        repair = spoil(bench)
+
+        run = bench.run()
+
+        assert (run.status, run.stage) == ("failed", "snapshot")
+        assert run.error is not None
+        assert run.error.code == code
+        assert store.keys("put") == []
+        assert bench.all_keys() == []
+        assert bench.staged() == []
+        repair()
+        assert bench.made().protects
+
+
+def test_errors_of_a_source_show_nothing_of_its_rows(
+    tmp_path: Path, store: WatchedStore, clock: FixedClock, log_lines: LogLines
+) -> None:
+    """A damaged database full of secrets is reported without one of them, anywhere."""
+    secret = "shpat_4a1f-this-must-not-be-seen"
+    path = make_database(tmp_path / "tokens.db", 200)
+    with closing(connect(path)) as connection:
+        connection.execute("UPDATE tokens SET value = ?, key = key || ?", (secret, secret))
+    content = bytearray(path.read_bytes())
+    for page in range(2, len(content) // 4096):
+        content[4096 * page : 4096 * page + 40] = b"\xa5" * 40
+    path.write_bytes(bytes(content))
+    sources = (Source("tokens", path),)
+    with open_workbench(
+        tmp_path, store, clock=clock, sources=sources, log_directory=tmp_path / "logs"
+    ) as bench:
+        run = bench.run()
+
+        assert run.error is not None
+        assert run.error.code == "database_corrupt"
+        assert secret not in repr(run)
+        assert secret not in log_lines.text()
+        assert secret not in repr(bench.service.status())
+    for file in (*(tmp_path / "logs").iterdir(), *bench.directory.glob("runs.db*")):
+        assert secret.encode() not in file.read_bytes(), file
+
+
+def test_a_full_disk_fails_the_run_by_name(bench: Workbench) -> None:
+    """No room left while a file is being written is `disk_full`, in whatever stage."""
+
+    def full(progress: Progress) -> None:
+        if progress.stage == "proof" and progress.done:
+            raise OSError(ENOSPC, "No space left on device", str(bench.directory / "staging"))
+
+    run = bench.service.begin_backup(progress=full).execute()
+
+    assert (run.status, run.stage) == ("failed", "proof")
+    assert run.error is not None
+    assert run.error.code == "disk_full"
+    assert str(bench.directory) in run.error.message
+    assert bench.all_keys() == []
+
+
+def test_a_fault_of_the_program_ends_the_run_too(bench: Workbench, log_lines: LogLines) -> None:
+    """What nobody foresaw is recorded as `internal_error`, with the traceback in the log only."""
+
+    def bug(progress: Progress) -> None:
+        if progress.stage == "proof":
+            raise KeyError("a fault with shpat_secret in it")
+
+    run = bench.service.begin_backup(progress=bug).execute()
+
+    assert run.status == "failed"
+    assert run.error is not None
+    assert run.error.code == "internal_error"
+    assert "shpat_secret" not in repr(run)
+    assert any(record.exc_info for record in log_lines.records)
+    assert bench.all_keys() == []
+    assert bench.staged() == []
+    assert bench.made().protects
+
+
+def test_a_store_whose_manifest_reads_back_differently_fails_the_run(
+    bench: Workbench, store: WatchedStore, tmp_path: Path
+) -> None:
+    """The manifest itself is read back: a set that cannot be found again is no success."""
+
+    def change() -> None:
+        (tmp_path / "store" / MANIFEST).write_text("{}")
+
+    store.after("put", MANIFEST, change)
+
+    run = bench.run()
+
+    assert run.status == "failed"
+    assert run.error is not None
+    assert run.error.code == "proof_failed"
+    assert bench.service.catalogue.newest_protecting() is None
+    bench.service.refresh()
+    assert bench.service.catalogue.newest_protecting() is None
+
+
+def test_objects_of_others_are_never_taken_back(
+    bench: Workbench, store: WatchedStore, tmp_path: Path
+) -> None:
+    """A failing run deletes what carries its own mark, also when a key changed hands."""
+
+    def replace_and_fail() -> None:
+        store.delete(TOKENS)
+        put(store, TOKENS)
+        fail()
+
+    store.before("get", TOKENS, replace_and_fail)
+
+    assert bench.run().status == "failed"
+    assert bench.all_keys() == [TOKENS]
+    assert bench.bytes_of(TOKENS) == b"of another"
+
+
+def test_what_cannot_be_taken_back_is_told(
+    bench: Workbench, store: WatchedStore, log_lines: LogLines
+) -> None:
+    """A delete that fails too leaves the object, a warning, and the first error as the reason."""
+
+    def no_delete() -> None:
+        raise StoreError("deleting is not allowed")
+
+    store.before("get", TOKENS, fail)
+    store.before("delete", SESSIONS, no_delete)
+
+    run = bench.run()
+
+    assert run.error is not None
+    assert run.error.code == "store_unreachable"
+    assert bench.all_keys() == [SESSIONS]
+    assert "left behind: deleting is not allowed" in log_lines.text()
+    assert bench.made().protects
