@@ -1,1 +1,1 @@
-"""What the backups cost: run with `make bench`."""
+"""What backups cost the bot: `make bench`, or `python -m benchmarks [--quick]`."""

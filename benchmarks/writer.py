@@ -1,0 +1,58 @@
+"""`python -m benchmarks.writer TOKENS SESSIONS RATE`: writes to both databases in turn.
+
+It says that it has begun, writes until standard input ends, and prints what each transaction
+cost as JSON: when it began (monotonic), the seconds until it had the write lock, and in all.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import select
+import sqlite3
+import sys
+import time
+from contextlib import closing
+
+from benchmarks.databases import token_value
+
+BUSY_TIMEOUT_SECONDS = 30.0
+
+
+def main(tokens_path: str, sessions_path: str, rate: str) -> None:
+    """Write until told to stop."""
+    told = []
+    pause = 1 / float(rate)
+    with closing(_connect(tokens_path)) as tokens, closing(_connect(sessions_path)) as sessions:
+        print("writing", flush=True)
+        number, due = 0, time.monotonic()
+        while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
+            due += pause
+            number += 1
+            connection = tokens if number % 2 else sessions
+            began = time.monotonic()
+            connection.execute("BEGIN IMMEDIATE")
+            locked = time.monotonic()
+            _write(connection, number)
+            connection.execute("COMMIT")
+            told.append((began, locked - began, time.monotonic() - began))
+    print(json.dumps(told), flush=True)
+
+
+def _write(connection: sqlite3.Connection, number: int) -> None:
+    key = f"SHOPIFY_ACCESS_TOKEN_shop-{number % 10_000}"
+    if number % 2:
+        connection.execute("UPDATE tokens SET value = ?2 WHERE key = ?1", (key, token_value()))
+    else:
+        connection.execute("INSERT INTO sessions VALUES (?, ?, 0)", (secrets.token_hex(32), key))
+
+
+def _connect(path: str) -> sqlite3.Connection:
+    """A connection as the app's storages have it."""
+    connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None)
+    connection.execute("PRAGMA synchronous=FULL")
+    return connection
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

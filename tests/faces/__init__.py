@@ -1,0 +1,1 @@
+"""The faces: command line, HTTP, scheduler, start, `make`, each in a process of its own."""

@@ -1,0 +1,359 @@
+"""The scheduler inside the app: who schedules, when, what is made up, how it stops."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from backups.backup_directory import BackupDirectory
+from backups.catalogue import Catalogue
+from backups.model import Source
+from backups.records import open_records
+from backups.runlog import RunLog
+from backups.scheduler import (
+    PATIENCE_AT_SHUTDOWN_SECONDS,
+    BackupScheduler,
+    CrontabTrigger,
+)
+from backups.service import BackupService, Plan
+from shared.clock import Clock, SystemClock
+from shared.crontab import Crontab
+from shared.directory_store import DirectoryStore
+from tests.support.app_process import AppProcess
+from tests.support.clock import FixedClock
+from tests.support.contract import check_status
+from tests.support.fault_proxy import Answer, FaultProxy, Request
+from tests.support.installation import Installation, bot_secrets, spaces
+from tests.support.s3_server import S3Server
+from tests.support.waiting import eventually
+
+BASE = "/admin/backups"
+EVERY_MINUTE = "* * * * *"
+SUNDAY = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    """An installation with both databases and the embedded store."""
+    return Installation(tmp_path, bot_secrets()).make_databases()
+
+
+def status_of(client: httpx2.Client) -> dict[str, Any]:
+    """The status document."""
+    return check_status(client.get(BASE).json())
+
+
+def runs_of(client: httpx2.Client) -> list[dict[str, Any]]:
+    """The run log, newest first."""
+    runs: list[dict[str, Any]] = client.get(f"{BASE}/runs").json()["runs"]
+    return runs
+
+
+# --- when -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("field", "day"),
+    [("0", 0), ("1", 1), ("2", 2), ("3", 3), ("4", 4), ("5", 5), ("6", 6), ("7", 0)],
+)
+def test_weekdays_are_those_of_crontab(field: str, day: int) -> None:
+    """In the trigger that APScheduler sees, 0 and 7 are Sunday, 1 is Monday, and so on."""
+    trigger = CrontabTrigger(Crontab(f"0 1 * * {field}"))
+    first = trigger.get_next_fire_time(None, SUNDAY - timedelta(days=1))
+    assert first is not None
+    assert first == datetime(2026, 11, 22, 1, tzinfo=UTC) + timedelta(days=day)
+    assert first.utcoffset() == timedelta(0)
+
+
+def test_the_trigger_goes_on_from_the_last_instant() -> None:
+    """The next fire time follows the previous one, so that `coalesce` sees what was missed."""
+    trigger = CrontabTrigger(Crontab("0 1 * * *"))
+    previous = datetime(2026, 11, 22, 1, tzinfo=UTC)
+    for now in (previous, SUNDAY, SUNDAY + timedelta(days=9)):
+        assert trigger.get_next_fire_time(previous, now) == previous + timedelta(days=1)
+
+
+def test_next_run_is_utc_in_any_time_zone(installation: Installation) -> None:
+    """In Tokyo the default schedule's next run is still at 01:00Z."""
+    default = {**installation.settings, "TZ": "Asia/Tokyo", "BACKUP_SCHEDULE": ""}
+    tokyo = Installation(installation.folder, default)
+    with AppProcess.start(tokyo) as app, app.client() as client:
+        schedule = status_of(client)["schedule"]
+        eventually(lambda: "this process schedules" in app.output(), "the scheduler's line")
+    assert schedule["cron"] == "0 1 * * *"
+    due = datetime.fromisoformat(schedule["next_run_at"])
+    assert schedule["next_run_at"].endswith("T01:00:00Z")
+    assert timedelta(0) < due - datetime.now(UTC) <= timedelta(days=1)
+    assert f"next_run_at={schedule['next_run_at']}" in app.output()
+
+
+# --- what is owed -----------------------------------------------------------------------
+
+
+def test_the_first_start_backs_up_at_once_and_the_second_does_not(
+    installation: Installation,
+) -> None:
+    """A start makes up what is owed, once; the log says where it is and when the next one is."""
+    with AppProcess.start(installation) as app, app.client() as client:
+        run = eventually(lambda: status_of(client)["last_success"], "the first backup")
+        assert run["trigger"] == "catch-up"
+        eventually(lambda: f"protected: set {run['set_id']}" in app.output(), "the log's word")
+        assert "next backup at" in app.output()
+        code, _ = app.terminate()
+        assert code == -signal.SIGTERM
+    with AppProcess.start(installation) as app, app.client() as client:
+        eventually(lambda: "this process schedules" in app.output(), "the scheduler's line")
+        assert client.post(f"{BASE}/run?wait=true").status_code == 200
+        assert [run["trigger"] for run in runs_of(client)] == ["manual", "catch-up"]
+
+
+def test_many_askers_get_one_set(installation: Installation) -> None:
+    """Sixteen threads of two processes that ask for the same due instant make one set."""
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.support.owed_race"],
+            cwd=installation.folder,
+            env=installation.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    answers = [racer.communicate(timeout=60)[0] for racer in racers]
+    assert sorted(answers) == ['["succeeded"]\n', "[]\n"]
+    assert len(installation.json("list")["sets"]) == 1
+    assert len(installation.json("runs")["runs"]) == 1
+
+
+@contextmanager
+def service_at(folder: Path, clock: Clock, schedule: str) -> Iterator[BackupService]:
+    """A service with both databases of the folder's installation and a clock of the test's."""
+    directory = BackupDirectory(folder / "data" / "backups")
+    store = DirectoryStore(folder / "data" / "spaces")
+    with closing(open_records(directory.path)) as records:
+        yield BackupService(
+            plan=Plan(
+                sources=(
+                    Source("tokens", folder / "data" / "tokens.db"),
+                    Source("sessions", folder / "data" / "sessions.db", volatile=True),
+                ),
+                schedule=Crontab(schedule),
+                prefix="backups/",
+                local_copies=0,
+                log_directory=None,
+                busy_timeout=5,
+            ),
+            store=store,
+            directory=directory,
+            runlog=RunLog(records),
+            catalogue=Catalogue(records, store, "backups/", clock),
+            clock=clock,
+        )
+
+
+def test_failures_are_tried_again_more_and_more_rarely(installation: Installation) -> None:
+    """While the store refuses, catch-ups come after 5, 15, 60 and 60 minutes, not every minute;
+
+    when it takes objects again, one run makes it up, and no more follow.
+    """
+    blocked = installation.folder / "data" / "spaces"
+    blocked.write_text("in the way")
+    clock = FixedClock(SUNDAY)
+    with service_at(installation.folder, clock, "0 1 * * *") as service:
+        tried = []
+        for minute in range(4 * 60):
+            run = service.back_up_if_owed("catch-up")
+            if run is not None:
+                assert run.status == "failed"
+                tried.append(minute)
+            clock.advance(minutes=1)
+        assert tried == [0, 5, 20, 80, 140, 200]
+        blocked.unlink()
+        made = [service.back_up_if_owed("catch-up") for _ in range(60) if clock.advance(minutes=1)]
+        assert [run.status for run in made if run is not None] == ["succeeded"]
+
+
+def test_the_schedule_tries_whatever_failed_before(installation: Installation) -> None:
+    """A due instant is tried even right after failures: the delays are for catching up."""
+    blocked = installation.folder / "data" / "spaces"
+    blocked.write_text("in the way")
+    clock = FixedClock(SUNDAY)
+    with service_at(installation.folder, clock, "0 1 * * *") as service:
+        for _ in range(3):
+            run = service.back_up_if_owed("scheduled")
+            assert run is not None
+            assert run.status == "failed"
+        assert service.back_up_if_owed("catch-up") is None
+        blocked.unlink()
+        run = service.back_up_if_owed("scheduled")
+        assert run is not None
+        assert run.status == "succeeded"
+        assert service.back_up_if_owed("scheduled") is None
+
+
+# --- who --------------------------------------------------------------------------------
+
+
+def test_another_process_takes_over(installation: Installation) -> None:
+    """Of two apps on one host one schedules; when it is killed, the other does within 15 s."""
+    with AppProcess.start(installation) as first, first.client() as client:
+        eventually(lambda: status_of(client)["last_success"], "the first backup")
+        with AppProcess.start(installation) as second, second.client() as other:
+            for one in (client, other):
+                assert status_of(one)["schedule"]["owner"]["pid"] == first.pid
+            first.kill()
+            eventually(
+                lambda: (status_of(other)["schedule"]["owner"] or {}).get("pid") == second.pid,
+                "the other process schedules",
+                seconds=15,
+            )
+            assert [run["trigger"] for run in runs_of(other)] == ["catch-up"]
+
+
+@pytest.mark.timeout(300)
+def test_four_workers_make_one_set_a_minute(installation: Installation) -> None:
+    """Four workers on `* * * * *` make one set a minute, also across the scheduler's death.
+
+    The scheduling worker is killed in the last seconds of a minute: the next minute, which it
+    would have served, still gets its set, and again only one.
+    """
+    every_minute = installation.with_settings(BACKUP_SCHEDULE=EVERY_MINUTE)
+
+    def sets_by_minute() -> Counter[str]:
+        return Counter(found["id"][:13] for found in every_minute.json("list")["sets"])
+
+    def minute(offset: int = 0) -> str:
+        return (datetime.now(UTC) + timedelta(minutes=offset)).strftime("%Y%m%dT%H%M")
+
+    def wait_for_set_of(coming: str) -> None:
+        eventually(lambda: minute() == coming, f"the minute {coming}", seconds=65)
+        eventually(lambda: sets_by_minute()[coming] == 1, f"a set in {coming}", seconds=20)
+
+    with AppProcess.start(every_minute, workers=4) as app, app.client() as client:
+        eventually(lambda: status_of(client)["last_success"], "the first backup")
+        for _ in range(2):
+            wait_for_set_of(minute(1))
+        eventually(lambda: datetime.now(UTC).second >= 57, "the minute's end", seconds=65)
+        coming = minute(1)
+        owner = status_of(client)["schedule"]["owner"]["pid"]
+        assert owner != app.pid
+        os.kill(owner, signal.SIGKILL)
+        wait_for_set_of(coming)
+        heir = eventually(lambda: status_of(client)["schedule"]["owner"], "another scheduler")
+        assert heir["pid"] != owner
+        assert set(sets_by_minute().values()) == {1}
+        runs = runs_of(client)
+        assert {run["status"] for run in runs} == {"succeeded"}
+        assert len(runs) == len(sets_by_minute()) >= 4
+
+
+# --- how it stops -----------------------------------------------------------------------
+
+
+def test_shutting_down_during_a_run(
+    installation: Installation, s3_server: S3Server, bucket: str
+) -> None:
+    """SIGTERM stops a run on a slow store within 20 s: interrupted, nothing left, then made up."""
+
+    def slow(proxy: FaultProxy, request: Request) -> Answer:
+        proxy.released.wait(PATIENCE_AT_SHUTDOWN_SECONDS + 1)
+        return proxy.forward(request)
+
+    with FaultProxy(s3_server.endpoint) as proxy:
+        settings = spaces(proxy.settings(s3_server.settings(bucket)))
+        remote = installation.with_settings(**settings)
+        proxy.on(slow, method="GET", key="tokens_")
+        with AppProcess.start(remote) as app, app.client() as client:
+            running = eventually(
+                lambda: (
+                    (found := status_of(client)["running"]) and found["stage"] == "proof" and found
+                ),
+                "the run reads back what it stored",
+            )
+            code, seconds = app.terminate(patience=20)
+            assert code == -signal.SIGTERM
+            assert "Application shutdown complete." in app.output()
+            assert "Traceback" not in app.output()
+            assert seconds > PATIENCE_AT_SHUTDOWN_SECONDS
+        proxy.lift()
+        left = s3_server.client().list_objects(Bucket=bucket).get("Contents", [])
+        assert [found["Key"] for found in left if "/instances/" not in found["Key"]] == []
+        told = remote.json("runs", running["id"])
+        assert (told["status"], told["error"]["code"]) == ("interrupted", "interrupted")
+        with AppProcess.start(remote) as app, app.client() as client:
+            run = eventually(lambda: status_of(client)["last_success"], "the run that makes it up")
+            assert run["trigger"] == "catch-up"
+            assert [found["status"] for found in runs_of(client)] == ["succeeded", "interrupted"]
+
+
+def test_a_quick_run_is_waited_for(installation: Installation) -> None:
+    """SIGTERM lets a scheduled run that ends within seconds come to its good end."""
+    with installation.locked_tokens():
+        app = AppProcess.start(installation)
+        with app.client() as client:
+            eventually(lambda: status_of(client)["running"], "a run that waits for the lock")
+        os.kill(app.pid, signal.SIGTERM)
+        eventually(lambda: "Waiting for application shutdown" in app.output(), "the shutdown")
+    assert app.wait_until_it_ends() == -signal.SIGTERM
+    assert installation.json("status")["last_run"]["status"] == "succeeded"
+
+
+def test_shutting_down_while_a_source_is_locked(installation: Installation) -> None:
+    """SIGTERM ends a run, here one that was asked for, that waits for a source's lock."""
+    with AppProcess.start(installation) as app, app.client() as client:
+        eventually(lambda: status_of(client)["last_success"], "the first backup")
+        with installation.locked_tokens():
+            started = client.post(f"{BASE}/run").json()
+            code, seconds = app.terminate()
+        assert code == -signal.SIGTERM
+        assert seconds < PATIENCE_AT_SHUTDOWN_SECONDS
+    assert installation.json("runs", started["id"])["status"] == "interrupted"
+
+
+def test_a_killed_run_is_made_up(installation: Installation) -> None:
+    """After SIGKILL in the middle of a run, the next start marks it interrupted and runs again."""
+    with installation.locked_tokens(), AppProcess.start(installation) as app:
+        with app.client() as client:
+            killed = eventually(lambda: status_of(client)["running"], "a run")
+        app.kill()
+    with AppProcess.start(installation) as app, app.client() as client:
+        run = eventually(lambda: status_of(client)["last_success"], "the run that makes it up")
+        assert run["trigger"] == "catch-up"
+        assert [(found["id"], found["status"]) for found in runs_of(client)] == [
+            (run["id"], "succeeded"),
+            (killed["id"], "interrupted"),
+        ]
+    assert not list(installation.folder.glob("data/backups/staging/*"))
+
+
+def test_start_and_stop_in_one_process(installation: Installation) -> None:
+    """A scheduler that is stopped has ended its threads and freed its lease; stop is prompt."""
+    with service_at(installation.folder, SystemClock(), "0 1 * * *") as service:
+        scheduler = BackupScheduler(service)
+        scheduler.start()
+        lease = service.directory.scheduler_lease
+        eventually(lease.holder, "the lease is taken")
+        assert lease.holder() == (os.uname().nodename, os.getpid())
+        scheduler.stop()
+        assert lease.is_free()
+        assert service.runlog.running() is None
