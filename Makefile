@@ -12,9 +12,11 @@ env: $(VENV)/.runtime
 	@$(BIN)/python -m shared env
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not soak"
+	@tests/tools.sh
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
 
 soak: $(VENV)/.dev
+	@tests/tools.sh
 	$(BIN)/python -m pytest -m soak -s
 
 check: $(VENV)/.dev

@@ -64,11 +64,15 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     configure_logging(settings.log_format)
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
+    app.state.backups = stack.enter_context(open_service(settings))
+    # Before any storage opens: opening one makes the file that is missing.
+    if settings.backup.restore_on_empty:
+        app.state.backups.restore_on_empty()
+    app.state.backups.note_missing()
     app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
     app.state.sessions = stack.enter_context(
         closing(SessionStorage(settings.session_db_path, SystemClock()))
     )
-    app.state.backups = stack.enter_context(open_service(settings))
     app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
     scheduler = BackupScheduler(app.state.backups)
     scheduler.start()

@@ -5,6 +5,7 @@ runs.db                 run log and catalogue
 run.lock, scheduler.lock
 staging/<run id>/       what a run is working on; gone when it is over
 copies/<set id>/        unsealed copies of the newest sets, for a fast restore
+    pre-restore/<run id>/   what restores replaced, for undo
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from backups.errors import DirectoryUnusable
 from backups.lease import Lease
 from shared.errors import AppError, DiskFull
 from shared.logs import fields
+from shared.private_files import make_private_directory, open_private
 
 _log = logging.getLogger(__name__)
 
@@ -35,9 +37,8 @@ class BackupDirectory:
         self._staging = path / "staging"
         self._copies = path / "copies"
         with disk_errors(path):
-            # One by one: `parents=True` would leave the mode of the parents to the umask.
-            for folder in (*reversed(path.parents), path, self._staging, self._copies):
-                folder.mkdir(mode=0o700, exist_ok=True)
+            for folder in (path, self._staging, self._copies):
+                make_private_directory(folder)
         self.run_lease = Lease(path / "run.lock")
         self.scheduler_lease = Lease(path / "scheduler.lock")
 
@@ -50,7 +51,10 @@ class BackupDirectory:
             except FileNotFoundError:
                 pass
             beside = self.path / f".instance-{uuid4().hex}"
-            _write_private(beside, uuid4().hex)
+            with open_private(beside) as target:
+                target.write(uuid4().hex.encode())
+                target.flush()
+                os.fsync(target.fileno())
             try:
                 os.link(beside, file)  # another process may have been first
             except FileExistsError:
@@ -72,9 +76,18 @@ class BackupDirectory:
 
     def clear_staging(self) -> None:
         """Remove what dead runs left; call it only with the run lease held."""
-        for left in self._staging.iterdir():
+        with disk_errors(self._staging):
+            found = list(self._staging.iterdir())
+        for left in found:
             _log.info("removed the staged files of a dead run", extra=fields(run=left.name))
             shutil.rmtree(left, ignore_errors=True)
+
+    def pre_restore(self, run_id: str) -> Path:
+        """The folder for what a restore replaces; made when it is not there."""
+        folder = self.path / "pre-restore" / run_id
+        with disk_errors(folder):
+            make_private_directory(folder)
+        return folder
 
     def keep_copies(self, set_id: str, files: Iterable[Path], newest: int) -> None:
         """Move the staged `files` to the local copies of a set, and drop all but the `newest`.
@@ -123,11 +136,3 @@ def disk_error(error: OSError, path: Path) -> AppError:
         f"{what}: {error.strerror or error}",
         "Check the owner and mode of BACKUP_DIR, and the disk it is on.",
     )
-
-
-def _write_private(path: Path, text: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())

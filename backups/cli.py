@@ -3,32 +3,33 @@
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 
-from backups import documents, text
-from backups.errors import LeaseHeld, SourceUnknown
-from backups.model import Run
+from backups import commands, documents
+from backups.commands import BUSY, FAILED, USAGE
+from backups.errors import ConfirmationMissing, LeaseHeld, SourceUnknown
 from backups.service import BackupService
-from backups.terminal import terminal_progress
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
 from shared.settings import load_settings, read_environment
 
-DONE, FAILED, USAGE, UNHEALTHY, BUSY = 0, 1, 2, 3, 4
-
 # The most particular class comes first; everything else is FAILED.
 _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (SettingsError, USAGE),
     (SourceUnknown, USAGE),
+    (ConfirmationMissing, USAGE),
     (LeaseHeld, BUSY),
 )
+
+_Act = Callable[[BackupService, argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -36,12 +37,7 @@ def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
-        settings = load_settings(read_environment())
-        watched = sys.stderr.isatty() and not options.json
-        configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
-        with open_service(settings) as service:
-            command: Callable[[BackupService, argparse.Namespace], int] = options.command
-            return _flushed(command(service, options))
+        return _flushed(_dispatch(options))
     except AppError as error:
         return _explain(error, as_json=options.json)
     except BrokenPipeError:
@@ -53,74 +49,35 @@ def main(arguments: Sequence[str]) -> int:
         return 128 + signal.SIGINT
 
 
-def _flushed(exit_code: int) -> int:
-    sys.stdout.flush()  # here, and not at the interpreter's end, where a fault is not caught
-    return exit_code
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.name == "keygen":
+        return commands.keygen(options)
+    settings = load_settings(read_environment())
+    watched = sys.stderr.isatty() and not options.json
+    configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
+    become_owner(settings.token_db_path)
+    act: _Act = options.act
+    if options.name == "doctor":
+        act = partial(commands.doctor, settings=settings)
+    with open_service(settings) as service:
+        return act(service, options)
 
 
-def _run(service: BackupService, options: argparse.Namespace) -> int:
-    with terminal_progress(sys.stderr) as progress:
-        run = service.begin_backup(only=options.only, progress=progress).execute()
-    made = service.catalogue.get(run.set_id) if run.set_id else None
-    if options.json:
-        document = documents.run_document(run)
-        _print_json({**document, "set": documents.set_document(made) if made else None})
-    elif made is not None:
-        print(text.set_made(made, service.status()))
-    return _outcome(run, options)
+def become_owner(path: Path) -> None:
+    """As root, go on as the owner of the data directory, so that all files get that owner.
 
-
-def _verify(service: BackupService, options: argparse.Namespace) -> int:
-    with terminal_progress(sys.stderr) as progress:
-        run = service.begin_verify(options.set, progress=progress).execute()
-    if options.json:
-        _print_json(documents.run_document(run))
-    elif run.error is None:
-        print(f"Set {run.set_id} was read back and is proven.")
-    return _outcome(run, options)
-
-
-def _outcome(run: Run, options: argparse.Namespace) -> int:
-    if run.error is None:
-        return DONE
-    if not options.json:
-        print(f"{run.error.message}\n{run.error.hint}", file=sys.stderr)
-    return FAILED
-
-
-def _status(service: BackupService, options: argparse.Namespace) -> int:
-    status = service.status()
-    if options.json:
-        _print_json(documents.status_document(status))
-    else:
-        print(text.status(status))
-    return DONE if status.health.healthy else UNHEALTHY
-
-
-def _list(service: BackupService, options: argparse.Namespace) -> int:
-    if error := service.refresh():
-        print(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
-    found, more = service.list_sets(options.limit, options.before)
-    if options.json:
-        _print_json(documents.sets_document(found, more=more))
-    else:
-        print(text.sets(found, more=more))
-    return DONE
-
-
-def _runs(service: BackupService, options: argparse.Namespace) -> int:
-    if options.run is not None:
-        run = service.runlog.get(options.run)
-        found, more = [run], False
-        document = documents.run_document(run)
-    else:
-        found, more = service.list_runs(options.limit, options.before)
-        document = documents.runs_document(found, more=more)
-    if options.json:
-        _print_json(document)
-    else:
-        print(text.runs(found, more=more))
-    return DONE
+    Otherwise `sudo python -m backups ...` would leave files that the app may not open.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    logging.getLogger("backups").warning(
+        "going on as user %d, the owner of %s", owner.st_uid, folder
+    )
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -130,26 +87,49 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 1 failed, 2 usage or settings, 3 unhealthy, 4 another run is"
         " in progress.",
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name")
 
-    def command(
-        name: str, act: Callable[[BackupService, argparse.Namespace], int], help_: str
-    ) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help_, description=help_)
-        added.add_argument("--json", action="store_true", help="print one JSON document")
-        added.set_defaults(command=act)
-        return added
+    def command(name: str, act: _Act | None, help_: str) -> argparse.ArgumentParser:
+        one = added.add_parser(name, help=help_, description=help_)
+        one.add_argument("--json", action="store_true", help="print one JSON document")
+        one.set_defaults(act=act)
+        return one
 
-    run = command("run", _run, "Make a set now: snapshot, store, read back, prove.")
+    run = command("run", commands.run, "Make a set now: snapshot, store, read back, prove.")
     run.add_argument("--only", metavar="SOURCE", help="one source; the set does not protect")
-    command("status", _status, "Health, schedule, last run and newest restore point.")
-    _add_paging(command("list", _list, "Restore points, newest first."))
-    runs = command("runs", _runs, "The run log, newest first, or one run.")
+    command("status", commands.status, "Health, schedule, last run and newest restore point.")
+    _add_paging(command("list", commands.list_sets, "Restore points, newest first."))
+    runs = command("runs", commands.list_runs, "The run log, newest first, or one run.")
     runs.add_argument("run", nargs="?", metavar="ID")
     _add_paging(runs)
-    verify = command("verify", _verify, "Prove a stored set again, by default the newest.")
+    verify = command("verify", commands.verify, "Prove a stored set again, by default the newest.")
     verify.add_argument("set", nargs="?", metavar="SET")
+    _add_restore(command("restore", commands.restore, "Show what a restore would do, or do it."))
+    drill = command("drill", commands.drill, "Rehearse a full restore from the store, timed.")
+    drill.add_argument("--identity", type=Path, metavar="FILE", help="the age identity to use")
+    prune = command("prune", commands.prune, "Apply retention, and sweep what no set claims.")
+    prune.add_argument("--dry-run", action="store_true", help="show the plan, with reasons")
+    accept = command("accept", commands.accept, "Clear a set of suspicion.")
+    accept.add_argument("set", metavar="SET")
+    doctor = command("doctor", None, "Check everything that can be wrong.")
+    doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
+    doctor.add_argument("--notify", action="store_true", help="also send a test message")
+    keygen = command("keygen", None, "Make an age key pair to encrypt backups with.")
+    keygen.add_argument(
+        "--to", type=Path, metavar="FILE", default=Path("backup-identity.txt"), help="new file"
+    )
     return parser
+
+
+def _add_restore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("set", nargs="?", default="latest", metavar="SET", help="default: latest")
+    parser.add_argument("--at", type=_time, metavar="TIME", help="the newest not after this time")
+    parser.add_argument("--only", metavar="SOURCE", help="one source")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--to", type=Path, metavar="DIR", help="write the files there")
+    where.add_argument("--in-place", action="store_true", help="replace the live data")
+    where.add_argument("--undo", action="store_true", help="put back what the last one replaced")
+    parser.add_argument("--yes", action="store_true", help="confirm --in-place or --undo")
 
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:
@@ -163,16 +143,25 @@ def _limit(given: str) -> int:
     return int(given)
 
 
+def _time(given: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a UTC time such as 2026-11-22T01:00:00Z") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
 def _explain(error: AppError, *, as_json: bool) -> int:
     exit_code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
     if as_json:
-        _print_json(documents.error_document(0, "The command failed", error))
+        commands.print_json(documents.error_document(0, "The command failed", error))
     print(f"{error.message}\n{error.hint}", file=sys.stderr)
     return exit_code
 
 
-def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2))
+def _flushed(exit_code: int) -> int:
+    sys.stdout.flush()  # here, and not at the interpreter's end, where a fault is not caught
+    return exit_code
 
 
 def _on_sigterm(_signal: int, _frame: object) -> None:

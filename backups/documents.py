@@ -5,8 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from backups.examination import Examination
 from backups.health import Status
-from backups.model import BackupSet, Finding, Run, StoredObject
+from backups.model import BackupSet, DrillReport, Finding, RestoreRecord, Run, StoredObject
+from backups.restore_plan import RestorePlan
+from backups.retention import RetentionPlan
 from shared.clock import format_utc
 from shared.errors import AppError
 
@@ -71,6 +74,84 @@ def status_document(status: Status) -> Document:
         "last_success": run_document(status.last_success) if status.last_success else None,
         "newest_restore_point": set_document(newest) if newest else None,
         "restore_points": status.restore_points,
+        "last_drill": drill_document(status.last_drill) if status.last_drill else None,
+    }
+
+
+def plan_document(plan: RestorePlan) -> Document:
+    """What a restore would do."""
+    return {
+        "set": set_document(plan.backup_set),
+        "age_seconds": int(plan.age.total_seconds()),
+        "items": [
+            {
+                "source": item.stored.source,
+                "key": item.stored.key,
+                "bytes": item.stored.bytes,
+                "rows": dict(item.stored.rows) if item.stored.described else None,
+                "target": str(item.live.path),
+                "state": item.live.state,
+                "live_rows": dict(item.live.rows) if item.live.rows is not None else None,
+                "action": item.action,
+            }
+            for item in plan.items
+        ],
+        "blockers": [_finding_document(found) for found in plan.blockers],
+        "warnings": [_finding_document(found) for found in plan.warnings],
+        "confirm": plan.backup_set.id,
+    }
+
+
+def undo_document(record: RestoreRecord) -> Document:
+    """What an undo would put back."""
+    return {
+        "run_id": record.run_id,
+        "set_id": record.set_id,
+        "restored_at": _time(record.at),
+        "items": [
+            {"source": one.source, "kind": one.kind, "path": str(one.path) if one.path else None}
+            for one in record.to_put_back
+        ],
+    }
+
+
+def doctor_document(examination: Examination) -> Document:
+    """Everything that was looked at."""
+    return {
+        "healthy": examination.healthy,
+        "lines": [
+            {
+                "level": line.level,
+                "subject": line.subject,
+                "message": line.message,
+                "hint": line.hint,
+            }
+            for line in examination.lines
+        ],
+    }
+
+
+def retention_document(plan: RetentionPlan) -> Document:
+    """What retention would keep and drop."""
+    return {
+        "keep": [
+            {"id": one.backup_set.id, "reasons": list(one.reasons), "protected": one.protected}
+            for one in plan.keep
+        ],
+        "drop": [{"id": one.backup_set.id, "reason": one.reason} for one in plan.drop],
+        "warning": plan.warning,
+    }
+
+
+def drill_document(report: DrillReport) -> Document:
+    """A rehearsed restore."""
+    return {
+        "set_id": report.set_id,
+        "at": _time(report.at),
+        "seconds": round(report.seconds, 3),
+        "rows": report.rows,
+        "unreadable": report.unreadable,
+        "failure": report.failure,
     }
 
 

@@ -31,6 +31,12 @@ class RunInterrupted(BackupError):
     code = "interrupted"
 
 
+class RunTimedOut(BackupError):
+    """The run took longer than `BACKUP_TIMEOUT`."""
+
+    code = "timeout"
+
+
 class InternalError(BackupError):
     """A fault of this program; the log has the traceback."""
 
@@ -83,3 +89,71 @@ class SourceUnknown(BackupError):
     """No source has this name."""
 
     code = "source_unknown"
+
+
+class SealBroken(BackupError):
+    """A sealed file is damaged, or unfolds into something that it should not."""
+
+    code = "seal_broken"
+
+
+class IdentityMissing(BackupError):
+    """A sealed file is encrypted, and no identity is at hand."""
+
+    code = "identity_missing"
+
+
+class IdentityWrong(BackupError):
+    """A sealed file is encrypted for other identities than the ones at hand."""
+
+    code = "identity_wrong"
+
+
+class KeyMalformed(BackupError):
+    """A key file holds no key."""
+
+    code = "key_malformed"
+
+
+class NoRestorePoint(BackupError):
+    """There is nothing that could be restored."""
+
+    code = "no_restore_point"
+
+
+class TargetOccupied(BackupError):
+    """A restore would overwrite a file that it may not overwrite."""
+
+    code = "target_occupied"
+
+
+class OwnerDiffers(BackupError):
+    """This user could not give the restored files the owner that they need."""
+
+    code = "owner_differs"
+
+
+class NothingToUndo(BackupError):
+    """No restore in place was made on this host, or what it replaced is gone."""
+
+    code = "nothing_to_undo"
+
+
+class RestoreBlocked(BackupError):
+    """A restore cannot succeed as things are; `code` and hint are the blocker's."""
+
+    def __init__(self, set_id: str, code: str, message: str, hint: str) -> None:
+        super().__init__(f"restore point {set_id}: {message}", hint)
+        self.code = code
+
+
+class ConfirmationMissing(BackupError):
+    """An act that replaces data was asked for without its confirmation."""
+
+    code = "confirmation_missing"
+
+
+class DrillFailed(BackupError):
+    """A rehearsed restore did not give data that the application can use."""
+
+    code = "drill_failed"

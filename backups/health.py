@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from backups.model import BackupSet, Finding, Run
+from backups.model import BackupSet, DrillReport, Finding, Run
+from backups.restore_plan import key_is_lost, lost_key_finding
 from shared.clock import format_utc
 from shared.crontab import Crontab
 from shared.object_store import StoreKind
@@ -25,6 +26,14 @@ class HealthFacts:
     scheduled: bool
     newest: BackupSet | None
     last_run: Run | None
+    latest: BackupSet | None = None
+    token_keys: tuple[str, ...] = ()
+    last_drill: DrillReport | None = None
+    drill_possible: bool = True
+    started_empty: tuple[str, ...] = ()
+    newest_made: BackupSet | None = None
+    other_writer: BackupSet | None = None
+    retention_warning: str | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,7 @@ class Status:
     last_success: Run | None
     newest_restore_point: BackupSet | None
     restore_points: int
+    last_drill: DrillReport | None
 
 
 def assess(facts: HealthFacts) -> Health:
@@ -95,6 +105,44 @@ def _problems(facts: HealthFacts) -> list[Finding]:
                     "Make one now (python -m backups run), and look at: python -m backups runs",
                 )
             )
+    if facts.latest is not None and key_is_lost(facts.latest, facts.token_keys):
+        found.append(lost_key_finding(facts.latest))
+    found += [
+        Finding(
+            "started_empty",
+            f"{source} was missing at a start and was begun anew, beside older restore points",
+            "Bring it back: python -m backups restore --in-place --yes",
+        )
+        for source in facts.started_empty
+    ]
+    if facts.newest_made is not None and facts.newest_made.suspect:
+        made = facts.newest_made
+        found.append(
+            Finding(
+                "suspect",
+                f"set {made.id} is stored, and is suspect: {'; '.join(made.suspect or ())}. "
+                "Nothing is pruned meanwhile",
+                f"If the data is lost, restore; if this is as it should be: "
+                f"python -m backups accept {made.id}",
+            )
+        )
+    if facts.other_writer is not None:
+        found.append(
+            Finding(
+                "two_writers",
+                f"installation {facts.other_writer.instance} stores its backups in the same place "
+                f"({facts.other_writer.id})",
+                "Give each host its own BACKUP_PREFIX.",
+            )
+        )
+    if facts.last_drill is not None and facts.last_drill.failure is not None:
+        found.append(
+            Finding(
+                "drill_failed",
+                f"the last rehearsal of a restore failed: {facts.last_drill.failure}",
+                "Correct that, then rehearse again: python -m backups drill",
+            )
+        )
     return found
 
 
@@ -116,6 +164,15 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
                 "Start the app (make run), or run `python -m backups run` from cron.",
             )
         )
+    if not facts.drill_possible:
+        found.append(
+            Finding(
+                "drill_not_possible",
+                "backups are encrypted and the identity is not on this host, so the scheduled "
+                "drill is not possible",
+                "Rehearse by hand, with the identity: python -m backups drill --identity FILE",
+            )
+        )
     if facts.last_run is not None and facts.last_run.status == "interrupted":
         found.append(
             Finding(
@@ -123,6 +180,10 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
                 f"the last backup, run {facts.last_run.id}, was interrupted",
                 "Nothing to do: the scheduler makes it up by itself.",
             )
+        )
+    if facts.retention_warning is not None:
+        found.append(
+            Finding("over_budget", facts.retention_warning, "Raise it, or keep fewer sets.")
         )
     for stored in facts.newest.objects if facts.newest else ():
         if stored.journal_mode != "wal":

@@ -53,6 +53,7 @@ def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:
         page_count=_pragma(connection, "page_count"),
         user_version=_pragma(connection, "user_version"),
         rows=rows,
+        schema=_schema_fingerprint(connection),
     )
 
 
@@ -66,6 +67,13 @@ def sha256_of(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hex. Never call it on a live database."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _schema_fingerprint(connection: sqlite3.Connection) -> str:
+    statements = connection.execute(
+        "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name"
+    ).fetchall()
+    return hashlib.sha256(repr(statements).encode()).hexdigest()[:16]
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

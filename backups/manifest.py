@@ -6,7 +6,7 @@ stranger with a bucket key: nothing in it is used before it has passed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated
@@ -15,7 +15,16 @@ from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, Validati
 
 from backups import naming
 from backups.errors import ManifestInvalid, ManifestNewer
-from backups.model import BackupSet, ProofLevel, SetKind, StoredObject, Trigger, Verdict
+from backups.model import (
+    BackupSet,
+    DrillReport,
+    ProofLevel,
+    SetKind,
+    StoredObject,
+    Trigger,
+    Verdict,
+)
+from shared.clock import format_utc
 
 FORMAT = 1
 
@@ -47,6 +56,8 @@ class _Object:
     rows: dict[str, _Count]
     same_instant: bool
     journal_mode: str
+    schema: str = ""
+    unreadable: _Count = 0
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,8 @@ class Manifest:
     sqlite: str
     objects: Annotated[tuple[_Object, ...], Field(min_length=1)]
     suspect: tuple[str, ...] | None = None
+    token_key: str | None = None
+    recipients: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,6 +118,8 @@ def dump_manifest(backup_set: BackupSet, *, application: str, sqlite: str) -> by
         sqlite=sqlite,
         objects=tuple(_Object(**{**vars(o), "rows": dict(o.rows)}) for o in backup_set.objects),
         suspect=backup_set.suspect,
+        token_key=backup_set.token_key,
+        recipients=backup_set.recipients,
     )
     return _manifests().dump_json(manifest, indent=2) + b"\n"
 
@@ -136,12 +151,19 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
         proof=manifest.proof,
         suspect=manifest.suspect,
         objects=tuple(StoredObject(**vars(o)) for o in manifest.objects),
+        token_key=manifest.token_key,
+        recipients=manifest.recipients,
     )
 
 
 def dump_verdict(verdict: Verdict) -> bytes:
     """The bytes of a verdict."""
     return _verdicts().dump_json(_VerdictDocument(FORMAT, **vars(verdict)), indent=2) + b"\n"
+
+
+def dump_drill(report: DrillReport) -> bytes:
+    """The bytes of a drill's report."""
+    return TypeAdapter(DrillReport).dump_json(report, indent=2) + b"\n"
 
 
 def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
@@ -158,9 +180,12 @@ def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
 
 
 def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:
-    """The set as a later proof left it."""
-    proven_at: datetime | None = verdict.at if verdict.proof != "none" else None
-    return BackupSet(**{**vars(backup_set), "proof": verdict.proof, "proven_at": proven_at})
+    """The set as a later proof left it; one that failed makes it suspect."""
+    if verdict.proof != "none":
+        return replace(backup_set, proof=verdict.proof, proven_at=verdict.at)
+    reason = f"a proof at {format_utc(verdict.at)} failed: {verdict.reason}"
+    suspect = (*(backup_set.suspect or ()), reason)
+    return replace(backup_set, proof="none", proven_at=None, suspect=suspect)
 
 
 _HINT = "Choose another restore point (python -m backups list)."

@@ -29,12 +29,16 @@ class Source:
 
 @dataclass(frozen=True)
 class DatabaseFacts:
-    """What a database holds, counted in one transaction. Sizes are in bytes."""
+    """What a database holds, counted in one transaction. Sizes are in bytes.
+
+    `schema` is a fingerprint of its tables, indexes, views and triggers; empty when unknown.
+    """
 
     page_size: int
     page_count: int
     user_version: int
     rows: Mapping[str, int]
+    schema: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Snapshots:
 class StoredObject:
     """One stored file of a set: `bytes` and `sha256` as stored, `snapshot_*` of what is inside.
 
-    A `legacy` object's hashes and counts are unknown until it is read.
+    Of a legacy object only source, key and bytes are known; it is not `described`.
     """
 
     source: str
@@ -78,6 +82,18 @@ class StoredObject:
     rows: Mapping[str, int]
     same_instant: bool
     journal_mode: str
+    schema: str = ""
+    unreadable: int = 0
+
+    @property
+    def described(self) -> bool:
+        """Whether hashes and counts are known."""
+        return bool(self.sha256)
+
+
+def legacy_object(source: str, key: str, size: int) -> StoredObject:
+    """An object that the old cron scripts left: a copy of which nothing was noted."""
+    return StoredObject(source, key, size, "", 0, "", 0, 0, 0, {}, False, "unknown")
 
 
 @dataclass(frozen=True)
@@ -104,12 +120,74 @@ class BackupSet:
     proof: ProofLevel
     suspect: tuple[str, ...] | None
     objects: tuple[StoredObject, ...]
+    token_key: str | None = None
+    recipients: tuple[str, ...] = ()
 
     @property
     def protects(self) -> bool:
         """Whether it can be what `latest` means: complete, proven, not suspect."""
         proven = self.proof != "none" and self.proven_at is not None
         return self.kind == "set" and self.complete and proven and not self.suspect
+
+
+@dataclass(frozen=True)
+class ContentReport:
+    """How a source looks to the application: its rows, and those that it cannot use."""
+
+    rows: int
+    unreadable: int
+
+
+# Opens a copy of a source as the application would; raises `AppError` when it cannot.
+ContentCheck = Callable[[Path], ContentReport]
+
+
+# The same of a sample of its values, which costs the same at any size; writes nothing.
+ReadabilityCheck = Callable[[Path], ContentReport]
+
+
+@dataclass(frozen=True)
+class DrillReport:
+    """A rehearsed restore: `seconds` from the first byte to usable data (the measured RTO)."""
+
+    set_id: str
+    at: datetime
+    seconds: float
+    rows: int
+    unreadable: int
+    failure: str | None
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What a restore in place put aside for one source.
+
+    `kind` is `copy` (a SQLite file at `path`), `quarantine` (the damaged files, moved to
+    the folder `path`) or `nothing` (there was no file).
+    """
+
+    source: str
+    kind: Literal["copy", "quarantine", "nothing"]
+    path: Path | None
+
+
+@dataclass(frozen=True)
+class RestoreRecord:
+    """A restore in place, for undo and for those who look back.
+
+    `owed` is what an undo is about to put back; it is empty when that is done.
+    """
+
+    run_id: str
+    set_id: str
+    at: datetime
+    replaced: tuple[Replaced, ...]
+    owed: tuple[Replaced, ...] = ()
+
+    @property
+    def to_put_back(self) -> tuple[Replaced, ...]:
+        """What an undo has to put back now: an undo that did not end is finished first."""
+        return self.owed or self.replaced
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 _SET_ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
+_LEGACY_ID = re.compile(r"legacy-(\d{4}-\d{2}-\d{2})", re.ASCII)
 _SET_KEY = re.compile(
-    r"sets/(?P<set_id>\d{8}T\d{6}Z)/(?P<name>[a-z]+(-\d{8}T\d{6}Z)?)\.json", re.ASCII
+    r"sets/(?P<set_id>\d{8}T\d{6}Z|legacy-\d{4}-\d{2}-\d{2})/"
+    r"(?P<name>[a-z]+(-\d{8}T\d{6}Z)?)\.json",
+    re.ASCII,
 )
 _DATA_KEY = re.compile(
     r"(?P<source>[a-z][a-z0-9_]{0,31})_(?P<day>\d{4}-\d{2}-\d{2})(?P<time>T\d{6}Z)?"
@@ -51,6 +54,23 @@ def is_set_id(text: str) -> bool:
         return False
     try:
         datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    except ValueError:
+        return False
+    return True
+
+
+def legacy_id(day: date) -> str:
+    """The id of the group of objects that the old scripts left on a day."""
+    return f"legacy-{day:%Y-%m-%d}"
+
+
+def is_legacy_id(text: str) -> bool:
+    """Whether `text` is an id that `legacy_id` can have made."""
+    found = _LEGACY_ID.fullmatch(text)
+    if found is None:
+        return False
+    try:
+        date.fromisoformat(found[1])
     except ValueError:
         return False
     return True
@@ -109,9 +129,14 @@ def verdict_key(prefix: str, of_set: str, kind: str, at: datetime) -> str:
 def parse_set_key(prefix: str, key: str) -> tuple[str, str] | None:
     """`(set id, "manifest" or the verdict's name)`, or None for any other key."""
     found = _SET_KEY.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
-    if found is None or not is_set_id(found["set_id"]):
+    if found is None or not (is_set_id(found["set_id"]) or is_legacy_id(found["set_id"])):
         return None
     return found["set_id"], found["name"]
+
+
+def seal_suffix(key: str) -> str:
+    """What follows `.db` in the key of a stored file: how it was sealed."""
+    return key.rpartition(".db")[2]
 
 
 def instance_key(prefix: str, instance: str) -> str:

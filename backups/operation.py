@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from backups import naming
 from backups.backup_directory import BackupDirectory, disk_error
-from backups.errors import InternalError, LeaseHeld, RunInterrupted
+from backups.errors import InternalError, LeaseHeld, RunInterrupted, RunTimedOut
 from backups.lease import HeldLease
 from backups.model import (
     OperationName,
@@ -36,8 +37,17 @@ _LEASE_WAIT_SECONDS = 2.0
 class Recorder:
     """What the work of a run tells about itself; it raises `RunInterrupted` to stop it."""
 
-    def __init__(self, run: Run, runlog: RunLog, sink: ProgressSink, stop: threading.Event) -> None:
+    def __init__(
+        self,
+        run: Run,
+        runlog: RunLog,
+        sink: ProgressSink,
+        stop: threading.Event,
+        seconds: float = float("inf"),
+    ) -> None:
         self.run = run
+        self._deadline = time.monotonic() + seconds
+        self._seconds = seconds
         self._runlog = runlog
         self._sink = sink
         self._stop = stop
@@ -48,12 +58,21 @@ class Recorder:
         self._runlog.set_stage(self.run.id, name)
         self.progress(Progress(name))
 
+    def concerns(self, set_id: str) -> None:
+        """Note which set the run is about, whatever becomes of it."""
+        self.run = replace(self.run, set_id=set_id)
+
     def progress(self, progress: Progress) -> None:
         """Report how far the stage is; the one place where a run notices that it must stop."""
         if self._stop.is_set():
             raise RunInterrupted(
                 "the run was stopped because the program is shutting down",
                 "Nothing was published. The next start catches up by itself.",
+            )
+        if time.monotonic() > self._deadline:
+            raise RunTimedOut(
+                f"the run was not done after {self._seconds:.0f} s",
+                "Look at what was slow (the log has each stage), or raise BACKUP_TIMEOUT.",
             )
         self._sink(progress)
 
@@ -70,6 +89,7 @@ class StartedRun:
         self._work = work
         self._held = held
         self._operations = operations
+        self.afterwards: Callable[[Run], None] = lambda _: None
 
     @property
     def run(self) -> Run:
@@ -82,9 +102,11 @@ class StartedRun:
         Raises `DatabaseError` when not even the run log can be written.
         """
         try:
-            return self._operations.finish(self._recorder, self._work)
+            run = self._operations.finish(self._recorder, self._work)
         finally:
             self._held.release()
+        self.afterwards(run)
+        return run
 
 
 class Operations:
@@ -96,7 +118,9 @@ class Operations:
         directory: BackupDirectory,
         clock: Clock,
         log_files: Callable[[], AbstractContextManager[None]],
+        seconds: float = float("inf"),
     ) -> None:
+        self._seconds = seconds
         self._runlog = runlog
         self._directory = directory
         self._clock = clock
@@ -115,12 +139,14 @@ class Operations:
         sink: ProgressSink,
         *,
         needless: Callable[[], bool] = lambda: False,
+        patience: float = _LEASE_WAIT_SECONDS,
     ) -> StartedRun | None:
         """Take the lease and record the run; None when it is `needless`, asked under the lease.
 
-        Raises `LeaseHeld` with the id of the run that is in the way.
+        Waits for the lease for `patience` seconds, then raises `LeaseHeld` with the id of the
+        run that is in the way.
         """
-        held = self._directory.run_lease.try_acquire(_LEASE_WAIT_SECONDS)
+        held = self._directory.run_lease.try_acquire(patience)
         if held is None:
             running = self._runlog.running()
             raise LeaseHeld(running.id if running else None)
@@ -141,7 +167,9 @@ class Operations:
         except BaseException:
             held.release()
             raise
-        return StartedRun(Recorder(run, self._runlog, sink, self._stop), work, held, self)
+        return StartedRun(
+            Recorder(run, self._runlog, sink, self._stop, self._seconds), work, held, self
+        )
 
     def close_dead_runs(self) -> None:
         """Mark runs whose process died as interrupted, if nobody holds the lease."""
@@ -162,7 +190,7 @@ class Operations:
     def _finish(self, recorder: Recorder, work: Work) -> Run:
         status: RunStatus = "succeeded"
         error: AppError | None = None
-        set_id: str | None = None
+        set_id = recorder.run.set_id
         try:
             set_id = work(recorder)
         except RunInterrupted as interruption:

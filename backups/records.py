@@ -28,6 +28,11 @@ MIGRATIONS = (
         set_id TEXT NOT NULL, name TEXT NOT NULL, document BLOB NOT NULL,
         PRIMARY KEY (set_id, name)
     );
+    CREATE TABLE dated_objects(
+        key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified_at TEXT NOT NULL,
+        legacy INTEGER NOT NULL
+    );
+    CREATE TABLE doomed(key TEXT PRIMARY KEY, set_id TEXT NOT NULL);
     CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL)
     """,
 )

@@ -10,10 +10,24 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from backups import documents
-from backups.errors import LeaseHeld, ManifestInvalid, RunNotFound, SetNotFound, SourceUnknown
+from backups.doctor import examine
+from backups.errors import (
+    ConfirmationMissing,
+    LeaseHeld,
+    ManifestInvalid,
+    NoRestorePoint,
+    NothingToUndo,
+    OwnerDiffers,
+    RestoreBlocked,
+    RunNotFound,
+    SetNotFound,
+    SourceUnknown,
+)
+from backups.examination import Examination
 from backups.model import Run
 from backups.operation import StartedRun
 from backups.service import BackupService
@@ -33,6 +47,11 @@ _STATUSES: tuple[tuple[type[AppError], int, str], ...] = (
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
     (SourceUnknown, 422, "No such source"),
+    (NoRestorePoint, 404, "There is no restore point"),
+    (NothingToUndo, 404, "There is nothing to undo"),
+    (ConfirmationMissing, 409, "The restore is not confirmed"),
+    (RestoreBlocked, 409, "The restore cannot succeed"),
+    (OwnerDiffers, 409, "The restored files would have the wrong owner"),
     (ManifestInvalid, 422, "The restore point cannot be used"),
     (StoreError, 502, "The store failed"),
 )
@@ -78,7 +97,7 @@ def backup_routes() -> APIRouter:
 
     @router.get("/runs/{run_id}", summary="One run")
     def one_run(request: Request, run_id: str) -> dict[str, Any]:
-        return documents.run_document(_service(request).runlog.get(run_id))
+        return documents.run_document(_service(request).get_run(run_id))
 
     @router.post("/run", status_code=202, summary="Make a set now")
     def run(request: Request, only: str | None = None, wait: bool = False) -> JSONResponse:
@@ -88,7 +107,61 @@ def backup_routes() -> APIRouter:
     def verify(request: Request, set_id: str, wait: bool = False) -> JSONResponse:
         return _started(request, _service(request).begin_verify(set_id), wait=wait)
 
+    @router.get("/sets/{set_id}/restore", summary="What a restore would do")
+    def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
+        return documents.plan_document(_service(request).plan_restore(set_id, only=only))
+
+    @router.post("/sets/{set_id}/restore", status_code=202, summary="Bring the data back, live")
+    def restore(
+        request: Request,
+        set_id: str,
+        body: Confirmation,
+        only: str | None = None,
+        wait: bool = False,
+    ) -> JSONResponse:
+        plan = _service(request).plan_restore(set_id, only=only)
+        if body.confirm != plan.backup_set.id:
+            raise ConfirmationMissing(
+                f"a restore of set {plan.backup_set.id} needs its id as confirmation",
+                f'Look at the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
+            )
+        return _started(request, _service(request).begin_restore(plan), wait=wait)
+
+    @router.post("/undo", status_code=202, summary="Put back what the last restore replaced")
+    def undo(request: Request, wait: bool = False) -> JSONResponse:
+        return _started(request, _service(request).begin_undo(), wait=wait)
+
+    @router.post("/drill", status_code=202, summary="Rehearse a full restore, timed")
+    def drill(request: Request, wait: bool = False) -> JSONResponse:
+        return _started(request, _service(request).begin_drill(), wait=wait)
+
+    @router.get("/prune", summary="What retention would keep and drop, with reasons")
+    def prune_plan(request: Request) -> dict[str, Any]:
+        return documents.retention_document(_service(request).plan_prune())
+
+    @router.post("/prune", status_code=202, summary="Apply retention")
+    def prune(request: Request, wait: bool = False) -> JSONResponse:
+        return _started(request, _service(request).begin_prune(), wait=wait)
+
+    @router.post("/sets/{set_id}/accept", summary="Clear a set of suspicion")
+    def accept(request: Request, set_id: str) -> dict[str, Any]:
+        return documents.set_document(_service(request).accept(set_id))
+
+    @router.get("/doctor", summary="Check everything that can be wrong, reading only")
+    def doctor(request: Request) -> dict[str, Any]:
+        return documents.doctor_document(_examine(request, write=False))
+
+    @router.post("/doctor", summary="Check everything, with write probes")
+    def doctor_write(request: Request) -> dict[str, Any]:
+        return documents.doctor_document(_examine(request, write=True))
+
     return router
+
+
+class Confirmation(BaseModel):
+    """The body that a restore needs."""
+
+    confirm: str
 
 
 def add_problem_handlers(app: FastAPI) -> None:
@@ -96,6 +169,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(AppError, _on_app_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
     app.add_exception_handler(RequestValidationError, _on_bad_request)
+    app.add_exception_handler(Exception, _on_fault)
 
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
@@ -109,6 +183,10 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
 def _service(request: Request) -> BackupService:
     service: BackupService = request.app.state.backups
     return service
+
+
+def _examine(request: Request, *, write: bool) -> Examination:
+    return examine(request.app.state.settings, _service(request), write=write)
 
 
 def _started(request: Request, started: StartedRun, *, wait: bool) -> JSONResponse:
@@ -152,6 +230,18 @@ def _on_http_exception(_: Request, error: Exception) -> Problem:
         error.status_code, str(error.detail), str(error.detail), "http", "Look at /docs."
     )
     return Problem(problem, error.status_code, error.headers)
+
+
+def _on_fault(_: Request, _error: Exception) -> Problem:
+    """A fault of this program: the server logs the traceback, the answer tells nothing of it."""
+    problem = documents.problem_document(
+        500,
+        "The request failed",
+        "the request met a fault of this program",
+        "internal_error",
+        "Please report it with the log's traceback.",
+    )
+    return Problem(problem, 500)
 
 
 def _on_bad_request(_: Request, error: Exception) -> Problem:

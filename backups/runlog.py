@@ -54,7 +54,8 @@ class RunLog:
             connection.execute(
                 "UPDATE runs SET status = 'interrupted', finished_at = ?, error_code ="
                 " 'interrupted', error_message = 'the process ended during the run', error_hint ="
-                " 'Nothing was published. The next run starts afresh.' WHERE status = 'running'",
+                " 'If its set was published, it is in the list. The next run starts afresh.'"
+                " WHERE status = 'running'",
                 (format_utc(at),),
             )
         return [str(row[0]) for row in rows]

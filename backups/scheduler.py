@@ -11,6 +11,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from backups.errors import LeaseHeld
+from backups.following import ChangeFollower
 from backups.model import Trigger
 from backups.service import BackupService
 from shared.clock import format_utc
@@ -20,6 +21,9 @@ from shared.logs import fields
 
 JOB_ID = "backup"
 CATCH_UP_JOB_ID = "catch-up"
+DRILL_JOB_ID = "drill"
+TELL_JOB_ID = "tell"
+POLL_SECONDS = 1
 CATCH_UP_SECONDS = 60
 CAMPAIGN_SECONDS = 5
 GRACE_SECONDS = 6 * 3600
@@ -100,6 +104,23 @@ class BackupScheduler:
             misfire_grace_time=GRACE_SECONDS,
             next_run_time=datetime.now(UTC),
         )
+        if self._service.plan.drill_schedule and self._service.drill_is_possible():
+            scheduler.add_job(
+                self._drill,
+                CrontabTrigger(self._service.plan.drill_schedule),
+                id=DRILL_JOB_ID,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=GRACE_SECONDS,
+            )
+        scheduler.add_job(
+            self._service.tell,
+            IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
+            id=TELL_JOB_ID,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+        )
         # A host that is new, or was off for long, must not believe its old records.
         error = self._service.refresh()
         if error is not None:
@@ -115,9 +136,22 @@ class BackupScheduler:
             ),
         )
         try:
-            self._stopping.wait()
+            self._follow_changes()
         finally:
             scheduler.shutdown(wait=True)
+
+    def _follow_changes(self) -> None:
+        """Ask for a run when data that is not volatile changes, until this process stops."""
+        delay = self._service.plan.change_delay
+        if not delay:
+            self._stopping.wait()
+            return
+        follower = ChangeFollower(self._service, delay)
+        try:
+            while not self._stopping.wait(POLL_SECONDS):
+                follower.step()
+        finally:
+            follower.close()
 
     def _run_if_owed(self, trigger: Trigger) -> None:
         try:
@@ -129,6 +163,14 @@ class BackupScheduler:
         else:
             if run is not None and run.status == "succeeded":
                 self._announce(run.set_id)
+
+    def _drill(self) -> None:
+        try:
+            self._service.begin_drill("scheduled").execute()
+        except LeaseHeld as error:
+            _log.info("no drill this time: %s", error.message)
+        except AppError as error:
+            _log.error("drill: %s [%s] %s", error.message, error.code, error.hint)
 
     def _announce(self, set_id: str | None) -> None:
         status = self._service.status()

@@ -15,7 +15,7 @@ import sqlite3
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -38,10 +38,12 @@ from shared.errors import (
     DatabaseUnreadable,
     DiskFull,
 )
+from shared.private_files import open_private
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, translate, translated
 
 PAGES_A_STEP = 1024
 _SECONDS_BETWEEN_TRIES = 0.002
+_UNCOUNTED = DatabaseFacts(0, 0, 0, {})
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,23 @@ def take_snapshots(
     return Snapshots(instant, files, held)
 
 
+def copy_one(
+    source: Source,
+    into: Path,
+    progress: ProgressSink,
+    *,
+    busy_timeout: float = BUSY_TIMEOUT_SECONDS,
+    checked: bool = True,
+) -> SnapshotFile:
+    """Copy one source as it is committed now, at its own instant; see `take_snapshots`.
+
+    Without `checked`, a damaged database is copied page by page as it is, without counts.
+    """
+    with ExitStack() as stack:
+        pin = replace(_open_pin(stack, source, busy_timeout), gated=False)
+        return _copy(pin, into, progress, checked=checked)
+
+
 def what(source: Source) -> str:
     """How messages call a source."""
     return f"source {source.name} ({source.path})"
@@ -99,13 +118,12 @@ def _refuse_unusable(source: Source) -> None:
             f"{what(source)} cannot be reached: {error.strerror}",
             "Check the owner and mode of its directories.",
         ) from error
-    wal = source.path.with_name(f"{source.path.name}-wal")
     if not source.path.is_file() or not os.access(source.path, os.R_OK):
         raise DatabaseUnreadable(
             f"{what(source)} is not a file that this user may read",
             "Check its owner and mode, and run as the user that runs the app.",
         )
-    if found.st_size == 0 and not (wal.exists() and wal.stat().st_size):
+    if found.st_size == 0 and not _wal_size(source):
         raise DatabaseEmpty(
             f"{what(source)} has zero bytes",
             "Something truncated it. Bring it back with: "
@@ -115,14 +133,7 @@ def _refuse_unusable(source: Source) -> None:
 
 def _refuse_small_disk(sources: Sequence[Source], into: Path) -> None:
     """The copies and, later, one copy read back at a time must fit into the staging disk."""
-    sizes = [
-        sum(
-            path.stat().st_size
-            for path in (source.path, source.path.with_name(f"{source.path.name}-wal"))
-            if path.exists()
-        )
-        for source in sources
-    ]
+    sizes = [source.path.stat().st_size + _wal_size(source) for source in sources]
     needed, free = sum(sizes) + max(sizes), shutil.disk_usage(into).free
     if free < needed:
         raise DiskFull(
@@ -131,9 +142,21 @@ def _refuse_small_disk(sources: Sequence[Source], into: Path) -> None:
         )
 
 
+def _wal_size(source: Source) -> int:
+    """Bytes in the `-wal`; 0 when there is none, or it goes away at this moment."""
+    try:
+        return source.path.with_name(f"{source.path.name}-wal").stat().st_size
+    except OSError:
+        return 0
+
+
 def _open_pin(stack: ExitStack, source: Source, busy_timeout: float) -> _Pin:
     writable = os.access(source.path, os.W_OK) and os.access(source.path.parent, os.W_OK)
     mode = "rw" if writable else "ro"
+    if not writable and not source.path.with_name(f"{source.path.name}-wal").exists():
+        # SQLite cannot make the -shm that reading a WAL database takes. Nobody has this one
+        # open, or there would be a -wal, so it can be read as a file that does not change.
+        mode = "ro&immutable=1"
     with translated(what(source)):
         connection = stack.enter_context(closing(_connect(source, mode, busy_timeout)))
         journal_mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
@@ -157,10 +180,11 @@ def _pin_together(
 ) -> tuple[datetime, float]:
     """Begin the reads of all `pins` while no writer writes; the instant, and seconds held."""
     with ExitStack() as stack:
-        gates = [
-            (pin.source, stack.enter_context(closing(_connect(pin.source, "rw", 0))))
-            for pin in pins
-        ]
+        gates = []
+        for pin in pins:
+            with translated(what(pin.source)):
+                gate = stack.enter_context(closing(_connect(pin.source, "rw", 0)))
+            gates.append((pin.source, gate))
         began = _close_gates(gates, busy_timeout, progress)
         instant = clock.now()
         for pin in pins:
@@ -204,18 +228,18 @@ def _begin_read(connection: sqlite3.Connection) -> None:
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
 
 
-def _copy(pin: _Pin, into: Path, progress: ProgressSink) -> SnapshotFile:
+def _copy(pin: _Pin, into: Path, progress: ProgressSink, *, checked: bool = True) -> SnapshotFile:
     source = pin.source
     path = into / f"{source.name}.db"
-    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    open_private(path).close()
     with translated(what(source)):
         if not pin.gated:
             _begin_read(pin.connection)
-        expected = read_facts(pin.connection)
+        expected = read_facts(pin.connection) if checked else _UNCOUNTED
         with closing(sqlite3.connect(path, isolation_level=None)) as target:
             _copy_pages(pin, target, into, progress)
             pin.connection.execute("ROLLBACK")
-            found = _settle(target, source)
+            found = _settle(target, source) if checked else _UNCOUNTED
     _refuse_difference(source, expected, found)
     return SnapshotFile(
         source=source.name,
@@ -260,7 +284,6 @@ def _settle(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
 def _refuse_difference(source: Source, expected: DatabaseFacts, found: DatabaseFacts) -> None:
     if found != expected:
         raise SnapshotDiffers(
-            f"the copy of {what(source)} has {dict(found.rows)}, "
-            f"the source had {dict(expected.rows)}",
+            f"the copy of {what(source)} holds {found}, the source held {expected}",
             "Run it again; if it happens twice, check this host's disk and memory.",
         )

@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 
 from backups.backup_directory import BackupDirectory
 from backups.catalogue import Catalogue
-from backups.model import Source
+from backups.host_facts import HostFacts
+from backups.installation import Installation, Plan
+from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
+from backups.notify import AppriseNotifier, Notifier
+from backups.pruning import Pruner
 from backups.records import open_records
+from backups.retention import RetentionPolicy
 from backups.runlog import RunLog
-from backups.service import BackupService, Plan
+from backups.seal import SealPlan
+from backups.service import BackupService
+from shared.cipher import TokenCipher, key_fingerprint
 from shared.clock import Clock, SystemClock
 from shared.directory_store import DirectoryStore
 from shared.object_store import ObjectStore
 from shared.settings import Settings
-from shared.sqlite import BUSY_TIMEOUT_SECONDS
+from shared.source_checks import check_sessions, check_tokens, sample_tokens
+from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
 
 @contextmanager
@@ -24,18 +33,46 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
 
     Raises `AppError` when `BACKUP_DIR` or its records cannot be used.
     """
-    clock = clock or SystemClock()
-    store = build_store(settings)
-    directory = BackupDirectory(settings.backup.directory)
+    backup = settings.backup
+    directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
-        yield BackupService(
-            plan=build_plan(settings),
-            store=store,
-            directory=directory,
-            runlog=RunLog(records),
-            catalogue=Catalogue(records, store, settings.backup.prefix, clock),
-            clock=clock,
+        yield assemble(
+            build_plan(settings),
+            build_store(settings),
+            directory,
+            records,
+            clock=clock or SystemClock(),
+            notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
+            notify_success=backup.notify_success,
         )
+
+
+def assemble(
+    plan: Plan,
+    store: ObjectStore,
+    directory: BackupDirectory,
+    records: Database,
+    *,
+    clock: Clock,
+    notifier: Notifier,
+    notify_success: bool = False,
+) -> BackupService:
+    """A service of these parts, with its own adapters over `records`."""
+    installation = Installation(
+        plan=plan,
+        store=store,
+        directory=directory,
+        runlog=RunLog(records),
+        catalogue=Catalogue(records, store, plan.prefix, clock),
+        clock=clock,
+    )
+    return BackupService(
+        installation,
+        HostFacts(records),
+        Pruner(installation, records),
+        notifier,
+        notify_success=notify_success,
+    )
 
 
 def build_plan(settings: Settings) -> Plan:
@@ -52,7 +89,34 @@ def build_plan(settings: Settings) -> Plan:
         local_copies=backup.local_copies,
         log_directory=backup.log_directory,
         busy_timeout=BUSY_TIMEOUT_SECONDS,
+        drill_schedule=backup.drill_schedule,
+        seal=SealPlan(backup.compression, backup.age_recipients),
+        identity_file=backup.age_identity_file,
+        token_keys=tuple(key_fingerprint(key) for key in settings.token_encryption_keys),
+        content_checks=tuple(_content_checks(settings).items()),
+        readability_checks=tuple(_readability_checks(settings).items()),
+        retention=RetentionPolicy(**vars(backup.keep)),
+        change_delay=timedelta(seconds=backup.change_delay),
+        timeout=timedelta(seconds=backup.timeout),
     )
+
+
+def _content_checks(settings: Settings) -> dict[str, ContentCheck]:
+    """How the application opens its own databases; tokens only when the keys are known."""
+    checks: dict[str, ContentCheck] = {
+        "sessions": lambda path: ContentReport(*check_sessions(path))
+    }
+    if settings.token_encryption_keys:
+        cipher = TokenCipher(settings.token_encryption_keys)
+        checks["tokens"] = lambda path: ContentReport(*check_tokens(path, cipher))
+    return checks
+
+
+def _readability_checks(settings: Settings) -> dict[str, ReadabilityCheck]:
+    if not settings.token_encryption_keys:
+        return {}
+    cipher = TokenCipher(settings.token_encryption_keys)
+    return {"tokens": lambda path: ContentReport(*sample_tokens(path, cipher))}
 
 
 def build_store(settings: Settings) -> ObjectStore:

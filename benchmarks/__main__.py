@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import gate, memory, stall
+from benchmarks import gate, memory, restore, stall
 from benchmarks.report import Measurement, table, write_json
 
 RESULTS = Path(__file__).parent / "results.json"
@@ -23,6 +23,10 @@ def main() -> int:
         (
             "the event loop",
             lambda: stall.measure(megabytes=10 if quick else 100, runs=2 if quick else 5),
+        ),
+        (
+            "a restore",
+            lambda: restore.measure(megabytes=10 if quick else 100, runs=2 if quick else 5),
         ),
         ("memory", lambda: memory.measure(megabytes=20 if quick else 1024)),
     )

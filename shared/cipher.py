@@ -41,6 +41,14 @@ class TokenCipher:
                 "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after today's first key.",
             ) from None
 
+    def opens(self, ciphertext: str) -> bool:
+        """Whether a key opens it."""
+        try:
+            self.decrypt(ciphertext)
+        except CipherError:
+            return False
+        return True
+
     def rotate(self, ciphertext: str) -> str:
         """The same text under the first key; raises `CipherError` when no key opens it."""
         try:

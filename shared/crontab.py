@@ -35,6 +35,15 @@ class Crontab:
         except StopIteration:
             raise ValueError("a schedule that is never due") from None
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Crontab) and self.expression == other.expression
+
+    def __hash__(self) -> int:
+        return hash(self.expression)
+
+    def __repr__(self) -> str:
+        return f"Crontab({self.expression!r})"
+
     def next_after(self, instant: datetime) -> datetime:
         """The first due instant later than `instant`."""
         return next(CronSim(self.expression, instant.astimezone(UTC)))

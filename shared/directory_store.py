@@ -41,6 +41,7 @@ from shared.object_store import (
     key_fault,
     lower_names,
 )
+from shared.private_files import make_private_directory, open_private, sync_directory
 
 _METADATA = ".metadata"
 _STAGING = ".staging"
@@ -138,6 +139,14 @@ class DirectoryStore:
                     path.unlink()
                     self._metadata_path(key).unlink(missing_ok=True)
 
+    def abort_unfinished(self, prefix: str, before: datetime) -> None:
+        """See `ObjectStore.abort_unfinished`: staged files of puts whose process died."""
+        with self._translated("sweep", prefix):
+            folder = self._root / _STAGING
+            for staged in folder.iterdir() if folder.is_dir() else ():
+                if staged.stat().st_mtime < before.timestamp():
+                    staged.unlink(missing_ok=True)
+
     # --- files --------------------------------------------------------------------------
 
     def _path(self, key: str) -> Path:
@@ -172,11 +181,11 @@ class DirectoryStore:
 
     def _stage(self, body: BinaryIO, progress: ByteProgress) -> Path:
         folder = self._root / _STAGING
-        _make_folder(folder)
+        make_private_directory(folder)
         staged = folder / uuid4().hex
         done = 0
         try:
-            with _open_private(staged) as target:
+            with open_private(staged) as target:
                 with in_callers_code():
                     body.seek(0)
                 while True:
@@ -205,21 +214,21 @@ class DirectoryStore:
         if path.exists():
             return False
         for folder in (path.parent, described.parent):
-            _make_folder(folder)
+            make_private_directory(folder)
         text = json.dumps(lower_names(metadata), sort_keys=True)
         beside = self._stage(io.BytesIO(text.encode()), ignore_bytes)
         beside.replace(described)
-        _sync_directory(described.parent)
+        sync_directory(described.parent)
         try:
             os.link(staged, path)
         except FileExistsError:
             return False
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
         return True
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        _make_folder(self._root)
+        make_private_directory(self._root)
         lock = FileLock(self._root / ".lock", timeout=_LOCK_TIMEOUT_SECONDS, mode=0o600)
         with lock:
             yield
@@ -249,22 +258,3 @@ class DirectoryStore:
         if error.errno in (ENOSPC, EDQUOT):
             return StoreFailing(what, "Make room on the disk that holds BACKUP_LOCAL_STORE.")
         return StoreError(what, "Check the folder BACKUP_LOCAL_STORE and its disk.")
-
-
-def _make_folder(path: Path) -> None:
-    # `mkdir(mode, parents=True)` would give the mode to the last one only.
-    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    for folder in (*reversed(missing), path):
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _open_private(path: Path) -> BinaryIO:
-    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

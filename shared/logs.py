@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from shared.clock import format_utc
+from shared.private_files import make_private_directory
 
 LogFormat = Literal["human", "json"]
 
@@ -31,10 +32,10 @@ class HumanFormatter(logging.Formatter):
     """`2026-11-22T01:00:00Z INFO backups.tokens: stored key=backups/tokens_2026-11-22.db`."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, with a traceback below it when there is one."""
+        """One line whatever is in the values, with a traceback below it when there is one."""
         named = " ".join(f"{name}={value}" for name, value in _fields_of(record).items())
         line = f"{_time_of(record)} {record.levelname} {record.name}: {record.getMessage()}"
-        line = f"{line} {named}".rstrip()
+        line = f"{line} {named}".rstrip().replace("\r", "\\r").replace("\n", "\\n")
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
@@ -89,7 +90,7 @@ def log_files(directory: Path | None, loggers: Mapping[str, Sequence[str]]) -> I
 
 
 def _add_log_file(stack: ExitStack, path: Path, names: Sequence[str]) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    make_private_directory(path.parent)
     handler = _PrivateRotatingFileHandler(
         path, maxBytes=_LOG_FILE_BYTES, backupCount=_LOG_FILES_KEPT
     )

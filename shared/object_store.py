@@ -1,4 +1,4 @@
-"""The port to the place where objects are kept: six methods, two adapters.
+"""The port to the place where objects are kept: seven methods, two adapters.
 
 `shared.spaces` keeps them in DigitalOcean Spaces (or any S3 server), and
 `shared.directory_store` in a folder. One contract suite runs over both.
@@ -97,6 +97,9 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove the object; a key that is not there is a success."""
+
+    def abort_unfinished(self, prefix: str, before: datetime) -> None:
+        """Remove what puts that began before a time have left, and that is no object."""
 
 
 def key_fault(key: str) -> str | None:

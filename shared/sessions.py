@@ -69,6 +69,11 @@ class SessionStorage:
             )
             return cursor.rowcount
 
+    def count(self) -> int:
+        """How many sessions are stored, expired ones included."""
+        with self._database.reading() as connection:
+            return int(connection.execute("SELECT count(*) FROM sessions").fetchone()[0])
+
     def close(self) -> None:
         """Close the database."""
         self._database.close()

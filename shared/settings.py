@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Literal, TypeVar, cast
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
@@ -42,6 +42,19 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 
 
 @dataclass(frozen=True)
+class KeepSettings:
+    """How many of each kind are kept; None is `forever` (of bytes: no limit)."""
+
+    changes_hours: int | None
+    all_days: int | None
+    daily: int | None
+    weekly: int | None
+    monthly: int | None
+    yearly: int | None
+    max_bytes: int | None
+
+
+@dataclass(frozen=True)
 class BackupSettings:
     """What is backed up, when, and where to."""
 
@@ -52,6 +65,17 @@ class BackupSettings:
     local_copies: int
     extra_sources: tuple[tuple[str, Path], ...]
     log_directory: Path | None
+    compression: Literal["none", "zstd"]
+    age_recipients: tuple[str, ...]
+    age_identity_file: Path | None
+    drill_schedule: Crontab
+    restore_on_empty: bool
+    change_delay: int
+    timeout: int
+    keep: KeepSettings
+    notify_urls: tuple[str, ...] = field(repr=False)
+    heartbeat_url: str | None = field(repr=False)
+    notify_success: bool
 
 
 @dataclass(frozen=True)
@@ -71,8 +95,15 @@ class Settings:
 
 
 def read_environment(env_file: Path = Path(".env")) -> Mapping[str, str]:
-    """The process environment over the lines of `env_file`; blank values count as unset."""
-    lines = dotenv_values(env_file, interpolate=False)
+    """The process environment over the lines of `env_file`; blank values count as unset.
+
+    Raises `SettingsError` when there is such a file and it cannot be read.
+    """
+    try:
+        lines = dotenv_values(env_file, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SettingsError((f"{env_file}: cannot be read: {why}",)) from error
     given = {name: value for name, value in lines.items() if value and value.strip()}
     given.update((name, value) for name, value in os.environ.items() if value.strip())
     return given
@@ -148,12 +179,26 @@ class _Reader:
         self.fault(name, f"is {text!r}, must be one of: {', '.join(choices)}")
         return default
 
+    def flag(self, name: str) -> bool:
+        return self.choice(name, "false", ("true", "false")) == "true"
+
+    def count(self, name: str, default: str) -> int | None:
+        text = self.value(name, default)
+        if text == "forever":
+            return None
+        if text.isascii() and text.isdigit() and len(text) <= 15:
+            return int(text)
+        self.fault(name, f"is {text!r}, must be a whole number, or forever")
+        return None
+
     def parsed(self, name: str, default: str, parse: Callable[[str], T]) -> T:
         text = self.value(name, default)
         try:
             return parse(text)
         except ValueError as error:
-            self.fault(name, f"is {text!r}: {error}")
+            # Someone may have pasted the secret half of a key pair: that is not repeated.
+            shown = "is a secret key" if "SECRET" in text.upper() else f"is {text!r}"
+            self.fault(name, f"{shown}: {error}")
             return parse(default)
 
     def secret(self, name: str, least: int) -> str | None:
@@ -180,6 +225,9 @@ class _Reader:
 
 def _read_backup(reader: _Reader) -> BackupSettings:
     log_directory = reader.optional("BACKUP_LOG_DIR")
+    identity = reader.optional("BACKUP_AGE_IDENTITY_FILE")
+    if identity and not Path(identity).expanduser().is_file():
+        reader.fault("BACKUP_AGE_IDENTITY_FILE", f"there is no file {identity}")
     return BackupSettings(
         schedule=reader.parsed("BACKUP_SCHEDULE", "0 1 * * *", Crontab),
         directory=reader.path("BACKUP_DIR", "./data/backups"),
@@ -188,6 +236,27 @@ def _read_backup(reader: _Reader) -> BackupSettings:
         local_copies=reader.whole("BACKUP_LOCAL_COPIES", 2, 0, 1000),
         extra_sources=reader.parsed("BACKUP_EXTRA_SOURCES", ",", _parse_extra_sources),
         log_directory=reader.path("BACKUP_LOG_DIR", ".") if log_directory else None,
+        compression=cast(
+            'Literal["none", "zstd"]', reader.choice("BACKUP_COMPRESSION", "none", ("none", "zstd"))
+        ),
+        age_recipients=reader.parsed("BACKUP_AGE_RECIPIENTS", ",", _parse_recipients),
+        age_identity_file=Path(identity).expanduser() if identity else None,
+        drill_schedule=reader.parsed("BACKUP_DRILL_SCHEDULE", "0 3 * * 0", Crontab),
+        restore_on_empty=reader.flag("BACKUP_RESTORE_ON_EMPTY"),
+        change_delay=reader.whole("BACKUP_CHANGE_DELAY", 60, 0, 86_400),
+        timeout=reader.whole("BACKUP_TIMEOUT", 3600, 1, 86_400),
+        keep=KeepSettings(
+            changes_hours=reader.count("BACKUP_KEEP_CHANGES_HOURS", "24"),
+            all_days=reader.count("BACKUP_KEEP_ALL_DAYS", "7"),
+            daily=reader.count("BACKUP_KEEP_DAILY", "16"),
+            weekly=reader.count("BACKUP_KEEP_WEEKLY", "8"),
+            monthly=reader.count("BACKUP_KEEP_MONTHLY", "4"),
+            yearly=reader.count("BACKUP_KEEP_YEARLY", "2"),
+            max_bytes=reader.count("BACKUP_KEEP_MAX_BYTES", "forever"),
+        ),
+        notify_urls=_read_notify_urls(reader),
+        heartbeat_url=_read_heartbeat_url(reader),
+        notify_success=reader.flag("BACKUP_NOTIFY_SUCCESS"),
     )
 
 
@@ -221,6 +290,41 @@ def _parse_extra_sources(text: str) -> tuple[tuple[str, Path], ...]:
     if len(found) > MOST_SOURCES - 2:
         raise ValueError(f"at most {MOST_SOURCES} sources in all, tokens and sessions included")
     return tuple(found.items())
+
+
+def _parse_recipients(text: str) -> tuple[str, ...]:
+    recipients = tuple(part.strip() for part in text.split(",") if part.strip())
+    if recipients:
+        import pyrage  # noqa: PLC0415 - only who encrypts pays for it
+
+        for recipient in recipients:
+            try:
+                pyrage.x25519.Recipient.from_str(recipient)
+            except pyrage.RecipientError:
+                raise ValueError(
+                    "age public keys begin with age1, and are separated by commas; "
+                    "make a pair with: python -m backups keygen"
+                ) from None
+    return recipients
+
+
+def _read_notify_urls(reader: _Reader) -> tuple[str, ...]:
+    urls = tuple((reader.optional("BACKUP_NOTIFY_URLS") or "").replace(",", " ").split())
+    if urls:
+        import apprise  # noqa: PLC0415 - slow to import, and only for who is notified
+
+        wrong = [place for place, url in enumerate(urls, 1) if not apprise.Apprise().add(url)]
+        for place in wrong:  # the URL itself is not repeated: it holds a secret
+            reader.fault("BACKUP_NOTIFY_URLS", f"number {place} is not a URL that apprise knows")
+    return urls
+
+
+def _read_heartbeat_url(reader: _Reader) -> str | None:
+    url = reader.optional("BACKUP_HEARTBEAT_URL")
+    if url is not None and not url.startswith(("https://", "http://")):
+        reader.fault("BACKUP_HEARTBEAT_URL", "is not an http or https URL")
+        return None
+    return url
 
 
 def _read_spaces(reader: _Reader) -> SpacesSettings | None:

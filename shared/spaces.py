@@ -10,6 +10,7 @@ import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import boto3
@@ -129,7 +130,13 @@ class SpacesStore:
                     self._put(key, io.BytesIO(body), {})
             except ObjectExists:
                 return
-        self.head(key)  # a server that keeps nothing would look like one that overwrites
+        try:
+            self.head(key)  # a server that keeps nothing would look like one that overwrites
+        except ObjectMissing as error:
+            raise StoreError(
+                f"{self.location} says that it took {key}, and does not have it",
+                "Do not trust this store; look at its provider's status.",
+            ) from error
         raise StoreOverwrites(
             f"{self.location} accepts a second put of {key} with If-None-Match: *",
             "Use a store that honours conditional puts; this one would overwrite backups.",
@@ -161,7 +168,9 @@ class SpacesStore:
             done = 0
             while True:
                 with self._translated("get", key):
-                    chunk = stream.read(CHUNK_BYTES)
+                    chunk = _arrived(stream)
+                    if not chunk and done != answer["ContentLength"]:
+                        raise boto_errors.ResponseStreamingError(error="the body was cut short")
                 if not chunk:
                     return
                 sink.write(chunk)  # outside the translation: the sink's disk is not the store
@@ -202,6 +211,25 @@ class SpacesStore:
         """See `ObjectStore.delete`: one key a request, which every gateway understands."""
         with self._translated("delete", key):
             self._client.delete_object(Bucket=self._bucket, Key=self._checked(key))
+
+    def abort_unfinished(self, prefix: str, before: datetime) -> None:
+        """See `ObjectStore.abort_unfinished`: Spaces keeps unfinished uploads for 30 days."""
+        with self._translated("sweep", prefix):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(
+                Bucket=self._bucket, Prefix=prefix
+            )
+            for page in pages:
+                for upload in page.get("Uploads", ()):
+                    if upload["Initiated"] < before:
+                        self._client.abort_multipart_upload(
+                            Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
+                        )
+
+    def versioning(self) -> str:
+        """`Enabled`, `Suspended` or `Off`: whether the bucket keeps what is deleted."""
+        with self._translated("ask versioning", ""):
+            answer = self._client.get_bucket_versioning(Bucket=self._bucket)
+            return str(answer.get("Status", "Off"))
 
     # --- requests -----------------------------------------------------------------------
 
@@ -252,6 +280,19 @@ def translate(error: _ForeignError, what: str, location: str) -> StoreError:
         f"{what}: the request could not be made ({type(error).__name__})",
         "Check the five SPACES_ settings.",
     )
+
+
+def _arrived(stream: Any) -> bytes:
+    """Up to a chunk of what has come, or no byte at the end of the body.
+
+    `StreamingBody.read` waits until a whole chunk is there: behind a server that sends one
+    byte a second nobody would look at the run's deadline for days.
+    """
+    try:
+        chunk: bytes = stream._raw_stream.read1(CHUNK_BYTES)
+    except HTTPError as error:
+        raise boto_errors.ResponseStreamingError(error=error) from error
+    return chunk
 
 
 def _translate_answer(error: boto_errors.ClientError, what: str) -> StoreError:

@@ -3,9 +3,7 @@ when the file under the path was replaced, and the translation of sqlite3's erro
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from shared.errors import (
     DatabaseUnreadable,
     DiskFull,
 )
+from shared.private_files import create_private_file
 
 BUSY_TIMEOUT_SECONDS = 30.0
 _SECONDS_BETWEEN_TRIES = 0.005
@@ -101,41 +100,15 @@ def translate(error: sqlite3.Error, what: str) -> DatabaseError:
     )
 
 
-def make_private_directory(path: Path) -> None:
-    """Create `path` and its parents, 0700 where they are new; raises `DatabaseUnreadable`."""
+@contextmanager
+def _reachable(path: Path) -> Iterator[None]:
     try:
-        missing = [p for p in (path, *path.parents) if not p.exists()]
-        for directory in reversed(missing):
-            directory.mkdir(mode=0o700, exist_ok=True)
-    except OSError as error:
-        raise DatabaseUnreadable(
-            f"the directory {path} cannot be created: {error.strerror}",
-            "Create it, or give this user the right to.",
-        ) from error
-
-
-def create_private_file(path: Path) -> bool:
-    """Make an empty 0600 file at `path` unless one is there; True when it was made here.
-
-    The descriptor is closed before the name exists, so that no descriptor of a database
-    file is ever closed in a process where SQLite may hold locks on it.
-    """
-    make_private_directory(path.parent)
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        os.close(descriptor)
-        try:
-            os.link(name, path)
-        except FileExistsError:
-            return False
-        finally:
-            Path(name).unlink()
+        yield
     except OSError as error:
         raise DatabaseUnreadable(
             f"{path} cannot be created: {error.strerror}",
-            "Check the owner and mode of the directory, and its free space.",
+            "Check the owner and mode of its directory, and the free space.",
         ) from error
-    return True
 
 
 class Database:
@@ -158,7 +131,8 @@ class Database:
         self._busy_timeout = busy_timeout
         self._lock = threading.RLock()
         self._identity: tuple[int, int] | None = None
-        create_private_file(path)
+        with _reachable(path):
+            create_private_file(path)
         with self._lock:
             self._connection = self._connect()
 
@@ -244,8 +218,9 @@ class Database:
             )
             try:
                 if self.path.stat().st_mode & 0o077:
-                    self.path.chmod(0o600)
-                self._use_wal(connection)
+                    with suppress(PermissionError):  # not the owner; the doctor tells
+                        self.path.chmod(0o600)
+                connection.execute("PRAGMA journal_mode=WAL")
                 connection.execute("PRAGMA synchronous=FULL")
                 self._migrate(connection)
             except BaseException:

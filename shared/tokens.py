@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from shared.cipher import TokenCipher
+from shared.errors import CipherError
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
 TokenType = Literal["token", "uuid"]
@@ -91,6 +92,18 @@ class TokenStorage:
                 [(self._cipher.rotate(value), key) for key, value in rows],
             )
         return len(rows)
+
+    def count_readable(self) -> tuple[int, int]:
+        """How many values there are, and how many of them no key opens."""
+        unreadable = rows = 0
+        with self._database.reading() as connection:
+            for (value,) in connection.execute("SELECT value FROM tokens"):
+                rows += 1
+                try:
+                    self._cipher.decrypt(value)
+                except CipherError:
+                    unreadable += 1
+        return rows, unreadable
 
     def close(self) -> None:
         """Close the database."""

@@ -164,7 +164,7 @@ def test_what_is_no_key_of_a_file_is_not_parsed(key: str) -> None:
         "backups/sets/20261322T010000Z/manifest.json",
         "backups/sets/20261122T016000Z/manifest.json",
         "backups/sets/\u0662\u0660\u0662\u06661122T010000Z/manifest.json",
-        "backups/sets/legacy-2025-07-04/manifest.json",
+        "backups/sets/legacy-2025-7-4/manifest.json",
         "backups/sets/manifest.json",
         "other/sets/20261122T010000Z/manifest.json",
         "sets/20261122T010000Z/manifest.json",

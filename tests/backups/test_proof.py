@@ -16,7 +16,7 @@ import pytest
 from backups.errors import ProofFailed, RunInterrupted
 from backups.inspection import read_facts
 from backups.model import Progress, StoredObject
-from backups.proof import check_database, fetch, prove_stored
+from backups.proof import ProofTools, check_database, fetch, prove_stored
 from shared.directory_store import DirectoryStore
 from shared.errors import StoreError, StoreUnreachable
 from tests.support.records import a_stored_object
@@ -74,7 +74,7 @@ def test_what_was_put_is_proven_and_leaves_nothing(
     stored(store, content)
     told: list[Progress] = []
 
-    prove_stored(store, described(content, tmp_path), scratch, told.append)
+    prove_stored(ProofTools(store, scratch, None, told.append), described(content, tmp_path))
 
     assert store.keys("get") == [KEY]
     assert list(scratch.iterdir()) == []
@@ -106,7 +106,7 @@ def test_other_bytes_than_were_put_are_a_failed_proof(
     stored(store, spoil(content))
 
     with pytest.raises(ProofFailed) as caught:
-        prove_stored(store, described(content, tmp_path), scratch, ignore)
+        prove_stored(ProofTools(store, scratch, None, ignore), described(content, tmp_path))
 
     assert caught.value.code == "proof_failed"
     assert KEY in caught.value.message
@@ -121,7 +121,7 @@ def test_an_object_that_is_gone_is_a_failed_proof(
     wanted = described(a_database(tmp_path), tmp_path)
 
     with pytest.raises(ProofFailed, match="not in the store"):
-        prove_stored(store, wanted, scratch, ignore)
+        prove_stored(ProofTools(store, scratch, None, ignore), wanted)
 
     assert list(scratch.iterdir()) == []
 
@@ -138,7 +138,7 @@ def test_a_store_that_does_not_answer_is_no_verdict(
 
     store.before("get", KEY, fail)
     with pytest.raises(StoreError) as caught:
-        prove_stored(store, described(content, tmp_path), scratch, ignore)
+        prove_stored(ProofTools(store, scratch, None, ignore), described(content, tmp_path))
 
     assert caught.value.code == "store_unreachable"
     assert list(scratch.iterdir()) == []
@@ -164,7 +164,9 @@ def test_a_database_that_is_not_as_described_is_a_failed_proof(
     stored(store, content)
 
     with pytest.raises(ProofFailed, match="its manifest says"):
-        prove_stored(store, replace(described(content, tmp_path), **other), scratch, ignore)
+        prove_stored(
+            ProofTools(store, scratch, None, ignore), replace(described(content, tmp_path), **other)
+        )
 
 
 def test_a_damage_that_was_there_before_the_put_is_found(
@@ -187,7 +189,9 @@ def test_a_damage_that_was_there_before_the_put_is_found(
     stored(store, damaged)
 
     with pytest.raises(ProofFailed, match="cannot be restored"):
-        prove_stored(store, StoredObject(**{**facts, "sha256": digest}), scratch, ignore)
+        prove_stored(
+            ProofTools(store, scratch, None, ignore), StoredObject(**{**facts, "sha256": digest})
+        )
 
 
 def test_bytes_that_are_no_database_are_a_failed_proof(scratch: Path) -> None:
@@ -222,7 +226,7 @@ def test_what_is_read_back_is_private(store: WatchedStore, scratch: Path, tmp_pa
     def look(_: Progress) -> None:
         modes.append(stat.S_IMODE((scratch / "copy.db").stat().st_mode))
 
-    fetch(store, described(content, tmp_path), scratch / "copy.db", look)
+    fetch(ProofTools(store, scratch, None, look), described(content, tmp_path), scratch / "copy.db")
 
     assert set(modes) == {0o600}
     assert (scratch / "copy.db").read_bytes() == content
@@ -235,7 +239,11 @@ def test_a_fetch_never_overwrites(store: WatchedStore, scratch: Path, tmp_path: 
     (scratch / "copy.db").write_text("mine")
 
     with pytest.raises(FileExistsError):
-        fetch(store, described(content, tmp_path), scratch / "copy.db", ignore)
+        fetch(
+            ProofTools(store, scratch, None, ignore),
+            described(content, tmp_path),
+            scratch / "copy.db",
+        )
 
     assert (scratch / "copy.db").read_text() == "mine"
 
@@ -251,6 +259,6 @@ def test_a_progress_that_raises_stops_the_proof(
         raise RunInterrupted("stop")
 
     with pytest.raises(RunInterrupted):
-        prove_stored(store, described(content, tmp_path), scratch, stop)
+        prove_stored(ProofTools(store, scratch, None, stop), described(content, tmp_path))
 
     assert list(scratch.iterdir()) == []

@@ -130,7 +130,7 @@ SINGLE = {
         refuse(403, "AccessDenied"), "store_access_denied", "GET", TOKENS
     ),
     "overwriting": Case(pretend(), "store_overwrites", "PUT", "instances/", skip=1),
-    "nothing stored at all": Case(pretend(), "object_missing", "PUT"),
+    "nothing stored at all": Case(pretend(), "store_error", "PUT"),
 }
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from backups import naming
-from backups.errors import SetNotFound
+from backups.errors import NoRestorePoint, SetNotFound
 from shared.errors import AppError
 from tests.support.clock import FixedClock
 from tests.support.store_wrappers import WatchedStore
@@ -146,8 +146,8 @@ def test_a_set_of_another_host_can_be_verified(
         assert other.verify(made.id).status == "succeeded"
 
 
-@pytest.mark.parametrize("set_id", [None, "20200101T000000Z", "../20261122T010000Z", "latest"])
-def test_a_set_that_is_not_there_is_refused_by_name(bench: Workbench, set_id: str | None) -> None:
+@pytest.mark.parametrize("set_id", ["20200101T000000Z", "../20261122T010000Z", "latest"])
+def test_a_set_that_is_not_there_is_refused_by_name(bench: Workbench, set_id: str) -> None:
     """Without a set of that name, or any at all, no run is started."""
     with pytest.raises(SetNotFound):
         bench.verify(set_id)
@@ -164,3 +164,9 @@ def test_a_damaged_set_is_refused_by_name(bench: Workbench, store: WatchedStore)
         bench.verify("20261122T010000Z")
 
     assert caught.value.code == "manifest_invalid"
+
+
+def test_with_no_restore_point_there_is_nothing_to_verify(bench: Workbench) -> None:
+    """The newest of none is told by name, with the way to a first one."""
+    with pytest.raises(NoRestorePoint, match="no complete, proven restore point"):
+        bench.verify(None)

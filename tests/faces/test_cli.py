@@ -398,10 +398,14 @@ def test_verify_of_a_changed_object(installation: Installation) -> None:
 
 def test_verify_without_a_set(empty: Installation) -> None:
     """`verify` of what does not exist is exit 1 with the way to what does."""
-    for arguments in ([], ["20260101T000000Z"]):
-        problem = empty.json("verify", *arguments, exit_code=1)
-        assert check_problem(problem)["code"] == "set_not_found"
-        assert "python -m backups list" in problem["hint"]
+    cases = {
+        ("verify",): ("no_restore_point", "python -m backups run"),
+        ("verify", "20260101T000000Z"): ("set_not_found", "python -m backups list"),
+    }
+    for arguments, (code, remedy) in cases.items():
+        problem = empty.json(*arguments, exit_code=1)
+        assert check_problem(problem)["code"] == code
+        assert remedy in problem["hint"]
 
 
 def test_list_without_the_store(

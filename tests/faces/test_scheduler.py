@@ -17,16 +17,16 @@ import httpx2
 import pytest
 
 from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
+from backups.installation import Plan
 from backups.model import Source
 from backups.records import open_records
-from backups.runlog import RunLog
 from backups.scheduler import (
     PATIENCE_AT_SHUTDOWN_SECONDS,
     BackupScheduler,
     CrontabTrigger,
 )
-from backups.service import BackupService, Plan
+from backups.service import BackupService
+from backups.wiring import assemble
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
 from shared.directory_store import DirectoryStore
@@ -35,6 +35,7 @@ from tests.support.clock import FixedClock
 from tests.support.contract import check_status
 from tests.support.fault_proxy import Answer, FaultProxy, Request
 from tests.support.installation import Installation, bot_secrets, spaces
+from tests.support.memory_notifier import MemoryNotifier
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
 
@@ -151,24 +152,18 @@ def service_at(folder: Path, clock: Clock, schedule: str) -> Iterator[BackupServ
     directory = BackupDirectory(folder / "data" / "backups")
     store = DirectoryStore(folder / "data" / "spaces")
     with closing(open_records(directory.path)) as records:
-        yield BackupService(
-            plan=Plan(
-                sources=(
-                    Source("tokens", folder / "data" / "tokens.db"),
-                    Source("sessions", folder / "data" / "sessions.db", volatile=True),
-                ),
-                schedule=Crontab(schedule),
-                prefix="backups/",
-                local_copies=0,
-                log_directory=None,
-                busy_timeout=5,
+        plan = Plan(
+            sources=(
+                Source("tokens", folder / "data" / "tokens.db"),
+                Source("sessions", folder / "data" / "sessions.db", volatile=True),
             ),
-            store=store,
-            directory=directory,
-            runlog=RunLog(records),
-            catalogue=Catalogue(records, store, "backups/", clock),
-            clock=clock,
+            schedule=Crontab(schedule),
+            prefix="backups/",
+            local_copies=0,
+            log_directory=None,
+            busy_timeout=5,
         )
+        yield assemble(plan, store, directory, records, clock=clock, notifier=MemoryNotifier())
 
 
 def test_failures_are_tried_again_more_and_more_rarely(installation: Installation) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from datetime import datetime
 from typing import BinaryIO, Literal
 
 from shared.object_store import (
@@ -73,6 +74,10 @@ class WatchedStore:
         """See `ObjectStore.put`."""
         with self._watched("put", key):
             self._inner.put(key, body, metadata, progress)
+
+    def abort_unfinished(self, prefix: str, before: datetime) -> None:
+        """See `ObjectStore.abort_unfinished`."""
+        self._inner.abort_unfinished(prefix, before)
 
     def get(self, key: str, sink: Sink, progress: ByteProgress = ignore_bytes) -> None:
         """See `ObjectStore.get`."""

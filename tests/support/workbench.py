@@ -13,16 +13,17 @@ from typing import Any
 
 from backups import naming
 from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
+from backups.installation import Plan
 from backups.model import BackupSet, Run, Source, Trigger
 from backups.records import open_records
-from backups.runlog import RunLog
-from backups.service import BackupService, Plan
+from backups.service import BackupService
+from backups.wiring import assemble
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
 from shared.errors import StoreUnreachable
 from shared.object_store import ObjectStore
 from shared.sqlite import Database
+from tests.support.memory_notifier import MemoryNotifier
 
 PREFIX = "backups/"
 # The keys of a set that is made at `records.INSTANT`, the first of its day.
@@ -151,20 +152,16 @@ def open_workbench(
     chosen = make_sources(folder / "data") if sources is None else tuple(sources)
     backup_directory = BackupDirectory(folder / directory)
     with closing(open_records(backup_directory.path)) as records:
-        service = BackupService(
-            plan=Plan(
-                sources=chosen,
-                schedule=Crontab(schedule),
-                prefix=PREFIX,
-                local_copies=local_copies,
-                log_directory=log_directory,
-                busy_timeout=busy_timeout,
-            ),
-            store=store,
-            directory=backup_directory,
-            runlog=RunLog(records),
-            catalogue=Catalogue(records, store, PREFIX, clock),
-            clock=clock,
+        plan = Plan(
+            sources=chosen,
+            schedule=Crontab(schedule),
+            prefix=PREFIX,
+            local_copies=local_copies,
+            log_directory=log_directory,
+            busy_timeout=busy_timeout,
+        )
+        service = assemble(
+            plan, store, backup_directory, records, clock=clock, notifier=MemoryNotifier()
         )
         yield Workbench(service, store, records, backup_directory.path, chosen)
 

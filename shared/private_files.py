@@ -1,0 +1,47 @@
+"""Files and folders that only their owner can reach. Everything here raises `OSError`."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import BinaryIO
+
+
+def make_private_directory(path: Path) -> None:
+    """Create `path` and its parents, 0700 where they are new."""
+    missing = [p for p in (path, *path.parents) if not p.exists()]
+    for directory in reversed(missing):
+        directory.mkdir(mode=0o700, exist_ok=True)
+
+
+def create_private_file(path: Path) -> bool:
+    """Make an empty 0600 file at `path` unless one is there; True when it was made here.
+
+    The descriptor is closed before the name exists, so that no descriptor of a database
+    file is ever closed in a process where SQLite may hold locks on it.
+    """
+    make_private_directory(path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(descriptor)
+    try:
+        os.link(name, path)
+    except FileExistsError:
+        return False
+    finally:
+        Path(name).unlink()
+    return True
+
+
+def open_private(path: Path) -> BinaryIO:
+    """Open the new 0600 file `path` for writing; `FileExistsError` when there is one."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

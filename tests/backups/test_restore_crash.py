@@ -1,0 +1,267 @@
+"""SIGKILL at every stage boundary and at random moments of restores and undos.
+
+Whatever the moment: each database has its old or its new content, opens sound, the same command
+given again finishes, and an undo then brings back what was there before the first attempt.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.restore_bench import (
+    SOURCES,
+    Bench,
+    LiveStateName,
+    bring_into,
+    generation_of,
+    installation_in,
+    open_bench,
+    side_files,
+)
+from tests.support.restore_process import Act, Outcome, run_apart
+
+ROWS, BYTES_A_ROW = 12, 100_000  # more than one step of the backup API each
+CRASH_STATES: tuple[LiveStateName, ...] = ("healthy", "missing", "corrupt header", "corrupt body")
+
+_STEPS = ("os.mkdir", "os.rename", "os.link")
+
+
+def _moved(template: Path, folder: Path) -> Path:
+    """A copy of an installation; what its records say of paths moves along."""
+    shutil.copytree(template, folder)
+    with (
+        open_bench(folder) as bench,
+        bench.parts.runlog._records.transaction() as connection,
+    ):
+        connection.execute(
+            "UPDATE facts SET value = replace(value, ?, ?)", (str(template), str(folder))
+        )
+    return folder
+
+
+class Scene:
+    """Copies of a folder in which a restore or an undo is about to happen, from what to what."""
+
+    def __init__(self, template: Path, act: Act, state: LiveStateName) -> None:
+        self.act = act
+        self.state = state
+        self.template = template
+        self.old = "genlive" if act == "restore" else "genset"
+        self.new = "genset" if act == "restore" else "genlive"
+        with open_bench(template) as bench:
+            bench.write("genset", rows=ROWS, bytes_a_row=BYTES_A_ROW)
+            self.set_id = bench.make_set().id
+            bench.write("genlive", rows=ROWS, bytes_a_row=BYTES_A_ROW)
+            if act == "undo":
+                bench.restored()
+            self.runs_before = len(bench.parts.runlog.page(100))
+            for source in SOURCES:
+                bring_into(state, bench.live(source))
+            self.damaged = {
+                source: bench.live(source).read_bytes() if state != "missing" else b""
+                for source in SOURCES
+            }
+
+    def copy(self, folder: Path) -> Path:
+        """The scene at another place; what its records say of paths moves along."""
+        return _moved(self.template, folder)
+
+    def run(self, folder: Path, **how: int | float) -> Outcome:
+        """Do it there, in a process of its own."""
+        return run_apart(installation_in(folder), self.act, self.set_id, **how)  # type: ignore[arg-type]
+
+    def check(self, folder: Path, moment: str) -> None:
+        """After a crash: old or new, then finished by a second attempt, then undone."""
+        with open_bench(folder) as bench:
+            for source in SOURCES:
+                self._check_old_or_new(bench, source, moment)
+            if not self._is_recorded_as_done(bench):
+                if self.act == "restore":
+                    run = bench.restore(self.set_id)
+                else:
+                    run = bench.service.begin_undo().execute()
+                assert run.status == "succeeded", (moment, run.error)
+            assert bench.generations() == dict.fromkeys(SOURCES, self.new), moment
+            if self.state == "healthy":
+                bench.undo()
+                assert bench.generations() == dict.fromkeys(SOURCES, self.old), moment
+            elif self.state == "corrupt header":
+                bench.undo()
+                for source in SOURCES:
+                    assert bench.live(source).read_bytes() == self.damaged[source], moment
+            assert list((bench.backup_dir / "staging").iterdir()) == []
+
+    def _is_recorded_as_done(self, bench: Bench) -> bool:
+        """Whether the kill came after the end: the same command would be one more then."""
+        runs = bench.parts.runlog.page(100)
+        return len(runs) > self.runs_before and runs[0].status == "succeeded"
+
+    def _check_old_or_new(self, bench: Bench, source: str, moment: str) -> None:
+        live = bench.live(source)
+        if self.state == "healthy":
+            assert generation_of(live) in (self.old, self.new), moment
+        elif not live.exists():
+            aside = [folder / live.name for folder in bench.quarantined(source)]
+            kept = [file.read_bytes() for file in aside if file.exists()]
+            assert self.state == "missing" or kept == [self.damaged[source]], moment
+        elif self.state == "missing" or self._is_new(live):
+            assert generation_of(live) == self.new, moment
+        elif self.state == "corrupt header":
+            assert live.read_bytes() == self.damaged[source], moment
+
+    def _is_new(self, live: Path) -> bool:
+        try:
+            return generation_of(live) == self.new
+        except Exception:
+            return False
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[tuple[Act, str], Scene]]:
+    """A scene for each act and state that is crashed."""
+    made: dict[tuple[Act, str], Scene] = {}
+    for state in CRASH_STATES:
+        made["restore", state] = Scene(tmp_path_factory.mktemp("scene"), "restore", state)
+    made["undo", "healthy"] = Scene(tmp_path_factory.mktemp("scene"), "undo", "healthy")
+    yield made
+    for scene in made.values():
+        shutil.rmtree(scene.template)
+
+
+def boundaries(moments: list[str]) -> list[int]:
+    """The moments at which a stage begins, or at which a stage goes on to the next source."""
+    found = []
+    before = ""
+    for number, name in enumerate(moments):
+        stage_and_source = " ".join(name.split()[:2])
+        if "." not in name and not name.startswith("os") and name != "open":
+            if stage_and_source != before:
+                found.append(number)
+            before = stage_and_source
+    return found
+
+
+def crash(scene: Scene, folder: Path, **how: int | float) -> None:
+    """Crash a copy of the scene, check what is left, and remove it."""
+    outcome = scene.run(scene.copy(folder), **how)
+    scene.check(folder, f"{scene.act} {scene.state} {how}, killed: {outcome.killed}")
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize(
+    ("act", "state"), [("restore", "healthy"), ("restore", "corrupt header"), ("undo", "healthy")]
+)
+def test_a_kill_at_every_stage_boundary(
+    tmp_path: Path, scenes: dict[tuple[Act, str], Scene], act: Act, state: LiveStateName
+) -> None:
+    """A restore killed where a stage begins or goes on to the next source harms nothing."""
+    scene = scenes[act, state]
+    whole = scene.run(scene.copy(tmp_path / "whole"))
+    assert whole.status == "succeeded"
+    moments = boundaries(whole.moments)
+    assert len(moments) >= 4
+    for number in moments:
+        folder = scene.copy(tmp_path / f"at-{number}")
+        outcome = scene.run(folder, kill_at=number)
+        assert outcome.killed
+        scene.check(folder, f"{act} {state} killed at {number}: {whole.moments[number]}")
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("state", CRASH_STATES)
+def test_a_kill_at_steps_on_the_file_system(
+    tmp_path: Path, scenes: dict[tuple[Act, str], Scene], state: LiveStateName
+) -> None:
+    """A restore killed right before it makes, renames or links a file harms nothing."""
+    scene = scenes["restore", state]
+    whole = scene.run(scene.copy(tmp_path / "whole"))
+    steps = [n for n, name in enumerate(whole.moments) if name in _STEPS]
+    chosen = {*steps[:4], *random.sample(steps, 2)} if state == "corrupt header" else steps[:2]
+    for number in chosen:
+        crash(scene, tmp_path / f"at-{number}", kill_at=number)
+
+
+def test_a_kill_at_random_moments(tmp_path: Path, scenes: dict[tuple[Act, str], Scene]) -> None:
+    """A restore killed at any time harms nothing."""
+    scene = scenes["restore", "healthy"]
+    seconds = duration(scene, tmp_path)
+    for number in range(4):
+        crash(scene, tmp_path / str(number), kill_after=random.uniform(0, seconds))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+def test_two_hundred_kills(tmp_path: Path, scenes: dict[tuple[Act, str], Scene]) -> None:
+    """Two hundred kills, at random times and before random steps, in every state."""
+    for (act, state), scene in scenes.items():
+        whole = scene.run(scene.copy(tmp_path / f"whole-{act}-{state}"))
+        seconds = duration(scene, tmp_path)
+        for number in range(20):
+            crash(scene, tmp_path / "timed", kill_after=random.uniform(0, seconds))
+            crash(scene, tmp_path / "step", kill_at=random.randrange(len(whole.moments)))
+            print(f"{act} {state} {number}", flush=True)
+
+
+def duration(scene: Scene, folder: Path) -> float:
+    """How long it takes when nobody kills it; below what a test may sleep."""
+    place = scene.copy(folder / "timing")
+    outcome = scene.run(place)
+    assert outcome.status == "succeeded"
+    shutil.rmtree(place)
+    return min(outcome.seconds, 0.19)
+
+
+@pytest.mark.parametrize("state", ["corrupt header", "leftover"])
+def test_a_kill_at_every_step_of_an_undo_of_damaged_files(
+    tmp_path: Path, state: LiveStateName
+) -> None:
+    """An undo that brings damaged files back is finished by a second one, wherever it ended."""
+    template = tmp_path / "template"
+    with open_bench(template) as bench:
+        bench.write("genset")
+        bench.make_set()
+        bench.write("genlive")
+        files: dict[str, bytes] = {}
+        for source in SOURCES:
+            bring_into(state, bench.live(source))
+            there = (bench.live(source), *side_files(bench.live(source)))
+            files.update({file.name: file.read_bytes() for file in there if file.exists()})
+        bench.restored()
+    whole = run_apart(installation_in(_moved(template, tmp_path / "whole")), "undo")
+    steps = [number for number, name in enumerate(whole.moments) if name in _STEPS]
+    assert len(steps) >= 6
+    for number in steps:
+        folder = _moved(template, tmp_path / f"at-{number}")
+        assert run_apart(installation_in(folder), "undo", kill_at=number).killed
+        with open_bench(folder) as bench:
+            bench.undo()
+            back = [
+                f
+                for source in SOURCES
+                for f in (bench.live(source), *side_files(bench.live(source)))
+            ]
+            assert {f.name: f.read_bytes() for f in back if f.exists()} == files, number
+            bench.undo()
+            assert bench.generations() == dict.fromkeys(SOURCES, "genset"), number
+
+
+def test_a_kill_leaves_no_journal_beside_a_new_file(
+    tmp_path: Path, scenes: dict[tuple[Act, str], Scene]
+) -> None:
+    """What a killed restore leaves beside the database is never applied to what comes next."""
+    scene = scenes["restore", "healthy"]
+    folder = scene.copy(tmp_path / "scene")
+    whole = scene.run(scene.copy(tmp_path / "whole"))
+    number = next(n for n, name in enumerate(whole.moments) if name.startswith("install tokens"))
+    assert scene.run(folder, kill_at=number).killed
+    with open_bench(folder) as bench:
+        live = bench.live("tokens")
+        assert any(side.exists() for side in side_files(live))
+        live.unlink()
+        bench.restored(scene.set_id)
+        assert bench.generations() == dict.fromkeys(SOURCES, "genset")

@@ -1,0 +1,142 @@
+"""`FragileStore`: an `ObjectStore` around a real one, which records calls and breaks some."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from typing import BinaryIO, Literal
+
+from shared.errors import StoreUnreachable
+from shared.object_store import (
+    ByteProgress,
+    ObjectInfo,
+    ObjectStore,
+    Sink,
+    StoreKind,
+    ignore_bytes,
+)
+
+Operation = Literal["check", "put", "get", "head", "list", "delete", "abort"]
+
+
+class FragileStore:
+    """Records every call as `(operation, key)`.
+
+    `before` and `after` run once, at the first fitting call. `break_at` makes all calls of an
+    operation fail from its n-th on, until `mend`.
+    """
+
+    def __init__(self, inner: ObjectStore) -> None:
+        self.inner = inner
+        self.calls: list[tuple[Operation, str]] = []
+        self._before: list[tuple[Operation, str, Callable[[], None]]] = []
+        self._after: list[tuple[Operation, str, Callable[[], None]]] = []
+        self._broken: tuple[Operation, int, bool] | None = None
+
+    def before(self, operation: Operation, key: str, act: Callable[[], None]) -> None:
+        """Call `act` before the first `operation` on a key that contains `key`."""
+        self._before.append((operation, key, act))
+
+    def after(self, operation: Operation, key: str, act: Callable[[], None]) -> None:
+        """Call `act` after the first `operation` on a key that contains `key`."""
+        self._after.append((operation, key, act))
+
+    def break_at(self, operation: Operation, number: int, *, done: bool = False) -> None:
+        """Fail from the call with this number on, counted from 0; `done`: after doing it."""
+        self._broken = (operation, number, done)
+
+    def mend(self) -> None:
+        """Work again."""
+        self._broken = None
+
+    def keys(self, operation: Operation) -> list[str]:
+        """The keys of the calls of one operation, in order."""
+        return [key for called, key in self.calls if called == operation]
+
+    @property
+    def kind(self) -> StoreKind:
+        """As the store says."""
+        return self.inner.kind
+
+    @property
+    def location(self) -> str:
+        """As the store says."""
+        return self.inner.location
+
+    @property
+    def offsite(self) -> bool:
+        """As the store says."""
+        return self.inner.offsite
+
+    def check(self, key: str, body: bytes) -> None:
+        """See `ObjectStore.check`."""
+        with self._watched("check", key):
+            self.inner.check(key, body)
+
+    def put(
+        self,
+        key: str,
+        body: BinaryIO,
+        metadata: Mapping[str, str],
+        progress: ByteProgress = ignore_bytes,
+    ) -> None:
+        """See `ObjectStore.put`."""
+        with self._watched("put", key):
+            self.inner.put(key, body, metadata, progress)
+
+    def get(self, key: str, sink: Sink, progress: ByteProgress = ignore_bytes) -> None:
+        """See `ObjectStore.get`."""
+        with self._watched("get", key):
+            self.inner.get(key, sink, progress)
+
+    def head(self, key: str) -> ObjectInfo:
+        """See `ObjectStore.head`."""
+        with self._watched("head", key):
+            return self.inner.head(key)
+
+    def list(self, prefix: str) -> Iterable[ObjectInfo]:
+        """See `ObjectStore.list`; all of it at once."""
+        with self._watched("list", prefix):
+            return list(self.inner.list(prefix))
+
+    def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`."""
+        with self._watched("delete", key):
+            self.inner.delete(key)
+
+    def abort_unfinished(self, prefix: str, before: datetime) -> None:
+        """See `ObjectStore.abort_unfinished`."""
+        with self._watched("abort", prefix):
+            self.inner.abort_unfinished(prefix, before)
+
+    @contextmanager
+    def _watched(self, operation: Operation, key: str) -> Iterator[None]:
+        number = len(self.keys(operation))
+        self.calls.append((operation, key))
+        _act(self._before, operation, key)
+        broken = self._broken is not None and (
+            operation == self._broken[0] and number >= self._broken[1]
+        )
+        done = self._broken is not None and self._broken[2]
+        if broken and not done:
+            raise _gone(operation, key)
+        yield
+        if broken:
+            raise _gone(operation, key)
+        _act(self._after, operation, key)
+
+
+def _gone(operation: Operation, key: str) -> StoreUnreachable:
+    return StoreUnreachable(f"{operation} {key}: there was no answer", "Check the network.")
+
+
+def _act(
+    waiting: list[tuple[Operation, str, Callable[[], None]]], operation: Operation, key: str
+) -> None:
+    for entry in waiting:
+        wanted, part, act = entry
+        if wanted == operation and part in key:
+            waiting.remove(entry)
+            act()
+            return

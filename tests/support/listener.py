@@ -1,0 +1,85 @@
+"""`Listener`: a real HTTP server on 127.0.0.1 that remembers what it was told."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from contextlib import closing
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, ClassVar, Self
+
+
+@dataclass(frozen=True)
+class Heard:
+    """One request."""
+
+    method: str
+    path: str
+    body: str
+
+
+class Listener:
+    """Serves for the length of a `with` block; answers `status`, or garbage."""
+
+    def __init__(self) -> None:
+        self.heard: list[Heard] = []
+        self.status = 200
+        self.garbage = False
+        listener = self
+
+        class _BoundHandler(_Handler):
+            owner = listener
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _BoundHandler)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self._server.server_address[1])
+
+    def paths(self) -> list[str]:
+        """The paths that were asked for, in order."""
+        return [one.path for one in self.heard]
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    owner: ClassVar[Listener]
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+        self.owner.heard.append(Heard(self.command, self.path, body))
+        if self.owner.garbage:
+            self.wfile.write(b"this is not HTTP at all\r\n\r\n")
+            return
+        self.send_response(self.owner.status)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_GET = do_POST = do_HEAD = _serve  # noqa: N815 - the base's names
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002 - the base's name
+        """The test says what it wants to know."""
+
+
+def closed_port() -> int:
+    """A port at which nobody listens."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
