@@ -220,7 +220,7 @@ class Database:
                 if self.path.stat().st_mode & 0o077:
                     with suppress(PermissionError):  # not the owner; the doctor tells
                         self.path.chmod(0o600)
-                connection.execute("PRAGMA journal_mode=WAL")
+                self._use_wal(connection)
                 connection.execute("PRAGMA synchronous=FULL")
                 self._migrate(connection)
             except BaseException:
