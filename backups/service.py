@@ -110,6 +110,8 @@ class BackupService:
         Asked again under the lease, so that however many ask, one due instant gets one set.
         Raises `LeaseHeld` when another run is in progress.
         """
+        if trigger == "scheduled":
+            self.refresh()  # another host may have begun to write here by mistake
         if not self._owed(trigger):
             return None
         started = self._operations.begin(
