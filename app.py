@@ -12,13 +12,14 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from backups.routes import add_problem_handlers, backup_routes
+from backups.routes import STATUSES, backup_routes
 from backups.scheduler import BackupScheduler
 from backups.wiring import open_service
 from shared.cipher import TokenCipher
 from shared.clock import SystemClock
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
+from shared.problem_handlers import add_problem_handlers
 from shared.sessions import SessionStorage
 from shared.settings import Settings, load_settings, read_environment
 from shared.startup import PlainStartupFailure, explain
@@ -48,7 +49,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(PlainStartupFailure)
     app.include_router(backup_routes())
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
-    add_problem_handlers(app)
+    add_problem_handlers(app, STATUSES)
     return app
 
 

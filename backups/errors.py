@@ -24,6 +24,10 @@ class LeaseHeld(BackupError):
         )
         self.run_id = run_id
 
+    def particulars(self) -> dict[str, object]:
+        """The run that is in the way."""
+        return {"run_id": self.run_id}
+
 
 class RunInterrupted(BackupError):
     """The run was asked to stop, and stopped at a safe place."""
