@@ -13,17 +13,35 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from backups.routes import STATUSES, backup_routes
-from backups.scheduler import BackupScheduler
-from backups.wiring import open_service
+from backups.scheduler import BackupScheduler, Duty
+from backups.wiring import build_store, open_service
+from facebook_integration.routes import facebook_routes
+from facebook_integration.wiring import build_facebook
+from shared.browser_session import BrowserSessions
 from shared.cipher import TokenCipher
 from shared.clock import SystemClock
 from shared.errors import AppError, SettingsError
+from shared.front_page import front_routes
+from shared.inbox import Inbox, open_inbox
+from shared.inbox_worker import InboxWorker
 from shared.logs import configure_logging
-from shared.problem_handlers import add_problem_handlers
+from shared.marks import Marks
+from shared.merchant_data import MerchantData
+from shared.object_store import DocumentStore
+from shared.outbound import Outbound
+from shared.platform_statuses import PLATFORM_STATUSES
+from shared.platforms import Platform, Workplace
+from shared.polling import Polling
+from shared.problem_handlers import add_problem_handlers, documented
+from shared.security_headers import SecurityHeaders
 from shared.sessions import SessionStorage
 from shared.settings import Settings, load_settings, read_environment
 from shared.startup import PlainStartupFailure, explain
+from shared.state_token import StateTokens
+from shared.sync_routes import sync_routes
 from shared.tokens import TokenStorage
+from shopify_integration.routes import shopify_routes
+from shopify_integration.wiring import build_shopify
 
 _log = logging.getLogger("app")
 
@@ -47,9 +65,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
     app.add_middleware(PlainStartupFailure)
+    app.add_middleware(SecurityHeaders)
+    refusals = documented(PLATFORM_STATUSES)
+    app.include_router(front_routes())
+    app.include_router(shopify_routes(refusals))
+    app.include_router(facebook_routes(refusals))
     app.include_router(backup_routes())
+    app.include_router(sync_routes())
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
-    add_problem_handlers(app, STATUSES)
+    add_problem_handlers(app, (*STATUSES, *PLATFORM_STATUSES))
     return app
 
 
@@ -65,7 +89,8 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     configure_logging(settings.log_format)
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
-    app.state.backups = stack.enter_context(open_service(settings))
+    store = build_store(settings)
+    app.state.backups = stack.enter_context(open_service(settings, store=store))
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         app.state.backups.restore_on_empty()
@@ -75,10 +100,48 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
         closing(SessionStorage(settings.session_db_path, SystemClock()))
     )
     app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
-    scheduler = BackupScheduler(app.state.backups)
+    duty = _open_bot(app, stack, settings, store)
+    scheduler = BackupScheduler(app.state.backups, [duty])
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     _greet(settings)
+
+
+def _open_bot(
+    app: FastAPI, stack: AsyncExitStack, settings: Settings, store: DocumentStore
+) -> Duty:
+    """The bot's side: what its routes work with, and the work that one process does."""
+    clock = SystemClock()
+    database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
+    marks = Marks(database, clock)
+    place = Workplace(
+        tokens=app.state.tokens,
+        inbox=Inbox(database, clock),
+        marks=marks,
+        data=MerchantData(store),
+        outbound=stack.enter_context(closing(Outbound())),
+        states=StateTokens(settings.state_token_secret or "", marks.use_state, clock),
+        clock=clock,
+    )
+    app.state.marks = marks
+    app.state.browsers = BrowserSessions(app.state.sessions, settings.cookies_secure)
+    app.state.shopify = app.state.facebook = None
+    platforms: list[Platform] = []
+    if settings.shopify:
+        app.state.shopify, shopify = build_shopify(settings.shopify, place, app.state.browsers)
+        platforms.append(shopify)
+    if settings.facebook:
+        app.state.facebook, facebook = build_facebook(settings.facebook, place, app.state.browsers)
+        platforms.append(facebook)
+    app.state.platforms = platforms
+    worker = InboxWorker(place.inbox, {platform.provider: platform for platform in platforms})
+    polling = Polling(platforms, marks, settings.sync_schedule, clock)
+
+    def stop() -> None:
+        polling.stop()
+        place.outbound.close()
+
+    return Duty("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
 
 
 def _greet(settings: Settings) -> None:

@@ -21,24 +21,27 @@ from backups.service import BackupService
 from shared.cipher import TokenCipher, key_fingerprint
 from shared.clock import Clock, SystemClock
 from shared.directory_store import DirectoryStore
-from shared.object_store import ObjectStore
+from shared.object_store import DocumentStore, ObjectStore
 from shared.settings import Settings
 from shared.source_checks import check_sessions, check_tokens, sample_tokens
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
 
 @contextmanager
-def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[BackupService]:
+def open_service(
+    settings: Settings, clock: Clock | None = None, store: ObjectStore | None = None
+) -> Iterator[BackupService]:
     """A `BackupService` for the length of a block; the store is not contacted by this.
 
-    Raises `AppError` when `BACKUP_DIR` or its records cannot be used.
+    Without a `store`, it is the one that the settings name. Raises `AppError` when
+    `BACKUP_DIR` or its records cannot be used.
     """
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
         yield assemble(
             build_plan(settings),
-            build_store(settings),
+            store or build_store(settings),
             directory,
             records,
             clock=clock or SystemClock(),
@@ -119,7 +122,7 @@ def _readability_checks(settings: Settings) -> dict[str, ReadabilityCheck]:
     return {"tokens": lambda path: ContentReport(*sample_tokens(path, cipher))}
 
 
-def build_store(settings: Settings) -> ObjectStore:
+def build_store(settings: Settings) -> DocumentStore:
     """The store: Spaces when its settings are there, else a folder on this host."""
     if settings.spaces is None:
         return DirectoryStore(settings.backup.local_store)

@@ -15,10 +15,20 @@ from typing import Any, Literal, TextIO
 
 from shared.clock import format_utc
 from shared.private_files import make_private_directory
+from shared.redaction import RedactingFormatter, redact_all_logs
 
 LogFormat = Literal["human", "json"]
 
-_LOGGERS = ("app", "backups", "shared", "apscheduler")
+_LOGGERS = (
+    "app",
+    "backups",
+    "shared",
+    "facebook_integration",
+    "shopify_integration",
+    "apscheduler",
+)
+# These have handlers of the server's own, whose tracebacks may hold an address.
+_SERVER_LOGGERS = ("uvicorn", "uvicorn.access", "uvicorn.error")
 _LOG_FILE_BYTES = 1_000_000
 _LOG_FILES_KEPT = 5
 
@@ -59,7 +69,16 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(
     log_format: LogFormat, stream: TextIO | None = None, level: int = logging.INFO
 ) -> None:
-    """Send our loggers' lines to `stream` (standard error); calling again replaces the handler."""
+    """Send our loggers' lines to `stream` (standard error); calling again replaces the handler.
+
+    From then on the logs of the whole process are redacted, the server's included.
+    """
+    redact_all_logs()
+    for name in _SERVER_LOGGERS:
+        for server_handler in logging.getLogger(name).handlers:
+            if not isinstance(server_handler.formatter, RedactingFormatter):
+                inner = server_handler.formatter or logging.Formatter()
+                server_handler.setFormatter(RedactingFormatter(inner))
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_formatter(log_format))
     for name in _LOGGERS:
@@ -95,7 +114,7 @@ def _add_log_file(stack: ExitStack, path: Path, names: Sequence[str]) -> None:
         path, maxBytes=_LOG_FILE_BYTES, backupCount=_LOG_FILES_KEPT
     )
     stack.callback(handler.close)
-    handler.setFormatter(HumanFormatter())
+    handler.setFormatter(_formatter("human"))
     for name in names:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
@@ -111,7 +130,7 @@ class _PrivateRotatingFileHandler(logging.handlers.RotatingFileHandler):
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:
-    return JsonFormatter() if log_format == "json" else HumanFormatter()
+    return RedactingFormatter(JsonFormatter() if log_format == "json" else HumanFormatter())
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:

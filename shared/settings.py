@@ -18,6 +18,13 @@ from shared.crontab import Crontab
 from shared.errors import SettingsError
 from shared.logs import LogFormat
 from shared.object_store import key_fault
+from shared.platform_settings import (
+    FacebookSettings,
+    ShopifySettings,
+    is_local,
+    read_facebook,
+    read_shopify,
+)
 from shared.setting_values import MAKE_FERNET_KEY, MAKE_SECRET, SettingReader, parse_path
 from shared.spaces_settings import SpacesSettings, read_spaces
 
@@ -68,6 +75,10 @@ class Settings:
 
     token_db_path: Path
     session_db_path: Path
+    inbox_db_path: Path
+    sync_schedule: Crontab
+    facebook: FacebookSettings | None
+    shopify: ShopifySettings | None
     backup: BackupSettings
     spaces: SpacesSettings | None
     host: str
@@ -76,6 +87,12 @@ class Settings:
     admin_token: str | None = field(repr=False)
     token_encryption_keys: tuple[str, ...] = field(repr=False)
     state_token_secret: str | None = field(repr=False)
+
+    @property
+    def cookies_secure(self) -> bool:
+        """Whether cookies go over https alone: always, unless logins come back to localhost."""
+        platforms = [found for found in (self.facebook, self.shopify) if found]
+        return not platforms or not all(is_local(found.redirect_uri) for found in platforms)
 
 
 def read_environment(env_file: Path = Path(".env")) -> Mapping[str, str]:
@@ -103,6 +120,10 @@ def load_settings(values: Mapping[str, str], *, for_app: bool = False) -> Settin
     settings = Settings(
         token_db_path=reader.path("TOKEN_DB_PATH", "./data/tokens.db"),
         session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
+        inbox_db_path=reader.path("INBOX_DB_PATH", "./data/inbox.db"),
+        sync_schedule=reader.parsed("SYNC_SCHEDULE", "0 2 * * *", Crontab),
+        facebook=read_facebook(reader),
+        shopify=read_shopify(reader),
         backup=_read_backup(reader),
         spaces=read_spaces(reader),
         host=reader.value("HOST", "127.0.0.1"),
@@ -118,6 +139,12 @@ def load_settings(values: Mapping[str, str], *, for_app: bool = False) -> Settin
         if settings.state_token_secret is None:
             reader.missing("STATE_TOKEN_SECRET", MAKE_SECRET)
     _check_paths(reader, settings)
+    secrets = (
+        settings.shopify and settings.shopify.api_secret,
+        settings.facebook and settings.facebook.app_secret,
+    )
+    if settings.state_token_secret in filter(None, secrets):
+        reader.fault("STATE_TOKEN_SECRET", "is a platform's secret; it needs one of its own")
     if reader.faults:
         raise SettingsError(tuple(dict.fromkeys(reader.faults)))
     return settings
@@ -166,6 +193,8 @@ def _parse_prefix(text: str) -> str:
         raise ValueError(fault)
     if prefix.startswith("."):
         raise ValueError("a prefix does not begin with a dot")
+    if prefix.split("/")[0] == "users":
+        raise ValueError("users/ is where the merchants' documents are, which are overwritten")
     return f"{prefix}/"
 
 
@@ -232,3 +261,6 @@ def _check_paths(reader: SettingReader, settings: Settings) -> None:
         if real in taken:
             reader.fault(name, f"names the same file as {taken[real]}")
         taken.setdefault(real, name)
+    inbox = os.path.realpath(settings.inbox_db_path)  # it may be an extra source
+    if taken.get(inbox) in ("TOKEN_DB_PATH", "SESSION_DB_PATH"):
+        reader.fault("INBOX_DB_PATH", f"names the same file as {taken[inbox]}")
