@@ -29,7 +29,7 @@ class Call:
     token_in: str | None  # "query", "header" or "body"
     user_agent: str
     status: int  # 0 when no answer was finished
-    detail: str | None  # an operation's name, or the code of the error
+    detail: str | None  # the code of the error, if it was one
 
 
 @dataclass(frozen=True)

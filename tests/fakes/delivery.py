@@ -42,6 +42,7 @@ def new_client() -> httpx2.AsyncClient:
     """A client that takes no proxy from the environment, follows nothing and has no pool limit."""
     return httpx2.AsyncClient(
         timeout=TIMEOUT_SECONDS,
+        verify=False,  # http on this machine; a TLS context for each client would cost more
         trust_env=False,
         follow_redirects=False,
         limits=httpx2.Limits(max_connections=None, max_keepalive_connections=50),

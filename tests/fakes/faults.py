@@ -45,10 +45,14 @@ class Faults:
         """Forget all."""
         self.pending.clear()
 
-    def take(self, edge: str, subject: str | None) -> Fault | None:
-        """The fault of this call, which is then used up by one."""
+    def take(self, edge: str, subject: str | None, part: str | None = None) -> Fault | None:
+        """The fault of this call, which is then used up by one.
+
+        A fault of the edge "graphql:products" is for calls of "graphql" whose part is "products".
+        """
+        names = ("*", edge, f"{edge}:{part}")
         for fault in self.pending:
-            if fault.edge not in ("*", edge) or fault.subject not in (None, subject):
+            if fault.edge not in names or fault.subject not in (None, subject):
                 continue
             if fault.skip:
                 fault.skip -= 1

@@ -51,9 +51,12 @@ class FakePlatform:
         self._process.control("clear_faults")
 
     def calls(self, edge: str | None = None) -> list[Call]:
-        """The bot's requests so far, in the order in which they were answered."""
+        """The bot's requests so far, in the order in which they were answered.
+
+        An edge of "graphql" is all of them, one of "graphql:products" those for products.
+        """
         read = [Call(**one) for one in self._process.control("calls")]
-        return [one for one in read if edge in (None, one.edge)]
+        return [one for one in read if edge in (None, one.edge, one.edge.partition(":")[0])]
 
     def clear_calls(self) -> None:
         """Forget them."""
