@@ -33,10 +33,15 @@ class AppProcess:
     """
 
     def __init__(
-        self, installation: Installation, *, workers: int | None = None, as_script: bool = False
+        self,
+        installation: Installation,
+        *,
+        workers: int | None = None,
+        as_script: bool = False,
+        port: int | None = None,
     ) -> None:
         self.installation = installation
-        self.port = free_port()
+        self.port = port or free_port()
         self._output_path = installation.folder / f"output-{self.port}.log"
         environment = {
             **installation.environment,
@@ -63,10 +68,15 @@ class AppProcess:
 
     @classmethod
     def start(
-        cls, installation: Installation, *, workers: int | None = None, as_script: bool = False
+        cls,
+        installation: Installation,
+        *,
+        workers: int | None = None,
+        as_script: bool = False,
+        port: int | None = None,
     ) -> Self:
         """Start it, and wait until it serves."""
-        app = cls(installation, workers=workers, as_script=as_script)
+        app = cls(installation, workers=workers, as_script=as_script, port=port)
         try:
             app.wait_until_it_serves()
         except BaseException:
