@@ -79,17 +79,10 @@ class Bot:
         return {one["id"]: one["access_token"] for one in listed}
 
 
-@pytest.fixture(scope="module")
-def running_graph() -> Iterator[FakeGraph]:
-    with FakeGraph.started() as graph:
-        yield graph
-
-
 @pytest.fixture
-def graph(running_graph: FakeGraph) -> FakeGraph:
-    running_graph.reset()
-    running_graph.register(redirect_uri=REDIRECT)
-    return running_graph
+def graph(graph: FakeGraph) -> FakeGraph:
+    graph.register(redirect_uri=REDIRECT)
+    return graph
 
 
 @pytest.fixture
