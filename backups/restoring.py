@@ -375,21 +375,26 @@ class Restorer:
         folder = install.quarantine_folder(source.path, recorder.run.id)
         earlier = self._earlier(source.name)
         unfinished = earlier.path if earlier and earlier.kind == "quarantine" else None
-        if unfinished and not (unfinished / source.path.name).exists():
-            folder = unfinished  # that run ended between two renames
-        self._add_to_record(Replaced(source.name, "quarantine", folder))
+        there = source.path.exists()
+        if unfinished and not (there and (unfinished / source.path.name).exists()):
+            folder = unfinished  # that run ended in the middle of moving
+        self._add_to_record(Replaced(source.name, "quarantine", folder, main=there))
         install.quarantine(source.path, folder)
         _log.warning("damaged files were moved aside", extra=fields(folder=folder))
 
     def _put_quarantine_back(self, recorder: Recorder, source: Source, one: Replaced) -> None:
         assert one.path is not None  # noqa: S101 - asked for by the caller
         earlier = self._earlier(source.name)
+        if earlier is None and one.main and not (one.path / source.path.name).exists():
+            return  # the restore ended before it had moved anything
         begun = earlier is not None and (
             earlier.path is None or (earlier.path / source.path.name).exists()
         )
         if earlier is not None and begun:
             # An undo that did not end had made room already: what is there, it had brought back.
             self._add_to_record(earlier)
+            if earlier.path is not None:
+                install.remove_moved(source.path, earlier.path)
         else:
             self._move_aside(recorder, source, missing=not install.is_taken(source.path))
         install.bring_back(one.path, source.path, begun=begun)
