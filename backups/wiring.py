@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
 from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
+from backups.catalogue import Catalogue, has_restore_points
 from backups.host_facts import HostFacts
 from backups.installation import Installation, Plan
 from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
@@ -38,7 +38,7 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     with closing(open_records(directory.path)) as records:
         yield assemble(
             build_plan(settings),
-            build_store(settings),
+            build_store(settings, was_used=lambda: has_restore_points(records)),
             directory,
             records,
             clock=clock or SystemClock(),
@@ -119,10 +119,13 @@ def _readability_checks(settings: Settings) -> dict[str, ReadabilityCheck]:
     return {"tokens": lambda path: ContentReport(*sample_tokens(path, cipher))}
 
 
-def build_store(settings: Settings) -> ObjectStore:
-    """The store: Spaces when its settings are there, else a folder on this host."""
+def build_store(settings: Settings, *, was_used: Callable[[], bool] = lambda: False) -> ObjectStore:
+    """The store: Spaces when its settings are there, else a folder on this host.
+
+    `was_used` says whether that folder should be there, because it was used before.
+    """
     if settings.spaces is None:
-        return DirectoryStore(settings.backup.local_store)
+        return DirectoryStore(settings.backup.local_store, was_used=was_used)
     # Imported only here: boto3 takes longer to import than all the rest.
     from shared.spaces import SpacesStore  # noqa: PLC0415
 
