@@ -11,6 +11,7 @@ from backups.installation import Installation
 from backups.model import ProgressSink, Trigger
 from backups.operation import Recorder, StartedRun
 from backups.pruning import Pruner
+from backups.retention import PRE_RESTORE_DAYS
 from backups.run_starter import RunStarter, ignore_progress
 from backups.standing import Standing
 from shared.errors import AppError
@@ -33,6 +34,7 @@ class RetentionRuns:
         pruner: Pruner,
     ) -> None:
         self._catalogue = installation.catalogue
+        self._directory = installation.directory
         self._clock = installation.clock
         self._starter = starter
         self._standing = standing
@@ -47,6 +49,8 @@ class RetentionRuns:
         def work(recorder: Recorder, _staging: Path) -> None:
             self._catalogue.refresh()
             self._pruner.prune(recorder, self._standing.plan_prune(), self._standing.ours())
+            if self._standing.frozen() is None:
+                self._drop_old_safety_copies()
             self._facts.set_time(_SWEPT, self._clock.now())
 
         return self._starter.begin("prune", trigger, work, progress)
@@ -63,3 +67,12 @@ class RetentionRuns:
                 self.begin_prune("scheduled").execute()
         except AppError as error:
             _log.warning("prune: %s [%s]", error.message, error.code)
+
+    def _drop_old_safety_copies(self) -> None:
+        """What restores replaced stays here for as long as in the store; the newest for undo."""
+        last = self._facts.last_restore()
+        needed = (*last.replaced, *last.owed) if last else ()
+        self._directory.drop_pre_restore(
+            self._clock.now() - timedelta(days=PRE_RESTORE_DAYS),
+            keep=[one.path for one in needed if one.path is not None],
+        )

@@ -124,19 +124,22 @@ class Standing:
             for source, at in self.started_empty().items()
         )
 
+    def frozen(self) -> str | None:
+        """Why nothing may be removed now, or None."""
+        last = self._runlog.last("backup", "succeeded", "failed", "interrupted")
+        if last is not None and last.status == "failed":
+            return f"the newest run, {last.id}, failed"
+        made = self.newest_made()
+        if made is not None and made.suspect:
+            return f"the newest set, {made.id}, is suspect"
+        return None
+
     def plan_prune(self) -> RetentionPlan:
         """What retention would keep and drop now, with reasons."""
-        last = self._runlog.last("backup", "succeeded", "failed", "interrupted")
-        made = self.newest_made()
-        frozen = None
-        if last is not None and last.status == "failed":
-            frozen = f"the newest run, {last.id}, failed"
-        elif made is not None and made.suspect:
-            frozen = f"the newest set, {made.id}, is suspect"
         facts = RetentionFacts(
             now=self._clock.now(),
             ours=self.ours(),
             drilled=self._catalogue.newest_drilled(),
-            frozen=frozen,
+            frozen=self.frozen(),
         )
         return plan_retention(list(self._catalogue.sets()), self._plan.retention, facts)
