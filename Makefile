@@ -13,7 +13,7 @@ env: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@tests/tools.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
 
 soak: $(VENV)/.dev
 	@tests/tools.sh

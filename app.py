@@ -27,7 +27,6 @@ from shared.inbox_worker import InboxWorker
 from shared.logs import configure_logging
 from shared.marks import Marks
 from shared.merchant_data import MerchantData
-from shared.object_store import DocumentStore
 from shared.outbound import Outbound
 from shared.platform_statuses import PLATFORM_STATUSES
 from shared.platforms import Platform, Workplace
@@ -89,8 +88,7 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     configure_logging(settings.log_format)
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
-    store = build_store(settings)
-    app.state.backups = stack.enter_context(open_service(settings, store=store))
+    app.state.backups = stack.enter_context(open_service(settings))
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         app.state.backups.restore_on_empty()
@@ -100,16 +98,14 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
         closing(SessionStorage(settings.session_db_path, SystemClock()))
     )
     app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
-    duty = _open_bot(app, stack, settings, store)
+    duty = _open_bot(app, stack, settings)
     scheduler = BackupScheduler(app.state.backups, [duty])
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     _greet(settings)
 
 
-def _open_bot(
-    app: FastAPI, stack: AsyncExitStack, settings: Settings, store: DocumentStore
-) -> Duty:
+def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
     """The bot's side: what its routes work with, and the work that one process does."""
     clock = SystemClock()
     database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
@@ -118,7 +114,7 @@ def _open_bot(
         tokens=app.state.tokens,
         inbox=Inbox(database, clock),
         marks=marks,
-        data=MerchantData(store),
+        data=MerchantData(build_store(settings)),
         outbound=stack.enter_context(closing(Outbound())),
         states=StateTokens(settings.state_token_secret or "", marks.use_state, clock),
         clock=clock,

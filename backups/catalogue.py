@@ -284,6 +284,15 @@ class Catalogue:
         return found
 
 
+def has_restore_points(records: Database) -> bool:
+    """Whether the records know of any, without asking the store or reading a manifest."""
+    with records.reading() as connection:
+        row = connection.execute(
+            "SELECT EXISTS(SELECT 1 FROM sets) OR EXISTS(SELECT 1 FROM dated_objects)"
+        ).fetchone()
+    return bool(row[0])
+
+
 def _stamp(name: str) -> str:
     return name.partition("-")[2]
 

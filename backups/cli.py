@@ -30,12 +30,14 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (LeaseHeld, BUSY),
 )
 
+LATEST = "latest"
+
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Argparse exits with 2 on a usage error itself."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         return _flushed(_dispatch(options))
@@ -81,6 +83,19 @@ def become_owner(path: Path) -> None:
     os.setuid(owner.st_uid)
 
 
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; what would be ignored silently is a usage error, too."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.name == "restore":
+        named = options.set != LATEST
+        if options.undo and (named or options.at or options.only):
+            parser.error("restore --undo takes no SET, --at or --only: it undoes the last restore")
+        if named and options.at:
+            parser.error("restore takes a SET or --at TIME, not both: the set is what it is")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m backups",
@@ -123,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", nargs="?", default="latest", metavar="SET", help="default: latest")
+    parser.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
     parser.add_argument("--at", type=_time, metavar="TIME", help="the newest not after this time")
     parser.add_argument("--only", metavar="SOURCE", help="one source")
     where = parser.add_mutually_exclusive_group()

@@ -131,6 +131,12 @@ class TargetOccupied(BackupError):
     code = "target_occupied"
 
 
+class TargetUnusable(BackupError):
+    """The folder that was named for restored files cannot take them."""
+
+    code = "target_unusable"
+
+
 class OwnerDiffers(BackupError):
     """This user could not give the restored files the owner that they need."""
 

@@ -163,12 +163,15 @@ class Replaced:
     """What a restore in place put aside for one source.
 
     `kind` is `copy` (a SQLite file at `path`), `quarantine` (the damaged files, moved to
-    the folder `path`) or `nothing` (there was no file).
+    the folder `path`) or `nothing` (there was no file). Of a quarantine, `main` says whether
+    there was more than side files: as long as the main file is not in the folder, it has
+    not been moved.
     """
 
     source: str
     kind: Literal["copy", "quarantine", "nothing"]
     path: Path | None
+    main: bool = True
 
 
 @dataclass(frozen=True)

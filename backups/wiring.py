@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
 from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
+from backups.catalogue import Catalogue, has_restore_points
 from backups.host_facts import HostFacts
 from backups.installation import Installation, Plan
 from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
@@ -28,20 +28,17 @@ from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
 
 @contextmanager
-def open_service(
-    settings: Settings, clock: Clock | None = None, store: ObjectStore | None = None
-) -> Iterator[BackupService]:
+def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[BackupService]:
     """A `BackupService` for the length of a block; the store is not contacted by this.
 
-    Without a `store`, it is the one that the settings name. Raises `AppError` when
-    `BACKUP_DIR` or its records cannot be used.
+    Raises `AppError` when `BACKUP_DIR` or its records cannot be used.
     """
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
         yield assemble(
             build_plan(settings),
-            store or build_store(settings),
+            build_store(settings, was_used=lambda: has_restore_points(records)),
             directory,
             records,
             clock=clock or SystemClock(),
@@ -122,10 +119,15 @@ def _readability_checks(settings: Settings) -> dict[str, ReadabilityCheck]:
     return {"tokens": lambda path: ContentReport(*sample_tokens(path, cipher))}
 
 
-def build_store(settings: Settings) -> DocumentStore:
-    """The store: Spaces when its settings are there, else a folder on this host."""
+def build_store(
+    settings: Settings, *, was_used: Callable[[], bool] = lambda: False
+) -> DocumentStore:
+    """The store: Spaces when its settings are there, else a folder on this host.
+
+    `was_used` says whether that folder should be there, because it was used before.
+    """
     if settings.spaces is None:
-        return DirectoryStore(settings.backup.local_store)
+        return DirectoryStore(settings.backup.local_store, was_used=was_used)
     # Imported only here: boto3 takes longer to import than all the rest.
     from shared.spaces import SpacesStore  # noqa: PLC0415
 

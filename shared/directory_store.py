@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from errno import EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
@@ -49,13 +49,18 @@ _LOCK_TIMEOUT_SECONDS = 30.0
 
 
 class DirectoryStore:
-    """An `ObjectStore` below `root`, which is created 0700 by the first put."""
+    """An `ObjectStore` below `root`, which is created 0700 by the first put.
+
+    When `was_used` says that objects were stored there, a root that is missing is no empty
+    store, but one that cannot be reached: a disk that is not mounted, most likely.
+    """
 
     kind: StoreKind = "directory"
     offsite = False
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, was_used: Callable[[], bool] = lambda: False) -> None:
         self._root = root
+        self._was_used = was_used
 
     @property
     def location(self) -> str:
@@ -249,6 +254,13 @@ class DirectoryStore:
 
     @contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[None]:
+        if not self._root.exists() and self._was_used():
+            raise StoreUnreachable(
+                f"{operation} {key}: the folder {self.location} is gone, and there were backups "
+                "in it",
+                "Is its disk mounted? Check BACKUP_LOCAL_STORE. To begin anew on purpose, make "
+                "the folder.",
+            )
         try:
             yield
         except Timeout as error:
