@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from backups.metrics import metrics_routes
 from backups.routes import add_problem_handlers, backup_routes
 from backups.scheduler import BackupScheduler
 from backups.wiring import open_service
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
     app.add_middleware(PlainStartupFailure)
     app.include_router(backup_routes())
+    app.include_router(metrics_routes())
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
     add_problem_handlers(app)
     return app
