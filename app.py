@@ -11,6 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from uvicorn.config import LOGGING_CONFIG
 
 from backups.metrics import metrics_routes
 from backups.routes import add_problem_handlers, backup_routes
@@ -108,7 +109,13 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(explain(error) + "\n")
         return 2
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
+    configure_logging(settings.log_format)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
+    )
     return 0
 
 

@@ -27,7 +27,7 @@ from backups.runlog import RunLog
 from backups.tallies import StageTime
 from shared.clock import Clock
 from shared.errors import AppError
-from shared.logs import fields
+from shared.logs import fields, lines_of_run
 
 _log = logging.getLogger("backups.run")
 
@@ -109,12 +109,13 @@ class StartedRun:
 
         Raises `DatabaseError` when not even the run log can be written.
         """
-        try:
-            run = self._operations.finish(self._recorder, self._work)
-        finally:
-            self._held.release()
-        self.afterwards(run)
-        return run
+        with lines_of_run(self.run.id):
+            try:
+                run = self._operations.finish(self._recorder, self._work)
+            finally:
+                self._held.release()
+            self.afterwards(run)
+            return run
 
 
 class Operations:

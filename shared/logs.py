@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
@@ -18,7 +19,10 @@ from shared.private_files import make_private_directory
 
 LogFormat = Literal["human", "json"]
 
-_LOGGERS = ("app", "backups", "shared", "apscheduler")
+_LOGGERS = ("app", "backups", "shared")
+# What those have to say that we use: warnings, in our format.
+_THIRD_PARTY = ("apscheduler", "apprise", "asyncio", "boto3", "botocore", "concurrent", "urllib3")
+_UVICORN = ("uvicorn", "uvicorn.access")
 _LOG_FILE_BYTES = 1_000_000
 _LOG_FILES_KEPT = 5
 
@@ -26,6 +30,22 @@ _LOG_FILES_KEPT = 5
 def fields(**values: object) -> dict[str, Any]:
     """The `extra` of a log call: named values that the formatters print after the message."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
+
+
+_run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+
+
+@contextmanager
+def lines_of_run(run_id: str) -> Iterator[None]:
+    """Put `run=<id>` into every line that is logged inside the block, by whatever part.
+
+    A thread that is started inside has it too if it runs in `contextvars.copy_context()`.
+    """
+    token = _run_id.set(run_id)
+    try:
+        yield
+    finally:
+        _run_id.reset(token)
 
 
 class HumanFormatter(logging.Formatter):
@@ -59,13 +79,21 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(
     log_format: LogFormat, stream: TextIO | None = None, level: int = logging.INFO
 ) -> None:
-    """Send our loggers' lines to `stream` (standard error); calling again replaces the handler."""
+    """Send our loggers' lines to `stream` (standard error); calling again replaces the handler.
+
+    As JSON, those of the server too; for a person it has a format of its own.
+    """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_formatter(log_format))
-    for name in _LOGGERS:
+    levels = dict.fromkeys(_LOGGERS, level)
+    levels.update({name: max(level, logging.WARNING) for name in _THIRD_PARTY})
+    if log_format == "json":
+        levels.update(dict.fromkeys(_UVICORN, level))
+    for name, least in levels.items():
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(logging.WARNING if name == "apscheduler" else level)
+        if name not in _UVICORN or not logger.level:  # `uvicorn --log-level` is the user's word
+            logger.setLevel(least)
         logger.propagate = False
 
 
@@ -116,7 +144,8 @@ def _formatter(log_format: LogFormat) -> logging.Formatter:
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:
     found: Mapping[str, object] = getattr(record, "fields", {})
-    return found
+    run_id = _run_id.get()
+    return {**found, "run": found.get("run", run_id)} if run_id else found
 
 
 def _time_of(record: logging.LogRecord) -> str:
