@@ -30,7 +30,7 @@ class AppProcess:
     """Starts the app of an installation, and stops it.
 
     As `python -m uvicorn app:app`, with `workers` and `options` if they are given, or as
-    `python app.py`.
+    `python app.py`, or by a `command` that listens at `PORT`.
     What it prints, on either stream, goes to a file that `output` reads.
     """
 
@@ -41,6 +41,7 @@ class AppProcess:
         workers: int | None = None,
         as_script: bool = False,
         options: Sequence[str] = (),
+        command: Sequence[str] | None = None,
     ) -> None:
         self.installation = installation
         self.port = free_port()
@@ -57,9 +58,10 @@ class AppProcess:
         if workers:
             program += ["--workers", str(workers)]
         program += options
+        command = command or [sys.executable, *program]
         with self._output_path.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, *program],
+                command,
                 cwd=installation.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -77,9 +79,12 @@ class AppProcess:
         workers: int | None = None,
         as_script: bool = False,
         options: Sequence[str] = (),
+        command: Sequence[str] | None = None,
     ) -> Self:
         """Start it, and wait until it serves."""
-        app = cls(installation, workers=workers, as_script=as_script, options=options)
+        app = cls(
+            installation, workers=workers, as_script=as_script, options=options, command=command
+        )
         try:
             app.wait_until_it_serves()
         except BaseException:
