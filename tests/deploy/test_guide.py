@@ -5,23 +5,16 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
-import textwrap
 from pathlib import Path
 
+from tests.support.doc_examples import example_with
 from tests.support.installation import REPOSITORY, Installation, bot_secrets, spaces
+from tests.support.promtool import promtool
 from tests.support.s3_server import S3Server
 
-DOCS = REPOSITORY / "docs"
+DEPLOYMENT = REPOSITORY / "docs" / "deployment.md"
+METRICS = REPOSITORY / "docs" / "metrics.md"
 OLD = "2025-07-04"
-
-
-def block_with(document: str, word: str, language: str) -> str:
-    """The one example of a document that has this word in it."""
-    fence = re.compile(rf"^( *)```{language}\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-    found = [textwrap.dedent(block) for _, block in fence.findall((DOCS / document).read_text())]
-    (block,) = [block for block in found if word in block]
-    return block
 
 
 def shell(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -47,7 +40,7 @@ def an_old_host(tmp_path: Path) -> Installation:
 def test_the_old_copies_make_room(tmp_path: Path) -> None:
     """The guide's commands move every copy below `BACKUP_DIR`, and nothing else."""
     host = an_old_host(tmp_path)
-    script = block_with("deployment.md", "from-scripts", "bash").replace("/app", str(host.folder))
+    script = example_with(DEPLOYMENT, "bash", "from-scripts").replace("/app", str(host.folder))
 
     done = shell(script)
 
@@ -62,7 +55,7 @@ def test_something_else_in_the_way_is_not_touched(tmp_path: Path) -> None:
     """What the scripts did not write stays where it is, and the commands say that it is there."""
     host = an_old_host(tmp_path)
     (host.folder / "backups" / "mine.txt").write_text("of value")
-    script = block_with("deployment.md", "from-scripts", "bash").replace("/app", str(host.folder))
+    script = example_with(DEPLOYMENT, "bash", "from-scripts").replace("/app", str(host.folder))
 
     done = shell(script)
 
@@ -73,7 +66,7 @@ def test_something_else_in_the_way_is_not_touched(tmp_path: Path) -> None:
 
 def test_only_the_lines_of_the_scripts_leave_the_crontab() -> None:
     """The guide's filter takes the two lines of the scripts out, and leaves the others."""
-    line = block_with("deployment.md", "crontab -u app_user", "bash")
+    line = example_with(DEPLOYMENT, "bash", "crontab -u app_user")
     (kept_by,) = re.findall(r"\| (grep .*?) \|", line)
     old = (
         "MAILTO=me@example.org",
@@ -91,7 +84,7 @@ def test_the_move_has_worked(tmp_path: Path, s3_server: S3Server, bucket: str) -
     for name in ("tokens", "sessions"):
         old = host.folder / "backups" / f"{name}_{OLD}.db"
         s3_server.client().upload_file(str(old), bucket, f"backups/{name}_{OLD}.db")
-    script = block_with("deployment.md", "from-scripts", "bash").replace("/app", str(host.folder))
+    script = example_with(DEPLOYMENT, "bash", "from-scripts").replace("/app", str(host.folder))
     assert shell(script).returncode == 0
 
     assert host.json("run")["status"] == "succeeded"
@@ -105,16 +98,5 @@ def test_the_move_has_worked(tmp_path: Path, s3_server: S3Server, bucket: str) -
 def test_prometheus_accepts_the_example(tmp_path: Path) -> None:
     """The scrape configuration of `docs/metrics.md` is one that Prometheus can read."""
     shutil.copy(REPOSITORY / "deploy" / "prometheus" / "alerts.yaml", tmp_path)
-    example = block_with("metrics.md", "scrape_configs", "yaml")
-    (tmp_path / "prometheus.yml").write_text(example)
-    program = f"{Path(sys.executable).parent}/promtool"
-    found = program if Path(program).exists() else "promtool"
-    done = subprocess.run(
-        [found, "check", "config", "--syntax-only", "prometheus.yml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    (tmp_path / "prometheus.yml").write_text(example_with(METRICS, "yaml", "scrape_configs"))
+    promtool(tmp_path, "check", "config", "--syntax-only", "prometheus.yml")

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,23 +14,12 @@ import yaml
 
 from tests.support.exposition import METRICS, SERIES
 from tests.support.installation import REPOSITORY
+from tests.support.promtool import promtool
 
 RULES = REPOSITORY / "deploy" / "prometheus" / "alerts.yaml"
 DASHBOARD = REPOSITORY / "deploy" / "grafana" / "backups.json"
 SERIES_NAME = re.compile(r"\bbackup_[a-z_]+")
 ENDS = re.compile("_(bucket|sum|count)$")
-
-
-def promtool(folder: Path, *arguments: str) -> str:
-    """What Prometheus' own tool says; it must be content."""
-    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
-    program = shutil.which("promtool", path=path)
-    assert program, "promtool is missing: tests/tools.sh gets it"
-    done = subprocess.run(
-        [program, *arguments], cwd=folder, capture_output=True, text=True, timeout=60, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def rules() -> list[dict[str, Any]]:

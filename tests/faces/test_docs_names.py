@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import textwrap
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from app import create_app
 from shared.errors import AppError, SettingsError
 from shared.settings import load_settings
 from tests.support.app_process import AppProcess
+from tests.support.doc_examples import examples
 from tests.support.exposition import METRICS
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
 from tests.support.waiting import eventually
@@ -29,15 +29,6 @@ SETTING = re.compile(r"`([A-Z]+(?:_[A-Z]+)+|HOST|PORT)[=`]")
 def words(name: str) -> set[str]:
     """Everything between backticks in a document of `docs/`."""
     return set(re.findall(r"`([^`]+)`", (REPOSITORY / "docs" / name).read_text()))
-
-
-def examples(document: Path, language: str) -> list[str]:
-    """The fenced blocks of a document in one language, those in lists included.
-
-    In `sh` is what a test runs; in `bash`, what needs root or Docker, and is only looked at.
-    """
-    fence = re.compile(rf"^( *)```{language}\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(block) for _, block in fence.findall(document.read_text())]
 
 
 class Asked(Mapping[str, str]):
