@@ -11,7 +11,9 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from uvicorn.config import LOGGING_CONFIG
 
+from backups.metrics import metrics_routes
 from backups.routes import STATUSES, backup_routes
 from backups.scheduler import BackupScheduler, Duty
 from backups.wiring import build_store, open_service
@@ -71,6 +73,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(facebook_routes(refusals))
     app.include_router(backup_routes())
     app.include_router(sync_routes())
+    app.include_router(metrics_routes())
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
     add_problem_handlers(app, (*STATUSES, *PLATFORM_STATUSES))
     return app
@@ -166,7 +169,13 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(explain(error) + "\n")
         return 2
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
+    configure_logging(settings.log_format)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.host,
+        port=settings.port,
+        log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
+    )
     return 0
 
 

@@ -24,9 +24,10 @@ from backups.model import (
     Trigger,
 )
 from backups.runlog import RunLog
+from backups.tallies import StageTime
 from shared.clock import Clock
 from shared.errors import AppError
-from shared.logs import fields
+from shared.logs import fields, lines_of_run
 
 _log = logging.getLogger("backups.run")
 
@@ -51,12 +52,19 @@ class Recorder:
         self._runlog = runlog
         self._sink = sink
         self._stop = stop
+        self._entered = time.monotonic()
 
     def stage(self, name: str) -> None:
         """Enter a stage."""
+        left = self.leave_stage()
         self.run = replace(self.run, stage=name)
-        self._runlog.set_stage(self.run.id, name)
+        self._runlog.set_stage(self.run.id, name, left)
         self.progress(Progress(name))
+
+    def leave_stage(self) -> StageTime | None:
+        """How long the run was in the stage that ends now; None before the first."""
+        entered, self._entered = self._entered, time.monotonic()
+        return StageTime(self.run.stage, self._entered - entered) if self.run.stage else None
 
     def concerns(self, set_id: str) -> None:
         """Note which set the run is about, whatever becomes of it."""
@@ -101,12 +109,13 @@ class StartedRun:
 
         Raises `DatabaseError` when not even the run log can be written.
         """
-        try:
-            run = self._operations.finish(self._recorder, self._work)
-        finally:
-            self._held.release()
-        self.afterwards(run)
-        return run
+        with lines_of_run(self.run.id):
+            try:
+                run = self._operations.finish(self._recorder, self._work)
+            finally:
+                self._held.release()
+            self.afterwards(run)
+            return run
 
 
 class Operations:
@@ -213,7 +222,7 @@ class Operations:
             error=RunError(error.code, error.message, error.hint) if error else None,
         )
         self._report(run)
-        self._runlog.finish(run)
+        self._runlog.finish(run, recorder.leave_stage())
         return run
 
     def _report(self, run: Run) -> None:

@@ -35,6 +35,19 @@ MIGRATIONS = (
     CREATE TABLE doomed(key TEXT PRIMARY KEY, set_id TEXT NOT NULL);
     CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL)
     """,
+    """
+    CREATE TABLE run_totals(
+        operation TEXT NOT NULL, trigger TEXT NOT NULL, status TEXT NOT NULL,
+        total INTEGER NOT NULL, PRIMARY KEY (operation, trigger, status)
+    );
+    INSERT INTO run_totals SELECT operation, trigger, status, count(*) FROM runs
+        WHERE status <> 'running' GROUP BY operation, trigger, status;
+    CREATE TABLE stage_totals(
+        stage TEXT NOT NULL, up_to REAL NOT NULL, total INTEGER NOT NULL, seconds REAL NOT NULL,
+        PRIMARY KEY (stage, up_to)
+    );
+    CREATE TABLE notification_totals(result TEXT PRIMARY KEY, total INTEGER NOT NULL)
+    """,
 )
 
 

@@ -36,13 +36,18 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
+        facts = HostFacts(records)
         yield assemble(
             build_plan(settings),
             build_store(settings, was_used=lambda: has_restore_points(records)),
             directory,
             records,
             clock=clock or SystemClock(),
-            notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
+            notifier=AppriseNotifier(
+                backup.notify_urls,
+                backup.heartbeat_url,
+                lambda sent: facts.count_notification(sent=sent),
+            ),
             notify_success=backup.notify_success,
         )
 

@@ -84,6 +84,7 @@ class Settings:
     host: str
     port: int
     log_format: LogFormat
+    metrics_public: bool
     admin_token: str | None = field(repr=False)
     token_encryption_keys: tuple[str, ...] = field(repr=False)
     state_token_secret: str | None = field(repr=False)
@@ -129,6 +130,7 @@ def load_settings(values: Mapping[str, str], *, for_app: bool = False) -> Settin
         host=reader.value("HOST", "127.0.0.1"),
         port=reader.whole("PORT", 5000, 1, 65535),
         log_format=cast(LogFormat, reader.choice("LOG_FORMAT", "human", ("human", "json"))),
+        metrics_public=reader.flag("METRICS_PUBLIC"),
         admin_token=reader.secret("ADMIN_TOKEN", 16),
         token_encryption_keys=reader.fernet_keys("TOKEN_ENCRYPTION_KEYS"),
         state_token_secret=reader.secret("STATE_TOKEN_SECRET", 16),
