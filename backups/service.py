@@ -28,7 +28,7 @@ from backups.model import (
     Trigger,
 )
 from backups.notify import Notifier
-from backups.operation import Operations, Recorder, StartedRun
+from backups.operation import Operations, Recorder, RunWatcher, StartedRun
 from backups.pruning import Pruner
 from backups.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
 from backups.restoring import Restorer
@@ -567,6 +567,10 @@ class BackupService:
             for source, at in started_empty.items()
             if any(found.created_at < at for found in self.catalogue.sets())
         )
+
+    def watch(self, watcher: RunWatcher) -> None:
+        """Tell `watcher` of the progress of every run of this process from now on."""
+        self._operations.watcher = watcher
 
     def stop(self) -> None:
         """Ask the work of this process to stop at the next safe place; for shutting down."""
