@@ -12,6 +12,7 @@ import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from backups.page.routes import add_page, show_progress
 from backups.routes import add_problem_handlers, backup_routes
 from backups.scheduler import BackupScheduler
 from backups.wiring import open_service
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
     app.add_middleware(PlainStartupFailure)
     app.include_router(backup_routes())
+    add_page(app)
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
     add_problem_handlers(app)
     return app
@@ -65,6 +67,7 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
     app.state.backups = stack.enter_context(open_service(settings))
+    show_progress(app, app.state.backups)
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         app.state.backups.restore_on_empty()
@@ -88,6 +91,7 @@ def _greet(settings: Settings) -> None:
             "not offsite: backups go to %s on this host's own disk; set SPACES_* to change that",
             settings.backup.local_store,
         )
+    _log.info("the page: http://%s:%d/admin/", settings.host, settings.port)
     _log.info(
         "admin routes: curl -H \"Authorization: Bearer $(sed -n 's/^ADMIN_TOKEN=//p' .env)\" "
         "http://%s:%d/admin/backups",
