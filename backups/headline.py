@@ -8,6 +8,7 @@ from datetime import datetime
 
 from backups import wording
 from backups.health import Status
+from backups.model import Finding
 
 TITLES: Mapping[str, str] = {
     "no_restore_point": "No backup yet",
@@ -20,19 +21,22 @@ TITLES: Mapping[str, str] = {
     "drill_failed": "The last rehearsal of a restore failed",
 }
 
+# That a set is late, or that there is none, is mostly told better by another problem.
+_SYMPTOMS = ("overdue", "no_restore_point")
+
 
 @dataclass(frozen=True)
 class Headline:
     """`Protected`, or the first problem with its remedy.
 
-    `code` is the problem's, None when there is none; `others` counts the problems behind it.
+    `code` is the problem's, None when there is none; `others` are the problems beside it.
     """
 
     title: str
     message: str
     remedy: str | None = None
     code: str | None = None
-    others: int = 0
+    others: tuple[Finding, ...] = ()
 
     @property
     def good(self) -> bool:
@@ -43,13 +47,14 @@ class Headline:
 def headline(status: Status, now: datetime) -> Headline:
     """What a person must know first."""
     if status.health.problems:
-        first, *others = status.health.problems
+        # Stable: a cause before what follows from it.
+        first, *others = sorted(status.health.problems, key=lambda found: found.code in _SYMPTOMS)
         return Headline(
             title=TITLES.get(first.code, "There is a problem"),
             message=wording.sentence(first.message),
             remedy=wording.sentence(first.hint),
             code=first.code,
-            others=len(others),
+            others=tuple(others),
         )
     newest = status.newest_restore_point
     if newest is None:  # an old group of the cron scripts that went away in between

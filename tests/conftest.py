@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -14,6 +15,13 @@ from tests.support.s3_server import S3Server
 # A busy machine is no reason to fail: pytest-timeout ends what hangs.
 settings.register_profile("tests", deadline=None)
 settings.load_profile("tests")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave `tests/browser` out unless it is asked for: `make test-browser` has a browser."""
+    if collection_path == Path(__file__).parent / "browser":
+        return None if any("browser" in argument for argument in config.args) else True
+    return None
 
 
 @pytest.fixture(scope="session")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
 
 from backups import naming, wording
 from backups.chart import total_bytes
@@ -37,6 +39,20 @@ _templates.filters.update(
     total_bytes=total_bytes,
     legacy=naming.is_legacy_id,
 )
+
+_COMMAND = re.compile(r"python -m backups(?: [\w.-]+)*[\w-]")
+
+
+def commands(text: str) -> Markup:
+    """A hint, with the commands in it marked as such."""
+    parts, end = [], 0
+    for found in _COMMAND.finditer(text):
+        parts += [escape(text[end : found.start()]), Markup("<code>%s</code>") % found.group()]
+        end = found.end()
+    return Markup().join([*parts, escape(text[end:])])
+
+
+_templates.filters["commands"] = commands
 
 
 def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:

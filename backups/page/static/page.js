@@ -22,6 +22,10 @@
     return amount.toFixed(1) + " TB";
   }
 
+  function day(seconds) {
+    return new Date(seconds * SECOND).toLocaleDateString("en-GB", { day: "numeric", month: "short", timeZone: "UTC" });
+  }
+
   // --- ages and the countdown ---
 
   function tick() {
@@ -40,6 +44,9 @@
     const two = (number) => String(number).padStart(2, "0");
     return Math.floor(total / 3600) + ":" + two(Math.floor((total % 3600) / 60)) + ":" + two(total % 60);
   }
+
+  // The mark of a login that has just been made; the address is the page's own again.
+  if (location.search === "?login") history.replaceState(null, "", location.pathname);
 
   tick();
   setInterval(tick, SECOND);
@@ -122,16 +129,18 @@
       width: place.clientWidth || 600,
       height: 190,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * SECOND), "Etc/UTC"),
+      legend: { live: false },
+      cursor: { show: false },
       scales: { size: { range: fromZero }, time: { range: fromZero } },
       axes: [
-        { ...axis, grid: { show: false } },
+        { ...axis, grid: { show: false }, space: 70, values: (_plot, values) => values.map(day) },
         { ...axis, scale: "size", size: 64, values: (_plot, values) => values.map(size) },
         { ...axis, scale: "time", side: 1, size: 50, grid: { show: false }, values: (_plot, values) => values.map((value) => value + " s") },
       ],
       series: [
-        { label: "UTC" },
-        { label: "Size", scale: "size", stroke: colour("--chart-size"), width: 2, spanGaps: true, value: (_plot, value) => (value === null ? "–" : size(value)) },
-        { label: "Duration", scale: "time", stroke: colour("--chart-time"), width: 2, dash: [5, 4], spanGaps: true, value: (_plot, value) => (value === null ? "–" : value.toFixed(1) + " s") },
+        {},
+        { label: "Size", scale: "size", stroke: colour("--chart-size"), width: 2, spanGaps: true },
+        { label: "Duration", scale: "time", stroke: colour("--chart-time"), width: 2, dash: [5, 4], spanGaps: true },
       ],
     }, data, place);
   }
