@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from uvicorn.config import LOGGING_CONFIG
 
 from backups.metrics import metrics_routes
+from backups.page.routes import add_page, show_progress
 from backups.routes import STATUSES, backup_routes
 from backups.scheduler import BackupScheduler, Duty
 from backups.wiring import build_store, open_service
@@ -74,6 +75,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(backup_routes())
     app.include_router(sync_routes())
     app.include_router(metrics_routes())
+    add_page(app)
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
     add_problem_handlers(app, (*STATUSES, *PLATFORM_STATUSES))
     return app
@@ -92,6 +94,7 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
     app.state.backups = stack.enter_context(open_service(settings))
+    show_progress(app, app.state.backups)
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         app.state.backups.restore_on_empty()
@@ -151,6 +154,7 @@ def _greet(settings: Settings) -> None:
             "not offsite: backups go to %s on this host's own disk; set SPACES_* to change that",
             settings.backup.local_store,
         )
+    _log.info("the page: http://%s:%d/admin/", settings.host, settings.port)
     _log.info(
         "admin routes: curl -H \"Authorization: Bearer $(sed -n 's/^ADMIN_TOKEN=//p' .env)\" "
         "http://%s:%d/admin/backups",

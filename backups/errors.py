@@ -163,6 +163,12 @@ class ConfirmationMissing(BackupError):
     code = "confirmation_missing"
 
 
+class FormRefused(BackupError):
+    """A form was sent that this page did not make for this login, or that it cannot read."""
+
+    code = "form_refused"
+
+
 class DrillFailed(BackupError):
     """A rehearsed restore did not give data that the application can use."""
 

@@ -20,6 +20,7 @@ _RESTORE = "last_restore"
 _SUCCESSOR_OF = "successor_of"
 _EMPTY = "started_empty:"
 _ALARMS = "told_alarms"
+_ENDED_LOGIN = "ended_login:"
 
 
 class HostFacts:
@@ -97,6 +98,22 @@ class HostFacts:
         """When something happened last."""
         text = self._get(f"time:{name}")
         return parse_utc(text) if text else None
+
+    def end_login(self, login_id: str, at: datetime, forget_before: datetime) -> None:
+        """Remember that a login to the page was ended; those ended long ago are expired."""
+        with self._records.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)",
+                (f"{_ENDED_LOGIN}{login_id}", format_utc(at)),
+            )
+            connection.execute(
+                "DELETE FROM facts WHERE substr(name, 1, ?) = ? AND value < ?",
+                (len(_ENDED_LOGIN), _ENDED_LOGIN, format_utc(forget_before)),
+            )
+
+    def login_is_ended(self, login_id: str) -> bool:
+        """Whether a login to the page was ended, by whichever process of this host."""
+        return self._get(f"{_ENDED_LOGIN}{login_id}") is not None
 
     def note_started_empty(self, source: str, at: datetime) -> None:
         """Remember that a source was missing at a start, and was begun anew."""

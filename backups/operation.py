@@ -35,6 +35,14 @@ _log = logging.getLogger("backups.run")
 _LEASE_WAIT_SECONDS = 2.0
 
 
+# Told of each report of each run of this process, beside the one who began the run.
+RunWatcher = Callable[[Run, Progress], None]
+
+
+def nobody_watches(_run: Run, _progress: Progress) -> None:
+    """The `RunWatcher` until there is one."""
+
+
 class Recorder:
     """What the work of a run tells about itself; it raises `RunInterrupted` to stop it."""
 
@@ -45,8 +53,11 @@ class Recorder:
         sink: ProgressSink,
         stop: threading.Event,
         seconds: float = float("inf"),
+        *,
+        watcher: RunWatcher = nobody_watches,
     ) -> None:
         self.run = run
+        self._watcher = watcher
         self._deadline = time.monotonic() + seconds
         self._seconds = seconds
         self._runlog = runlog
@@ -83,6 +94,7 @@ class Recorder:
                 "Look at what was slow (the log has each stage), or raise BACKUP_TIMEOUT.",
             )
         self._sink(progress)
+        self._watcher(self.run, progress)
 
 
 # The work returns the id of the set that it made or looked at.
@@ -135,6 +147,7 @@ class Operations:
         self._clock = clock
         self._log_files = log_files
         self._stop = threading.Event()
+        self.watcher: RunWatcher = nobody_watches
 
     def stop(self) -> None:
         """Make the running work of this process end at its next report of progress."""
@@ -177,7 +190,10 @@ class Operations:
             held.release()
             raise
         return StartedRun(
-            Recorder(run, self._runlog, sink, self._stop, self._seconds), work, held, self
+            Recorder(run, self._runlog, sink, self._stop, self._seconds, watcher=self.watcher),
+            work,
+            held,
+            self,
         )
 
     def close_dead_runs(self) -> None:

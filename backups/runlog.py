@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from backups import tallies
+from backups.calendar import DayOfRuns
 from backups.errors import RunNotFound
 from backups.model import OperationName, Run, RunError, RunStatus
 from backups.tallies import RunKind, StageTally, StageTime
@@ -105,6 +106,29 @@ class RunLog:
         """The run that says it is running, if any."""
         found = self._select("WHERE status = 'running' ORDER BY sequence DESC LIMIT 1", ())
         return found[0] if found else None
+
+    def backups_since(self, instant: datetime, limit: int) -> list[Run]:
+        """At most `limit` backups that succeeded since `instant` (to the second), newest first."""
+        return self._select(
+            "WHERE operation = 'backup' AND status = 'succeeded' AND"
+            " substr(started_at, 1, 19) >= ? ORDER BY sequence DESC LIMIT ?",
+            (format_utc(instant)[:19], limit),
+        )
+
+    def backups_by_day(self, since: date) -> list[DayOfRuns]:
+        """How many backup runs of each day (UTC) since `since` ended in which way."""
+        with self._records.reading() as connection:
+            rows = connection.execute(
+                "SELECT substr(started_at, 1, 10) AS day, status, count(*) FROM runs"
+                " WHERE operation = 'backup' AND started_at >= ? GROUP BY day, status",
+                (since.isoformat(),),
+            ).fetchall()
+        return [DayOfRuns(date.fromisoformat(day), status, count) for day, status, count in rows]
+
+    def began_at(self) -> datetime | None:
+        """When the first run began that this host remembers."""
+        found = self._select("ORDER BY sequence LIMIT 1", ())
+        return found[0].started_at if found else None
 
     def automatic_failures_since(self, instant: datetime) -> list[datetime]:
         """When the automatic backup runs since `instant` (to the second) failed, oldest first."""

@@ -13,7 +13,7 @@ from backups.installation import Installation
 from backups.making import Maker
 from backups.model import BackupSet, DrillReport, ProgressSink, RestoreRecord, Run, Trigger
 from backups.notify import Notifier
-from backups.operation import StartedRun
+from backups.operation import RunWatcher, StartedRun
 from backups.pruning import Pruner
 from backups.restore_plan import RestorePlan
 from backups.restore_runs import RestoreRuns
@@ -219,6 +219,10 @@ class BackupService:
         """The state of the backups, without the network."""
         self._starter.close_dead_runs()
         return read_status(self._installation, self.facts, self._standing)
+
+    def watch(self, watcher: RunWatcher) -> None:
+        """Tell `watcher` of the progress of every run of this process from now on."""
+        self._starter.watch(watcher)
 
     def stop(self) -> None:
         """Ask the work of this process to stop at the next safe place; for shutting down."""

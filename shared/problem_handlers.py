@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
+from shared.admin_auth import TooManyFailures
 from shared.errors import AppError
 from shared.plain_page import render_page, wants_page
 from shared.problem_documents import error_document, problem_document
@@ -31,16 +32,23 @@ def documented(table: StatusTable) -> dict[int | str, dict[str, Any]]:
     return {status: {"description": title, "content": {PROBLEM: {}}} for _, status, title in table}
 
 
+def status_of(error: AppError, table: StatusTable) -> tuple[int, str]:
+    """The HTTP status and the title of an error."""
+    return next(
+        ((status, title) for kind, status, title in table if isinstance(error, kind)),
+        (500, "The request failed"),
+    )
+
+
 def add_problem_handlers(app: FastAPI, table: StatusTable) -> None:
     """Make every refusal of `app` a problem document, or a plain page for a browser."""
 
     def on_app_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, AppError)  # noqa: S101 - registered for this class
-        status, title = next(
-            ((status, title) for kind, status, title in table if isinstance(error, kind)),
-            (500, "The request failed"),
-        )
-        headers = {"WWW-Authenticate": "Bearer"} if error.code == "unauthorized" else None
+        status, title = status_of(error, table)
+        headers = {"WWW-Authenticate": "Bearer"} if error.code == "unauthorized" else {}
+        if isinstance(error, TooManyFailures):
+            headers["Retry-After"] = str(error.retry_after)
         return _answer(request, error_document(status, title, error), headers)
 
     app.add_exception_handler(AppError, on_app_error)

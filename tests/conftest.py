@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import botocore.session
 import pytest
@@ -27,6 +28,13 @@ def _one_loader() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", cache(create_loader))
         yield
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave `tests/browser` out unless it is asked for: `make test-browser` has a browser."""
+    if collection_path == Path(__file__).parent / "browser":
+        return None if any("browser" in argument for argument in config.args) else True
+    return None
 
 
 @pytest.fixture(scope="session")
