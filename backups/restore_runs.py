@@ -19,6 +19,7 @@ from shared.errors import DatabaseMissing
 
 # How long a start waits for another process that restores what is missing.
 _RESTORE_ON_EMPTY_PATIENCE_SECONDS = 3600.0
+_START_EMPTY = "To start empty all the same: BACKUP_RESTORE_ON_EMPTY=false"
 
 
 class RestoreRuns:
@@ -94,7 +95,8 @@ class RestoreRuns:
         """Restore the sources that are missing, if there is a restore point; before any opens.
 
         Waits while another process of this host does the same. Raises `AppError` when the
-        store cannot be asked or the restore fails: then the bot must not start empty.
+        store cannot be asked, when all that could be restored is suspect, or when the restore
+        fails: then the bot must not start empty.
         """
         missing = self._standing.missing_sources()
         if not missing:
@@ -102,6 +104,7 @@ class RestoreRuns:
         self._catalogue.refresh()
         chosen = self._standing.latest()
         if chosen is None:
+            self._refuse_to_forget_suspect_sets(missing)
             return None  # a new installation
 
         def work(recorder: Recorder, staging: Path) -> str:
@@ -120,9 +123,20 @@ class RestoreRuns:
         if run is not None and run.error is not None:
             raise DatabaseMissing(
                 f"{', '.join(missing)} missing, and not restored: {run.error.message}",
-                f"{run.error.hint} To start empty all the same: BACKUP_RESTORE_ON_EMPTY=false",
+                f"{run.error.hint} {_START_EMPTY}",
             )
         return run
+
+    def _refuse_to_forget_suspect_sets(self, missing: list[str]) -> None:
+        suspect = next((found for found in self._catalogue.sets() if found.suspect), None)
+        if suspect is None:
+            return
+        raise DatabaseMissing(
+            f"{', '.join(missing)} missing, and not restored: the newest restore point, "
+            f"{suspect.id}, is suspect ({'; '.join(suspect.suspect or ())})",
+            f"If its data is good: python -m backups accept {suspect.id}, or restore it by its "
+            f"id: python -m backups restore {suspect.id} --in-place --yes. {_START_EMPTY}",
+        )
 
     def note_missing(self) -> None:
         """Remember which sources are missing at a start, which is about to begin them anew."""
