@@ -7,6 +7,7 @@ sender's retry meets it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -110,13 +111,14 @@ class Inbox:
             )
             return connection.total_changes - before
 
-    def due(self, limit: int) -> list[WaitingEvent]:
-        """The oldest events whose time has come, at most `limit`."""
+    def due(self, providers: Iterable[Provider], limit: int) -> list[WaitingEvent]:
+        """The oldest events of these platforms whose time has come, at most `limit`."""
         with self._database.reading() as connection:
             rows = connection.execute(
                 "SELECT sequence, attempts, provider, event_id, account, topic, body, sent_at"
-                " FROM events WHERE done = 0 AND not_before <= ? ORDER BY sequence LIMIT ?",
-                (self._clock.now().timestamp(), limit),
+                " FROM events WHERE done = 0 AND not_before <= ?"
+                " AND provider IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?",
+                (self._clock.now().timestamp(), json.dumps(list(providers)), limit),
             ).fetchall()
         return [_waiting(row) for row in rows]
 

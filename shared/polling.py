@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
 
 from shared.clock import Clock
 from shared.crontab import Crontab
@@ -15,6 +16,8 @@ from shared.platform_errors import PermissionMissing, TokenRefused
 from shared.platforms import Platform
 
 _log = logging.getLogger(__name__)
+
+_AFTER_A_FAILURE = timedelta(minutes=1)
 
 
 class Polling:
@@ -28,19 +31,25 @@ class Polling:
         self._schedule = schedule
         self._clock = clock
         self._busy = threading.Lock()
+        self._not_before = datetime.min.replace(tzinfo=UTC)
         self._stopping = threading.Event()
 
     def poll_if_owed(self) -> bool:
         """Poll if a due instant has passed since the last polling, or it was asked for.
 
-        Whether it did; it does not while a polling is going on.
+        Whether it did; it does not while a polling is going on, and not within a minute of one
+        that could not even begin.
         """
         if not self._busy.acquire(blocking=False):
             return False
         try:
-            if not self._owed():
+            if self._clock.now() < self._not_before or not self._owed():
                 return False
             self.poll()
+        except AppError as error:
+            self._not_before = self._clock.now() + _AFTER_A_FAILURE
+            _log.error("cannot poll: %s [%s] %s", error.message, error.code, error.hint)
+            return False
         finally:
             self._busy.release()
         return True
