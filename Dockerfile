@@ -33,6 +33,7 @@ ENV PATH=/venv/bin:$PATH \
     PORT=5000 \
     TOKEN_DB_PATH=/data/tokens.db \
     SESSION_DB_PATH=/data/sessions.db \
+    INBOX_DB_PATH=/data/inbox.db \
     BACKUP_DIR=/data/backups \
     BACKUP_LOCAL_STORE=/data/spaces
 WORKDIR /app
