@@ -65,7 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 raise
             yield
 
-    app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
+    # Redirected slashes would lead to whatever host a request names.
+    app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
     refusals = documented(PLATFORM_STATUSES)

@@ -73,6 +73,7 @@ def backup_routes() -> APIRouter:
         return documents.status_document(service_of(request).status())
 
     router.add_api_route("", status, methods=["GET"], summary="Health and schedule")
+    router.add_api_route("/", status, methods=["GET"], include_in_schema=False)
     router.add_api_route("/status", status, methods=["GET"], summary="Health and schedule")
 
     @router.get("/sets", summary="Restore points, newest first")

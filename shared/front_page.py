@@ -22,6 +22,7 @@ _SHOP_FORM = (
 _PAGES_LINK = '<p><a href="/facebook/login">Connect Facebook Pages</a></p>'
 _CONNECT_SHOP = "Connect a shop: open /shopify/YOUR-SHOP/login in a browser."
 _CONNECT_PAGES = "Connect Facebook Pages: open /facebook/login in the same browser."
+_SET_UP = "Set up the Shopify app: SHOPIFY_API_KEY and the others in .env; docs/bot.md tells how."
 _NOTHING = "Nothing: messages and products are kept up to date."
 
 
@@ -60,18 +61,23 @@ def front_routes() -> APIRouter:
         found = (
             [one for platform in platforms for one in platform.connections(user)] if user else []
         )
-        document = describe(found, session=user is not None)
+        ready = any(platform.provider == "shopify" for platform in platforms)
+        document = describe(found, session=user is not None, ready=ready)
         return _page(document) if wants_page(request) else document
 
     return router
 
 
-def describe(connections: Sequence[Connection], *, session: bool) -> FrontDocument:
-    """The document about these connections. Pure."""
+def describe(
+    connections: Sequence[Connection], *, session: bool, ready: bool = True
+) -> FrontDocument:
+    """The document about these connections. Pure. `ready`: shops can be connected here."""
     shops = [_state(one) for one in connections if one.provider == "shopify"]
     pages = [_state(one) for one in connections if one.provider == "facebook"]
     broken = [one.account for one in (*shops, *pages) if one.state == "reconnect"]
-    if not shops:
+    if not ready:
+        following = _SET_UP
+    elif not shops:
         following = _CONNECT_SHOP
     elif broken:
         following = f"Connect again: {', '.join(broken)}."
@@ -94,6 +100,8 @@ def _state(connection: Connection) -> ConnectionState:
 
 def _page(document: FrontDocument) -> Response:
     told = ["This bot answers your customers in Messenger."]
+    if document.next == _SET_UP:
+        return render_page("Sales bot", [*told, _SET_UP, "Its backups run: /admin/"])
     if not document.shops:
         return render_page(
             "Sales bot", [*told, "First connect your Shopify shop."], body=_SHOP_FORM
