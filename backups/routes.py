@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
+from fastapi import APIRouter, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
@@ -36,6 +36,7 @@ from shared.admin_auth import (
     AdminTokenUnset,
     TooManyFailures,
     admin_guard,
+    guarded_by,
 )
 from shared.errors import AppError, StoreError
 
@@ -74,7 +75,7 @@ def backup_routes() -> APIRouter:
     """The routes; the app's state has the service, the executor and the admin token."""
     guard = admin_guard(lambda request: request.app.state.settings.admin_token)
     router = APIRouter(
-        prefix=PATH, dependencies=[Depends(guard)], tags=["backups"], responses=_PROBLEMS
+        prefix=PATH, route_class=guarded_by(guard), tags=["backups"], responses=_PROBLEMS
     )
 
     def status(request: Request) -> dict[str, Any]:
