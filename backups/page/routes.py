@@ -29,9 +29,14 @@ def add_page(app: FastAPI) -> None:
     app.state.page_progress = ProgressBoard()
     app.state.page_streams = 0
     app.state.page_looks = events.new_limiter()
-    for router in (login_routes(), reading_routes(), acting_routes()):
+    for router in page_routers():
         app.include_router(router)
     app.mount(FILES, PageFiles(), name="page-files")
+
+
+def page_routers() -> tuple[APIRouter, ...]:
+    """All routes of the page."""
+    return login_routes(), reading_routes(), acting_routes()
 
 
 def show_progress(app: FastAPI, service: BackupService) -> None:
