@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
@@ -34,6 +34,7 @@ from shared.admin_auth import (
     AdminTokenUnset,
     TooManyFailures,
     admin_guard,
+    guarded_by,
 )
 from shared.errors import StoreError
 from shared.problem_documents import problem_document
@@ -66,7 +67,10 @@ def backup_routes() -> APIRouter:
     """The routes; the app's state has the service, the executor and the admin token."""
     guard = admin_guard(lambda request: request.app.state.settings.admin_token)
     router = APIRouter(
-        prefix=PATH, dependencies=[Depends(guard)], tags=["backups"], responses=documented(STATUSES)
+        prefix=PATH,
+        route_class=guarded_by(guard),
+        tags=["backups"],
+        responses=documented(STATUSES),
     )
 
     def status(request: Request) -> dict[str, Any]:

@@ -11,10 +11,12 @@ import ipaddress
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
+from fastapi.routing import APIRoute
 
 from shared.errors import AppError
 
@@ -135,6 +137,28 @@ def admin_guard(admin_token: Callable[[Request], str | None]) -> Callable[[Reque
         check_token(request, admin_token(request), given if scheme.lower() == "bearer" else "")
 
     return guard
+
+
+def guarded_by(guard: Callable[[Request], None]) -> type[APIRoute]:
+    """A class of routes that ask `guard` before anything of the request is read or checked.
+
+    A dependency would come too late: a body that is no JSON is refused before it is called.
+    """
+
+    class GuardedRoute(APIRoute):
+        """A route behind the guard."""
+
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            """The handler, behind the guard."""
+            inner = super().get_route_handler()
+
+            async def handle(request: Request) -> Response:
+                guard(request)
+                return await inner(request)
+
+            return handle
+
+    return GuardedRoute
 
 
 _making = threading.Lock()

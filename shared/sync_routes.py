@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from shared.admin_auth import admin_guard
+from shared.admin_auth import admin_guard, guarded_by
 from shared.marks import Marks
 from shared.problem_handlers import PROBLEM
 
@@ -23,9 +23,13 @@ def sync_routes() -> APIRouter:
     guard = admin_guard(lambda request: request.app.state.settings.admin_token)
     refusals: dict[int | str, dict[str, Any]] = {
         status: {"content": {PROBLEM: {}}, "description": title}
-        for status, title in ((401, "Unauthorized"), (503, "Admin routes are closed"))
+        for status, title in (
+            (401, "Unauthorized"),
+            (429, "Too many wrong tokens"),
+            (503, "Admin routes are closed"),
+        )
     }
-    router = APIRouter(prefix="/admin", dependencies=[Depends(guard)], tags=["sync"])
+    router = APIRouter(prefix="/admin", route_class=guarded_by(guard), tags=["sync"])
 
     @router.post("/sync", status_code=202, responses=refusals, summary="Poll the platforms now")
     def sync(request: Request) -> Asked:

@@ -19,6 +19,11 @@ PURE = (
     "restore_plan",
     "health",
     "schedule",
+    "headline",
+    "calendar",
+    "chart",
+    "wording",
+    "page/steps",
 )
 IMPURE_MODULES = (
     "os",

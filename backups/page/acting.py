@@ -8,13 +8,14 @@ from fastapi.responses import RedirectResponse
 from backups.errors import ConfirmationMissing
 from backups.operation import StartedRun
 from backups.page.door import ClosedRoute, fields_of
+from backups.page.login import PATH
 from backups.page.rendering import render
 from backups.starting import begin_confirmed_restore, leave_running, service_of
 
 
 def acting_routes() -> APIRouter:
     """Each answers with the way to the run's page, where its progress is shown."""
-    router = APIRouter(route_class=ClosedRoute)
+    router = APIRouter(prefix=PATH, route_class=ClosedRoute, include_in_schema=False)
 
     @router.post("/run")
     def run(request: Request) -> Response:
@@ -31,7 +32,7 @@ def acting_routes() -> APIRouter:
     @router.post("/sets/{set_id}/accept")
     def accept(request: Request, set_id: str) -> Response:
         service_of(request).accept(set_id)
-        return RedirectResponse(f"/admin/sets/{set_id}", 303)
+        return RedirectResponse(f"{PATH}/sets/{set_id}", 303)
 
     @router.post("/sets/{set_id}/restore")
     def restore(request: Request, set_id: str) -> Response:
@@ -57,4 +58,4 @@ def acting_routes() -> APIRouter:
 
 def _to_run(request: Request, started: StartedRun) -> Response:
     run = leave_running(request, started)
-    return RedirectResponse(f"/admin/runs/{run.id}", 303)
+    return RedirectResponse(f"{PATH}/runs/{run.id}", 303)

@@ -11,6 +11,7 @@ from backups.model import Run
 from backups.page import events, facts
 from backups.page.door import ClosedRoute
 from backups.page.download import stored_object, stream
+from backups.page.login import PATH
 from backups.page.rendering import render
 from backups.page.steps import steps_of
 from backups.starting import service_of
@@ -20,7 +21,7 @@ Before = Annotated[str | None, Query(max_length=64)]
 
 def reading_routes() -> APIRouter:
     """Overview, lists, single records, plans, downloads and progress."""
-    router = APIRouter(route_class=ClosedRoute)
+    router = APIRouter(prefix=PATH, route_class=ClosedRoute, include_in_schema=False)
 
     @router.get("/")
     def overview(request: Request) -> Response:

@@ -12,7 +12,7 @@ from backups.page import events
 from backups.page.acting import acting_routes
 from backups.page.door import ClosedRoute, OpenRoute, fields_of, login_of, seal_of
 from backups.page.files import PageFiles
-from backups.page.login import LIFETIME_SECONDS, clear_cookie, set_cookie
+from backups.page.login import LIFETIME_SECONDS, PATH, clear_cookie, set_cookie
 from backups.page.reading import reading_routes
 from backups.page.rendering import render_login
 from backups.progress import ProgressBoard
@@ -20,7 +20,6 @@ from backups.service import BackupService
 from backups.starting import service_of
 from shared.admin_auth import AdminTokenRefused, check_token
 
-PATH = "/admin"
 FILES = "/static"
 _OWN_PATH = re.compile(r"/admin/[A-Za-z0-9/_-]*")
 
@@ -30,9 +29,14 @@ def add_page(app: FastAPI) -> None:
     app.state.page_progress = ProgressBoard()
     app.state.page_streams = 0
     app.state.page_looks = events.new_limiter()
-    for router in (login_routes(), reading_routes(), acting_routes()):
-        app.include_router(router, prefix=PATH, include_in_schema=False)
+    for router in page_routers():
+        app.include_router(router)
     app.mount(FILES, PageFiles(), name="page-files")
+
+
+def page_routers() -> tuple[APIRouter, ...]:
+    """All routes of the page."""
+    return login_routes(), reading_routes(), acting_routes()
 
 
 def show_progress(app: FastAPI, service: BackupService) -> None:
@@ -42,7 +46,7 @@ def show_progress(app: FastAPI, service: BackupService) -> None:
 
 def login_routes() -> APIRouter:
     """Login and logout."""
-    router = APIRouter()
+    router = APIRouter(prefix=PATH, include_in_schema=False)
 
     def login(request: Request) -> Response:
         fields = fields_of(request)

@@ -15,7 +15,7 @@ _STAGES: Mapping[OperationName, tuple[tuple[str, str], ...]] = {
         ("check", "Ask the store"),
         ("snapshot", "Copy all databases at one instant"),
         ("seal", "Compress and encrypt, where that is set"),
-        ("store", "Store"),
+        ("store", "Send to the store"),
         ("proof", "Read back and prove"),
         ("manifest", "Publish"),
     ),

@@ -87,7 +87,7 @@ def visit(browser: Browser) -> Iterator[Visit]:
 
     def open_window(app: AppProcess, **options: object) -> Visitor:
         chosen = {"viewport": DESK, "reduced_motion": "reduce", **options}
-        context = browser.new_context(**chosen)  # type: ignore[arg-type]
+        context = browser.new_context(**chosen)
         contexts.append(context)
         visitors.append(Visitor(context, app))
         return visitors[-1]

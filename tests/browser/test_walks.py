@@ -172,12 +172,12 @@ def test_back_up_now_with_live_progress(
             expect(page.get_by_role("heading", level=1)).to_have_text("Protected")
             pipe.upload_rate = 1_500_000
             page.get_by_role("button", name="Back up now").click()
-            expect(page.get_by_role("status")).to_have_text("Store")
+            expect(page.get_by_role("status")).to_have_text("Send to the store")
             text = page.locator("[data-live-bytes]")
             expect(text).to_have_text(
                 re.compile(r"^orders: [\d.]+ MB of [\d.]+ MB, [\d.]+ [kM]B a second$")
             )
-            expect(page.locator("[aria-current=step]")).to_contain_text("Store")
+            expect(page.locator("[aria-current=step]")).to_contain_text("Send to the store")
             before = text.text_content() or ""
             expect(text).not_to_have_text(before)
             picture(page, "running")

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fastapi.routing import APIRoute
 
 from app import create_app
+from backups.page.routes import page_routers
 from shared.errors import AppError, SettingsError
 from shared.settings import load_settings
 from tests.support.app_process import AppProcess
@@ -100,12 +102,16 @@ def test_every_command_is_documented() -> None:
 
 
 def test_every_route_is_documented() -> None:
-    """The routes of the OpenAPI document are those of `docs/commands.md`, and no others."""
+    """The routes of the OpenAPI document and of the page are those of `docs/commands.md`."""
     routes = {
         f"{method.upper()} {path.removeprefix('/admin/backups')}"
         for path, methods in create_app().openapi()["paths"].items()
         for method in methods
     }
+    for router in page_routers():
+        for route in router.routes:
+            assert isinstance(route, APIRoute)
+            routes |= {f"{method} {route.path}" for method in route.methods or ()}
     documented = {word for word in words("commands.md") if re.match("(GET|POST) /", word)}
     assert routes - {"GET "} == documented
 
