@@ -389,7 +389,7 @@ class BackupService:
             drilled=self.catalogue.newest_drilled(),
             frozen=frozen,
         )
-        return plan_retention(list(self.catalogue.sets()), self.plan.retention, facts)
+        return plan_retention(self.catalogue.points(), self.plan.retention, facts)
 
     def begin_prune(
         self, trigger: Trigger = "manual", progress: ProgressSink = ignore_progress
