@@ -48,6 +48,19 @@ MIGRATIONS = (
     );
     CREATE TABLE notification_totals(result TEXT PRIMARY KEY, total INTEGER NOT NULL)
     """,
+    # `created_at` in microseconds since 1970; what cannot be read has its id and place only.
+    """
+    ALTER TABLE dated_objects ADD COLUMN day TEXT;
+    CREATE INDEX dated_objects_by_day ON dated_objects(day);
+    CREATE TABLE points(
+        id TEXT PRIMARY KEY, place TEXT NOT NULL, readable INTEGER NOT NULL, kind TEXT,
+        created_at INTEGER, trigger TEXT, instance TEXT, protects INTEGER NOT NULL DEFAULT 0,
+        usable_legacy INTEGER NOT NULL DEFAULT 0, bytes INTEGER
+    ) WITHOUT ROWID;
+    CREATE INDEX points_by_place ON points(place, id);
+    CREATE INDEX points_that_protect ON points(place, id, instance) WHERE protects;
+    CREATE INDEX legacy_points ON points(place, id) WHERE usable_legacy
+    """,
 )
 
 

@@ -15,6 +15,7 @@ PURE = (
     "errors",
     "naming",
     "manifest",
+    "legacy",
     "retention",
     "restore_plan",
     "health",
