@@ -1,43 +1,49 @@
-"""`python -m benchmarks [--quick]`: measure, print a table, write `benchmarks/results.json`."""
+"""`python -m benchmarks`: measure ours beside its peers, and show what was found."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import gate, memory, restore, stall
-from benchmarks.report import Measurement, table, write_json
+from benchmarks.place import open_place
+from benchmarks.plan import Plan, find_programs, versions_of
+from benchmarks.report import host, table
+from benchmarks.results import Results, write_results
+from benchmarks.topics import backup
 
 RESULTS = Path(__file__).parent / "results.json"
+TOPICS = {"backup": backup.measure}
 
 
 def main() -> int:
-    """0 when every target is met, else 1."""
+    """0 when all was measured."""
+    options = _parser().parse_args()
+    plan = Plan(
+        sizes=options.sizes, runs=options.runs, programs=find_programs(), quick=options.quick
+    )
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    results = Results(command, host(), versions_of(plan.programs))
+    with open_place() as place:
+        for topic in options.only or TOPICS:
+            print(f"measuring {topic} ...", file=sys.stderr, flush=True)
+            TOPICS[topic](plan, place, results)
+    write_results(RESULTS, results.document())
+    print(table(results))
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
-    quick = parser.parse_args().quick
-    steps: tuple[tuple[str, Callable[[], Measurement]], ...] = (
-        ("the gate", lambda: gate.measure(snapshots=5 if quick else 30)),
-        (
-            "the event loop",
-            lambda: stall.measure(megabytes=10 if quick else 100, runs=2 if quick else 5),
-        ),
-        (
-            "a restore",
-            lambda: restore.measure(megabytes=10 if quick else 100, runs=2 if quick else 5),
-        ),
-        ("memory", lambda: memory.measure(megabytes=20 if quick else 1024)),
-    )
-    measurements = []
-    for name, measure in steps:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        measurements.append(measure())
-    command = "python -m benchmarks --quick" if quick else "python -m benchmarks"
-    write_json(RESULTS, command, measurements)
-    print(table(command, measurements))
-    return 0 if all(found.met for found in measurements) else 1
+    parser.add_argument("--sizes", type=_sizes, default=(10, 100, 1000), help="10,100,1000")
+    parser.add_argument("--only", nargs="+", choices=TOPICS, metavar="TOPIC")
+    parser.add_argument("--runs", type=int, default=5, metavar="N", help="counted rounds")
+    return parser
+
+
+def _sizes(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

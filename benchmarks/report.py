@@ -1,52 +1,19 @@
-"""`Measurement`, and how measurements are shown to a person and kept for a machine."""
+"""Showing results to a person."""
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-@dataclass(frozen=True)
-class Measurement:
-    """One number against its target (the number must be below it), and what is behind it."""
+from benchmarks.contenders.scripts import Scripts  # noqa: F401
+from benchmarks.results import Results
 
-    name: str
-    value: float
-    unit: str
-    target: float
-    details: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def met(self) -> bool:
-        """Whether the number is below its target."""
-        return self.value < self.target
-
-
-def table(command: str, measurements: Sequence[Measurement]) -> str:
-    """The measurements under the command that made them, each with its details below it."""
-    rows = [("MEASURED", "VALUE", "TARGET", "")]
-    for found in measurements:
-        rows.append(
-            (
-                found.name,
-                f"{found.value:.2f} {found.unit}",
-                f"< {found.target:g} {found.unit}",
-                "met" if found.met else "MISSED",
-            )
-        )
-        rows += [(f"  {name}", f"{value:,.2f}", "", "") for name, value in found.details.items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
-        for row in rows
-    ]
-    return "\n".join((f"$ {command}", host(), "", *lines))
+BASE = "two shell scripts"
 
 
 def host() -> str:
@@ -57,27 +24,18 @@ def host() -> str:
     )
 
 
-def write_json(path: Path, command: str, measurements: Sequence[Measurement]) -> None:
-    """The same as JSON, in place of the last."""
-    document: dict[str, Any] = {
-        "command": command,
-        "host": host(),
-        "measurements": [
-            {
-                "name": found.name,
-                "value": found.value,
-                "unit": found.unit,
-                "target": found.target,
-                "met": found.met,
-                "details": dict(found.details),
-            }
-            for found in measurements
-        ],
-    }
-    path.write_text(json.dumps(document, indent=2) + "\n")
-
-
-def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which `part` (0 to 1) of the values lie."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
+def table(results: Results) -> str:
+    """All tables."""
+    console = Console(width=110, record=True, file=open(os.devnull, "w"))
+    for megabytes in results.sizes("backup"):
+        found = Table(title=f"backup, tokens {megabytes:g} MB", box=box.SIMPLE)
+        for name in ("who", "what", "median", "least", "most", "of the scripts"):
+            found.add_column(name, justify="left" if name in ("who", "what") else "right")
+        base = results.find("backup", megabytes, BASE, "end to end")
+        for m in results.of("backup", megabytes):
+            ratio = f"{m.median / base.median:.2f}" if base else ""
+            found.add_row(
+                m.who, m.what, f"{m.median:.3f} s", f"{m.least:.3f}", f"{m.most:.3f}", ratio
+            )
+        console.print(found)
+    return console.export_text()
