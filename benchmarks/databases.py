@@ -19,7 +19,6 @@ from shared.cipher import TokenCipher
 from shared.sqlite import Database
 
 MEGABYTE = 1024 * 1024
-SESSIONS_PART = 0.2
 # So many values are really encrypted; larger databases use them again. Between two uses of one
 # lie 15 MB, further than any compressor or chunker of the contenders looks back.
 _POOL = 50_000
@@ -69,14 +68,17 @@ class Values:
 
 
 def make_pair(folder: Path, megabytes: float, values: Values) -> Pair:
-    """`tokens.db` of about that size and `sessions.db` of a fifth of it, in a new folder."""
+    """`tokens.db` of about that size and `sessions.db` of a fifth, but 1 MB at least; new files."""
     folder.mkdir(parents=True)
     pair = Pair(folder)
-    for path, migrations in ((pair.tokens, tokens.MIGRATIONS), (pair.sessions, sessions.MIGRATIONS)):
+    for path, migrations in (
+        (pair.tokens, tokens.MIGRATIONS),
+        (pair.sessions, sessions.MIGRATIONS),
+    ):
         Database(path, migrations).close()
     _grow(pair.tokens, "INSERT INTO tokens VALUES (?, ?, ?)", _token_rows(values), megabytes)
     rows = _session_rows()
-    _grow(pair.sessions, "INSERT INTO sessions VALUES (?, ?, ?)", rows, megabytes * SESSIONS_PART)
+    _grow(pair.sessions, "INSERT INTO sessions VALUES (?, ?, ?)", rows, max(1, megabytes / 5))
     return pair
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import psutil
-
 MEBIBYTE = 1024 * 1024
 _SECONDS_BETWEEN_LOOKS = 0.01
+PATIENCE_SECONDS = 900.0
 
 
 @dataclass(frozen=True)
@@ -54,18 +53,35 @@ class CommandFailed(Exception):
     """A command of a contender ended with an error."""
 
 
-def run(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> float:
-    """Run a command in `folder` to its end; the seconds that it took with its start."""
-    return _run(command, environment, folder, watched=False).seconds
+class CommandTooLong(CommandFailed):
+    """A command of a contender did not end in the time that it was given."""
+
+
+def run(
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    patience: float = PATIENCE_SECONDS,
+) -> float:
+    """Run a command in `folder` to its end; the seconds that it took with its start.
+
+    Raises `CommandFailed`, and `CommandTooLong` after `patience` seconds.
+    """
+    return _run(command, environment, folder, patience, watched=False).seconds
 
 
 def run_watched(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Spent:
     """The same, with a look at its memory every 10 ms: not for comparing times."""
-    return _run(command, environment, folder, watched=True)
+    return _run(command, environment, folder, PATIENCE_SECONDS, watched=True)
 
 
 def _run(
-    command: Sequence[str], environment: Mapping[str, str], folder: Path, *, watched: bool
+    command: Sequence[str],
+    environment: Mapping[str, str],
+    folder: Path,
+    patience: float,
+    *,
+    watched: bool,
 ) -> Spent:
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
@@ -76,7 +92,10 @@ def _run(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
+            start_new_session=True,
         )
+        impatience = threading.Timer(patience, _kill_group, (process.pid,))
+        impatience.start()
         try:
             with peak_memory(process.pid) if watched else _nothing() as peak:
                 # Not reaped yet: its counters can still be read.
@@ -84,13 +103,20 @@ def _run(
                 seconds = time.perf_counter() - began
                 traffic = traffic_of(process.pid)
         finally:
-            process.kill()
+            impatience.cancel()
+            _kill_group(process.pid)
             process.wait()
         output.seek(0)
         told = output.read().decode(errors="replace")
     if process.returncode:
-        raise CommandFailed(f"{command[0]} ended with {process.returncode}:\n{told}")
+        kind = CommandTooLong if seconds >= patience else CommandFailed
+        raise kind(f"{command} ended with {process.returncode}:\n{told}")
     return Spent(seconds, traffic, peak[0], told)
+
+
+def _kill_group(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def traffic_of(pid: int) -> Traffic:
@@ -119,14 +145,23 @@ def peak_memory(pid: int) -> Iterator[list[int]]:
 
 
 def memory_of(pid: int) -> int:
-    """The resident bytes of a process and its children."""
-    total = 0
-    with suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        for one in (process, *process.children(recursive=True)):
-            with suppress(psutil.NoSuchProcess):
-                total += one.memory_info().rss
+    """The bytes of memory of a process and its descendants; what they share counts once (PSS)."""
+    total, waiting = 0, [pid]
+    while waiting:
+        process = Path(f"/proc/{waiting.pop()}")
+        try:
+            total += pss_of(process)
+            for thread in (process / "task").iterdir():
+                waiting += [int(child) for child in (thread / "children").read_text().split()]
+        except OSError:  # it has ended in the meantime
+            continue
     return total
+
+
+def pss_of(process: Path) -> int:
+    """The proportional set size of a process, in bytes; raises `OSError` when it has ended."""
+    lines = (process / "smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 @contextmanager

@@ -1,7 +1,8 @@
-"""Showing results to a person."""
+"""What a person is shown: a table for each topic, the budgets, and what it was measured on."""
 
 from __future__ import annotations
 
+import io
 import os
 import platform
 import sqlite3
@@ -10,10 +11,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.contenders.scripts import Scripts  # noqa: F401
+from benchmarks.budgets import SCRIPTS, Budget, budgets
+from benchmarks.contenders.contender import WHOLE
 from benchmarks.results import Results
+from benchmarks.topics import answers, backup, change, cost, points, presence, restore, writers
 
-BASE = "two shell scripts"
+_WIDTH = 120
 
 
 def host() -> str:
@@ -24,18 +27,95 @@ def host() -> str:
     )
 
 
-def table(results: Results) -> str:
-    """All tables."""
-    console = Console(width=110, record=True, file=open(os.devnull, "w"))
-    for megabytes in results.sizes("backup"):
-        found = Table(title=f"backup, tokens {megabytes:g} MB", box=box.SIMPLE)
-        for name in ("who", "what", "median", "least", "most", "of the scripts"):
-            found.add_column(name, justify="left" if name in ("who", "what") else "right")
-        base = results.find("backup", megabytes, BASE, "end to end")
-        for m in results.of("backup", megabytes):
-            ratio = f"{m.median / base.median:.2f}" if base else ""
-            found.add_row(
-                m.who, m.what, f"{m.median:.3f} s", f"{m.least:.3f}", f"{m.most:.3f}", ratio
-            )
-        console.print(found)
-    return console.export_text()
+def report(results: Results) -> str:
+    """All of it as text."""
+    console = Console(width=_WIDTH, file=io.StringIO(), record=True, color_system=None)
+    console.print(f"$ {results.command}", results.host, sep="\n", highlight=False)
+    for name, version in results.versions.items():
+        console.print(f"{name}: {version}", highlight=False)
+    for megabytes in results.sizes(backup.TOPIC):
+        console.print(_times(results, backup.TOPIC, megabytes, "Full backup"))
+    for megabytes in results.sizes(restore.TOPIC):
+        console.print(_times(results, restore.TOPIC, megabytes, "Restore"))
+    for megabytes in results.sizes(change.TOPIC):
+        console.print(
+            _times(results, change.TOPIC, megabytes, "Backup after 1% of the rows changed")
+        )
+    for topic in (cost.BACKUP, cost.RESTORE):
+        for megabytes in results.sizes(topic):
+            console.print(_grid(results, topic, megabytes, topic.capitalize()))
+    for topic, title in (
+        (writers.TOPIC, "Writers, 200 transactions a second"),
+        (answers.TOPIC, "Answers, 200 requests a second"),
+    ):
+        for megabytes in results.sizes(topic):
+            console.print(_grid(results, topic, megabytes, title))
+    for topic, title in (
+        (presence.TOPIC, "Cost of being there"),
+        (points.TOPIC, "With many restore points"),
+    ):
+        if results.of(topic):
+            console.print(_times(results, topic, 0, title))
+    found = budgets(results)
+    if found:
+        console.print(_budgets(found))
+    for note in results.notes:
+        console.print(f"Note: {note}", highlight=False)
+    lines = console.export_text().splitlines()
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _times(results: Results, topic: str, megabytes: float, title: str) -> Table:
+    """A line for each quantity, beside the scripts' of its size if they were measured."""
+    scripts = results.find(topic, megabytes, SCRIPTS, WHOLE)
+    found = _table(title, megabytes)
+    for name in ("who", "what"):
+        found.add_column(name)
+    for name in ("median", "least", "most", *(("of the scripts",) if scripts else ())):
+        found.add_column(name, justify="right")
+    for m in results.of(topic, megabytes):
+        row = [m.who, m.what, f"{_number(m.median)} {m.unit}", _number(m.least), _number(m.most)]
+        if scripts:
+            row.append(f"{m.median / scripts.median:.2f}" if m.unit == scripts.unit else "")
+        found.add_row(*row)
+    return found
+
+
+def _grid(results: Results, topic: str, megabytes: float, title: str) -> Table:
+    """A line for each contender, with all of its quantities."""
+    measures = results.of(topic, megabytes)
+    whats = list(dict.fromkeys(m.what for m in measures if ": " not in m.what))
+    found = _table(title, megabytes)
+    found.add_column("who")
+    for what in whats:
+        unit = next(m.unit for m in measures if m.what == what)
+        found.add_column(f"{what} ({unit})" if unit else what, justify="right")
+    for who in dict.fromkeys(m.who for m in measures):
+        each = [results.find(topic, megabytes, who, what) for what in whats]
+        found.add_row(who, *(_number(m.median) if m else "" for m in each))
+    return found
+
+
+def _budgets(found: list[Budget]) -> Table:
+    table = Table(title="Budgets", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("what")
+    for name in ("at most", "measured"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for one in found:
+        limit = "" if one.limit is None else f"{one.limit:g} {one.unit}"
+        verdict = "" if one.limit is None else "OK" if one.kept else "over"
+        table.add_row(one.name, limit.strip(), f"{one.measured:.2f} {one.unit}".strip(), verdict)
+    return table
+
+
+def _table(title: str, megabytes: float) -> Table:
+    size = f", tokens.db {megabytes:g} MB" if megabytes else ""
+    return Table(title=f"{title}{size}", title_justify="left", box=box.SIMPLE_HEAD)
+
+
+def _number(value: float) -> str:
+    """Three digits that count, and whole numbers as they are."""
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")

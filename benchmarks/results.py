@@ -79,9 +79,7 @@ class Results:
 
     def of(self, topic: str, megabytes: float | None = None) -> Sequence[Measure]:
         """All of a topic, or of a size of it."""
-        return [
-            m for m in self.measures if m.topic == topic and megabytes in (None, m.megabytes)
-        ]
+        return [m for m in self.measures if m.topic == topic and megabytes in (None, m.megabytes)]
 
     def sizes(self, topic: str) -> list[float]:
         """The sizes of a topic, in order."""

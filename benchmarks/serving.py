@@ -104,17 +104,14 @@ class Obedience:
             lambda see: self._service.begin_restore(plan, progress=see).execute()
         )
 
-    def status(self) -> Document:
-        """How long the status takes."""
-        return self._timed(self._service.status)
+    def modules(self) -> Document:
+        """The names of all modules that are imported now."""
+        return {"names": sorted(sys.modules)}
 
-    def list(self) -> Document:
-        """How long the first page of the list takes, from local records."""
-        return self._timed(lambda: self._service.list_sets(100))
-
-    def retention(self) -> Document:
-        """How long the retention plan takes."""
-        return self._timed(self._service.plan_prune)
+    def watch(self) -> Document:
+        """Begin to beat."""
+        self._heartbeat.wanted = True
+        return {}
 
     def beats(self) -> Document:
         """How late the beats since the last question were, in seconds, and the longest of them."""
@@ -128,11 +125,6 @@ class Obedience:
         assert run.status == "succeeded", run.error
         made = self._service.catalogue.get(run.set_id)
         return {**told, "set_id": run.set_id, "stored": sum(one.bytes for one in made.objects)}
-
-    def _timed(self, work: Callable[[], object]) -> Document:
-        began = time.perf_counter()
-        work()
-        return {"seconds": time.perf_counter() - began}
 
 
 async def serve(port: int) -> None:

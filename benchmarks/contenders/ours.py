@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Literal
 
 from backups.seal import generate_key_pair
 from benchmarks import measured
-from benchmarks.contenders.contender import TO_LAST_PUT, WITH_PROOF, Times
+from benchmarks.contenders.contender import TO_LAST_PUT, WITH_PROOF, Command, Times
 from benchmarks.databases import Pair
 from benchmarks.place import REPOSITORY, Place
 from benchmarks.serving_app import ServingApp
@@ -42,57 +43,120 @@ class Installed:
     """An installation of ours with a bucket of its own."""
 
     place: Place
+    pair: Pair
     bucket: str
     settings: Mapping[str, str]
 
     @classmethod
-    def new(cls, place: Place, pair: Pair, sealing: Sealing, **more: str) -> Installed:
-        """Its settings and its bucket."""
+    def new(
+        cls, place: Place, pair: Pair, sealing: Sealing, more: Mapping[str, str] | None = None
+    ) -> Installed:
+        """Its settings, with `more` of them, and its bucket."""
         bucket = place.new_bucket()
         sealed = sealing_settings(sealing, place.new_folder("keys"))
-        return cls(place, bucket, place.settings(pair, bucket, **sealed, **more))
+        return cls(place, pair, bucket, place.settings(pair, bucket, {**sealed, **(more or {})}))
+
+    def command(self, *arguments: str) -> Command:
+        """A command line of it."""
+        return Command((*COMMAND, *arguments), self.settings, REPOSITORY)
+
+    def close(self) -> None:
+        """Forget what it has stored, here and there."""
+        self.place.drop_bucket(self.bucket)
+        shutil.rmtree(self.settings["BACKUP_DIR"])
 
 
 class InApp:
-    """Runs inside the serving app."""
+    """Runs inside the serving app, asked for as the route does it."""
 
-    def __init__(self, place: Place, pair: Pair, sealing: Sealing) -> None:
+    def __init__(
+        self,
+        place: Place,
+        pair: Pair,
+        sealing: Sealing,
+        *,
+        primed: bool = False,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
+        """With `primed`, a command makes the first backup: the app itself has then made none."""
         self.name = f"ours in the app, {sealing}"
-        self._installed = Installed.new(place, pair, sealing)
-        self.app = ServingApp(self._installed.settings)
-        self.app.ask("wait_for_first")
+        self.installed = Installed.new(place, pair, sealing, more)
+        if primed:
+            self.installed.command("run").run()
+        self.app = ServingApp(self.installed.settings)
+        try:
+            self.app.ask("wait_for_first")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def pair(self) -> Pair:
+        """See `Contender`."""
+        return self.installed.pair
+
+    @property
+    def bucket(self) -> str:
+        """See `Contender`."""
+        return self.installed.bucket
+
+    def prepare(self) -> None:
+        """Sets are named by the second: a run that follows at once would wait for the next."""
+        wait_for_new_second()
+
+    prepare_again = prepare  # each is a full one
 
     def backup(self) -> Times:
-        """Asked for as the route does it."""
-        wait_for_new_second()
+        """A run."""
         told = self.app.ask("backup")
         return {TO_LAST_PUT: told["to_last_put"], WITH_PROOF: told["whole"]}
-
-    def restore(self, into: Path) -> float:
-        """The command beside the app, since a file in a folder is what is wanted."""
-        return restore_to(self._installed, into)
 
     def close(self) -> None:
         """End the app."""
         self.app.close()
-        self._installed.place.drop_bucket(self._installed.bucket)
+        self.installed.close()
 
 
 class AsCommand:
     """`python -m backups run`, as cron would start it."""
 
-    def __init__(self, place: Place, pair: Pair, sealing: Sealing) -> None:
+    in_go: bool = False
+
+    def __init__(
+        self,
+        place: Place,
+        pair: Pair,
+        sealing: Sealing,
+        *,
+        more: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = f"ours as a command, {sealing}"
-        self.installed = Installed.new(place, pair, sealing)
+        self.installed = Installed.new(place, pair, sealing, more)
+
+    @property
+    def pair(self) -> Pair:
+        """See `Contender`."""
+        return self.installed.pair
+
+    @property
+    def bucket(self) -> str:
+        """See `Contender`."""
+        return self.installed.bucket
+
+    def prepare(self) -> None:
+        """See `InApp.prepare`."""
+        wait_for_new_second()
+
+    prepare_again = prepare
 
     def backup(self) -> Times:
         """Times with the start of the process. It logs a line when it has stored a source."""
-        wait_for_new_second()
+        command = self.backup_command()
         began = time.perf_counter()
         process = subprocess.Popen(
-            [*COMMAND, "run"],
-            cwd=REPOSITORY,
-            env=dict(self.installed.settings),
+            command.arguments,
+            cwd=command.folder,
+            env=dict(command.environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
@@ -111,22 +175,19 @@ class AsCommand:
             raise measured.CommandFailed("".join(lines))
         return {TO_LAST_PUT: stored, WITH_PROOF: whole}
 
-    def restore(self, into: Path) -> float:
-        """`python -m backups restore --to`."""
-        return restore_to(self.installed, into)
+    def backup_command(self) -> Command:
+        """`run`."""
+        return self.installed.command("run")
+
+    def restore_command(self, into: Path) -> Command:
+        """`restore --to`."""
+        return self.installed.command("restore", "latest", "--to", str(into))
 
     def close(self) -> None:
         """Forget the bucket."""
-        self.installed.place.drop_bucket(self.installed.bucket)
-
-
-def restore_to(installed: Installed, into: Path) -> float:
-    """The seconds of the command, without local copies: from the store."""
-    return measured.run(
-        [*COMMAND, "restore", "latest", "--to", str(into)], installed.settings, REPOSITORY
-    )
+        self.installed.close()
 
 
 def wait_for_new_second() -> None:
-    """Sets are named by the second: a run that follows at once would wait for the next one."""
+    """Until the clock shows the next second."""
     time.sleep(1 - time.time() % 1)

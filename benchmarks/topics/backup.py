@@ -2,66 +2,44 @@
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 
-from benchmarks.contenders.contender import Contender
-from benchmarks.contenders.ours import AsCommand, InApp, Sealing
-from benchmarks.contenders.scripts import Scripts
-from benchmarks.databases import Pair
+from benchmarks.contenders.field import Make, as_command, floors, in_app, peers
 from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.results import Results
+from benchmarks.rounds import rounds, say, settle
 
 TOPIC = "backup"
-SEALINGS: tuple[Sealing, ...] = ("plain", "zstd", "zstd+age")
 
 
 def measure(plan: Plan, place: Place, results: Results) -> None:
-    """At every size: a round that is not counted, then `runs` rounds of everybody in turn."""
+    """At every size: a round that is not counted, then `runs` rounds."""
     for megabytes in plan.sizes:
         pair = place.pair(megabytes)
         with ExitStack() as stack:
-            everybody = [
-                stack.enter_context(closing(make(place, pair))) for make in contenders(plan)
-            ]
-            for number in range(plan.runs_at(megabytes) + 1):
-                for one in turn(everybody, number):
-                    settle()
-                    times = one.backup()
-                    _tell(one, megabytes, times)
-                    if number:
-                        for what, seconds in times.items():
-                            results.add(TOPIC, megabytes, one.name, what, "s", [seconds])
+            makers = contenders(plan, megabytes)
+            everybody = [stack.enter_context(closing(make(place, pair))) for make in makers]
+            turns = rounds(everybody, plan.runs_at(megabytes), warm_up=not plan.is_large(megabytes))
+            for one, counts in turns:
+                one.prepare()
+                settle()
+                times = one.backup()
+                told = ", ".join(f"{seconds:.3f} s {what}" for what, seconds in times.items())
+                say(f"  {megabytes:g} MB, {one.name}: {told}{'' if counts else ' (warming up)'}")
+                if counts:
+                    for what, seconds in times.items():
+                        results.add(TOPIC, megabytes, one.name, what, "s", [seconds])
 
 
-def contenders(plan: Plan) -> Sequence[Callable[[Place, Pair], Contender]]:
-    """Those that there are on this host."""
-    found: list[Callable[[Place, Pair], Contender]] = []
-    if aws := plan.programs.get("aws"):
-        found += [
-            lambda place, pair: Scripts(place, pair, aws),
-            lambda place, pair: Scripts(place, pair, aws, at_once=True),
+def contenders(plan: Plan, megabytes: float) -> Sequence[Make]:
+    """All of them, but of large databases only what is compared there."""
+    if plan.is_large(megabytes):
+        return [
+            *peers(plan.programs),
+            *in_app(("plain", "zstd")),
+            *as_command(("zstd",)),
+            *floors(),
         ]
-    for sealing in SEALINGS:
-        found += [
-            lambda place, pair, sealing=sealing: InApp(place, pair, sealing),
-            lambda place, pair, sealing=sealing: AsCommand(place, pair, sealing),
-        ]
-    return found
-
-
-def turn(everybody: Sequence[Contender], number: int) -> Sequence[Contender]:
-    """Forward in one round and backward in the next, so that nobody always follows another."""
-    return everybody if number % 2 else everybody[::-1]
-
-
-def settle() -> None:
-    """Write what the last one left for the disk, so that the next does not pay for it."""
-    os.sync()
-
-
-def _tell(one: Contender, megabytes: float, times: object) -> None:
-    print(f"  {megabytes:g} MB  {one.name}: {times}", file=sys.stderr, flush=True)
+    return [*peers(plan.programs, at_once=True), *in_app(), *as_command(), *floors()]
