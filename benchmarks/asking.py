@@ -12,6 +12,8 @@ import json
 import sys
 import time
 
+_MOST_SECONDS_IDLE = 2.0  # uvicorn waits for five
+
 
 class Asker:
     """Keeps connections open, and opens another when all of them wait for an answer."""
@@ -19,15 +21,12 @@ class Asker:
     def __init__(self, port: int, requests: list[bytes]) -> None:
         self._port = port
         self._requests = requests
-        self._free: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._free: list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]] = []
         self.told: list[tuple[float, float]] = []
 
     async def ask(self, number: int) -> None:
         """One request and its answer."""
-        if self._free:
-            reader, writer = self._free.pop()
-        else:
-            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
+        reader, writer = await self._connection()
         sent = time.monotonic()
         writer.write(self._requests[number % len(self._requests)])
         head = await reader.readuntil(b"\r\n\r\n")
@@ -37,7 +36,16 @@ class Asker:
         length = next(line for line in lines if line.startswith(b"content-length:"))
         await reader.readexactly(int(length.partition(b":")[2]))
         self.told.append((sent, time.monotonic() - sent))
-        self._free.append((reader, writer))
+        self._free.append((time.monotonic(), reader, writer))
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """The one that was used last; those that have been idle for long the server closes."""
+        while self._free:
+            used, reader, writer = self._free.pop()
+            if time.monotonic() - used < _MOST_SECONDS_IDLE:
+                return reader, writer
+            writer.close()
+        return await asyncio.open_connection("127.0.0.1", self._port)
 
 
 async def ask_until_told(port: int, rate: float, requests: list[bytes]) -> None:

@@ -51,7 +51,7 @@ class Plan:
             programs=programs,
             cost_sizes=tuple(sorted(sizes)[-2:]),
             busy_size=max(middling),
-            busy_runs=runs if quick else 2 * runs,
+            busy_runs=runs,
             idle_seconds=1.0 if quick else 2.0,
             restore_points=200 if quick else 10_000,
         )

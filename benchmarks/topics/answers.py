@@ -56,6 +56,8 @@ class Asking:
     def stop(self) -> list[Sample]:
         """What each answer took."""
         told, _ = self._process.communicate("")
+        if self._process.returncode:
+            raise RuntimeError("a request was not answered well")
         return [Sample(sent, seconds) for sent, seconds in json.loads(told)]
 
     def close(self) -> None:

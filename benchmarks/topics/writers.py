@@ -24,7 +24,7 @@ from benchmarks.samples import Sample, Window, percentile, within
 TOPIC = "writers"
 TRANSACTIONS_A_SECOND = 200
 IDLE, BUSY = "idle", "during a backup"
-_PATIENCE_SECONDS = 20.0
+_PATIENCE_SECONDS = 10.0
 
 
 class Writer:
