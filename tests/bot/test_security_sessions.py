@@ -75,7 +75,6 @@ def test_cookies_end(merchant: Merchant, shop: str) -> None:
 @pytest.mark.parametrize(
     ("shopify", "facebook", "secure"),
     [
-        ("https://bot.example", "https://bot.example", True),
         ("https://bot.example", "http://127.0.0.1:5000", True),
         ("http://localhost:5000", "http://127.0.0.1:5000", False),
     ],
