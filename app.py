@@ -65,7 +65,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 raise
             yield
 
-    # Redirected slashes would lead to whatever host a request names.
+    # A redirect to the path without its slash would go to the host that the request names.
     app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
