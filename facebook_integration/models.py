@@ -89,14 +89,15 @@ def with_change(document: Any, page: str, change: Mapping[str, Any]) -> dict[str
 def messages_of(conversation: Mapping[str, Any], page: str) -> tuple[str, list[dict[str, Any]]]:
     """The customer of a conversation, and its messages as the events that a webhook sends.
 
-    The customer is empty when it is not a conversation with one person.
+    The customer is empty when it is not a conversation with one person. A message without a
+    sender is left out: Meta tells the details of the newest twenty only.
     """
     people = [str(one.get("id")) for one in conversation["participants"]["data"]]
     customers = [one for one in people if one != page]
     if len(customers) != 1 or not is_id(customers[0]):
         return "", []
     listed = conversation.get("messages", {}).get("data", ())
-    return customers[0], [_message(one, page, customers[0]) for one in listed]
+    return customers[0], [_message(one, page, customers[0]) for one in listed if one.get("from")]
 
 
 def _message(found: Mapping[str, Any], page: str, customer: str) -> dict[str, Any]:

@@ -34,9 +34,8 @@ def without_product(document: Any, product_id: str, at: datetime) -> dict[str, A
     products, deleted = _parts(document)
     if not _is_newer(products.get(product_id), at):
         products.pop(product_id, None)
-        deleted[product_id] = at
-    recent = {one: when for one, when in deleted.items() if when > at - _REMEMBERED}
-    return _document(products, recent)
+        deleted[product_id] = max(at, deleted.get(product_id, at))
+    return _document(products, deleted, at)
 
 
 def with_all(document: Any, polled: Iterable[Product], began_at: datetime) -> dict[str, Any]:
@@ -52,12 +51,8 @@ def with_all(document: Any, polled: Iterable[Product], began_at: datetime) -> di
     for product_id, before in products.items():
         if product_id not in found and _is_newer(before, began_at - _CLOCKS_DIFFER):
             found[product_id] = before  # made while we were reading
-    recent = {
-        one: when
-        for one, when in deleted.items()
-        if one not in found and when > began_at - _REMEMBERED
-    }
-    return _document(found, recent)
+    gone = {one: when for one, when in deleted.items() if one not in found}
+    return _document(found, gone, began_at)
 
 
 def _is_gone(product: Product, deleted: dict[str, datetime]) -> bool:
@@ -78,11 +73,21 @@ def _parts(document: Any) -> tuple[dict[str, Any], dict[str, datetime]]:
     return products, deleted
 
 
-def _document(products: dict[str, Any], deleted: dict[str, datetime]) -> dict[str, Any]:
+def _document(
+    products: dict[str, Any], deleted: dict[str, datetime], now: datetime | None = None
+) -> dict[str, Any]:
+    """The document. What is `now` is the latest time that anything in it tells of.
+
+    Counted from there, and not from the news in hand, what is remembered does not depend on
+    the order in which the news came.
+    """
+    told = [instant_of(product.get("updated_at")) for product in products.values()]
+    latest = max((at for at in (*told, *deleted.values(), now) if at), default=None)
+    recent = {one for one, at in deleted.items() if latest and at > latest - _REMEMBERED}
     return {
         "products": [products[one] for one in sorted(products, key=_order)],
         "deleted": [
-            {"id": one, "at": format_utc(deleted[one])} for one in sorted(deleted, key=_order)
+            {"id": one, "at": format_utc(deleted[one])} for one in sorted(recent, key=_order)
         ],
     }
 

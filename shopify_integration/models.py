@@ -146,7 +146,7 @@ def shop_of_webhook(body: Mapping[str, Any], domain: str) -> Shop:
         raise _malformed("the shop of a webhook", error) from None
 
 
-_WRONG = (ValidationError, KeyError, TypeError, AttributeError, ValueError)
+_WRONG = (ValidationError, KeyError, TypeError, AttributeError, ValueError, OverflowError)
 
 
 def _malformed(what: str, error: Exception) -> BodyMalformed:
