@@ -145,8 +145,7 @@ def test_the_grid_of_no_days() -> None:
 def test_the_summary() -> None:
     """States in the order of good to bad; those that do not occur are left out."""
     days = [
-        Day(NOW.date(), state)
-        for state in ("missed", "proven", "none", "proven", "failed", "due")
+        Day(NOW.date(), state) for state in ("missed", "proven", "none", "proven", "failed", "due")
     ]
     assert summary(days) == "2 proven, 1 failed, 1 missed"
     assert summary(days[2:3]) == "nothing yet"

@@ -113,7 +113,8 @@ def _set_of(at: datetime, back: int, instance: str, *, suspect: bool) -> BackupS
 def _store(installation: Installation, sets: list[BackupSet], instance: str) -> list[BackupSet]:
     """Leave the manifests that retention would have kept in the embedded store."""
     facts = RetentionFacts(now=datetime.now(UTC), ours=frozenset({instance}))
-    kept = [one.backup_set for one in plan_retention(sets, RetentionPolicy(), facts).keep]
+    keep = {one.backup_set.id for one in plan_retention(sets, RetentionPolicy(), facts).keep}
+    kept = [one for one in reversed(sets) if one.id in keep]
     store = DirectoryStore(installation.folder / "data" / "spaces")
     for one in kept:
         key = naming.manifest_key("backups/", one.id)
