@@ -19,7 +19,7 @@ from backups.records import open_records
 from backups.runlog import RunLog
 from shared.admin_auth import OF_ALL, PER_CLIENT
 from tests.support.app_process import AppProcess
-from tests.support.history import give_history
+from tests.support.history import SESSIONS, TOKENS, give_history, quiet_settings
 from tests.support.installation import ADMIN_TOKEN, Installation, bot_secrets
 from tests.support.records import a_failed_run
 from tests.support.waiting import eventually
@@ -31,8 +31,10 @@ HOSTILE = "<script>alert('x')</script> \"' onload=x <img src=x>"
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
     """An app with a past, and a run in it whose error means harm."""
-    settings = {**bot_secrets(), "BACKUP_CHANGE_DELAY": "0"}
-    installation = Installation(tmp_path_factory.mktemp("page"), settings).make_databases(150, 40)
+    settings = {**bot_secrets(), **quiet_settings()}
+    installation = Installation(tmp_path_factory.mktemp("page"), settings).make_databases(
+        TOKENS, SESSIONS
+    )
     give_history(installation)
     with closing(open_records(installation.backup_dir.path)) as records:
         log = RunLog(records)
@@ -328,7 +330,7 @@ def test_the_overview_is_whole_without_scripts(operator: httpx2.Client) -> None:
         "proven, 1 backup",
         "As a table",
         "newest proven, all, last of its day",
-        "tokens: 150",
+        f"tokens: {TOKENS}",
         "6.2 s",
         "TOKEN_ENCRYPTION_KEYS",
         "The newest backup has",
