@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
 from backups.routes import add_problem_handlers, backup_routes
-from backups.scheduler import BackupScheduler
+from backups.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler
 from backups.wiring import open_service
 from shared.cipher import TokenCipher
 from shared.clock import SystemClock
@@ -22,6 +22,7 @@ from shared.logs import configure_logging
 from shared.sessions import SessionStorage
 from shared.settings import Settings, load_settings, read_environment
 from shared.startup import PlainStartupFailure, explain
+from shared.termination import after_termination
 from shared.tokens import TokenStorage
 
 _log = logging.getLogger("app")
@@ -77,6 +78,8 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     scheduler = BackupScheduler(app.state.backups)
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
+    # The server waits for open requests first, and they may wait for the store.
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, app.state.backups.stop))
     _greet(settings)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 StoreKind = Literal["spaces", "directory"]
 
@@ -100,6 +100,17 @@ class ObjectStore(Protocol):
 
     def abort_unfinished(self, prefix: str, before: datetime) -> None:
         """Remove what puts that began before a time have left, and that is no object."""
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A store whose operations may take long through no fault of ours."""
+
+    def give_up(self, grace: float) -> None:
+        """Make operations fail that are not over in `grace` seconds, and all later ones.
+
+        For shutting down: at once and from any thread, and more than once if need be.
+        """
 
 
 def key_fault(key: str) -> str | None:
