@@ -28,8 +28,10 @@ from shared.tokens import TokenStorage
 _log = logging.getLogger("app")
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, address: str | None = None) -> FastAPI:
     """The bot. Without `settings`, the lifespan reads them from the environment and `.env`.
+
+    `address` is where it is served, if the caller knows: it is named in the log.
 
     Nothing is read, opened or started before the lifespan begins, and all of it is closed
     when the lifespan ends.
@@ -43,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             except AppError as error:
                 app.state.startup_error = error
                 raise
+            _greet(app.state.settings, address)
             yield
 
     app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
@@ -80,10 +83,9 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
     stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, app.state.backups.stop))
-    _greet(settings)
 
 
-def _greet(settings: Settings) -> None:
+def _greet(settings: Settings, address: str | None) -> None:
     if settings.admin_token is None:
         _log.warning("ADMIN_TOKEN is not set: the admin routes answer 503")
     if settings.spaces is None:
@@ -93,9 +95,8 @@ def _greet(settings: Settings) -> None:
         )
     _log.info(
         "admin routes: curl -H \"Authorization: Bearer $(sed -n 's/^ADMIN_TOKEN=//p' .env)\" "
-        "http://%s:%d/admin/backups",
-        settings.host,
-        settings.port,
+        "%s/admin/backups",
+        address or "ADDRESS",  # uvicorn's own options are not ours to know; it names the address
     )
 
 
@@ -109,7 +110,8 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(explain(error) + "\n")
         return 2
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
+    address = f"http://{settings.host}:{settings.port}"
+    uvicorn.run(create_app(settings, address=address), host=settings.host, port=settings.port)
     return 0
 
 
