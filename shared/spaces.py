@@ -46,6 +46,7 @@ from shared.object_store import (
     key_fault,
     lower_names,
 )
+from shared.open_connections import OpenConnections
 from shared.spaces_settings import SpacesSettings
 
 # botocore translates most errors of urllib3, but not all that happen in the middle of a body.
@@ -95,7 +96,11 @@ _MISSING_CODES = {"NoSuchKey", "404", "NotFound"}
 
 
 class SpacesStore:
-    """An `ObjectStore` in one bucket, with one client for all threads."""
+    """An `ObjectStore` in one bucket, with one client for all threads.
+
+    `connect_timeout` and `read_timeout` are for each wait on a socket, `answer_timeout` is for
+    an answer as a whole, but for the body of an object.
+    """
 
     kind: StoreKind = "spaces"
     offsite = True
@@ -107,11 +112,13 @@ class SpacesStore:
         connect_timeout: float = 10,
         read_timeout: float = 60,
         attempts: int = 5,
+        answer_timeout: float = 60,
     ) -> None:
         self._bucket = settings.bucket
         self._endpoint = settings.endpoint
         self._client = _client(settings, connect_timeout, read_timeout, attempts)
         self._client.meta.events.register("before-send.s3.PutObject", _mark_sending)
+        self._connections = OpenConnections(self._client, answer_timeout)
 
     @property
     def location(self) -> str:
@@ -209,13 +216,16 @@ class SpacesStore:
         With the first version of the call: Spaces has had listings of the second that end
         after 1000 keys without an error.
         """
-        with self._translated("list", prefix):
-            pages = self._client.get_paginator("list_objects").paginate(
-                Bucket=self._bucket, Prefix=prefix
-            )
-            for page in pages:
-                for found in page.get("Contents", ()):
-                    yield ObjectInfo(found["Key"], found["Size"], found["LastModified"])
+        pages = iter(
+            self._client.get_paginator("list_objects").paginate(Bucket=self._bucket, Prefix=prefix)
+        )
+        while True:
+            with self._translated("list", prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            for found in page.get("Contents", ()):
+                yield ObjectInfo(found["Key"], found["Size"], found["LastModified"])
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`: one key a request, which every gateway understands."""
@@ -234,6 +244,10 @@ class SpacesStore:
                         self._client.abort_multipart_upload(
                             Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )
+
+    def give_up(self, grace: float) -> None:
+        """See `Interruptible.give_up`."""
+        self._connections.close_after(grace)
 
     def versioning(self) -> str:
         """`Enabled`, `Suspended` or `Off`: whether the bucket keeps what is deleted."""
@@ -261,7 +275,8 @@ class SpacesStore:
     @contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[None]:
         try:
-            yield
+            with self._connections.answering():
+                yield
         except (
             boto_errors.ClientError,
             boto_errors.BotoCoreError,

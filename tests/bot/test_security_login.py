@@ -157,9 +157,7 @@ def test_a_state_is_bound_to_the_session(lasting_bot: Bot, merchant: Merchant, s
         connected(same.get(callback))
 
 
-def test_a_state_is_bound_to_the_platform(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_state_is_bound_to_the_platform(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """A state of Facebook is none at Shopify, and the other way round."""
     merchant.connect_shop(shop)
     page_state = value_in(merchant.leave_for_facebook(), "state")
@@ -209,9 +207,7 @@ def test_facebook_needs_a_session(lasting_bot: Bot, merchant: Merchant) -> None:
         assert "location" not in answer.headers
 
 
-def test_a_state_is_good_once_at_facebook(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_state_is_good_once_at_facebook(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """The same browser cannot finish the same login again, not even with a new code."""
     lasting_bot.graph.user_grants([lasting_bot.graph.add_page()])
     merchant.connect_shop(shop)

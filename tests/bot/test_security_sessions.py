@@ -196,9 +196,7 @@ def test_sessions_expire(lasting_bot: Bot, merchant: Merchant, shop: str) -> Non
 # --- users ------------------------------------------------------------------------------
 
 
-def test_a_merchant_sees_only_their_own(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_merchant_sees_only_their_own(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """What one user connected is not shown in the session of another one."""
     page = lasting_bot.graph.add_page()
     lasting_bot.graph.user_grants([page])
@@ -213,9 +211,7 @@ def test_a_merchant_sees_only_their_own(
     assert [one["account"] for one in merchant.front()["pages"]] == [page]
 
 
-def test_a_returning_shop_keeps_its_user(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_returning_shop_keeps_its_user(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """From another browser, and in the session of another user, it is the same user again."""
     merchant.connect_shop(shop)
     user = user_of(lasting_bot, merchant)
@@ -237,9 +233,7 @@ def test_a_returning_shop_keeps_its_user(
         assert [one["state"] for one in later.front()["shops"]] == ["connected"]
 
 
-def test_a_returning_page_keeps_its_user(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_returning_page_keeps_its_user(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """Another session that connects the same Page does not get what is stored of it."""
     page = lasting_bot.graph.add_page()
     lasting_bot.graph.user_grants([page])
