@@ -246,18 +246,18 @@ def test_keys_that_no_longer_open_are_told(
     bench: Bench, clock: FixedClock, tmp_path: Path, store: FragileStore
 ) -> None:
     """A newest set whose key this host has no more is an alarm."""
-
     bench.made()
-    plan = bench.service.plan
     newest = bench.service.latest()
     assert newest is not None
 
     document = dump_manifest(replace(newest, token_key="a" * 16), application="t", sqlite="3")
     bench.service.catalogue.add_manifest(newest.id, document)
-    bench.service.plan = replace(plan, token_keys=("b" * 16,))
-    bench.service.tell()
+    with open_bench(
+        tmp_path, store, clock=clock, sources=bench.sources, token_keys=("b" * 16,)
+    ) as rotated:
+        rotated.service.tell()
 
-    assert bench.notes.titles() == ["token_key_lost"]
+        assert rotated.notes.titles() == ["token_key_lost"]
 
 
 # --- two processes ----------------------------------------------------------------------
