@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import boto3
 import botocore.session
 from botocore import exceptions as boto_errors
+from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
 from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
@@ -119,6 +121,10 @@ class SpacesStore:
         self._client = _client(settings, connect_timeout, read_timeout, attempts)
         self._client.meta.events.register("before-send.s3.PutObject", _mark_sending)
         self._connections = OpenConnections(self._client, answer_timeout)
+        self._client.meta.events.register(
+            "choose-signer.s3.PutObject",
+            _sign_known_payload,  # type: ignore[arg-type] # its answer counts
+        )
 
     @property
     def location(self) -> str:
@@ -156,12 +162,16 @@ class SpacesStore:
         metadata: Mapping[str, str],
         progress: ByteProgress = ignore_bytes,
     ) -> None:
-        """See `ObjectStore.put`: one PutObject, at most 5 GB."""
+        """See `ObjectStore.put`: one PutObject, at most 5 GB.
+
+        It is signed with the SHA-256 that `metadata` names, so that the server checks the body
+        against what the caller meant to send, and the body is read only once.
+        """
         size = body.seek(0, os.SEEK_END)
         body.seek(0)
         try:
             with callers_faults_unchanged(), self._translated("put", key):
-                self._put(key, _WatchedBody(body, progress), metadata)
+                self._put(key, _WatchedBody(body, progress, _known_sha256(metadata)), metadata)
         except ObjectExists:
             # A retry after a lost answer meets its own object.
             if not is_own_echo(self.head(key), size, metadata):
@@ -353,13 +363,15 @@ def _translate_answer(error: boto_errors.ClientError, what: str) -> StoreError:
 class _WatchedBody:
     """A seekable body that reports how far it was sent.
 
-    boto3 reads a body twice, and again for each retry: to sign it, then, when it has sought
-    the beginning and told `_mark_sending`, to send it. Only the sending is reported.
+    boto3 reads a body twice, and again for each retry: to sign it (unless its SHA-256 is
+    known), then, when it has sought the beginning and told `_mark_sending`, to send it. Only
+    the sending is reported.
     """
 
-    def __init__(self, body: BinaryIO, progress: ByteProgress) -> None:
+    def __init__(self, body: BinaryIO, progress: ByteProgress, sha256: str | None) -> None:
         self._body = body
         self._progress = progress
+        self.sha256 = sha256
         self.sending = False
 
     def read(self, size: int = -1) -> bytes:
@@ -382,6 +394,28 @@ class _WatchedBody:
 def _mark_sending(request: Any, **_: Any) -> None:
     if isinstance(request.body, _WatchedBody):
         request.body.sending = True
+
+
+def _known_sha256(metadata: Mapping[str, str]) -> str | None:
+    known = metadata.get("sha256", "")
+    return known if re.fullmatch("[0-9a-f]{64}", known) else None
+
+
+class _KnownPayloadAuth(S3SigV4Auth):
+    """Signature version 4 of S3, without reading a body whose SHA-256 is known."""
+
+    def payload(self, request: Any) -> Any:
+        """The SHA-256 of the body, in hex."""
+        known = request.body.sha256 if isinstance(request.body, _WatchedBody) else None
+        return known or super().payload(request)
+
+
+def _sign_known_payload(**_: Any) -> str:
+    return _KNOWN_PAYLOAD
+
+
+_KNOWN_PAYLOAD = "s3v4-known-payload"
+AUTH_TYPE_MAPS[_KNOWN_PAYLOAD] = _KnownPayloadAuth  # where botocore looks signers up
 
 
 def _client(
