@@ -29,6 +29,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.bench
+	@PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/python -m benchmarks
 
 $(BIN)/python:

@@ -16,7 +16,7 @@ from benchmarks.budgets import budgets
 from benchmarks.docs import write_docs
 from benchmarks.picture import draw
 from benchmarks.place import REPOSITORY, Place, open_place
-from benchmarks.plan import Plan, find_programs, missing_programs, versions_of
+from benchmarks.plan import VERSION, Plan, find_programs, missing_programs, versions_of
 from benchmarks.report import host, report
 from benchmarks.results import Results, read_results, write_results
 from benchmarks.rounds import say
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace) -> Results:
-    programs = find_programs()
+    programs = find_programs(options.peers)
     plan = Plan.of(
         sizes=options.sizes or (_QUICK_SIZES if options.quick else _SIZES),
         runs=options.runs or (_QUICK_RUNS if options.quick else _RUNS),
@@ -68,7 +68,9 @@ def _measure(options: argparse.Namespace) -> Results:
     plan = replace(plan, target=options.target)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     results = Results(command, host(), versions_of(programs))
-    results.notes += [f"not installed, left out: {name}" for name in missing_programs(programs)]
+    results.notes += [
+        f"not installed, left out: {name}" for name in missing_programs(programs, options.peers)
+    ]
     with open_place() as place:
         for topic in options.only or TOPICS:
             began = time.monotonic()
@@ -84,6 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--sizes", type=_sizes, metavar="MB,...", help="of tokens.db")
     parser.add_argument(
         "--only", nargs="+", choices=TOPICS, metavar="TOPIC", help=", ".join(TOPICS)
+    )
+    parser.add_argument(
+        "--peers",
+        type=lambda text: text.split(","),
+        default=tuple(VERSION),
+        metavar="PROGRAM,...",
+        help=f"beside whom, of {', '.join(VERSION)}; none",
     )
     parser.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
     parser.add_argument(

@@ -35,7 +35,7 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
         for one, counts in rounds(everybody, plan.runs, warm_up=True):
             rows = change_rows(one.pair, CHANGED_PART, place.values)
             before = place.objects(one.bucket)
-            settle()
+            settle(plan)
             one.prepare_again()
             times = one.backup()
             new = place.objects(one.bucket).items() - before.items()

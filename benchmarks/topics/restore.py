@@ -42,7 +42,7 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
                 inside = InApp(place, own, "zstd", more=_FROM_STORE)
                 everybody.append(stack.enter_context(closing(inside)))
             for who, counts in rounds(everybody, plan.runs_at(megabytes), warm_up=not large):
-                settle()
+                settle(plan)
                 for what, seconds in _restore(who, place).items():
                     say(f"  {megabytes:g} MB, {who.name}: {seconds:.3f} s {what}")
                     if counts:
