@@ -41,7 +41,7 @@ _RUNS, _QUICK_RUNS = 5, 2
 
 def main() -> int:
     """0, or 1 with `--strict` when a budget is not kept."""
-    options = _parser().parse_args()
+    options = parser().parse_args()
     if options.shown:
         results = read_results(options.results)
     else:
@@ -80,31 +80,30 @@ def _measure(options: argparse.Namespace) -> Results:
     return results
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
-    parser.add_argument("--sizes", type=_sizes, metavar="MB,...", help="of tokens.db")
-    parser.add_argument(
-        "--only", nargs="+", choices=TOPICS, metavar="TOPIC", help=", ".join(TOPICS)
-    )
-    parser.add_argument(
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    made.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    made.add_argument("--sizes", type=_sizes, metavar="MB,...", help="of tokens.db")
+    made.add_argument("--only", nargs="+", choices=TOPICS, metavar="TOPIC", help=", ".join(TOPICS))
+    made.add_argument(
         "--peers",
         type=lambda text: text.split(","),
         default=tuple(VERSION),
         metavar="PROGRAM,...",
         help=f"beside whom, of {', '.join(VERSION)}; none",
     )
-    parser.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
-    parser.add_argument(
+    made.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
+    made.add_argument(
         "--target",
         default="/healthz",
         help="what is asked during a backup, such as 'POST /facebook/webhook'",
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
-    parser.add_argument("--shown", action="store_true", help="measure nothing, show the last again")
-    parser.add_argument("--write-docs", action="store_true", help="update docs/performance.*")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when a budget is over")
-    return parser
+    made.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    made.add_argument("--shown", action="store_true", help="measure nothing, show the last again")
+    made.add_argument("--write-docs", action="store_true", help="update docs/performance.*")
+    made.add_argument("--strict", action="store_true", help="exit with 1 when a budget is over")
+    return made
 
 
 def _sizes(text: str) -> tuple[float, ...]:
