@@ -33,6 +33,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.bench
+	@PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/python -m benchmarks
 
 $(BIN)/python:
