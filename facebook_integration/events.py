@@ -63,7 +63,8 @@ def message_id(document: Mapping[str, Any]) -> str:
     for kind in _KINDS:
         part = document.get(kind)
         if isinstance(part, dict) and isinstance(part.get("mid"), str) and part["mid"]:
-            return str(part["mid"])[:500]
+            # JSON can write lone surrogates, which SQLite cannot store.
+            return str(part["mid"]).encode(errors="backslashreplace").decode()[:500]
     return hashlib.sha256(_text(document).encode()).hexdigest()
 
 
