@@ -33,7 +33,8 @@ class Polling:
     def poll_if_owed(self) -> bool:
         """Poll if a due instant has passed since the last polling, or it was asked for.
 
-        Whether it did; it does not while a polling is going on.
+        Whether it did; it does not while a polling is going on. What stands in the way, as a
+        database that is being restored, is logged: it is asked again in some seconds.
         """
         if not self._busy.acquire(blocking=False):
             return False
@@ -41,6 +42,9 @@ class Polling:
             if not self._owed():
                 return False
             self.poll()
+        except AppError as error:
+            _log.error("cannot poll: %s [%s] %s", error.message, error.code, error.hint)
+            return False
         finally:
             self._busy.release()
         return True

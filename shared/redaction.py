@@ -19,9 +19,10 @@ _NAMES = (
     "signed_request",
     "state",
 )
-# `name=value` of a query or form, `"name": "value"` of JSON, `'name': 'value'` of a dict.
+# `name=value` of a query or form, also of one that is quoted in another; `"name": "value"` of
+# JSON; `'name': 'value'` of a dict.
 _SECRET = re.compile(
-    r"(?<![\w.])(?P<name>" + "|".join(_NAMES) + r")"
+    r"(?:(?<![\w.])|(?<=%[0-9A-F]{2}))(?P<name>" + "|".join(_NAMES) + r")"
     r"(?P<between>=|%3D|\\*[\"']\s*:\s*b?\\*[\"'])"
     r"(?P<value>[^&\s\"'<>\\]+)",
     re.IGNORECASE,
