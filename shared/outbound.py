@@ -103,6 +103,10 @@ class Outbound:
                 f"no complete answer from {httpx2.URL(url).host} ({type(error).__name__})",
                 "Check this host's network; it is tried again by itself.",
             ) from None
+        except RuntimeError:
+            if not self._closing.is_set():
+                raise
+            raise _shutting_down() from None  # the client was closed before, or meanwhile
 
     def patiently(self, call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         """The result of `call`, tried again while the platform is busy or out of reach.
@@ -126,7 +130,11 @@ class Outbound:
 
     def _pause(self, seconds: float) -> None:
         if self._closing.wait(seconds):
-            raise PlatformUnreachable("the program is shutting down")
+            raise _shutting_down()
+
+
+def _shutting_down() -> PlatformUnreachable:
+    return PlatformUnreachable("the program is shutting down", "It is tried again by itself.")
 
 
 def _wait(state: RetryCallState) -> float:

@@ -184,3 +184,11 @@ def test_closing_ends_the_waiting(outbound: Outbound) -> None:
 
     assert not thread.is_alive()
     assert len(ended) == 1
+
+
+def test_a_closed_client_is_out_of_reach(outbound: Outbound, graph: FakeGraph) -> None:
+    """Work that is still under way when the program stops is no fault of the program."""
+    outbound.close()
+
+    with pytest.raises(PlatformUnreachable, match="shutting down"):
+        ask(outbound, graph)
