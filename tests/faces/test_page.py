@@ -263,6 +263,8 @@ def test_two_hundred_bad_logins_and_no_hint(tmp_path: Path) -> None:
         with app.client() as scripts:
             assert scripts.get("/admin/backups").status_code == 200
         assert time.monotonic() - began < 3
+        lines = app.output().count("a wrong admin token was sent client=127.0.0.1")
+        assert PER_CLIENT.burst <= lines < 100
 
 
 def test_the_limits() -> None:
