@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run env test check format bench soak clean
+.PHONY: run env test test-browser check format bench soak clean
 
 run: $(VENV)/.runtime env
 	$(BIN)/python app.py
@@ -14,6 +14,10 @@ env: $(VENV)/.runtime
 test: $(VENV)/.dev
 	@tests/tools.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+
+test-browser: $(VENV)/.browser
+	@tests/browser/chromium.sh
+	$(BIN)/python -m pytest tests/browser
 
 soak: $(VENV)/.dev
 	@tests/tools.sh
@@ -42,6 +46,10 @@ $(VENV)/.runtime: requirements.txt | $(BIN)/python
 $(VENV)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.runtime
+
+$(VENV)/.browser: $(VENV)/.dev requirements-browser.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
+	@touch $@
 
 $(VENV)/.bench: $(VENV)/.dev benchmarks/requirements.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt

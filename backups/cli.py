@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from backups import commands, documents
+from backups import commands
 from backups.commands import BUSY, FAILED, USAGE
 from backups.errors import ConfirmationMissing, LeaseHeld, SourceUnknown
 from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
+from shared.problem_documents import error_document
 from shared.settings import load_settings, read_environment
 
 # The most particular class comes first; everything else is FAILED.
@@ -169,7 +170,7 @@ def _time(given: str) -> datetime:
 def _explain(error: AppError, *, as_json: bool) -> int:
     exit_code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
     if as_json:
-        commands.print_json(documents.error_document(0, "The command failed", error))
+        commands.print_json(error_document(0, "The command failed", error))
     print(f"{error.message}\n{error.hint}", file=sys.stderr)
     return exit_code
 

@@ -53,7 +53,7 @@ def status(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.status_document(found))
     else:
-        print(text.status(found))
+        print(text.status(found, service.clock.now()))
     return DONE if found.health.healthy else UNHEALTHY
 
 

@@ -24,6 +24,10 @@ class LeaseHeld(BackupError):
         )
         self.run_id = run_id
 
+    def particulars(self) -> dict[str, object]:
+        """The run that is in the way."""
+        return {"run_id": self.run_id}
+
 
 class RunInterrupted(BackupError):
     """The run was asked to stop, and stopped at a safe place."""
@@ -157,6 +161,12 @@ class ConfirmationMissing(BackupError):
     """An act that replaces data was asked for without its confirmation."""
 
     code = "confirmation_missing"
+
+
+class FormRefused(BackupError):
+    """A form was sent that this page did not make for this login, or that it cannot read."""
+
+    code = "form_refused"
 
 
 class DrillFailed(BackupError):

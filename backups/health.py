@@ -14,6 +14,18 @@ from shared.object_store import StoreKind
 # How long after a due instant its set may be missing before that is a problem.
 GRACE = timedelta(hours=2)
 
+# Every problem there can be, in the order of status.
+PROBLEM_CODES = (
+    "last_run_failed",
+    "no_restore_point",
+    "overdue",
+    "token_key_lost",
+    "started_empty",
+    "suspect",
+    "two_writers",
+    "drill_failed",
+)
+
 
 @dataclass(frozen=True)
 class HealthFacts:

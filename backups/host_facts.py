@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from backups import tallies
 from backups.model import DrillReport, RestoreRecord
 from shared.clock import format_utc, parse_utc
 from shared.sqlite import Database
@@ -19,6 +20,7 @@ _RESTORE = "last_restore"
 _SUCCESSOR_OF = "successor_of"
 _EMPTY = "started_empty:"
 _ALARMS = "told_alarms"
+_ENDED_LOGIN = "ended_login:"
 
 
 class HostFacts:
@@ -78,6 +80,16 @@ class HostFacts:
         """The alarms that were told and are not over."""
         return tuple(json.loads(self._get(_ALARMS) or "[]"))
 
+    def count_notification(self, *, sent: bool) -> None:
+        """Remember that somebody was to be told, and whether it reached everybody."""
+        with self._records.transaction() as connection:
+            tallies.count_notification(connection, "sent" if sent else "failed")
+
+    def notifications(self) -> Mapping[str, int]:
+        """How many notifications were `sent`, and how many `failed`."""
+        with self._records.reading() as connection:
+            return tallies.notification_totals(connection)
+
     def set_time(self, name: str, at: datetime) -> None:
         """Remember when something happened."""
         self._set(f"time:{name}", format_utc(at))
@@ -86,6 +98,22 @@ class HostFacts:
         """When something happened last."""
         text = self._get(f"time:{name}")
         return parse_utc(text) if text else None
+
+    def end_login(self, login_id: str, at: datetime, forget_before: datetime) -> None:
+        """Remember that a login to the page was ended; those ended long ago are expired."""
+        with self._records.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)",
+                (f"{_ENDED_LOGIN}{login_id}", format_utc(at)),
+            )
+            connection.execute(
+                "DELETE FROM facts WHERE substr(name, 1, ?) = ? AND value < ?",
+                (len(_ENDED_LOGIN), _ENDED_LOGIN, format_utc(forget_before)),
+            )
+
+    def login_is_ended(self, login_id: str) -> bool:
+        """Whether a login to the page was ended, by whichever process of this host."""
+        return self._get(f"{_ENDED_LOGIN}{login_id}") is not None
 
     def note_started_empty(self, source: str, at: datetime) -> None:
         """Remember that a source was missing at a start, and was begun anew."""

@@ -129,6 +129,24 @@ class BackupSet:
         proven = self.proof != "none" and self.proven_at is not None
         return self.kind == "set" and self.complete and proven and not self.suspect
 
+    @property
+    def bytes(self) -> int:
+        """What its objects have in the store."""
+        return sum(stored.bytes for stored in self.objects)
+
+
+@dataclass(frozen=True)
+class RestorePoint:
+    """What a plan for all restore points needs of each: a `BackupSet` without its objects."""
+
+    id: str
+    kind: SetKind
+    created_at: datetime
+    trigger: Trigger
+    instance: str
+    protects: bool
+    bytes: int
+
 
 @dataclass(frozen=True)
 class ContentReport:

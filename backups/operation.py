@@ -24,14 +24,23 @@ from backups.model import (
     Trigger,
 )
 from backups.runlog import RunLog
+from backups.tallies import StageTime
 from shared.clock import Clock
 from shared.errors import AppError, StoreUnreachable
-from shared.logs import fields
+from shared.logs import fields, lines_of_run
 
 _log = logging.getLogger("backups.run")
 
 # Longer than a look at whether the lease is free, shorter than a person's patience.
 _LEASE_WAIT_SECONDS = 2.0
+
+
+# Told of each report of each run of this process, beside the one who began the run.
+RunWatcher = Callable[[Run, Progress], None]
+
+
+def nobody_watches(_run: Run, _progress: Progress) -> None:
+    """The `RunWatcher` until there is one."""
 
 
 class Recorder:
@@ -44,19 +53,29 @@ class Recorder:
         sink: ProgressSink,
         stop: threading.Event,
         seconds: float = float("inf"),
+        *,
+        watcher: RunWatcher = nobody_watches,
     ) -> None:
         self.run = run
+        self._watcher = watcher
         self._deadline = time.monotonic() + seconds
         self._seconds = seconds
         self._runlog = runlog
         self._sink = sink
         self._stop = stop
+        self._entered = time.monotonic()
 
     def stage(self, name: str) -> None:
         """Enter a stage."""
+        left = self.leave_stage()
         self.run = replace(self.run, stage=name)
-        self._runlog.set_stage(self.run.id, name)
+        self._runlog.set_stage(self.run.id, name, left)
         self.progress(Progress(name))
+
+    def leave_stage(self) -> StageTime | None:
+        """How long the run was in the stage that ends now; None before the first."""
+        entered, self._entered = self._entered, time.monotonic()
+        return StageTime(self.run.stage, self._entered - entered) if self.run.stage else None
 
     def concerns(self, set_id: str) -> None:
         """Note which set the run is about, whatever becomes of it."""
@@ -72,6 +91,7 @@ class Recorder:
                 "Look at what was slow (the log has each stage), or raise BACKUP_TIMEOUT.",
             )
         self._sink(progress)
+        self._watcher(self.run, progress)
 
 
 def _shutting_down() -> RunInterrupted:
@@ -105,12 +125,13 @@ class StartedRun:
 
         Raises `DatabaseError` when not even the run log can be written.
         """
-        try:
-            run = self._operations.finish(self._recorder, self._work)
-        finally:
-            self._held.release()
-        self.afterwards(run)
-        return run
+        with lines_of_run(self.run.id):
+            try:
+                run = self._operations.finish(self._recorder, self._work)
+            finally:
+                self._held.release()
+            self.afterwards(run)
+            return run
 
 
 class Operations:
@@ -130,6 +151,7 @@ class Operations:
         self._clock = clock
         self._log_files = log_files
         self._stop = threading.Event()
+        self.watcher: RunWatcher = nobody_watches
 
     def stop(self) -> None:
         """Make the running work of this process end at its next report of progress."""
@@ -172,7 +194,10 @@ class Operations:
             held.release()
             raise
         return StartedRun(
-            Recorder(run, self._runlog, sink, self._stop, self._seconds), work, held, self
+            Recorder(run, self._runlog, sink, self._stop, self._seconds, watcher=self.watcher),
+            work,
+            held,
+            self,
         )
 
     def close_dead_runs(self) -> None:
@@ -222,7 +247,7 @@ class Operations:
             error=RunError(error.code, error.message, error.hint) if error else None,
         )
         self._report(run)
-        self._runlog.finish(run)
+        self._runlog.finish(run, recorder.leave_stage())
         return run
 
     def _report(self, run: Run) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 
 from backups import documents
 from backups.doctor import examine
 from backups.errors import (
     ConfirmationMissing,
+    FormRefused,
     LeaseHeld,
     ManifestInvalid,
     NoRestorePoint,
@@ -30,25 +28,33 @@ from backups.errors import (
 from backups.examination import Examination
 from backups.model import Run
 from backups.operation import StartedRun
-from backups.service import BackupService
-from shared.admin_auth import AdminTokenRefused, AdminTokenUnset, admin_guard
-from shared.errors import AppError, StoreError
+from backups.starting import begin_confirmed_restore, leave_running, service_of
+from shared.admin_auth import (
+    AdminTokenRefused,
+    AdminTokenUnset,
+    TooManyFailures,
+    admin_guard,
+    guarded_by,
+)
+from shared.errors import StoreError
+from shared.problem_documents import problem_document
+from shared.problem_handlers import Problem, StatusTable, documented
 
 PATH = "/admin/backups"
-PROBLEM = "application/problem+json"
 
 _log = logging.getLogger(__name__)
 
-# The most particular class comes first; everything else is 500.
-_STATUSES: tuple[tuple[type[AppError], int, str], ...] = (
+STATUSES: StatusTable = (
     (AdminTokenRefused, 401, "Unauthorized"),
     (AdminTokenUnset, 503, "Admin routes are closed"),
+    (TooManyFailures, 429, "Too many wrong tokens"),
     (LeaseHeld, 409, "Another run is in progress"),
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
     (SourceUnknown, 422, "No such source"),
     (NoRestorePoint, 404, "There is no restore point"),
     (NothingToUndo, 404, "There is nothing to undo"),
+    (FormRefused, 403, "The form is not from this page"),
     (ConfirmationMissing, 409, "The restore is not confirmed"),
     (RestoreBlocked, 409, "The restore cannot succeed"),
     (OwnerDiffers, 409, "The restored files would have the wrong owner"),
@@ -57,59 +63,57 @@ _STATUSES: tuple[tuple[type[AppError], int, str], ...] = (
 )
 
 
-class Problem(JSONResponse):
-    """An answer that is a problem document (RFC 9457)."""
-
-    media_type = PROBLEM
-
-
 def backup_routes() -> APIRouter:
     """The routes; the app's state has the service, the executor and the admin token."""
     guard = admin_guard(lambda request: request.app.state.settings.admin_token)
     router = APIRouter(
-        prefix=PATH, dependencies=[Depends(guard)], tags=["backups"], responses=_PROBLEMS
+        prefix=PATH,
+        route_class=guarded_by(guard),
+        tags=["backups"],
+        responses=documented(STATUSES),
     )
 
     def status(request: Request) -> dict[str, Any]:
-        return documents.status_document(_service(request).status())
+        return documents.status_document(service_of(request).status())
 
     router.add_api_route("", status, methods=["GET"], summary="Health and schedule")
+    router.add_api_route("/", status, methods=["GET"], include_in_schema=False)
     router.add_api_route("/status", status, methods=["GET"], summary="Health and schedule")
 
     @router.get("/sets", summary="Restore points, newest first")
     def sets(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
-        if error := _service(request).refresh():
+        if error := service_of(request).refresh():
             _log.warning("listing from local records: %s", error.message)
-        found, more = _service(request).list_sets(limit, before)
+        found, more = service_of(request).list_sets(limit, before)
         return documents.sets_document(found, more=more)
 
     @router.get("/sets/{set_id}", summary="One restore point")
     def one_set(request: Request, set_id: str) -> dict[str, Any]:
-        service = _service(request)
+        service = service_of(request)
         if not service.catalogue.has(set_id):
             service.refresh()
         return documents.set_document(service.catalogue.get(set_id))
 
     @router.get("/runs", summary="The run log, newest first")
     def runs(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
-        found, more = _service(request).list_runs(limit, before)
+        found, more = service_of(request).list_runs(limit, before)
         return documents.runs_document(found, more=more)
 
     @router.get("/runs/{run_id}", summary="One run")
     def one_run(request: Request, run_id: str) -> dict[str, Any]:
-        return documents.run_document(_service(request).get_run(run_id))
+        return documents.run_document(service_of(request).get_run(run_id))
 
     @router.post("/run", status_code=202, summary="Make a set now")
     def run(request: Request, only: str | None = None, wait: bool = False) -> JSONResponse:
-        return _started(request, _service(request).begin_backup(only=only), wait=wait)
+        return _started(request, service_of(request).begin_backup(only=only), wait=wait)
 
     @router.post("/sets/{set_id}/verify", status_code=202, summary="Prove a stored set again")
     def verify(request: Request, set_id: str, wait: bool = False) -> JSONResponse:
-        return _started(request, _service(request).begin_verify(set_id), wait=wait)
+        return _started(request, service_of(request).begin_verify(set_id), wait=wait)
 
     @router.get("/sets/{set_id}/restore", summary="What a restore would do")
     def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
-        return documents.plan_document(_service(request).plan_restore(set_id, only=only))
+        return documents.plan_document(service_of(request).plan_restore(set_id, only=only))
 
     @router.post("/sets/{set_id}/restore", status_code=202, summary="Bring the data back, live")
     def restore(
@@ -119,33 +123,28 @@ def backup_routes() -> APIRouter:
         only: str | None = None,
         wait: bool = False,
     ) -> JSONResponse:
-        plan = _service(request).plan_restore(set_id, only=only)
-        if body.confirm != plan.backup_set.id:
-            raise ConfirmationMissing(
-                f"a restore of set {plan.backup_set.id} needs its id as confirmation",
-                f'Look at the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
-            )
-        return _started(request, _service(request).begin_restore(plan), wait=wait)
+        started = begin_confirmed_restore(service_of(request), set_id, only, body.confirm)
+        return _started(request, started, wait=wait)
 
     @router.post("/undo", status_code=202, summary="Put back what the last restore replaced")
     def undo(request: Request, wait: bool = False) -> JSONResponse:
-        return _started(request, _service(request).begin_undo(), wait=wait)
+        return _started(request, service_of(request).begin_undo(), wait=wait)
 
     @router.post("/drill", status_code=202, summary="Rehearse a full restore, timed")
     def drill(request: Request, wait: bool = False) -> JSONResponse:
-        return _started(request, _service(request).begin_drill(), wait=wait)
+        return _started(request, service_of(request).begin_drill(), wait=wait)
 
     @router.get("/prune", summary="What retention would keep and drop, with reasons")
     def prune_plan(request: Request) -> dict[str, Any]:
-        return documents.retention_document(_service(request).plan_prune())
+        return documents.retention_document(service_of(request).plan_prune())
 
     @router.post("/prune", status_code=202, summary="Apply retention")
     def prune(request: Request, wait: bool = False) -> JSONResponse:
-        return _started(request, _service(request).begin_prune(), wait=wait)
+        return _started(request, service_of(request).begin_prune(), wait=wait)
 
     @router.post("/sets/{set_id}/accept", summary="Clear a set of suspicion")
     def accept(request: Request, set_id: str) -> dict[str, Any]:
-        return documents.set_document(_service(request).accept(set_id))
+        return documents.set_document(service_of(request).accept(set_id))
 
     @router.get("/doctor", summary="Check everything that can be wrong, reading only")
     def doctor(request: Request) -> dict[str, Any]:
@@ -164,37 +163,19 @@ class Confirmation(BaseModel):
     confirm: str
 
 
-def add_problem_handlers(app: FastAPI) -> None:
-    """Make every refusal of `app` a problem document."""
-    app.add_exception_handler(AppError, _on_app_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_bad_request)
-    app.add_exception_handler(Exception, _on_fault)
-
-
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Before = Annotated[str | None, Query(max_length=64)]
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": title, "content": {PROBLEM: {}}} for _, status, title in _STATUSES
-}
-
-
-def _service(request: Request) -> BackupService:
-    service: BackupService = request.app.state.backups
-    return service
-
 
 def _examine(request: Request, *, write: bool) -> Examination:
-    return examine(request.app.state.settings, _service(request), write=write)
+    return examine(request.app.state.settings, service_of(request), write=write)
 
 
 def _started(request: Request, started: StartedRun, *, wait: bool) -> JSONResponse:
     location = {"Location": f"{PATH}/runs/{started.run.id}"}
     if not wait:
-        executor: ThreadPoolExecutor = request.app.state.executor
-        executor.submit(started.execute)
-        return JSONResponse(documents.run_document(started.run), 202, location)
+        run = leave_running(request, started)
+        return JSONResponse(documents.run_document(run), 202, location)
     return _finished(started.execute(), location)
 
 
@@ -202,7 +183,7 @@ def _finished(run: Run, location: Mapping[str, str]) -> JSONResponse:
     document = documents.run_document(run)
     if run.error is None:
         return JSONResponse(document, 200, location)
-    problem = documents.problem_document(
+    problem = problem_document(
         500,
         f"The {run.operation} {run.status}",
         run.error.message,
@@ -211,46 +192,3 @@ def _finished(run: Run, location: Mapping[str, str]) -> JSONResponse:
         run=document,
     )
     return Problem(problem, 500, location)
-
-
-def _on_app_error(_: Request, error: Exception) -> Problem:
-    assert isinstance(error, AppError)  # noqa: S101 - registered for this class
-    status, title = next(
-        ((status, title) for kind, status, title in _STATUSES if isinstance(error, kind)),
-        (500, "The request failed"),
-    )
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-    more = {"run_id": error.run_id} if isinstance(error, LeaseHeld) else {}
-    return Problem(documents.error_document(status, title, error, **more), status, headers)
-
-
-def _on_http_exception(_: Request, error: Exception) -> Problem:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    problem = documents.problem_document(
-        error.status_code, str(error.detail), str(error.detail), "http", "Look at /docs."
-    )
-    return Problem(problem, error.status_code, error.headers)
-
-
-def _on_fault(_: Request, _error: Exception) -> Problem:
-    """A fault of this program: the server logs the traceback, the answer tells nothing of it."""
-    problem = documents.problem_document(
-        500,
-        "The request failed",
-        "the request met a fault of this program",
-        "internal_error",
-        "Please report it with the log's traceback.",
-    )
-    return Problem(problem, 500)
-
-
-def _on_bad_request(_: Request, error: Exception) -> Problem:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
-    faults = "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-        for fault in error.errors()
-    )
-    problem = documents.problem_document(
-        422, "The request cannot be understood", faults, "bad_request", "Look at /docs."
-    )
-    return Problem(problem, 422)

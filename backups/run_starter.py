@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backups.installation import Installation
 from backups.model import OperationName, Progress, ProgressSink, Trigger
-from backups.operation import Operations, Recorder, StartedRun
+from backups.operation import Operations, Recorder, RunWatcher, StartedRun
 from shared.logs import fields
 
 _log = logging.getLogger("backups.run")
@@ -33,6 +33,10 @@ class RunStarter:
             installation.log_files,
             installation.plan.timeout.total_seconds(),
         )
+
+    def watch(self, watcher: RunWatcher) -> None:
+        """Tell `watcher` of the progress of every run of this process from now on."""
+        self._operations.watcher = watcher
 
     def begin(
         self,

@@ -13,7 +13,7 @@ from backups.installation import Installation
 from backups.making import Maker
 from backups.model import BackupSet, DrillReport, ProgressSink, RestoreRecord, Run, Trigger
 from backups.notify import Notifier
-from backups.operation import StartedRun
+from backups.operation import RunWatcher, StartedRun
 from backups.pruning import Pruner
 from backups.restore_plan import RestorePlan
 from backups.restore_runs import RestoreRuns
@@ -27,7 +27,7 @@ from backups.telling import Teller
 from shared.errors import StoreError
 from shared.object_store import Interruptible
 
-_GRACE_AT_SHUTDOWN_SECONDS = 3.0
+GRACE_AT_SHUTDOWN_SECONDS = 3.0
 
 __all__ = ["BackupService", "ignore_progress"]
 
@@ -223,6 +223,10 @@ class BackupService:
         self._starter.close_dead_runs()
         return read_status(self._installation, self.facts, self._standing)
 
+    def watch(self, watcher: RunWatcher) -> None:
+        """Tell `watcher` of the progress of every run of this process from now on."""
+        self._starter.watch(watcher)
+
     def stop(self) -> None:
         """Ask the work of this process to stop at the next safe place; for shutting down.
 
@@ -230,4 +234,4 @@ class BackupService:
         """
         self._starter.stop()
         if isinstance(self.store, Interruptible):
-            self.store.give_up(_GRACE_AT_SHUTDOWN_SECONDS)
+            self.store.give_up(GRACE_AT_SHUTDOWN_SECONDS)

@@ -142,4 +142,4 @@ class Standing:
             drilled=self._catalogue.newest_drilled(),
             frozen=self.frozen(),
         )
-        return plan_retention(list(self._catalogue.sets()), self._plan.retention, facts)
+        return plan_retention(self._catalogue.points(), self._plan.retention, facts)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
+from backups import wording
 from backups.examination import Examination
+from backups.headline import headline
 from backups.health import Status
 from backups.model import BackupSet, DrillReport, Finding, ProofLevel, RestoreRecord, Run
 from backups.restore_plan import RestorePlan
@@ -27,10 +29,11 @@ def set_made(made: BackupSet, status: Status) -> str:
     return "\n".join(lines)
 
 
-def status(found: Status) -> str:
-    """The state of the backups: a headline, what is wrong, then the facts."""
+def status(found: Status, now: datetime) -> str:
+    """The state of the backups: the headline, what is wrong, then the facts."""
     newest = found.newest_restore_point
-    lines = ["Protected." if found.health.healthy else "NOT HEALTHY."]
+    first = headline(found, now)
+    lines = [f"{first.title}. {first.message}" if first.good else f"NOT HEALTHY. {first.title}."]
     lines += _findings("problem", found.health.problems)
     lines += _findings("warning", found.health.warnings)
     owner = f"process {found.owner[1]} on {found.owner[0]}" if found.owner else "no process"
@@ -40,7 +43,8 @@ def status(found: Status) -> str:
         else "newest restore point  none",
         f"restore points        {found.restore_points}",
         f"last run              {_run(found.last_run)}" if found.last_run else "last run  none",
-        f"next run              {format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
+        f"next run              in {wording.age(found.next_run_at - now)}, "
+        f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
     ]
     if found.last_drill:
@@ -67,7 +71,7 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
     one = found.backup_set
     lines = [
         f"Restore point {one.id} ({one.kind}, proof {one.proof}), "
-        f"{format_utc(one.created_at)}, {_age(found.age)} old"
+        f"{format_utc(one.created_at)}, {wording.age(found.age)} old"
     ]
     for item in found.items:
         stored, live = item.stored, item.live
@@ -198,13 +202,6 @@ def runs(found: Sequence[Run], *, more: bool) -> str:
 
 def _rows(rows: Mapping[str, int]) -> str:
     return ", ".join(f"{table} {count:,} rows" for table, count in rows.items()) or "no tables"
-
-
-def _age(age: timedelta) -> str:
-    hours, seconds = divmod(int(age.total_seconds()), 3600)
-    if hours >= 48:
-        return f"{hours // 24} days"
-    return f"{hours} h {seconds // 60} min" if hours else f"{seconds // 60} min {seconds % 60} s"
 
 
 def _findings(kind: str, found: Sequence[Finding]) -> list[str]:

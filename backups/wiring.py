@@ -21,7 +21,7 @@ from backups.service import BackupService
 from shared.cipher import TokenCipher, key_fingerprint
 from shared.clock import Clock, SystemClock
 from shared.directory_store import DirectoryStore
-from shared.object_store import ObjectStore
+from shared.object_store import DocumentStore, ObjectStore
 from shared.settings import Settings
 from shared.source_checks import check_sessions, check_tokens, sample_tokens
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
@@ -39,13 +39,18 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
+        facts = HostFacts(records)
         yield assemble(
             build_plan(settings),
             build_store(settings, was_used=lambda: has_restore_points(records)),
             directory,
             records,
             clock=clock or SystemClock(),
-            notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
+            notifier=AppriseNotifier(
+                backup.notify_urls,
+                backup.heartbeat_url,
+                lambda sent: facts.count_notification(sent=sent),
+            ),
             notify_success=backup.notify_success,
         )
 
@@ -122,7 +127,9 @@ def _readability_checks(settings: Settings) -> dict[str, ReadabilityCheck]:
     return {"tokens": lambda path: ContentReport(*sample_tokens(path, cipher))}
 
 
-def build_store(settings: Settings, *, was_used: Callable[[], bool] = lambda: False) -> ObjectStore:
+def build_store(
+    settings: Settings, *, was_used: Callable[[], bool] = lambda: False
+) -> DocumentStore:
     """The store: Spaces when its settings are there, else a folder on this host.
 
     `was_used` says whether that folder should be there, because it was used before.

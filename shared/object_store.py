@@ -1,7 +1,8 @@
-"""The port to the place where objects are kept: seven methods, two adapters.
+"""The port to the place where objects are kept: seven methods, one more for documents.
 
 `shared.spaces` keeps them in DigitalOcean Spaces (or any S3 server), and
-`shared.directory_store` in a folder. One contract suite runs over both.
+`shared.directory_store` in a folder. One contract suite runs over both. The backups see
+`ObjectStore`, which cannot overwrite; what mirrors a platform may also be replaced.
 """
 
 from __future__ import annotations
@@ -100,6 +101,16 @@ class ObjectStore(Protocol):
 
     def abort_unfinished(self, prefix: str, before: datetime) -> None:
         """Remove what puts that began before a time have left, and that is no object."""
+
+
+class DocumentStore(ObjectStore, Protocol):
+    """An `ObjectStore` for documents that follow something outside, and so are replaced."""
+
+    def replace(self, key: str, body: bytes) -> None:
+        """Store `body` under `key`, in place of what is there; all of it, or nothing.
+
+        Running it again does no harm. Never for anything that belongs to a backup.
+        """
 
 
 @runtime_checkable

@@ -167,6 +167,16 @@ class SpacesStore:
             if not is_own_echo(self.head(key), size, metadata):
                 raise
 
+    def replace(self, key: str, body: bytes) -> None:
+        """See `DocumentStore.replace`."""
+        with self._translated("replace", key):
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._checked(key),
+                Body=body,
+                ContentType=_content_type(key),
+            )
+
     def get(self, key: str, sink: Sink, progress: ByteProgress = ignore_bytes) -> None:
         """See `ObjectStore.get`."""
         with self._translated("get", key):
@@ -253,7 +263,7 @@ class SpacesStore:
             Key=self._checked(key),
             Body=body,
             Metadata=dict(metadata),
-            ContentType="application/json" if key.endswith(".json") else "application/octet-stream",
+            ContentType=_content_type(key),
             IfNoneMatch="*",
         )
 
@@ -274,6 +284,10 @@ class SpacesStore:
             OSError,
         ) as error:
             raise translate(error, f"{operation} {key}", self.location) from error
+
+
+def _content_type(key: str) -> str:
+    return "application/json" if key.endswith(".json") else "application/octet-stream"
 
 
 def translate(error: _ForeignError, what: str, location: str) -> StoreError:

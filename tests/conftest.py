@@ -6,12 +6,15 @@ import re
 import uuid
 from collections.abc import Iterator
 from functools import cache
+from pathlib import Path
 
 import botocore.session
 import pytest
 from botocore.loaders import create_loader
 from hypothesis import settings
 
+from tests.support.fake_graph import FakeGraph
+from tests.support.fake_shopify import FakeShopify
 from tests.support.s3_server import S3Server
 
 # A busy machine is no reason to fail: pytest-timeout ends what hangs.
@@ -25,6 +28,13 @@ def _one_loader() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(botocore.session, "create_loader", cache(create_loader))
         yield
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave `tests/browser` out unless it is asked for: `make test-browser` has a browser."""
+    if collection_path == Path(__file__).parent / "browser":
+        return None if any("browser" in argument for argument in config.args) else True
+    return None
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +56,34 @@ def bucket(s3_server: S3Server) -> str:
     name = f"bucket-{uuid.uuid4().hex}"
     s3_server.create_bucket(name)
     return name
+
+
+@pytest.fixture(scope="session")
+def running_graph() -> Iterator[FakeGraph]:
+    """One process for all tests; take `graph`."""
+    with FakeGraph.started() as graph:
+        yield graph
+
+
+@pytest.fixture
+def graph(running_graph: FakeGraph) -> FakeGraph:
+    """A stand-in for the Graph API with a new app, a new user and no Pages."""
+    running_graph.reset()
+    return running_graph
+
+
+@pytest.fixture(scope="session")
+def running_shopify() -> Iterator[FakeShopify]:
+    """One process for all tests; take `shopify`."""
+    with FakeShopify.started() as shopify:
+        yield shopify
+
+
+@pytest.fixture
+def shopify(running_shopify: FakeShopify) -> FakeShopify:
+    """A stand-in for Shopify with a new app and no shops."""
+    running_shopify.reset()
+    return running_shopify
 
 
 _RANDOM = re.compile(r"AGE-SECRET-KEY-1\w{50}|age1\w{50}|[\w-]{43}=")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
@@ -201,3 +201,41 @@ def test_failures_come_oldest_first(runlog: RunLog) -> None:
         runlog.start(a_failed_run(f"run-{number}", started_at=time, finished_at=time))
 
     assert runlog.automatic_failures_since(INSTANT) == times
+
+
+def test_backups_by_day(runlog: RunLog) -> None:
+    """Backup runs are counted by day and by how they ended, from a day on."""
+    for number, (day, status) in enumerate(
+        [(20, "succeeded"), (21, "failed"), (21, "failed"), (21, "succeeded"), (22, "succeeded")]
+    ):
+        at = INSTANT.replace(day=day)
+        run = a_run(f"run-{number}", started_at=at, finished_at=at, status=status)
+        runlog.start(run)
+    runlog.start(a_run("a verify", operation="verify", started_at=INSTANT.replace(day=21)))
+    assert {
+        (one.day.day, one.status, one.count) for one in runlog.backups_by_day(date(2026, 11, 21))
+    } == {
+        (21, "failed", 2),
+        (21, "succeeded", 1),
+        (22, "succeeded", 1),
+    }
+
+
+def test_the_newest_backups_since(runlog: RunLog) -> None:
+    """Only those that succeeded, newest first, no more than were asked for."""
+    for day in (19, 20, 21, 22):
+        at = INSTANT.replace(day=day)
+        runlog.start(
+            a_run(f"run-{day}", started_at=at, status="failed" if day == 21 else "succeeded")
+        )
+    found = runlog.backups_since(INSTANT.replace(day=20), 10)
+    assert [run.id for run in found] == ["run-22", "run-20"]
+    assert [run.id for run in runlog.backups_since(INSTANT.replace(day=19), 1)] == ["run-22"]
+
+
+def test_when_it_all_began(runlog: RunLog) -> None:
+    """The first run that this host remembers."""
+    assert runlog.began_at() is None
+    for day in (20, 21):
+        runlog.start(a_run(f"run-{day}", started_at=INSTANT.replace(day=day)))
+    assert runlog.began_at() == INSTANT.replace(day=20)

@@ -225,7 +225,7 @@ def test_a_held_lease_is_exit_4(installation: Installation) -> None:
     assert held is not None
     try:
         problem = installation.json("run", exit_code=4)
-        assert check_problem(problem)["code"] == "run_in_progress"
+        assert check_problem(problem, "run_id")["code"] == "run_in_progress"
         for look in ("status", "list", "runs"):
             assert installation.cli(look).returncode == 0
     finally:

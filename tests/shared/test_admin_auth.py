@@ -7,11 +7,19 @@ from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 
-from shared.admin_auth import AdminTokenRefused, AdminTokenUnset, admin_guard
+from shared.admin_auth import (
+    OF_ALL,
+    PER_CLIENT,
+    AdminTokenRefused,
+    AdminTokenUnset,
+    FailureLimiter,
+    TooManyFailures,
+    admin_guard,
+)
 from shared.errors import AppError
 
 TOKEN = "admin-token-of-24-letters"
-STATUS = {AdminTokenRefused: 401, AdminTokenUnset: 503}
+STATUS = {AdminTokenRefused: 401, AdminTokenUnset: 503, TooManyFailures: 429}
 
 
 def client_of(token: str | None) -> TestClient:
@@ -96,3 +104,97 @@ def test_the_token_is_looked_up_for_each_request() -> None:
     app.state.token = TOKEN
 
     assert client.get("/admin", headers=headers).status_code == 200
+
+
+# --- failures are slowed down -------------------------------------------------------------
+
+
+class Time:
+    """A clock that stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def refusals(limiter: FailureLimiter, client: str, times: int) -> list[int]:
+    """Note failures; the seconds that each one too many is told to wait."""
+    found = []
+    for _ in range(times):
+        try:
+            limiter.note(client)
+        except TooManyFailures as error:
+            found.append(error.retry_after)
+    return found
+
+
+def test_a_client_has_an_allowance_that_comes_back() -> None:
+    """So many failures at once, then one for each span of time, and no more after a long rest."""
+    time = Time()
+    limiter = FailureLimiter(time)
+    assert refusals(limiter, "a", PER_CLIENT.burst) == []
+    assert refusals(limiter, "a", 3) == [PER_CLIENT.seconds + 1] * 3
+    time.now += PER_CLIENT.seconds / 2
+    assert refusals(limiter, "a", 1) == [PER_CLIENT.seconds / 2 + 1]
+    time.now += PER_CLIENT.seconds / 2
+    assert refusals(limiter, "a", 2) == [PER_CLIENT.seconds + 1]
+    time.now += 1_000_000
+    assert len(refusals(limiter, "a", PER_CLIENT.burst + 5)) == 5
+
+
+def test_clients_do_not_use_up_each_others_allowance() -> None:
+    """What one sends leaves the others theirs, until all together send too much."""
+    limiter = FailureLimiter(Time())
+    assert refusals(limiter, "a", PER_CLIENT.burst * 3) != []
+    assert refusals(limiter, "b", PER_CLIENT.burst) == []
+    for number in range(OF_ALL.burst):
+        refusals(limiter, f"c{number}", 1)
+    assert refusals(limiter, "somebody else", 1) == [1]
+
+
+def test_the_limiter_remembers_a_thousand_clients() -> None:
+    """However many addresses send failures, memory stays as it is."""
+    time = Time()
+    limiter = FailureLimiter(time)
+    for number in range(5000):
+        time.now += OF_ALL.seconds
+        limiter.note(f"client {number}")
+    assert len(limiter._clients) <= 1000
+
+
+def test_the_right_token_passes_after_any_number_of_wrong_ones() -> None:
+    """Wrong ones become 429 with a time to wait; the right one is let in at once."""
+    client = client_of(TOKEN)
+    wrong = [client.get("/admin", headers={"Authorization": "Bearer x"}) for _ in range(50)]
+    assert [answer.status_code for answer in wrong] == [401] * 10 + [429] * 40
+    right = client.get("/admin", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert right.status_code == 200
+
+
+def test_no_token_at_all_is_no_guess() -> None:
+    """A request without a token is refused each time, and uses up nobody's allowance."""
+    client = client_of(TOKEN)
+    assert {client.get("/admin").status_code for _ in range(50)} == {401}
+    assert client.get("/admin", headers={"Authorization": "Bearer x"}).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("no address", "no address", True),
+    ],
+)
+def test_who_counts_as_one_client(first: str, second: str, same: bool) -> None:
+    """An IPv4 address is one client, and so is the /64 that an IPv6 host has to itself."""
+    app = client_of(TOKEN).app
+    headers = {"Authorization": "Bearer x"}
+    for _ in range(20):
+        answer = TestClient(app, client=(first, 1)).get("/admin", headers=headers)
+    assert answer.status_code == 429
+    answer = TestClient(app, client=(second, 1)).get("/admin", headers=headers)
+    assert answer.status_code == (429 if same else 401)

@@ -1,4 +1,4 @@
-"""`SlowPipe`: a TCP pipe to a server, through which bodies come back a byte at a time."""
+"""`SlowPipe`: a TCP pipe to a server: bodies come back a byte at a time, or go up slowly."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ _SECONDS_A_BYTE = 0.05
 
 
 class SlowPipe:
-    """While `slow`, what follows the head of a long answer is sent byte by byte."""
+    """While `slow`, what follows the head of a long answer is sent byte by byte.
+
+    `upload_rate` is how many bytes a second go up, None for no limit.
+    """
 
     def __init__(self, endpoint: str) -> None:
         parts = urlsplit(endpoint)
@@ -22,6 +25,7 @@ class SlowPipe:
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._accept)]
         self.slow = False
+        self.upload_rate: int | None = None
 
     @property
     def endpoint(self) -> str:
@@ -71,6 +75,8 @@ class SlowPipe:
                     self._trickle(chunk, target)
                 else:
                     target.sendall(chunk)
+                if not slowly and self.upload_rate:
+                    self._stopping.wait(len(chunk) / self.upload_rate)
         for end in (source, target):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

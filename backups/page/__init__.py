@@ -1,0 +1,1 @@
+"""The page for the person who looks after the backups: `GET /admin/` and what belongs to it."""

@@ -1,0 +1,87 @@
+"""From records to HTML: the templates, the words they use, and errors as pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from backups import naming, wording
+from backups.chart import total_bytes
+from backups.errors import LeaseHeld
+from backups.routes import STATUSES
+from backups.starting import service_of
+from shared.admin_auth import AdminTokenRefused, TooManyFailures
+from shared.clock import format_utc
+from shared.errors import AppError
+from shared.problem_handlers import status_of
+
+FOLDER = Path(__file__).parent
+
+_templates = Environment(
+    loader=FileSystemLoader(FOLDER / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters.update(
+    age=wording.age,
+    size=wording.size,
+    duration=wording.duration,
+    moment=wording.moment,
+    sentence=wording.sentence,
+    utc=format_utc,
+    total_bytes=total_bytes,
+    legacy=naming.is_legacy_id,
+)
+
+_COMMAND = re.compile(r"python -m backups(?: [\w.-]+)*[\w-]")
+
+
+def commands(text: str) -> Markup:
+    """A hint, with the commands in it marked as such."""
+    parts, end = [], 0
+    for found in _COMMAND.finditer(text):
+        parts += [escape(text[end : found.start()]), Markup("<code>%s</code>") % found.group()]
+        end = found.end()
+    return Markup().join([*parts, escape(text[end:])])
+
+
+_templates.filters["commands"] = commands
+
+
+def render(request: Request, template: str, status: int = 200, **context: Any) -> HTMLResponse:
+    """A page; every template sees the login, the path and the time beside `context`."""
+    login = getattr(request.state, "login", None)
+    text = _templates.get_template(template).render(
+        login=login, path=request.url.path, now=service_of(request).clock.now(), **context
+    )
+    return HTMLResponse(text, status)
+
+
+def render_login(request: Request, status: int, **context: Any) -> HTMLResponse:
+    """The login form, which leads on to the page that was asked for."""
+    asked = request.url.path if request.method == "GET" else "/admin/"
+    found: dict[str, Any] = {"then": asked, "message": None, "not_kept": False, **context}
+    response = render(request, "login.html", status, **found)
+    response.headers["WWW-Authenticate"] = 'Cookie realm="admin", form-action="/admin/login"'
+    return response
+
+
+def render_error(request: Request, error: AppError) -> HTMLResponse:
+    """A refusal or a failure as a page: the login form for who is not logged in."""
+    status, title = status_of(error, STATUSES)
+    if isinstance(error, AdminTokenRefused):
+        return render_login(request, status, not_kept="login" in request.query_params)
+    if isinstance(error, TooManyFailures):
+        response = render_login(request, status, message=f"{error.message}. {error.hint}")
+        response.headers["Retry-After"] = str(error.retry_after)
+        return response
+    run_id = error.run_id if isinstance(error, LeaseHeld) else None
+    return render(request, "error.html", status, title=title, error=error, run_id=run_id)

@@ -1,0 +1,44 @@
+"""How ages, sizes and instants read to a person, the same in every face. Pure."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def age(span: timedelta) -> str:
+    """`12 days`, `5 h 12 min` or `3 min 20 s`; what lies in the future is `0 min 0 s`."""
+    hours, seconds = divmod(max(int(span.total_seconds()), 0), 3600)
+    if hours >= 48:
+        return f"{hours // 24} days"
+    return f"{hours} h {seconds // 60} min" if hours else f"{seconds // 60} min {seconds % 60} s"
+
+
+def size(count: int) -> str:
+    """`812 bytes`, `8.2 kB`, `1.5 GB`: decimal units, as providers bill them."""
+    amount = float(count)
+    for unit in _UNITS:
+        if amount < 1000 or unit == _UNITS[-1]:
+            return f"{count:,} bytes" if unit == "bytes" else f"{amount:.1f} {unit}"
+        amount /= 1000
+    raise AssertionError
+
+
+def duration(seconds: float) -> str:
+    """`0.4 s`, `12 s`, then as an age."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    return f"{seconds:.0f} s" if seconds < 60 else age(timedelta(seconds=seconds))
+
+
+def moment(instant: datetime) -> str:
+    """`22 Nov 2026, 01:00 UTC`."""
+    utc = instant.astimezone(UTC)
+    return f"{utc.day} {utc:%b %Y, %H:%M} UTC"
+
+
+def sentence(text: str) -> str:
+    """A message, which begins small and has no full stop, as a sentence of its own."""
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."

@@ -1,0 +1,127 @@
+"""A past for an installation: sets and runs of the last days, as its own store and records."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection
+from contextlib import closing
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from backups import naming
+from backups.host_facts import HostFacts
+from backups.model import BackupSet, DrillReport, RunError
+from backups.records import open_records
+from backups.retention import RetentionFacts, RetentionPolicy, plan_retention
+from backups.runlog import RunLog
+from shared.clock import SystemClock
+from shared.crontab import Crontab
+from shared.directory_store import DirectoryStore
+from tests.support.installation import Installation
+from tests.support.records import a_manifest, a_run, a_set, a_stored_object
+
+FAILURE = RunError(
+    "store_unreachable",
+    "put backups/tokens.db in https://nyc3.digitaloceanspaces.com/shop-backups: no answer",
+    "Check the network and the status page of the provider; it is tried again by itself.",
+)
+# What an installation with this past must have, or its next set looks damaged.
+TOKENS, SESSIONS = 150, 40
+SUSPICION = f"tokens has 61 rows, the last proven set has {TOKENS}"
+
+
+def give_history(
+    installation: Installation,
+    *,
+    days: int = 90,
+    failed: Collection[int] = (),
+    missed: Collection[int] = (),
+    suspect: Collection[int] = (),
+) -> list[BackupSet]:
+    """Write what `days` days have left; the sets that retention still keeps, newest first.
+
+    The others say for which days, counted back from the last due instant (0), there is none.
+    """
+    schedule = Crontab(installation.environment["BACKUP_SCHEDULE"])
+    due = schedule.last_until(datetime.now(UTC))
+    instance = installation.backup_dir.instance()
+    sets = []
+    with closing(open_records(installation.backup_dir.path)) as records:
+        log = RunLog(records)
+        for back in reversed(range(days)):
+            at = due - timedelta(days=back)
+            if back in missed:
+                continue
+            took = timedelta(seconds=4 + (back * 7 % 5) / 3 + (90 - back) / 60)
+            run_id = f"{naming.stamp(at)}-{back:04x}"
+            run = a_run(run_id, started_at=at, finished_at=at + took, set_id=naming.set_id(at))
+            if back in failed:
+                run = replace(run, status="failed", set_id=None, stage="store", error=FAILURE)
+            else:
+                sets.append(_set_of(at, back, instance, suspect=back in suspect))
+            log.start(run)
+            log.finish(run)
+        drilled = sets[-2]
+        HostFacts(records).set_last_drill(
+            DrillReport(
+                drilled.id,
+                drilled.created_at + timedelta(hours=2),
+                6.24,
+                TOKENS + SESSIONS,
+                0,
+                None,
+            )
+        )
+    return _store(installation, sets, instance)
+
+
+def fail_now(installation: Installation, times: int = 4) -> None:
+    """Failed runs of the last minutes: so many that the next one comes in about an hour."""
+    with closing(open_records(installation.backup_dir.path)) as records:
+        log = RunLog(records)
+        for number in reversed(range(times)):
+            at = SystemClock().now() - timedelta(minutes=2 + number)
+            run = a_run(
+                f"{naming.stamp(at)}-{number:04x}",
+                trigger="catch-up",
+                started_at=at,
+                finished_at=at + timedelta(seconds=31),
+                status="failed",
+                set_id=None,
+                stage="store",
+                error=FAILURE,
+            )
+            log.start(run)
+            log.finish(run)
+
+
+def _set_of(at: datetime, back: int, instance: str, *, suspect: bool) -> BackupSet:
+    tokens = 61 if suspect else TOKENS - back // 2
+    sizes: dict[str, tuple[int, int]] = {
+        "tokens": (16_400_000 + 90_000 * tokens, tokens),
+        "sessions": (2_100_000 + (back * 37 % 11) * 60_000, SESSIONS + back * 37 % 20),
+    }
+    objects = tuple(
+        a_stored_object(source, at, bytes=size, snapshot_bytes=size, rows={source: rows})
+        for source, (size, rows) in sizes.items()
+    )
+    more: dict[str, Any] = {"suspect": (SUSPICION,)} if suspect else {}
+    return a_set(at, instance=instance, objects=objects, **more)
+
+
+def _store(installation: Installation, sets: list[BackupSet], instance: str) -> list[BackupSet]:
+    """Leave the manifests that retention would have kept in the embedded store."""
+    facts = RetentionFacts(now=datetime.now(UTC), ours=frozenset({instance}))
+    ids = {one.backup_set.id for one in plan_retention(sets, RetentionPolicy(), facts).keep}
+    kept = [one for one in sets if one.id in ids]
+    store = DirectoryStore(installation.folder / "data" / "spaces")
+    for one in kept:
+        key = naming.manifest_key("backups/", one.id)
+        store.put(key, io.BytesIO(a_manifest(one)), {"set-id": one.id, "instance": instance})
+    return kept
+
+
+def days_ago(count: int) -> date:
+    """The day of the set that many days before the last due instant of `quiet_schedule`."""
+    return (datetime.now(UTC) - timedelta(hours=12) - timedelta(days=count)).date()
