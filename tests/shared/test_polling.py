@@ -154,13 +154,15 @@ def test_a_polling_that_was_stopped_is_still_owed(desk: Desk) -> None:
 def test_a_database_that_is_being_restored_is_an_entry_in_the_log(
     desk: Desk, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is raised into the scheduler, and it stays owed."""
+    """Nothing is raised into the scheduler, and it stays owed: it is tried again in a while."""
     desk.shops.unreadable = DatabaseError("tokens.db is not a database")
 
     assert desk.polling.poll_if_owed() is False
 
     assert "tokens.db is not a database" in caplog.text
     desk.shops.unreadable = None
+    assert desk.polling.poll_if_owed() is False  # asked again in some seconds, not at once
+    desk.clock.advance(seconds=15)
     assert desk.polling.poll_if_owed() is True
 
 
