@@ -38,7 +38,7 @@ class Plan:
     idle_seconds: float
     restore_points: int
     quick: bool = False
-    target: str = "/healthz"
+    target: str | None = None
 
     @classmethod
     def of(
