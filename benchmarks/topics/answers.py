@@ -30,7 +30,7 @@ _WEBHOOK = "/facebook/webhook"
 # Without these the app's routes for Facebook answer 503.
 _FACEBOOK = {
     "FACEBOOK_APP_ID": "1234567890",
-    "FACEBOOKAPP_SECRET": APP_SECRET,
+    "FACEBOOK_APP_SECRET": APP_SECRET,
     "FACEBOOK_REDIRECT_URI": "https://bot.example/facebook/callback",
     "FACEBOOK_WEBHOOK_ADDRESS": "https://bot.example/facebook/webhook",
     "FACEBOOK_VERIFY_TOKEN": "verify-token-of-the-benchmarks",
