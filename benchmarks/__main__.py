@@ -96,8 +96,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
     made.add_argument(
         "--target",
-        default="/healthz",
-        help="what is asked during a backup, such as 'POST /facebook/webhook'",
+        help="what is asked during a backup; the webhook, or /healthz where there is none",
     )
     made.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
     made.add_argument("--shown", action="store_true", help="measure nothing, show the last again")

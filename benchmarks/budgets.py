@@ -93,10 +93,10 @@ def _memory(results: Results) -> Iterable[_Found]:
 def _others(results: Results) -> Iterable[_Found]:
     for sealing in ("plain", "zstd"):
         who = f"{APP}{sealing}"
-        idle = _first(results, writers.TOPIC, who, (f"commit p99, {writers.IDLE}",))
-        busy = _first(results, writers.TOPIC, who, (f"commit p99, {writers.BUSY}",))
+        idle = _first(results, writers.TOPIC, who, (f"{writers.P99} {writers.IDLE}",))
+        busy = _first(results, writers.TOPIC, who, (f"{writers.P99} {writers.BUSY}",))
         yield f"writers beside {who}: p99 of a commit, of idle", 1.2, "", _ratio(busy, idle)
-        wait = _first(results, writers.TOPIC, who, (f"longest wait for the lock, {writers.BUSY}",))
+        wait = _first(results, writers.TOPIC, who, (f"{writers.LOCK} {writers.BUSY}",))
         name = f"writers beside {who}: longest wait for the lock"
         yield name, 10.0, "ms", wait.most if wait else None
     idle = _first(results, answers.TOPIC, "idle", ("answer p99",))
@@ -109,10 +109,11 @@ def _others(results: Results) -> Iterable[_Found]:
 
 
 def _being_there(results: Results) -> Iterable[_Found]:
-    for what in (points.STATUS, points.LIST, points.RETENTION):
+    limits = {points.STATUS: 100, points.LIST: 100, points.RETENTION: 100, points.FRESH_LIST: None}
+    for what, limit in limits.items():
         found = next((m for m in results.of(points.TOPIC) if m.what == what), None)
         name = f"{found.who if found else ''}: {what}"
-        yield name, 100.0, "ms", found.median if found else None
+        yield name, limit, "ms", found.median if found else None
     asked = next(
         (m for m in results.of(points.TOPIC) if m.what == points.REQUESTS_OF + points.STATUS), None
     )

@@ -38,7 +38,7 @@ class Plan:
     idle_seconds: float
     restore_points: int
     quick: bool = False
-    target: str = "/healthz"
+    target: str | None = None
 
     @classmethod
     def of(
@@ -50,7 +50,7 @@ class Plan:
             sizes=sizes,
             runs=runs,
             programs=programs,
-            cost_sizes=tuple(sorted(sizes)[-2:]),
+            cost_sizes=tuple(sorted(sizes)[-1 if quick else -2 :]),
             busy_size=max(middling),
             busy_runs=runs,
             idle_seconds=1.0 if quick else 2.0,

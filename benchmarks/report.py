@@ -47,8 +47,8 @@ def report(results: Results) -> str:
         for megabytes in results.sizes(topic):
             console.print(_grid(results, topic, megabytes, topic.capitalize()))
     for topic, title in (
-        (writers.TOPIC, "Writers, 200 transactions a second"),
-        (answers.TOPIC, "Answers, 200 requests a second"),
+        (writers.TOPIC, "Commits of a writer, 200 a second, idle and during a backup (busy)"),
+        (answers.TOPIC, "Answers to 200 requests a second"),
     ):
         for megabytes in results.sizes(topic):
             console.print(_grid(results, topic, megabytes, title))
@@ -87,11 +87,12 @@ def _grid(results: Results, topic: str, megabytes: float, title: str) -> Table:
     """A line for each contender, with all of its quantities."""
     measures = results.of(topic, megabytes)
     whats = list(dict.fromkeys(m.what for m in measures if ": " not in m.what))
-    found = _table(title, megabytes)
+    units = {m.what: m.unit for m in measures if m.what in whats}
+    same = set(units.values()) if len(set(units.values())) == 1 else set()
+    found = _table("".join([title, *(f" ({unit})" for unit in same)]), megabytes)
     found.add_column("who")
-    for what in whats:
-        unit = next(m.unit for m in measures if m.what == what)
-        found.add_column(f"{what} ({unit})" if unit else what, justify="right")
+    for what, unit in units.items():
+        found.add_column(f"{what} ({unit})" if unit and not same else what, justify="right")
     for who in dict.fromkeys(m.who for m in measures):
         each = [results.find(topic, megabytes, who, what) for what in whats]
         found.add_row(who, *(_number(m.median) if m else "" for m in each))

@@ -33,12 +33,13 @@ from shared.settings import load_settings
 from tests.support.records import a_set, a_stored_object
 
 TOPIC = "restore points"
-STATUS, LIST, RETENTION = "status", "list, with a refresh from the store", "retention plan"
+STATUS, RETENTION = "status", "retention plan"
+LIST, FRESH_LIST = "list, from local records", "list, with a refresh from the store"
 COMMAND = "status as a command, with process start"
 REQUESTS_OF = "requests to the store: "
 _ROUTES = {
     STATUS: "/admin/backups/status",
-    LIST: "/admin/backups/sets",
+    FRESH_LIST: "/admin/backups/sets",
     RETENTION: "/admin/backups/prune",
 }
 _EVERY = timedelta(hours=1)
@@ -69,6 +70,8 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
                     asked = proxy.take().total / _RUNS
                     results.add(TOPIC, 0, who, what, "ms", [1000 * one for one in times])
                     results.add(TOPIC, 0, who, f"{REQUESTS_OF}{what}", "", [asked])
+                times = [app.ask("list_page")["seconds"] for _ in range(_RUNS)]
+                results.add(TOPIC, 0, who, LIST, "ms", [1000 * one for one in times])
                 command = installed.command("status")
                 times = [command.run() for _ in range(plan.runs)]
                 results.add(TOPIC, 0, who, COMMAND, "ms", [1000 * one for one in times])

@@ -23,7 +23,8 @@ from benchmarks.samples import Sample, Window, percentile, within
 
 TOPIC = "writers"
 TRANSACTIONS_A_SECOND = 200
-IDLE, BUSY = "idle", "during a backup"
+IDLE, BUSY = "idle", "busy"
+P99, LOCK = "p99", "lock wait max"
 _PATIENCE_SECONDS = 10.0
 
 
@@ -127,11 +128,9 @@ def _note(
     """A value for each window, and the maximum over all of them."""
     for when, of in windows:
         each = [found for window in of if (found := within(wholes, [window]))]
-        for name, part in (("p50", 0.5), ("p99", 0.99)):
+        for name, part in (("p50", 0.5), (P99, 0.99)):
             values = [percentile(found, part) for found in each]
-            results.add(TOPIC, plan.busy_size, who, f"commit {name}, {when}", "ms", values)
-        results.add(TOPIC, plan.busy_size, who, f"commit max, {when}", "ms", [max(map(max, each))])
+            results.add(TOPIC, plan.busy_size, who, f"{name} {when}", "ms", values)
+        results.add(TOPIC, plan.busy_size, who, f"max {when}", "ms", [max(map(max, each))])
         longest = max(within(locks, of))
-        results.add(
-            TOPIC, plan.busy_size, who, f"longest wait for the lock, {when}", "ms", [longest]
-        )
+        results.add(TOPIC, plan.busy_size, who, f"{LOCK} {when}", "ms", [longest])

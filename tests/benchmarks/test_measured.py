@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import io
 import os
 import sys
@@ -15,6 +16,7 @@ from cryptography.fernet import Fernet
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.databases import MEGABYTE, Values, change_rows, make_pair
 from benchmarks.measured import CommandFailed, CommandTooLong, run, run_watched
+from benchmarks.topics.answers import APP_SECRET, requests_to
 from shared.cipher import TokenCipher
 from shared.spaces import SpacesStore
 from shared.tokens import TokenStorage
@@ -59,6 +61,19 @@ def test_requests_are_counted_on_kept_connections(s3_server: S3Server) -> None:
         assert asked.requests == {"GET": 1, "LIST": 1, "HEAD": 1}
         assert 100_000 < asked.received < 110_000
         assert proxy.take().total == 0
+
+
+def test_webhooks_are_new_and_signed() -> None:
+    """Each body that the app is asked with has a message of its own, and Meta's signature."""
+    asked = requests_to("POST /facebook/webhook")
+    bodies = asked["bodies"]
+    assert isinstance(bodies, list)
+    assert len({body for body, _ in bodies}) == len(bodies) > 1000
+    body, headers = bodies[7]
+    digest = hmac.new(APP_SECRET.encode(), body.encode(), "sha256").hexdigest()
+    assert f"X-Hub-Signature-256: sha256={digest}" in headers
+    assert f"Content-Length: {len(body.encode())}" in headers
+    assert requests_to("/healthz")["bodies"] == [("", [])]
 
 
 def test_databases_are_those_of_the_bot(tmp_path: Path) -> None:
