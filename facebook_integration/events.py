@@ -17,6 +17,7 @@ CHANGE = "change"
 
 # Ids become parts of object keys.
 _ID = re.compile(r"[0-9]{1,32}")
+_MID = re.compile(r"[!-~]{1,500}")
 _KINDS = ("message", "postback")
 
 
@@ -59,12 +60,12 @@ def spoken(document: Mapping[str, Any], page: str) -> Spoken | None:
 
 
 def message_id(document: Mapping[str, Any]) -> str:
-    """The `mid` of a messaging event, or a hash of the event where Meta gives none."""
+    """The `mid` of a messaging event, or a hash of the event where it has none that can be kept."""
     for kind in _KINDS:
         part = document.get(kind)
-        if isinstance(part, dict) and isinstance(part.get("mid"), str) and part["mid"]:
-            # JSON can write lone surrogates, which SQLite cannot store.
-            return str(part["mid"]).encode(errors="backslashreplace").decode()[:500]
+        mid = part.get("mid") if isinstance(part, dict) else None
+        if isinstance(mid, str) and _MID.fullmatch(mid):
+            return mid
     return hashlib.sha256(_text(document).encode()).hexdigest()
 
 
