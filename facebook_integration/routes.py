@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,14 +22,9 @@ from facebook_integration.sync import DATA_DELETION, DEAUTHORIZE, PERSON
 from shared.browser_session import BrowserSessions
 from shared.inbox import Event, Inbox
 from shared.one_header import one_header
-from shared.platform_errors import (
-    BodyMalformed,
-    DeletionUnknown,
-    PlatformUnset,
-    SignatureWrong,
-)
+from shared.platform_errors import DeletionUnknown, PlatformUnset, SignatureWrong
 from shared.platform_settings import FACEBOOK_NAMES, FacebookSettings
-from shared.request_body import read_body
+from shared.request_body import json_object, read_body
 
 _log = logging.getLogger(__name__)
 
@@ -114,7 +108,7 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
         signature = one_header(request, "x-hub-signature-256")
         if not webhook_is_signed(body, signature, face.settings.app_secret):
             raise SignatureWrong("this webhook is not signed by Meta", "Nothing was done.")
-        if events := split(_parsed(body)):
+        if events := split(json_object(body)):
             await run_in_threadpool(face.inbox.add, events)
         return {"status": "ok"}
 
@@ -152,16 +146,6 @@ def _face(request: Request) -> FacebookFace:
             "Facebook is not set up", f"Set {', '.join(FACEBOOK_NAMES)} in .env and restart."
         )
     return face
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise BodyMalformed("the body is not a JSON object", "Nothing was done.")
-    return document
 
 
 async def _signed_request(request: Request, secret: str, topic: str) -> Event:
