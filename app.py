@@ -63,7 +63,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
                 raise
             yield
 
-    app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
+    # A redirect to the path without its slash would go to the host that the request names.
+    app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
     refusals = documented(PLATFORM_STATUSES)

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from shared.errors import AppError
 from shared.plain_page import render_page, wants_page
 from shared.problem_documents import error_document, problem_document
+from shared.security_headers import add_security_headers
 
 PROBLEM = "application/problem+json"
 
@@ -76,7 +77,9 @@ def _on_fault(request: Request, _error: Exception) -> Response:
         "internal_error",
         "Please report it with the log's traceback.",
     )
-    return _answer(request, document)
+    answer = _answer(request, document)
+    add_security_headers(answer.headers, request.url.path)
+    return answer
 
 
 def _on_bad_request(request: Request, error: Exception) -> Response:

@@ -37,10 +37,12 @@ class StateTokens:
     """Issues states, and redeems each once.
 
     `use_up` takes a nonce and the time after which it cannot come back, and answers whether
-    it is the first to do so.
+    it is the first to do so. Raises `ValueError` for an empty secret, with which anybody signs.
     """
 
     def __init__(self, secret: str, use_up: Callable[[str, datetime], bool], clock: Clock) -> None:
+        if not secret:
+            raise ValueError("states are signed with a secret, and there is none")
         self._serializer = URLSafeTimedSerializer(
             secret, salt=_SALT, signer=_ClockSigner, signer_kwargs={"clock": clock}
         )

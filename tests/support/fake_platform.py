@@ -58,6 +58,11 @@ class FakePlatform:
         read = [Call(**one) for one in self._process.control("calls")]
         return [one for one in read if edge in (None, one.edge, one.edge.partition(":")[0])]
 
+    def issued(self) -> list[str]:
+        """All that nobody but the bot may know: tokens, proofs, codes, the app's secrets."""
+        found: list[str] = self._process.control("issued")
+        return found
+
     def clear_calls(self) -> None:
         """Forget them."""
         self._process.control("clear_calls")

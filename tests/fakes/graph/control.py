@@ -43,6 +43,7 @@ class Control:
             self.expire_user_tokens,
             self.revoke_user,
             self.foreign_token,
+            self.issued,
             self.subscribed,
             self.sent,
             self.messages,
@@ -172,6 +173,13 @@ class Control:
         """A user token that was made for somebody else's app."""
         token = self._world.mint(login=0, scopes=["public_profile"], foreign=True)
         return token.value
+
+    async def issued(self) -> list[str]:
+        """All that nobody but the bot may know: what was handed out, and the app's own."""
+        world = self._world
+        tokens = [*world.tokens, world.app_token]
+        proofs = [world.proof(token) for token in tokens]
+        return [*tokens, *proofs, *world.codes, world.app_secret, world.verify_token]
 
     async def subscribed(self, page: str) -> list[str] | None:
         """The webhook fields that the bot subscribed to, None before it did."""

@@ -43,6 +43,7 @@ class Control:
             self.next_callback,
             self.sign_query,
             self.token,
+            self.issued,
             self.expire_access_token,
             self.revoke_tokens,
             self.rotate_token,
@@ -164,6 +165,11 @@ class Control:
             "scopes": access.scopes,
             "good": access.good,
         }
+
+    async def issued(self) -> list[str]:
+        """All that nobody but the bot may know: what was handed out, and the app's secret."""
+        world = self._world
+        return [*world.access, *world.refresh, *world.codes, world.api_secret]
 
     async def expire_access_token(self, shop: str) -> int:
         """Every access token of a shop is past its time, the refresh token is not; how many."""
