@@ -123,7 +123,9 @@ class PageSync:
         if grantor is None:
             _log.info("nothing is stored of this person", extra=fields(topic=event.topic))
             return
-        if event.sent_at is not None and event.sent_at < grantor.granted_at:
+        # Meta tells whole seconds.
+        granted_at = grantor.granted_at.replace(microsecond=0)
+        if event.sent_at is not None and event.sent_at < granted_at:
             _log.info("dropped: stale", extra=fields(topic=event.topic))
             return
         if event.topic == DATA_DELETION:
