@@ -17,7 +17,7 @@ test: $(VENV)/.dev
 
 test-browser: $(VENV)/.browser
 	@tests/browser/chromium.sh
-	$(BIN)/python -m pytest tests/browser
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/browser
 
 soak: $(VENV)/.dev
 	@tests/tools.sh
@@ -33,6 +33,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.bench
+	@PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/python -m benchmarks
 
 $(BIN)/python:

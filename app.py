@@ -16,7 +16,7 @@ from uvicorn.config import LOGGING_CONFIG
 from backups.metrics import metrics_routes
 from backups.page.routes import add_page, show_progress
 from backups.routes import STATUSES, backup_routes
-from backups.scheduler import BackupScheduler, Duty
+from backups.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, Duty
 from backups.wiring import build_store, open_service
 from facebook_integration.routes import facebook_routes
 from facebook_integration.wiring import build_facebook
@@ -30,6 +30,7 @@ from shared.inbox_worker import InboxWorker
 from shared.logs import configure_logging
 from shared.marks import Marks
 from shared.merchant_data import MerchantData
+from shared.object_store import Interruptible
 from shared.outbound import Outbound
 from shared.platform_statuses import PLATFORM_STATUSES
 from shared.platforms import Platform, Workplace
@@ -41,6 +42,7 @@ from shared.settings import Settings, load_settings, read_environment
 from shared.startup import PlainStartupFailure, explain
 from shared.state_token import StateTokens
 from shared.sync_routes import sync_routes
+from shared.termination import after_termination
 from shared.tokens import TokenStorage
 from shopify_integration.routes import shopify_routes
 from shopify_integration.wiring import build_shopify
@@ -48,8 +50,10 @@ from shopify_integration.wiring import build_shopify
 _log = logging.getLogger("app")
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, address: str | None = None) -> FastAPI:
     """The bot. Without `settings`, the lifespan reads them from the environment and `.env`.
+
+    `address` is where it is served, if the caller knows: it is named in the log.
 
     Nothing is read, opened or started before the lifespan begins, and all of it is closed
     when the lifespan ends.
@@ -63,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             except AppError as error:
                 app.state.startup_error = error
                 raise
+            _greet(app.state.settings, address)
             yield
 
     # A redirect to the path without its slash would go to the host that the request names.
@@ -109,19 +114,21 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     scheduler = BackupScheduler(app.state.backups, [duty])
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
-    _greet(settings)
+    # The server waits for open requests first, and they may wait for the store.
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, app.state.backups.stop))
 
 
 def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
     """The bot's side: what its routes work with, and the work that one process does."""
     clock = SystemClock()
+    store = build_store(settings)
     database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
     marks = Marks(database, clock)
     place = Workplace(
         tokens=app.state.tokens,
         inbox=Inbox(database, clock),
         marks=marks,
-        data=MerchantData(build_store(settings)),
+        data=MerchantData(store),
         outbound=stack.enter_context(closing(Outbound())),
         states=StateTokens(settings.state_token_secret or "", marks.use_state, clock),
         clock=clock,
@@ -143,11 +150,13 @@ def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
     def stop() -> None:
         polling.stop()
         place.outbound.close()
+        if isinstance(store, Interruptible):
+            store.give_up(PATIENCE_AT_SHUTDOWN_SECONDS)
 
     return Duty("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
 
 
-def _greet(settings: Settings) -> None:
+def _greet(settings: Settings, address: str | None) -> None:
     if settings.admin_token is None:
         _log.warning("ADMIN_TOKEN is not set: the admin routes answer 503")
     if settings.spaces is None:
@@ -155,12 +164,11 @@ def _greet(settings: Settings) -> None:
             "not offsite: backups go to %s on this host's own disk; set SPACES_* to change that",
             settings.backup.local_store,
         )
-    _log.info("the page: http://%s:%d/admin/", settings.host, settings.port)
+    _log.info("the page: %s/admin/", address or "ADDRESS")
     _log.info(
         "admin routes: curl -H \"Authorization: Bearer $(sed -n 's/^ADMIN_TOKEN=//p' .env)\" "
-        "http://%s:%d/admin/backups",
-        settings.host,
-        settings.port,
+        "%s/admin/backups",
+        address or "ADDRESS",  # uvicorn's own options are not ours to know; it names the address
     )
 
 
@@ -176,7 +184,7 @@ def main() -> int:
         return 2
     configure_logging(settings.log_format)
     uvicorn.run(
-        create_app(settings),
+        create_app(settings, address=f"http://{settings.host}:{settings.port}"),
         host=settings.host,
         port=settings.port,
         log_config=None if settings.log_format == "json" else LOGGING_CONFIG,

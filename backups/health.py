@@ -29,7 +29,10 @@ PROBLEM_CODES = (
 
 @dataclass(frozen=True)
 class HealthFacts:
-    """What `assess` judges. `last_run` is the newest backup run that is over."""
+    """What `assess` judges. `last_run` is the newest backup run that is over.
+
+    `begun_at` is since when this host should make backups, whether or not it does.
+    """
 
     now: datetime
     schedule: Crontab
@@ -38,6 +41,7 @@ class HealthFacts:
     scheduled: bool
     newest: BackupSet | None
     last_run: Run | None
+    begun_at: datetime | None = None
     latest: BackupSet | None = None
     token_keys: tuple[str, ...] = ()
     last_drill: DrillReport | None = None
@@ -105,18 +109,7 @@ def _problems(facts: HealthFacts) -> list[Finding]:
                 "Make one now: python -m backups run",
             )
         )
-    else:
-        # The first that was missed, not the last: with an hourly schedule that is never old.
-        due = facts.schedule.next_after(facts.newest.created_at)
-        if facts.now > due + GRACE:
-            found.append(
-                Finding(
-                    "overdue",
-                    f"the newest proven backup is of {format_utc(facts.newest.created_at)}, "
-                    f"one was due at {format_utc(due)}",
-                    "Make one now (python -m backups run), and look at: python -m backups runs",
-                )
-            )
+    found += _overdue(facts)
     if facts.latest is not None and key_is_lost(facts.latest, facts.token_keys):
         found.append(lost_key_finding(facts.latest))
     found += [
@@ -156,6 +149,27 @@ def _problems(facts: HealthFacts) -> list[Finding]:
             )
         )
     return found
+
+
+def _overdue(facts: HealthFacts) -> list[Finding]:
+    """The first instant that was missed, not the last: with an hourly schedule that is never old.
+
+    A host that never made a set is as late as one that made its last when it began.
+    """
+    since = facts.newest.created_at if facts.newest else facts.begun_at
+    if since is None:
+        return []
+    due = facts.schedule.next_after(since)
+    if facts.now <= due + GRACE:
+        return []
+    newest = f"is of {format_utc(since)}" if facts.newest else "does not exist"
+    return [
+        Finding(
+            "overdue",
+            f"the newest proven backup {newest}, one was due at {format_utc(due)}",
+            "Make one now (python -m backups run), and look at: python -m backups runs",
+        )
+    ]
 
 
 def _warnings(facts: HealthFacts) -> list[Finding]:

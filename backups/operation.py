@@ -26,7 +26,7 @@ from backups.model import (
 from backups.runlog import RunLog
 from backups.tallies import StageTime
 from shared.clock import Clock
-from shared.errors import AppError
+from shared.errors import AppError, StoreUnreachable
 from shared.logs import fields, lines_of_run
 
 _log = logging.getLogger("backups.run")
@@ -84,10 +84,7 @@ class Recorder:
     def progress(self, progress: Progress) -> None:
         """Report how far the stage is; the one place where a run notices that it must stop."""
         if self._stop.is_set():
-            raise RunInterrupted(
-                "the run was stopped because the program is shutting down",
-                "Nothing was published. The next start catches up by itself.",
-            )
+            raise _shutting_down()
         if time.monotonic() > self._deadline:
             raise RunTimedOut(
                 f"the run was not done after {self._seconds:.0f} s",
@@ -95,6 +92,13 @@ class Recorder:
             )
         self._sink(progress)
         self._watcher(self.run, progress)
+
+
+def _shutting_down() -> RunInterrupted:
+    return RunInterrupted(
+        "the run was stopped because the program is shutting down",
+        "Nothing was published. The next start catches up by itself.",
+    )
 
 
 # The work returns the id of the set that it made or looked at.
@@ -220,6 +224,11 @@ class Operations:
             set_id = work(recorder)
         except RunInterrupted as interruption:
             status, error = "interrupted", interruption
+        except StoreUnreachable as failure:
+            # At a shutdown the store gives up by itself: it was not what failed.
+            stopped = self._stop.is_set()
+            status = "interrupted" if stopped else "failed"
+            error = _shutting_down() if stopped else failure
         except AppError as failure:
             status, error = "failed", failure
         except OSError as failure:

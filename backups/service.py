@@ -25,6 +25,9 @@ from backups.standing import Standing
 from backups.status import drill_is_possible, read_status
 from backups.telling import Teller
 from shared.errors import StoreError
+from shared.object_store import Interruptible
+
+_GRACE_AT_SHUTDOWN_SECONDS = 3.0
 
 __all__ = ["BackupService", "ignore_progress"]
 
@@ -225,5 +228,10 @@ class BackupService:
         self._starter.watch(watcher)
 
     def stop(self) -> None:
-        """Ask the work of this process to stop at the next safe place; for shutting down."""
+        """Ask the work of this process to stop at the next safe place; for shutting down.
+
+        What it then asks of the store, to take back what it put, has a few seconds.
+        """
         self._starter.stop()
+        if isinstance(self.store, Interruptible):
+            self.store.give_up(_GRACE_AT_SHUTDOWN_SECONDS)

@@ -9,6 +9,8 @@ from backups.host_facts import HostFacts
 from backups.installation import Installation, Plan
 from backups.standing import Standing
 
+_BEGUN = "begun"
+
 
 def drill_is_possible(plan: Plan) -> bool:
     """Whether this host can open what it seals, and so can rehearse by itself."""
@@ -23,6 +25,10 @@ def read_status(installation: Installation, facts: HostFacts, standing: Standing
     owner = installation.directory.scheduler_lease.holder()
     latest = standing.latest()
     last_drill = facts.last_drill()
+    begun_at = facts.time(_BEGUN)
+    if begun_at is None:
+        begun_at = now
+        facts.set_time(_BEGUN, now)
     has_budget = plan.retention.max_bytes is not None
     health = assess(
         HealthFacts(
@@ -33,6 +39,7 @@ def read_status(installation: Installation, facts: HostFacts, standing: Standing
             scheduled=owner is not None,
             newest=installation.catalogue.newest_protecting(standing.ours()),
             last_run=last_run,
+            begun_at=begun_at,
             latest=latest,
             token_keys=plan.token_keys,
             last_drill=last_drill,

@@ -26,6 +26,9 @@ from shared.settings import Settings
 from shared.source_checks import check_sessions, check_tokens, sample_tokens
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
+# The largest answer that is no object is a listing of 1000 keys.
+_ANSWER_TIMEOUT_SECONDS = 60.0
+
 
 @contextmanager
 def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[BackupService]:
@@ -136,4 +139,5 @@ def build_store(
     # Imported only here: boto3 takes longer to import than all the rest.
     from shared.spaces import SpacesStore  # noqa: PLC0415
 
-    return SpacesStore(settings.spaces)
+    answer_timeout = min(_ANSWER_TIMEOUT_SECONDS, settings.backup.timeout)
+    return SpacesStore(settings.spaces, answer_timeout=answer_timeout)

@@ -16,7 +16,7 @@ from benchmarks.budgets import budgets
 from benchmarks.docs import write_docs
 from benchmarks.picture import draw
 from benchmarks.place import REPOSITORY, Place, open_place
-from benchmarks.plan import Plan, find_programs, missing_programs, versions_of
+from benchmarks.plan import VERSION, Plan, find_programs, missing_programs, versions_of
 from benchmarks.report import host, report
 from benchmarks.results import Results, read_results, write_results
 from benchmarks.rounds import say
@@ -41,7 +41,7 @@ _RUNS, _QUICK_RUNS = 5, 2
 
 def main() -> int:
     """0, or 1 with `--strict` when a budget is not kept."""
-    options = _parser().parse_args()
+    options = parser().parse_args()
     if options.shown:
         results = read_results(options.results)
     else:
@@ -58,7 +58,7 @@ def main() -> int:
 
 
 def _measure(options: argparse.Namespace) -> Results:
-    programs = find_programs()
+    programs = find_programs(options.peers)
     plan = Plan.of(
         sizes=options.sizes or (_QUICK_SIZES if options.quick else _SIZES),
         runs=options.runs or (_QUICK_RUNS if options.quick else _RUNS),
@@ -68,7 +68,9 @@ def _measure(options: argparse.Namespace) -> Results:
     plan = replace(plan, target=options.target)
     command = " ".join(["python -m benchmarks", *sys.argv[1:]])
     results = Results(command, host(), versions_of(programs))
-    results.notes += [f"not installed, left out: {name}" for name in missing_programs(programs)]
+    results.notes += [
+        f"not installed, left out: {name}" for name in missing_programs(programs, options.peers)
+    ]
     with open_place() as place:
         for topic in options.only or TOPICS:
             began = time.monotonic()
@@ -78,24 +80,30 @@ def _measure(options: argparse.Namespace) -> Results:
     return results
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
-    parser.add_argument("--sizes", type=_sizes, metavar="MB,...", help="of tokens.db")
-    parser.add_argument(
-        "--only", nargs="+", choices=TOPICS, metavar="TOPIC", help=", ".join(TOPICS)
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    made.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    made.add_argument("--sizes", type=_sizes, metavar="MB,...", help="of tokens.db")
+    made.add_argument("--only", nargs="+", choices=TOPICS, metavar="TOPIC", help=", ".join(TOPICS))
+    made.add_argument(
+        "--peers",
+        type=lambda text: text.split(","),
+        default=tuple(VERSION),
+        metavar="PROGRAM,...",
+        help=f"beside whom, of {', '.join(VERSION)}; none",
     )
-    parser.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
-    parser.add_argument(
+    made.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
+    made.add_argument(
         "--target",
         default="/healthz",
         help="what is asked during a backup, such as 'POST /facebook/webhook'",
     )
-    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
-    parser.add_argument("--shown", action="store_true", help="measure nothing, show the last again")
-    parser.add_argument("--write-docs", action="store_true", help="update docs/performance.*")
-    parser.add_argument("--strict", action="store_true", help="exit with 1 when a budget is over")
-    return parser
+    made.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    made.add_argument("--shown", action="store_true", help="measure nothing, show the last again")
+    made.add_argument("--write-docs", action="store_true", help="update docs/performance.*")
+    made.add_argument("--strict", action="store_true", help="exit with 1 when a budget is over")
+    return made
 
 
 def _sizes(text: str) -> tuple[float, ...]:

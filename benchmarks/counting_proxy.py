@@ -142,6 +142,8 @@ class CountingProxy:
             await asyncio.gather(
                 _pass_on(reader, upstream_writer, sent), _pass_on(upstream_reader, writer, received)
             )
+        except asyncio.CancelledError:
+            pass  # the proxy ends, and its connections with it
         finally:
             upstream_writer.close()
             writer.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Plan:
     busy_runs: int
     idle_seconds: float
     restore_points: int
+    quick: bool = False
     target: str = "/healthz"
 
     @classmethod
@@ -54,6 +55,7 @@ class Plan:
             busy_runs=runs,
             idle_seconds=1.0 if quick else 2.0,
             restore_points=200 if quick else 10_000,
+            quick=quick,
         )
 
     def is_large(self, megabytes: float) -> bool:
@@ -65,10 +67,10 @@ class Plan:
         return min(self.runs, _RUNS_WHEN_LARGE) if self.is_large(megabytes) else self.runs
 
 
-def find_programs() -> dict[str, str]:
-    """The contenders' programs on this host: what `peers.sh` put beside it, then `PATH`."""
+def find_programs(wanted: Collection[str]) -> dict[str, str]:
+    """The peers' programs on this host: what `peers.sh` put beside it, then those on `PATH`."""
     found = {}
-    for name in VERSION:
+    for name in (one for one in VERSION if one in wanted):
         path = PEERS / name
         where = str(path) if path.exists() else shutil.which(name)
         if where:
@@ -76,9 +78,9 @@ def find_programs() -> dict[str, str]:
     return found
 
 
-def missing_programs(programs: Mapping[str, str]) -> list[str]:
+def missing_programs(programs: Mapping[str, str], wanted: Collection[str]) -> list[str]:
     """Those that are not on this host; `peers.sh` says how to get them."""
-    return [name for name in VERSION if name not in programs]
+    return [name for name in VERSION if name in wanted and name not in programs]
 
 
 def versions_of(programs: Mapping[str, str]) -> dict[str, str]:

@@ -35,6 +35,8 @@ def report(results: Results) -> str:
         console.print(f"{name}: {version}", highlight=False)
     for megabytes in results.sizes(backup.TOPIC):
         console.print(_times(results, backup.TOPIC, megabytes, "Full backup"))
+    for megabytes in results.sizes(backup.STAGES):
+        console.print(_grid(results, backup.STAGES, megabytes, "Stages of a run of ours"))
     for megabytes in results.sizes(restore.TOPIC):
         console.print(_times(results, restore.TOPIC, megabytes, "Restore"))
     for megabytes in results.sizes(change.TOPIC):

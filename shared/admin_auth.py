@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -19,8 +20,11 @@ from fastapi import FastAPI, Request, Response
 from fastapi.routing import APIRoute
 
 from shared.errors import AppError
+from shared.logs import fields
 
 _MOST_CLIENTS = 1000
+
+_log = logging.getLogger(__name__)
 
 
 class AdminTokenUnset(AppError):
@@ -117,7 +121,9 @@ def check_token(request: Request, expected: str | None, given: str) -> None:
     if hmac.compare_digest(given.encode(errors="surrogateescape"), expected.encode()):
         return
     if given:  # who sends nothing guesses nothing
-        _limiter_of(request.app).note(_client_of(request))
+        client = _client_of(request)
+        _limiter_of(request.app).note(client)
+        _log.warning("a wrong admin token was sent", extra=fields(client=client))
     raise AdminTokenRefused(
         "this route needs the admin token", "Send the header: Authorization: Bearer $ADMIN_TOKEN"
     )

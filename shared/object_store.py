@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 StoreKind = Literal["spaces", "directory"]
 
@@ -110,6 +110,17 @@ class DocumentStore(ObjectStore, Protocol):
         """Store `body` under `key`, in place of what is there; all of it, or nothing.
 
         Running it again does no harm. Never for anything that belongs to a backup.
+        """
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A store whose operations may take long through no fault of ours."""
+
+    def give_up(self, grace: float) -> None:
+        """Make operations fail that are not over in `grace` seconds, and all later ones.
+
+        For shutting down: at once and from any thread, and more than once if need be.
         """
 
 

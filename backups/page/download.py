@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import PurePosixPath
 
 from fastapi.responses import StreamingResponse
@@ -49,7 +49,7 @@ def stream(store: ObjectStore, stored: StoredObject) -> StreamingResponse:
     if stored.sha256:
         headers["ETag"] = f'"{stored.sha256}"'
     return StreamingResponse(
-        _Pump(store, stored.key).chunks(), media_type="application/octet-stream", headers=headers
+        Download(store, stored.key).chunks(), media_type="application/octet-stream", headers=headers
     )
 
 
@@ -57,7 +57,7 @@ class _ReaderGone(Exception):
     """Nobody reads any longer."""
 
 
-class _Pump:
+class Download:
     """A thread that lets the store write into a short queue, and the reader of that queue."""
 
     def __init__(self, store: ObjectStore, key: str) -> None:
@@ -66,7 +66,7 @@ class _Pump:
         self._queue: queue.Queue[bytes | AppError | None] = queue.Queue(_CHUNKS_AHEAD)
         self._gone = threading.Event()
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self) -> Generator[bytes, None, None]:
         """The object's bytes; raises the store's error."""
         threading.Thread(target=self._fetch, name="download", daemon=True).start()
         try:

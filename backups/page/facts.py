@@ -32,7 +32,10 @@ class Keys:
 
 @dataclass(frozen=True)
 class Overview:
-    """Everything on the overview. `reasons` tell by set id what keeps it, or why it goes."""
+    """Everything on the overview.
+
+    `reasons` tell by set id what keeps it, or why it goes; `drills` whether they come by schedule.
+    """
 
     status: Status
     headline: Headline
@@ -45,6 +48,7 @@ class Overview:
     more_runs: bool
     keys: Keys
     suspect_set: str | None
+    drills: bool
 
 
 def gather(service: BackupService, now: datetime) -> Overview:
@@ -68,6 +72,7 @@ def gather(service: BackupService, now: datetime) -> Overview:
         more_runs=more_runs,
         keys=keys(service, status.newest_restore_point),
         suspect_set=newest.id if newest is not None and newest.suspect else None,
+        drills=service.drill_is_possible(),
     )
 
 

@@ -81,6 +81,7 @@ class InApp:
         """With `primed`, a command makes the first backup: the app itself has then made none."""
         self.name = f"ours in the app, {sealing}"
         self.installed = Installed.new(place, pair, sealing, more)
+        self.stages: Mapping[str, float] = {}  # of the last run
         if primed:
             self.installed.command("run").run()
         self.app = ServingApp(self.installed.settings)
@@ -109,6 +110,7 @@ class InApp:
     def backup(self) -> Times:
         """A run."""
         told = self.app.ask("backup")
+        self.stages = _durations(told["stages"], told["whole"])
         return {TO_LAST_PUT: told["to_last_put"], WITH_PROOF: told["whole"]}
 
     def close(self) -> None:
@@ -186,6 +188,12 @@ class AsCommand:
     def close(self) -> None:
         """Forget the bucket."""
         self.installed.close()
+
+
+def _durations(entered: Mapping[str, float], whole: float) -> dict[str, float]:
+    """The seconds in each stage, of the seconds after which it was entered."""
+    ends = [*list(entered.values())[1:], whole]
+    return {stage: end - entered[stage] for stage, end in zip(entered, ends, strict=True)}
 
 
 def wait_for_new_second() -> None:

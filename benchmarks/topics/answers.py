@@ -107,7 +107,7 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
             one.app.ask("watch")
             for _ in range(plan.busy_runs):
                 for way, act in ways.items():
-                    settle()
+                    settle(plan)
                     wait_for_new_second()
                     one.app.ask("beats")
                     began = time.monotonic()

@@ -32,10 +32,10 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
         for one in everybody:
             one.prepare()
             one.backup()
-        for one, counts in rounds(everybody, plan.runs, warm_up=True):
+        for one, counts in rounds(everybody, plan.runs, warm_up=not plan.quick):
             rows = change_rows(one.pair, CHANGED_PART, place.values)
             before = place.objects(one.bucket)
-            settle()
+            settle(plan)
             one.prepare_again()
             times = one.backup()
             new = place.objects(one.bucket).items() - before.items()

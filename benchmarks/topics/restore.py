@@ -26,7 +26,8 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
     for megabytes in plan.sizes:
         pair = place.pair(megabytes)
         large = plan.is_large(megabytes)
-        sealings: Sequence[Sealing] = ("zstd",) if large else SEALINGS
+        few = large or plan.quick
+        sealings: Sequence[Sealing] = ("zstd",) if few else SEALINGS
         with ExitStack() as stack:
             everybody: list[ByCommand | InApp] = [
                 stack.enter_context(closing(make(place, pair)))
@@ -41,8 +42,8 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
                 stack.callback(shutil.rmtree, own.folder)
                 inside = InApp(place, own, "zstd", more=_FROM_STORE)
                 everybody.append(stack.enter_context(closing(inside)))
-            for who, counts in rounds(everybody, plan.runs_at(megabytes), warm_up=not large):
-                settle()
+            for who, counts in rounds(everybody, plan.runs_at(megabytes), warm_up=not few):
+                settle(plan)
                 for what, seconds in _restore(who, place).items():
                     say(f"  {megabytes:g} MB, {who.name}: {seconds:.3f} s {what}")
                     if counts:

@@ -84,7 +84,7 @@ def _measure(plan: Plan, one: ByCommand | InApp, pair: Pair, results: Results) -
     with closing(Writer(pair)) as writer:
         for _ in range(plan.busy_runs):
             one.prepare()
-            settle()
+            settle(plan)
             began = time.monotonic()
             time.sleep(plan.idle_seconds)
             idle.append((began, time.monotonic()))

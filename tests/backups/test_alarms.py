@@ -372,6 +372,18 @@ def test_staleness_fires_with_a_scheduler_that_never_runs(
         assert bench.notes.titles() == ["overdue", "well"]
 
 
+def test_a_host_that_never_made_a_set_is_stale_too(bench: Bench, clock: FixedClock) -> None:
+    """Two hours after its first due instant one message goes out; after a set one more."""
+    for _ in range(48):
+        bench.service.tell()
+        due = clock.now() > datetime(2026, 11, 23, 3, tzinfo=UTC)
+        assert bench.notes.titles() == (["overdue"] if due else [])
+        clock.advance(hours=1)
+    assert bench.problems() == ["no_restore_point", "overdue"]
+    bench.made("catch-up")
+    assert bench.notes.titles() == ["overdue", "well"]
+
+
 def test_runs_that_only_fail_are_stale_too(
     bench: Bench, store: FragileStore, clock: FixedClock
 ) -> None:

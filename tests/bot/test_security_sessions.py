@@ -112,12 +112,12 @@ def test_a_login_begins_a_session_under_a_new_id(
     """After each login the id is another one, and the one before opens nothing."""
     lasting_bot.graph.user_grants([lasting_bot.graph.add_page()])
     ids = []
-    for connect in (
-        lambda: merchant.connect_shop(shop),
-        merchant.connect_pages,
-        lambda: merchant.connect_shop(new_shop(lasting_bot)),
+    for begin in (
+        f"/shopify/{shop}/login",
+        "/facebook/login",
+        f"/shopify/{new_shop(lasting_bot)}/login",
     ):
-        connect()
+        connected(merchant.get(merchant.agree(merchant.leave(begin))))
         ids.append(merchant.cookies["session"])
     assert len(set(ids)) == 3
     assert merchant.front()["session"] is True
@@ -196,9 +196,7 @@ def test_sessions_expire(lasting_bot: Bot, merchant: Merchant, shop: str) -> Non
 # --- users ------------------------------------------------------------------------------
 
 
-def test_a_merchant_sees_only_their_own(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_merchant_sees_only_their_own(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """What one user connected is not shown in the session of another one."""
     page = lasting_bot.graph.add_page()
     lasting_bot.graph.user_grants([page])
@@ -213,9 +211,7 @@ def test_a_merchant_sees_only_their_own(
     assert [one["account"] for one in merchant.front()["pages"]] == [page]
 
 
-def test_a_returning_shop_keeps_its_user(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_returning_shop_keeps_its_user(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """From another browser, and in the session of another user, it is the same user again."""
     merchant.connect_shop(shop)
     user = user_of(lasting_bot, merchant)
@@ -237,9 +233,7 @@ def test_a_returning_shop_keeps_its_user(
         assert [one["state"] for one in later.front()["shops"]] == ["connected"]
 
 
-def test_a_returning_page_keeps_its_user(
-    lasting_bot: Bot, merchant: Merchant, shop: str
-) -> None:
+def test_a_returning_page_keeps_its_user(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
     """Another session that connects the same Page does not get what is stored of it."""
     page = lasting_bot.graph.add_page()
     lasting_bot.graph.user_grants([page])
@@ -255,4 +249,5 @@ def test_a_returning_page_keeps_its_user(
     merchant.connect_pages()
     assert user_of(lasting_bot, merchant) == user
     assert [one["account"] for one in merchant.front()["pages"]] == [page]
-    assert [key for key in lasting_bot.keys() if page in key] == [key]
+    stored = lasting_bot.keys()
+    assert [one for one in stored if page in one] == [key]

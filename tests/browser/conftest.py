@@ -13,7 +13,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from tests.support.app_process import AppProcess
-from tests.support.history import SESSIONS, TOKENS
+from tests.support.history import SESSIONS, TOKENS, quiet_settings
 from tests.support.installation import ADMIN_TOKEN, REPOSITORY, Installation, bot_secrets
 
 PATIENCE_MILLISECONDS = 20_000
@@ -119,7 +119,7 @@ def quiet_app(
     folder: Path, **settings: str
 ) -> Iterator[tuple[Installation, Callable[[], AppProcess]]]:
     """An installation that makes no backup by itself, and the way to start its app."""
-    chosen = {**bot_secrets(), "BACKUP_CHANGE_DELAY": "0", **settings}
+    chosen = {**bot_secrets(), **quiet_settings(), **settings}
     installation = Installation(folder, chosen).make_databases(TOKENS, SESSIONS)
     started: list[AppProcess] = []
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,7 @@ from shared.directory_store import DirectoryStore
 from tests.support.app_process import AppProcess
 from tests.support.clock import FixedClock
 from tests.support.contract import check_status
-from tests.support.fault_proxy import Answer, FaultProxy, Request
+from tests.support.fault_proxy import Answer, FaultProxy, Request, hang
 from tests.support.installation import Installation, bot_secrets, spaces
 from tests.support.memory_notifier import MemoryNotifier
 from tests.support.s3_server import S3Server
@@ -309,6 +310,29 @@ def test_shutting_down_during_a_run(
             run = eventually(lambda: status_of(client)["last_success"], "the run that makes it up")
             assert run["trigger"] == "catch-up"
             assert [found["status"] for found in runs_of(client)] == ["succeeded", "interrupted"]
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(
+    installation: Installation, s3_server: S3Server, bucket: str
+) -> None:
+    """SIGTERM ends the app within 15 s, with a run and a request that wait for a silent store."""
+    with FaultProxy(s3_server.endpoint) as proxy, ThreadPoolExecutor(1) as pool:
+        settings = spaces(proxy.settings(s3_server.settings(bucket)))
+        with AppProcess.start(installation.with_settings(**settings)) as app:
+            with app.client() as client:
+                made = eventually(lambda: status_of(client)["last_success"], "the first backup")
+                proxy.on(hang())
+                running = client.post(f"{BASE}/run").json()
+                proxy.wait_until_met(1)
+                asked = pool.submit(client.post, f"{BASE}/sets/{made['set_id']}/verify")
+                proxy.wait_until_met(2)
+                code, _ = app.terminate(patience=15)
+                assert code == -signal.SIGTERM
+                assert asked.result(timeout=5).json()["code"] == "store_unreachable"
+            assert "Traceback" not in app.output()
+            proxy.lift()
+        told = installation.json("runs", running["id"])
+        assert (told["status"], told["error"]["code"]) == ("interrupted", "interrupted")
 
 
 def test_a_quick_run_is_waited_for(installation: Installation) -> None:

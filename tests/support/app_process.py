@@ -48,8 +48,8 @@ class AppProcess:
         self.port = port or free_port()
         self._output_path = installation.folder / f"output-{self.port}.log"
         environment = {
-            **installation.environment,
             "PORT": str(self.port),
+            **installation.environment,
         }
         program = ["app.py"] if as_script else ["-m", "uvicorn", "app:app"]
         if as_script:

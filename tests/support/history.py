@@ -18,7 +18,7 @@ from backups.runlog import RunLog
 from shared.clock import SystemClock
 from shared.crontab import Crontab
 from shared.directory_store import DirectoryStore
-from tests.support.installation import Installation
+from tests.support.installation import Installation, quiet_schedule
 from tests.support.records import a_manifest, a_run, a_set, a_stored_object
 
 FAILURE = RunError(
@@ -29,6 +29,14 @@ FAILURE = RunError(
 # What an installation with this past must have, or its next set looks damaged.
 TOKENS, SESSIONS = 150, 40
 SUSPICION = f"tokens has 61 rows, the last proven set has {TOKENS}"
+
+
+def quiet_settings() -> dict[str, str]:
+    """Settings under which an app makes no backup by itself beside this past.
+
+    The schedule is named, because the default of the tests moves on with each minute.
+    """
+    return {"BACKUP_SCHEDULE": quiet_schedule(), "BACKUP_CHANGE_DELAY": "0"}
 
 
 def give_history(
@@ -113,8 +121,8 @@ def _set_of(at: datetime, back: int, instance: str, *, suspect: bool) -> BackupS
 def _store(installation: Installation, sets: list[BackupSet], instance: str) -> list[BackupSet]:
     """Leave the manifests that retention would have kept in the embedded store."""
     facts = RetentionFacts(now=datetime.now(UTC), ours=frozenset({instance}))
-    ids = {one.backup_set.id for one in plan_retention(sets, RetentionPolicy(), facts).keep}
-    kept = [one for one in sets if one.id in ids]
+    keep = {one.backup_set.id for one in plan_retention(sets, RetentionPolicy(), facts).keep}
+    kept = [one for one in reversed(sets) if one.id in keep]
     store = DirectoryStore(installation.folder / "data" / "spaces")
     for one in kept:
         key = naming.manifest_key("backups/", one.id)
