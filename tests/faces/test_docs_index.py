@@ -99,7 +99,7 @@ def test_every_command_that_is_named_exists() -> None:
     }
     assert len(named) > 20
     for command, option in sorted(named):
-        assert option in help_of(command), f"{command} {option}"
+        assert option in re.findall(r"--[a-z-]+", help_of(command)), f"{command} {option}"
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
