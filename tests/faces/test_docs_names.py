@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,7 @@ def test_every_setting_is_documented() -> None:
     assert {name for name in documented if not name.endswith("_")} <= settings_that_are_read()
 
 
+@cache
 def commands_that_there_are() -> set[str]:
     """The commands of `--help`."""
     shown = subprocess.run(

@@ -12,11 +12,23 @@ def examples(document: Path, language: str) -> list[str]:
 
     In `sh` is what a test runs; in `bash`, what needs root or Docker, and is only looked at.
     """
-    fence = re.compile(rf"^( *)```{language}\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(block) for _, block in fence.findall(document.read_text())]
+    return _blocks(document.read_text(), language)
+
+
+def examples_below(document: Path, heading: str, language: str) -> list[str]:
+    """The blocks of a document in one language that stand under a heading of the second level."""
+    _, _, below = document.read_text().partition(f"\n## {heading}\n")
+    if not below:
+        raise ValueError(f"{document.name} has no heading {heading!r}")
+    return _blocks(below.partition("\n## ")[0], language)
 
 
 def example_with(document: Path, language: str, words: str) -> str:
     """The one block of a document in a language that has these words in it."""
     (block,) = [block for block in examples(document, language) if words in block]
     return block
+
+
+def _blocks(text: str, language: str) -> list[str]:
+    fence = re.compile(rf"^( *)```{language}\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for _, block in fence.findall(text)]
