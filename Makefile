@@ -13,7 +13,7 @@ env: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@tests/tools.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not soak"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
 
 test-browser: $(VENV)/.browser
 	@tests/browser/chromium.sh
@@ -33,6 +33,7 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.bench
+	@PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/python -m benchmarks
 
 $(BIN)/python:

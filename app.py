@@ -11,25 +11,49 @@ from contextlib import AsyncExitStack, asynccontextmanager, closing
 import uvicorn
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
+from uvicorn.config import LOGGING_CONFIG
 
+from backups.metrics import metrics_routes
 from backups.page.routes import add_page, show_progress
-from backups.routes import add_problem_handlers, backup_routes
-from backups.scheduler import BackupScheduler
-from backups.wiring import open_service
+from backups.routes import STATUSES, backup_routes
+from backups.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, Duty
+from backups.wiring import build_store, open_service
+from facebook_integration.routes import facebook_routes
+from facebook_integration.wiring import build_facebook
+from shared.browser_session import BrowserSessions
 from shared.cipher import TokenCipher
 from shared.clock import SystemClock
 from shared.errors import AppError, SettingsError
+from shared.front_page import front_routes
+from shared.inbox import Inbox, open_inbox
+from shared.inbox_worker import InboxWorker
 from shared.logs import configure_logging
+from shared.marks import Marks
+from shared.merchant_data import MerchantData
+from shared.object_store import Interruptible
+from shared.outbound import Outbound
+from shared.platform_statuses import PLATFORM_STATUSES
+from shared.platforms import Platform, Workplace
+from shared.polling import Polling
+from shared.problem_handlers import add_problem_handlers, documented
+from shared.security_headers import SecurityHeaders
 from shared.sessions import SessionStorage
 from shared.settings import Settings, load_settings, read_environment
 from shared.startup import PlainStartupFailure, explain
+from shared.state_token import StateTokens
+from shared.sync_routes import sync_routes
+from shared.termination import after_termination
 from shared.tokens import TokenStorage
+from shopify_integration.routes import shopify_routes
+from shopify_integration.wiring import build_shopify
 
 _log = logging.getLogger("app")
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
+def create_app(settings: Settings | None = None, *, address: str | None = None) -> FastAPI:
     """The bot. Without `settings`, the lifespan reads them from the environment and `.env`.
+
+    `address` is where it is served, if the caller knows: it is named in the log.
 
     Nothing is read, opened or started before the lifespan begins, and all of it is closed
     when the lifespan ends.
@@ -43,14 +67,23 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             except AppError as error:
                 app.state.startup_error = error
                 raise
+            _greet(app.state.settings, address)
             yield
 
-    app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan)
+    # A redirect to the path without its slash would go to the host that the request names.
+    app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(PlainStartupFailure)
+    app.add_middleware(SecurityHeaders)
+    refusals = documented(PLATFORM_STATUSES)
+    app.include_router(front_routes())
+    app.include_router(shopify_routes(refusals))
+    app.include_router(facebook_routes(refusals))
     app.include_router(backup_routes())
+    app.include_router(sync_routes())
+    app.include_router(metrics_routes())
     add_page(app)
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
-    add_problem_handlers(app)
+    add_problem_handlers(app, (*STATUSES, *PLATFORM_STATUSES))
     return app
 
 
@@ -77,13 +110,53 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
         closing(SessionStorage(settings.session_db_path, SystemClock()))
     )
     app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
-    scheduler = BackupScheduler(app.state.backups)
+    duty = _open_bot(app, stack, settings)
+    scheduler = BackupScheduler(app.state.backups, [duty])
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
-    _greet(settings)
+    # The server waits for open requests first, and they may wait for the store.
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, app.state.backups.stop))
 
 
-def _greet(settings: Settings) -> None:
+def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
+    """The bot's side: what its routes work with, and the work that one process does."""
+    clock = SystemClock()
+    store = build_store(settings)
+    database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
+    marks = Marks(database, clock)
+    place = Workplace(
+        tokens=app.state.tokens,
+        inbox=Inbox(database, clock),
+        marks=marks,
+        data=MerchantData(store),
+        outbound=stack.enter_context(closing(Outbound())),
+        states=StateTokens(settings.state_token_secret or "", marks.use_state, clock),
+        clock=clock,
+    )
+    app.state.marks = marks
+    app.state.browsers = BrowserSessions(app.state.sessions, settings.cookies_secure)
+    app.state.shopify = app.state.facebook = None
+    platforms: list[Platform] = []
+    if settings.shopify:
+        app.state.shopify, shopify = build_shopify(settings.shopify, place, app.state.browsers)
+        platforms.append(shopify)
+    if settings.facebook:
+        app.state.facebook, facebook = build_facebook(settings.facebook, place, app.state.browsers)
+        platforms.append(facebook)
+    app.state.platforms = platforms
+    worker = InboxWorker(place.inbox, {platform.provider: platform for platform in platforms})
+    polling = Polling(platforms, marks, settings.sync_schedule, clock)
+
+    def stop() -> None:
+        polling.stop()
+        place.outbound.close()
+        if isinstance(store, Interruptible):
+            store.give_up(PATIENCE_AT_SHUTDOWN_SECONDS)
+
+    return Duty("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
+
+
+def _greet(settings: Settings, address: str | None) -> None:
     if settings.admin_token is None:
         _log.warning("ADMIN_TOKEN is not set: the admin routes answer 503")
     if settings.spaces is None:
@@ -91,12 +164,11 @@ def _greet(settings: Settings) -> None:
             "not offsite: backups go to %s on this host's own disk; set SPACES_* to change that",
             settings.backup.local_store,
         )
-    _log.info("the page: http://%s:%d/admin/", settings.host, settings.port)
+    _log.info("the page: %s/admin/", address or "ADDRESS")
     _log.info(
         "admin routes: curl -H \"Authorization: Bearer $(sed -n 's/^ADMIN_TOKEN=//p' .env)\" "
-        "http://%s:%d/admin/backups",
-        settings.host,
-        settings.port,
+        "%s/admin/backups",
+        address or "ADDRESS",  # uvicorn's own options are not ours to know; it names the address
     )
 
 
@@ -110,7 +182,13 @@ def main() -> int:
     except SettingsError as error:
         sys.stderr.write(explain(error) + "\n")
         return 2
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port)
+    configure_logging(settings.log_format)
+    uvicorn.run(
+        create_app(settings, address=f"http://{settings.host}:{settings.port}"),
+        host=settings.host,
+        port=settings.port,
+        log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
+    )
     return 0
 
 

@@ -5,7 +5,7 @@ runs.db                 run log and catalogue
 run.lock, scheduler.lock
 staging/<run id>/       what a run is working on; gone when it is over
 copies/<set id>/        unsealed copies of the newest sets, for a fast restore
-    pre-restore/<run id>/   what restores replaced, for undo
+    pre-restore/<run id>/   what restores replaced, for undo; a week
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from uuid import uuid4
@@ -36,6 +37,7 @@ class BackupDirectory:
         self.path = path
         self._staging = path / "staging"
         self._copies = path / "copies"
+        self._pre_restore = path / "pre-restore"
         with disk_errors(path):
             for folder in (path, self._staging, self._copies):
                 make_private_directory(folder)
@@ -84,10 +86,25 @@ class BackupDirectory:
 
     def pre_restore(self, run_id: str) -> Path:
         """The folder for what a restore replaces; made when it is not there."""
-        folder = self.path / "pre-restore" / run_id
+        folder = self._pre_restore / run_id
         with disk_errors(folder):
             make_private_directory(folder)
         return folder
+
+    def drop_pre_restore(self, before: datetime, keep: Collection[Path]) -> None:
+        """Remove what restores before a time have replaced, but for the newest, and `keep`.
+
+        A failure is logged, never raised.
+        """
+        try:
+            found = sorted(self._pre_restore.iterdir()) if self._pre_restore.is_dir() else []
+            for old in found[:-1]:
+                needed = any(path.is_relative_to(old) for path in keep)
+                if not needed and old.name < naming.stamp(before):
+                    shutil.rmtree(old)
+                    _log.info("removed what a restore had replaced", extra=fields(run=old.name))
+        except OSError as error:
+            _log.warning("what restores replaced: %s", error.strerror)
 
     def keep_copies(self, set_id: str, files: Iterable[Path], newest: int) -> None:
         """Move the staged `files` to the local copies of a set, and drop all but the `newest`.

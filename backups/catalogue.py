@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+import sqlite3
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date, datetime
 
-from backups import manifest, naming
+from backups import manifest, naming, points
 from backups.errors import ManifestInvalid, SetNotFound
-from backups.model import BackupSet, legacy_object
+from backups.legacy import legacy_object_at, legacy_set
+from backups.model import BackupSet, RestorePoint
 from shared.clock import Clock, format_utc, parse_utc
 from shared.errors import ObjectMissing
 from shared.logs import fields
@@ -22,6 +25,9 @@ from shared.object_store import ObjectInfo, ObjectStore
 from shared.sqlite import Database
 
 _log = logging.getLogger(__name__)
+
+_POINTS = "points"  # the fact that says for which program and prefix the points were noted
+_IDS_AT_A_TIME = 200
 
 
 class Catalogue:
@@ -32,6 +38,7 @@ class Catalogue:
         self._store = store
         self._prefix = prefix
         self._clock = clock
+        self._points_are_noted = False
 
     def refresh(self) -> None:
         """Learn what the store holds now: one listing, and a get for each new document.
@@ -71,28 +78,40 @@ class Catalogue:
 
         Only a HEAD shows the metadata, so each object is asked once.
         """
-        with self._records.reading() as connection:
+        with self._reading() as connection:
             rows = connection.execute("SELECT key, bytes, modified_at FROM dated_objects")
             known = {row[0]: (row[1], row[2]) for row in rows}
         gone = known.keys() - stored.keys()
         new = [o for o in stored.values() if known.get(o.key) != (o.size, _modified(o))]
-        claimed = {o.key for found in self.sets() for o in found.objects} if new else set()
+        claimed = self._claimed_on({self._day(one.key) for one in new})
         learnt = []
         for one in new:
             try:
                 ours = one.key in claimed or "set-id" in self._store.head(one.key).metadata
             except ObjectMissing:
                 continue  # gone since the listing
-            learnt.append((one.key, one.size, _modified(one), not ours))
+            learnt.append((one.key, one.size, _modified(one), not ours, self._day(one.key)))
+        if not gone and not learnt:
+            return
         with self._records.transaction() as connection:
             connection.executemany(
                 "DELETE FROM dated_objects WHERE key = ?", [(key,) for key in gone]
             )
             connection.executemany(
-                "INSERT OR REPLACE INTO dated_objects(key, bytes, modified_at, legacy)"
-                " VALUES (?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO dated_objects(key, bytes, modified_at, legacy, day)"
+                " VALUES (?, ?, ?, ?, ?)",
                 learnt,
             )
+            for day in {self._day(key) for key in (*gone, *(row[0] for row in learnt))}:
+                self._note_group(connection, day)
+
+    def _claimed_on(self, days: Collection[str]) -> set[str]:
+        """The keys that known sets of these days claim: such an object needs no HEAD."""
+        ids = {day.replace("-", "") for day in days}
+        with self._reading() as connection:
+            rows = connection.execute("SELECT id FROM sets").fetchall() if ids else []
+            found = [self._readable(connection, row[0]) for row in rows if row[0][:8] in ids]
+        return {stored.key for one in found if one is not None for stored in one.objects}
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
         """Take a manifest in; the caller has checked it."""
@@ -100,6 +119,7 @@ class Catalogue:
             connection.execute(
                 "INSERT OR REPLACE INTO sets(id, manifest) VALUES (?, ?)", (set_id, document)
             )
+            self._note(connection, set_id)
 
     def add_verdict(self, set_id: str, name: str, document: bytes) -> None:
         """Take a verdict of any kind in; the caller has checked it."""
@@ -108,58 +128,59 @@ class Catalogue:
                 "INSERT OR REPLACE INTO verdicts(set_id, name, document) VALUES (?, ?, ?)",
                 (set_id, name, document),
             )
+            self._note(connection, set_id)
 
     def forget(self, set_id: str) -> None:
         """Drop what is known of a set that the store no longer holds."""
         with self._records.transaction() as connection:
             connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
             connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
+            points.forget(connection, set_id)
 
     def get(self, set_id: str) -> BackupSet:
         """One restore point; raises `SetNotFound`, and `ManifestInvalid` for a bad manifest."""
-        if naming.is_legacy_id(set_id):
-            return self._judged(self._legacy(set_id))
-        with self._records.reading() as connection:
-            row = connection.execute("SELECT manifest FROM sets WHERE id = ?", (set_id,)).fetchone()
-        if row is None:
-            raise _not_found(set_id)
-        found = manifest.load_manifest(row[0], prefix=self._prefix, expected_id=set_id)
-        return self._judged(found)
+        with self._reading() as connection:
+            return self._read(connection, set_id)
 
     def sets(self, before: str | None = None) -> Iterator[BackupSet]:
         """Restore points with a readable manifest, newest first, older than `before`."""
-        ordered = self._ordered_ids()
-        if before is not None:
-            place = next((order for order, set_id in ordered if set_id == before), before)
-            ordered = [(order, set_id) for order, set_id in ordered if order < place]
-        for _, set_id in ordered:
-            try:
-                yield self.get(set_id)
-            except ManifestInvalid as error:
-                _log.warning(error.message, extra=fields(set_id=set_id))
-            except SetNotFound:
-                continue  # another process has learnt in between that it is gone
+        while True:
+            with self._reading() as connection:
+                ids = points.ids(connection, before, _IDS_AT_A_TIME)
+            for set_id in ids:
+                try:
+                    yield self.get(set_id)
+                except ManifestInvalid as error:
+                    _log.warning(error.message, extra=fields(set_id=set_id))
+                except SetNotFound:
+                    continue  # another process has learnt in between that it is gone
+            if len(ids) < _IDS_AT_A_TIME:
+                return
+            before = ids[-1]
+
+    def points(self) -> list[RestorePoint]:
+        """All restore points, newest first, without their objects: quick, however many."""
+        with self._reading() as connection:
+            return list(points.every(connection))
 
     def newest_protecting(self, instances: Collection[str] | None = None) -> BackupSet | None:
         """The newest complete, proven, unsuspected set, of `instances` if they are given."""
-        return next(
-            (
-                found
-                for found in self.sets()
-                if found.protects and (instances is None or found.instance in instances)
-            ),
-            None,
-        )
+        with self._reading() as connection:
+            set_id = points.newest_protecting(connection, instances)
+            return self._read(connection, set_id) if set_id else None
 
     def latest(self, instances: Collection[str] | None = None) -> BackupSet | None:
         """What `latest` means: the newest protecting set, else the newest legacy group.
 
         The sets of `instances` come first: beside another host's, ours are what is meant.
         """
-        newest = self.newest_protecting(instances) or self.newest_protecting()
-        if newest is not None:
-            return newest
-        return next((found for found in self.sets() if is_usable_legacy(found)), None)
+        with self._reading() as connection:
+            found = (
+                points.newest_protecting(connection, instances)
+                or points.newest_protecting(connection, None)
+                or points.newest_usable_legacy(connection)
+            )
+            return self._read(connection, found) if found else None
 
     def newest_drilled(self) -> str | None:
         """The id of the set that passed the newest drill."""
@@ -177,11 +198,13 @@ class Catalogue:
 
     def count(self) -> int:
         """How many restore points with a readable manifest are known."""
-        return sum(1 for _ in self.sets())
+        with self._reading() as connection:
+            return points.count(connection)
 
     def has(self, set_id: str) -> bool:
         """Whether a set with this id is known."""
-        return any(known == set_id for _, known in self._ordered_ids())
+        with self._reading() as connection:
+            return points.has(connection, set_id)
 
     def note_contact(self) -> None:
         """Remember that the store has just answered."""
@@ -199,48 +222,85 @@ class Catalogue:
             ).fetchone()
         return parse_utc(row[0]) if row else None
 
-    def _ordered_ids(self) -> list[tuple[str, str]]:
-        """`(what to sort by, id)` of every restore point, newest first."""
-        with self._records.reading() as connection:
-            ids = [(row[0], row[0]) for row in connection.execute("SELECT id FROM sets")]
-        for legacy_id, members in self._legacy_groups().items():
-            ids.append((naming.stamp(_legacy_time(members)), legacy_id))
-        return sorted(ids, reverse=True)
+    # --- restore points -----------------------------------------------------------------
 
-    def _legacy_groups(self) -> dict[str, list[_LegacyMember]]:
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
+        """A read in which every set and group has its point."""
+        if not self._points_are_noted:
+            self._note_missing_points()
+            self._points_are_noted = True
         with self._records.reading() as connection:
-            rows = connection.execute(
-                "SELECT key, bytes, modified_at FROM dated_objects WHERE legacy ORDER BY key"
-            ).fetchall()
-        groups: dict[str, list[_LegacyMember]] = {}
-        for key, size, modified_at in rows:
-            parsed = naming.parse_data_key(self._prefix, key)
-            if parsed is not None:
-                member = _LegacyMember(parsed.source, parsed.day, key, size, parse_utc(modified_at))
-                groups.setdefault(naming.legacy_id(parsed.day), []).append(member)
-        return groups
+            yield connection
 
-    def _legacy(self, set_id: str) -> BackupSet:
-        members = self._legacy_groups().get(set_id)
-        if members is None:
+    def _note_missing_points(self) -> None:
+        """Note what an older program has left, or one that read for another prefix."""
+        reader = f"{manifest.FORMAT} {self._prefix}"
+        with self._records.reading() as connection:
+            row = connection.execute("SELECT value FROM facts WHERE name = ?", (_POINTS,))
+            if row.fetchone() == (reader,):
+                return
+        with self._records.transaction() as connection:
+            connection.execute("DELETE FROM points")
+            for (set_id,) in connection.execute("SELECT id FROM sets").fetchall():
+                self._note(connection, set_id)
+            keys = [row[0] for row in connection.execute("SELECT key FROM dated_objects")]
+            connection.executemany(
+                "UPDATE dated_objects SET day = ? WHERE key = ?",
+                [(self._day(key), key) for key in keys],
+            )
+            for day in {self._day(key) for key in keys}:
+                self._note_group(connection, day)
+            connection.execute(
+                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (_POINTS, reader)
+            )
+
+    def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
+        """Bring the point of a set or a group up to its documents."""
+        try:
+            points.note(connection, self._read(connection, set_id))
+        except ManifestInvalid:
+            points.note_unreadable(connection, set_id)
+        except SetNotFound:
+            points.forget(connection, set_id)
+
+    def _note_group(self, connection: sqlite3.Connection, day: str) -> None:
+        if day:
+            self._note(connection, naming.legacy_id(date.fromisoformat(day)))
+
+    def _read(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
+        """See `get`."""
+        if naming.is_legacy_id(set_id):
+            return self._judged(connection, self._legacy(connection, set_id))
+        row = connection.execute("SELECT manifest FROM sets WHERE id = ?", (set_id,)).fetchone()
+        if row is None:
             raise _not_found(set_id)
-        # Of one source there may be several files of a day, differently sealed.
-        by_source = {member.source: member for member in reversed(members)}
-        return BackupSet(
-            id=set_id,
-            kind="legacy",
-            created_at=_legacy_time(members),
-            trigger="scheduled",
-            instance="",
-            complete={"tokens", "sessions"} <= by_source.keys(),
-            proven_at=None,
-            proof="none",
-            suspect=None,
-            objects=tuple(
-                legacy_object(member.source, member.key, member.size)
-                for member in sorted(by_source.values(), key=lambda m: m.source, reverse=True)
-            ),
+        found = manifest.load_manifest(row[0], prefix=self._prefix, expected_id=set_id)
+        return self._judged(connection, found)
+
+    def _readable(self, connection: sqlite3.Connection, set_id: str) -> BackupSet | None:
+        try:
+            return self._read(connection, set_id)
+        except ManifestInvalid:
+            return None
+
+    def _legacy(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
+        rows = connection.execute(
+            "SELECT key, bytes, modified_at FROM dated_objects WHERE legacy AND day = ?",
+            (set_id.removeprefix("legacy-"),),
         )
+        found = [legacy_object_at(self._prefix, row[0], row[1], parse_utc(row[2])) for row in rows]
+        members = [one for one in found if one is not None]
+        if not members:
+            raise _not_found(set_id)
+        return legacy_set(members)
+
+    def _day(self, key: str) -> str:
+        """The day in a dated key, as in `2025-07-04`; empty below another prefix."""
+        parsed = naming.parse_data_key(self._prefix, key)
+        return parsed.day.isoformat() if parsed else ""
+
+    # --- learning -----------------------------------------------------------------------
 
     def _known(self) -> dict[str, set[str]]:
         with self._records.reading() as connection:
@@ -265,12 +325,11 @@ class Catalogue:
         except ManifestInvalid as error:
             _log.warning(error.message, extra=fields(set_id=set_id, name=name))
 
-    def _judged(self, found: BackupSet) -> BackupSet:
+    def _judged(self, connection: sqlite3.Connection, found: BackupSet) -> BackupSet:
         """The set with its newest proof and its acceptance applied, in the order of time."""
-        with self._records.reading() as connection:
-            rows = connection.execute(
-                "SELECT name, document FROM verdicts WHERE set_id = ?", (found.id,)
-            ).fetchall()
+        rows = connection.execute(
+            "SELECT name, document FROM verdicts WHERE set_id = ?", (found.id,)
+        ).fetchall()
         proofs = sorted((row for row in rows if row[0].startswith("proof-")), reverse=True)[:1]
         accepted = max((_stamp(row[0]) for row in rows if row[0].startswith("accept-")), default="")
         if accepted:
@@ -284,32 +343,17 @@ class Catalogue:
         return found
 
 
+def has_restore_points(records: Database) -> bool:
+    """Whether the records know of any, without asking the store or reading a manifest."""
+    with records.reading() as connection:
+        row = connection.execute(
+            "SELECT EXISTS(SELECT 1 FROM sets) OR EXISTS(SELECT 1 FROM dated_objects)"
+        ).fetchone()
+    return bool(row[0])
+
+
 def _stamp(name: str) -> str:
     return name.partition("-")[2]
-
-
-@dataclass(frozen=True)
-class _LegacyMember:
-    source: str
-    day: date
-    key: str
-    size: int
-    modified_at: datetime
-
-
-def is_usable_legacy(found: BackupSet) -> bool:
-    """Whether a restore point is a whole legacy group that no proof has refused."""
-    return found.kind == "legacy" and found.complete and not found.suspect
-
-
-def _legacy_time(members: Sequence[_LegacyMember]) -> datetime:
-    """When the old scripts made a group: its modification, if that fits its date.
-
-    A bucket that was copied has younger modification times than the dates in its keys.
-    """
-    day = datetime.combine(members[0].day, time(), UTC)
-    last = day + timedelta(days=1) - timedelta(seconds=1)
-    return min(max(day, *(member.modified_at for member in members)), last)
 
 
 def _modified(found: ObjectInfo) -> str:

@@ -12,13 +12,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from backups import commands, documents
+from backups import commands
 from backups.commands import BUSY, FAILED, USAGE
 from backups.errors import ConfirmationMissing, LeaseHeld, SourceUnknown
 from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
+from shared.problem_documents import error_document
 from shared.settings import load_settings, read_environment
 
 # The most particular class comes first; everything else is FAILED.
@@ -29,12 +30,14 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (LeaseHeld, BUSY),
 )
 
+LATEST = "latest"
+
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; its exit code. Argparse exits with 2 on a usage error itself."""
-    options = _parser().parse_args(arguments)
+    options = _parsed(arguments)
     signal.signal(signal.SIGTERM, _on_sigterm)
     try:
         return _flushed(_dispatch(options))
@@ -80,6 +83,19 @@ def become_owner(path: Path) -> None:
     os.setuid(owner.st_uid)
 
 
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; what would be ignored silently is a usage error, too."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.name == "restore":
+        named = options.set != LATEST
+        if options.undo and (named or options.at or options.only):
+            parser.error("restore --undo takes no SET, --at or --only: it undoes the last restore")
+        if named and options.at:
+            parser.error("restore takes a SET or --at TIME, not both: the set is what it is")
+    return options
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m backups",
@@ -122,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("set", nargs="?", default="latest", metavar="SET", help="default: latest")
+    parser.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
     parser.add_argument("--at", type=_time, metavar="TIME", help="the newest not after this time")
     parser.add_argument("--only", metavar="SOURCE", help="one source")
     where = parser.add_mutually_exclusive_group()
@@ -154,7 +170,7 @@ def _time(given: str) -> datetime:
 def _explain(error: AppError, *, as_json: bool) -> int:
     exit_code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
     if as_json:
-        commands.print_json(documents.error_document(0, "The command failed", error))
+        commands.print_json(error_document(0, "The command failed", error))
     print(f"{error.message}\n{error.hint}", file=sys.stderr)
     return exit_code
 

@@ -11,7 +11,6 @@ from backups.model import BackupSet, DrillReport, Finding, RestoreRecord, Run, S
 from backups.restore_plan import RestorePlan
 from backups.retention import RetentionPlan
 from shared.clock import format_utc
-from shared.errors import AppError
 
 Document = dict[str, Any]
 
@@ -169,26 +168,6 @@ def runs_document(runs: list[Run], *, more: bool) -> Document:
         "runs": [run_document(found) for found in runs],
         "next": runs[-1].id if more else None,
     }
-
-
-def problem_document(
-    status: int, title: str, detail: str, code: str, hint: str, **more: object
-) -> Document:
-    """A problem document (RFC 9457)."""
-    return {
-        "type": f"urn:backup:{code}",
-        "title": title,
-        "status": status,
-        "detail": detail,
-        "code": code,
-        "hint": hint,
-        **more,
-    }
-
-
-def error_document(status: int, title: str, error: AppError, **more: object) -> Document:
-    """The problem document of an error."""
-    return problem_document(status, title, error.message, error.code, error.hint, **more)
 
 
 def _object_document(stored: StoredObject) -> Document:

@@ -24,6 +24,10 @@ class LeaseHeld(BackupError):
         )
         self.run_id = run_id
 
+    def particulars(self) -> dict[str, object]:
+        """The run that is in the way."""
+        return {"run_id": self.run_id}
+
 
 class RunInterrupted(BackupError):
     """The run was asked to stop, and stopped at a safe place."""
@@ -125,6 +129,12 @@ class TargetOccupied(BackupError):
     """A restore would overwrite a file that it may not overwrite."""
 
     code = "target_occupied"
+
+
+class TargetUnusable(BackupError):
+    """The folder that was named for restored files cannot take them."""
+
+    code = "target_unusable"
 
 
 class OwnerDiffers(BackupError):

@@ -14,10 +14,25 @@ from shared.object_store import StoreKind
 # How long after a due instant its set may be missing before that is a problem.
 GRACE = timedelta(hours=2)
 
+# Every problem there can be, in the order of status.
+PROBLEM_CODES = (
+    "last_run_failed",
+    "no_restore_point",
+    "overdue",
+    "token_key_lost",
+    "started_empty",
+    "suspect",
+    "two_writers",
+    "drill_failed",
+)
+
 
 @dataclass(frozen=True)
 class HealthFacts:
-    """What `assess` judges. `last_run` is the newest backup run that is over."""
+    """What `assess` judges. `last_run` is the newest backup run that is over.
+
+    `begun_at` is since when this host should make backups, whether or not it does.
+    """
 
     now: datetime
     schedule: Crontab
@@ -26,6 +41,7 @@ class HealthFacts:
     scheduled: bool
     newest: BackupSet | None
     last_run: Run | None
+    begun_at: datetime | None = None
     latest: BackupSet | None = None
     token_keys: tuple[str, ...] = ()
     last_drill: DrillReport | None = None
@@ -93,18 +109,7 @@ def _problems(facts: HealthFacts) -> list[Finding]:
                 "Make one now: python -m backups run",
             )
         )
-    else:
-        # The first that was missed, not the last: with an hourly schedule that is never old.
-        due = facts.schedule.next_after(facts.newest.created_at)
-        if facts.now > due + GRACE:
-            found.append(
-                Finding(
-                    "overdue",
-                    f"the newest proven backup is of {format_utc(facts.newest.created_at)}, "
-                    f"one was due at {format_utc(due)}",
-                    "Make one now (python -m backups run), and look at: python -m backups runs",
-                )
-            )
+    found += _overdue(facts)
     if facts.latest is not None and key_is_lost(facts.latest, facts.token_keys):
         found.append(lost_key_finding(facts.latest))
     found += [
@@ -144,6 +149,27 @@ def _problems(facts: HealthFacts) -> list[Finding]:
             )
         )
     return found
+
+
+def _overdue(facts: HealthFacts) -> list[Finding]:
+    """The first instant that was missed, not the last: with an hourly schedule that is never old.
+
+    A host that never made a set is as late as one that made its last when it began.
+    """
+    since = facts.newest.created_at if facts.newest else facts.begun_at
+    if since is None:
+        return []
+    due = facts.schedule.next_after(since)
+    if facts.now <= due + GRACE:
+        return []
+    newest = f"is of {format_utc(since)}" if facts.newest else "does not exist"
+    return [
+        Finding(
+            "overdue",
+            f"the newest proven backup {newest}, one was due at {format_utc(due)}",
+            "Make one now (python -m backups run), and look at: python -m backups runs",
+        )
+    ]
 
 
 def _warnings(facts: HealthFacts) -> list[Finding]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from backups import tallies
 from backups.model import DrillReport, RestoreRecord
 from shared.clock import format_utc, parse_utc
 from shared.sqlite import Database
@@ -78,6 +79,16 @@ class HostFacts:
     def told_alarms(self) -> tuple[str, ...]:
         """The alarms that were told and are not over."""
         return tuple(json.loads(self._get(_ALARMS) or "[]"))
+
+    def count_notification(self, *, sent: bool) -> None:
+        """Remember that somebody was to be told, and whether it reached everybody."""
+        with self._records.transaction() as connection:
+            tallies.count_notification(connection, "sent" if sent else "failed")
+
+    def notifications(self) -> Mapping[str, int]:
+        """How many notifications were `sent`, and how many `failed`."""
+        with self._records.reading() as connection:
+            return tallies.notification_totals(connection)
 
     def set_time(self, name: str, at: datetime) -> None:
         """Remember when something happened."""

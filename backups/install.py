@@ -123,11 +123,39 @@ def is_taken(path: Path) -> bool:
 
 
 def quarantine(path: Path, folder: Path) -> None:
-    """Move a database's files, main file last, into a folder beside them."""
+    """Move a database's files into a folder beside them; the same call again finishes it.
+
+    1. Its side files are linked into the folder, so that nobody can take them away.
+    2. The main file is moved. Nobody ever sees it without its side files, or adds to it
+       after that; and SQLite applies none of these to what a process begins here anew.
+    3. The names of the side files are removed here.
+    """
     folder.mkdir(mode=0o700, exist_ok=True)
-    for file in (*_side_files(path), path):
-        if file.exists():
-            file.rename(folder / file.name)
+    main = folder / path.name
+    if path.exists():
+        for side in _side_files(path):
+            kept = folder / side.name
+            kept.unlink(missing_ok=True)  # of an earlier call: what is here may be newer
+            if side.exists():
+                os.link(side, kept)
+        sync_directory(folder)
+        path.rename(main)
+    elif not main.exists():  # nothing but side files was left of it
+        for side in _side_files(path):
+            if side.exists():
+                side.rename(folder / side.name)
+    remove_moved(path, folder)
+
+
+def remove_moved(path: Path, folder: Path) -> None:
+    """The last step of `quarantine`: whatever else may be at the place stays."""
+    for side in _side_files(path):
+        kept = folder / side.name
+        if not (side.exists() and kept.exists() and side.samefile(kept)):
+            continue
+        if path.exists() and side.name.endswith("-shm"):
+            continue  # whoever began a database here uses it
+        side.unlink()
     sync_directory(path.parent)
 
 

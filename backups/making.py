@@ -4,7 +4,8 @@
              -> proof (each, from the stored bytes) -> MANIFEST, the commit point
     verify   proof (each) -> verdict beside the manifest
 
-A backup that fails before its manifest has published nothing, and takes back what it had put.
+Inside a stage, the sources go side by side; the next one begins when all are through. A backup
+that fails before its manifest has published nothing, and takes back what it had put.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from backups import manifest, naming, proof
 from backups.errors import ProofFailed
 from backups.guards import suspicions
 from backups.installation import APPLICATION, Installation, source_log
+from backups.lanes import in_lanes
 from backups.model import (
     BackupSet,
     DrillReport,
@@ -137,6 +139,9 @@ class Maker:
                 replace(stored, unreadable=unreadable.get(stored.source, 0))
                 for stored in self._put_all(put, snapshots, files, recorder, about.kind)
             )
+            for sealed in files.values():
+                if sealed.suffix:  # the proof needs the room
+                    sealed.path.unlink()
             recorder.stage("proof")
             level = self._prove(objects, staging, recorder)
             made = BackupSet(
@@ -216,24 +221,25 @@ class Maker:
         self._clock.sleep((next_second - now).total_seconds())
 
     def _seal(self, snapshots: Snapshots, recorder: Recorder) -> dict[str, SealedFile]:
-        files = {}
-        for file in snapshots.files:
+        def seal_one(file: SnapshotFile, report: ProgressSink) -> SealedFile:
+            def tick(done: int) -> None:
+                report(Progress("seal", file.source, done, file.bytes))
 
-            def tick(done: int, file: SnapshotFile = file) -> None:
-                recorder.progress(Progress("seal", file.source, done, file.bytes))
+            return seal(file.path, file.sha256, self._plan.seal, tick)
 
-            files[file.source] = seal(file.path, file.sha256, self._plan.seal, tick)
-        return files
+        sealed = in_lanes(seal_one, snapshots.files, recorder.progress)
+        return {file.source: one for file, one in zip(snapshots.files, sealed, strict=True)}
 
     def _prove(
         self, objects: Sequence[StoredObject], staging: Path, recorder: Recorder
     ) -> ProofLevel:
-        tools = proof.ProofTools(self._store, staging, self._plan.identity_file, recorder.progress)
-        levels = set()
-        for stored in objects:
+        def prove_one(stored: StoredObject, report: ProgressSink) -> ProofLevel:
+            tools = proof.ProofTools(self._store, staging, self._plan.identity_file, report)
             level = proof.prove_stored(tools, stored)
             source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
-            levels.add(level)
+            return level
+
+        levels = in_lanes(prove_one, objects, recorder.progress)
         return "sealed" if "sealed" in levels else "full"
 
     def _put_all(
@@ -269,8 +275,7 @@ class Maker:
         *,
         dated: bool,
     ) -> tuple[StoredObject, ...]:
-        objects = []
-        for file in snapshots.files:
+        def put_one(file: SnapshotFile, report: ProgressSink) -> StoredObject:
             sealed = files[file.source]
             key = naming.data_key(
                 self._plan.prefix,
@@ -279,10 +284,11 @@ class Maker:
                 dated=dated,
                 suffix=sealed.suffix,
             )
-            put.file(key, file.source, sealed, recorder.progress)
+            put.file(key, file.source, sealed, report)
             source_log(file.source).info("stored", extra=fields(key=key, bytes=sealed.bytes))
-            objects.append(_stored(file, sealed, key))
-        return tuple(objects)
+            return _stored(file, sealed, key)
+
+        return tuple(in_lanes(put_one, snapshots.files, recorder.progress))
 
     def _publish(self, backup_set: BackupSet) -> None:
         """Write the manifest: from here on the set exists.

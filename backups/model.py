@@ -129,6 +129,24 @@ class BackupSet:
         proven = self.proof != "none" and self.proven_at is not None
         return self.kind == "set" and self.complete and proven and not self.suspect
 
+    @property
+    def bytes(self) -> int:
+        """What its objects have in the store."""
+        return sum(stored.bytes for stored in self.objects)
+
+
+@dataclass(frozen=True)
+class RestorePoint:
+    """What a plan for all restore points needs of each: a `BackupSet` without its objects."""
+
+    id: str
+    kind: SetKind
+    created_at: datetime
+    trigger: Trigger
+    instance: str
+    protects: bool
+    bytes: int
+
 
 @dataclass(frozen=True)
 class ContentReport:
@@ -163,12 +181,15 @@ class Replaced:
     """What a restore in place put aside for one source.
 
     `kind` is `copy` (a SQLite file at `path`), `quarantine` (the damaged files, moved to
-    the folder `path`) or `nothing` (there was no file).
+    the folder `path`) or `nothing` (there was no file). Of a quarantine, `main` says whether
+    there was more than side files: as long as the main file is not in the folder, it has
+    not been moved.
     """
 
     source: str
     kind: Literal["copy", "quarantine", "nothing"]
     path: Path | None
+    main: bool = True
 
 
 @dataclass(frozen=True)

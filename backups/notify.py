@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from backups.alarms import Message
+from shared.errors import AppError
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_SECONDS = 10
@@ -56,7 +57,10 @@ class AppriseNotifier:
             sent = False
         if not sent:
             _log.warning("a notification did not reach everybody: %s", message.title)
-        self._count(sent)
+        try:
+            self._count(sent)
+        except AppError as error:
+            _log.warning("a notification was not counted: %s", error.message)
         return sent
 
     def heartbeat(self) -> bool:

@@ -24,9 +24,10 @@ from backups.model import (
     Trigger,
 )
 from backups.runlog import RunLog
+from backups.tallies import StageTime
 from shared.clock import Clock
-from shared.errors import AppError
-from shared.logs import fields
+from shared.errors import AppError, StoreUnreachable
+from shared.logs import fields, lines_of_run
 
 _log = logging.getLogger("backups.run")
 
@@ -62,12 +63,19 @@ class Recorder:
         self._runlog = runlog
         self._sink = sink
         self._stop = stop
+        self._entered = time.monotonic()
 
     def stage(self, name: str) -> None:
         """Enter a stage."""
+        left = self.leave_stage()
         self.run = replace(self.run, stage=name)
-        self._runlog.set_stage(self.run.id, name)
+        self._runlog.set_stage(self.run.id, name, left)
         self.progress(Progress(name))
+
+    def leave_stage(self) -> StageTime | None:
+        """How long the run was in the stage that ends now; None before the first."""
+        entered, self._entered = self._entered, time.monotonic()
+        return StageTime(self.run.stage, self._entered - entered) if self.run.stage else None
 
     def concerns(self, set_id: str) -> None:
         """Note which set the run is about, whatever becomes of it."""
@@ -76,10 +84,7 @@ class Recorder:
     def progress(self, progress: Progress) -> None:
         """Report how far the stage is; the one place where a run notices that it must stop."""
         if self._stop.is_set():
-            raise RunInterrupted(
-                "the run was stopped because the program is shutting down",
-                "Nothing was published. The next start catches up by itself.",
-            )
+            raise _shutting_down()
         if time.monotonic() > self._deadline:
             raise RunTimedOut(
                 f"the run was not done after {self._seconds:.0f} s",
@@ -87,6 +92,13 @@ class Recorder:
             )
         self._sink(progress)
         self._watcher(self.run, progress)
+
+
+def _shutting_down() -> RunInterrupted:
+    return RunInterrupted(
+        "the run was stopped because the program is shutting down",
+        "Nothing was published. The next start catches up by itself.",
+    )
 
 
 # The work returns the id of the set that it made or looked at.
@@ -113,12 +125,13 @@ class StartedRun:
 
         Raises `DatabaseError` when not even the run log can be written.
         """
-        try:
-            run = self._operations.finish(self._recorder, self._work)
-        finally:
-            self._held.release()
-        self.afterwards(run)
-        return run
+        with lines_of_run(self.run.id):
+            try:
+                run = self._operations.finish(self._recorder, self._work)
+            finally:
+                self._held.release()
+            self.afterwards(run)
+            return run
 
 
 class Operations:
@@ -211,6 +224,11 @@ class Operations:
             set_id = work(recorder)
         except RunInterrupted as interruption:
             status, error = "interrupted", interruption
+        except StoreUnreachable as failure:
+            # At a shutdown the store gives up by itself: it was not what failed.
+            stopped = self._stop.is_set()
+            status = "interrupted" if stopped else "failed"
+            error = _shutting_down() if stopped else failure
         except AppError as failure:
             status, error = "failed", failure
         except OSError as failure:
@@ -229,7 +247,7 @@ class Operations:
             error=RunError(error.code, error.message, error.hint) if error else None,
         )
         self._report(run)
-        self._runlog.finish(run)
+        self._runlog.finish(run, recorder.leave_stage())
         return run
 
     def _report(self, run: Run) -> None:

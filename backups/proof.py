@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from backups import naming
 from backups.errors import ProofFailed, SealBroken
-from backups.inspection import fault_of, open_copy, read_facts, sha256_of
+from backups.inspection import fault_of, open_copy, read_facts
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.seal import SQLITE_MAGIC, unseal
 from backups.seal_suffix import is_encrypted
@@ -83,8 +83,9 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
     suffix = suffix_of(stored)
     if suffix:
         most = stored.snapshot_bytes if stored.described else None
-        unseal(sealed, suffix, target, tools.identity_file, most=most)
-        if stored.described and sha256_of(target) != stored.snapshot_sha256:
+        found = unseal(sealed, suffix, target, tools.identity_file, most=most)
+        sealed.unlink()  # both together, of all sources, are more than the disk was asked for
+        if stored.described and found != stored.snapshot_sha256:
             raise ProofFailed(f"what is inside {stored.key} is not what was sealed", _HINT)
     else:
         sealed.rename(target)

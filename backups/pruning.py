@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from backups import naming
+from backups.errors import SetNotFound
 from backups.installation import Installation
 from backups.model import BackupSet
 from backups.operation import Recorder
@@ -43,8 +45,9 @@ class Pruner:
         self._finish()
         recorder.stage("drop")
         for one in plan.drop:
-            self._drop(one.backup_set)
-            _log.info("dropped", extra=fields(set_id=one.backup_set.id, reason=one.reason))
+            with suppress(SetNotFound):  # another process has learnt in between that it is gone
+                self._drop(self._catalogue.get(one.backup_set.id))
+                _log.info("dropped", extra=fields(set_id=one.backup_set.id, reason=one.reason))
         recorder.stage("sweep")
         self.sweep(ours)
 

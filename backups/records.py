@@ -35,6 +35,32 @@ MIGRATIONS = (
     CREATE TABLE doomed(key TEXT PRIMARY KEY, set_id TEXT NOT NULL);
     CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL)
     """,
+    """
+    CREATE TABLE run_totals(
+        operation TEXT NOT NULL, trigger TEXT NOT NULL, status TEXT NOT NULL,
+        total INTEGER NOT NULL, PRIMARY KEY (operation, trigger, status)
+    );
+    INSERT INTO run_totals SELECT operation, trigger, status, count(*) FROM runs
+        WHERE status <> 'running' GROUP BY operation, trigger, status;
+    CREATE TABLE stage_totals(
+        stage TEXT NOT NULL, up_to REAL NOT NULL, total INTEGER NOT NULL, seconds REAL NOT NULL,
+        PRIMARY KEY (stage, up_to)
+    );
+    CREATE TABLE notification_totals(result TEXT PRIMARY KEY, total INTEGER NOT NULL)
+    """,
+    # `created_at` in microseconds since 1970; what cannot be read has its id and place only.
+    """
+    ALTER TABLE dated_objects ADD COLUMN day TEXT;
+    CREATE INDEX dated_objects_by_day ON dated_objects(day);
+    CREATE TABLE points(
+        id TEXT PRIMARY KEY, place TEXT NOT NULL, readable INTEGER NOT NULL, kind TEXT,
+        created_at INTEGER, trigger TEXT, instance TEXT, protects INTEGER NOT NULL DEFAULT 0,
+        usable_legacy INTEGER NOT NULL DEFAULT 0, bytes INTEGER
+    ) WITHOUT ROWID;
+    CREATE INDEX points_by_place ON points(place, id);
+    CREATE INDEX points_that_protect ON points(place, id, instance) WHERE protects;
+    CREATE INDEX legacy_points ON points(place, id) WHERE usable_legacy
+    """,
 )
 
 

@@ -15,9 +15,10 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from errno import EACCES, ENOTDIR
 from pathlib import Path
 
 from backups import install, proof
@@ -28,6 +29,7 @@ from backups.errors import (
     ProofFailed,
     RunNotFound,
     TargetOccupied,
+    TargetUnusable,
 )
 from backups.host_facts import HostFacts
 from backups.inspection import sha256_of
@@ -88,14 +90,17 @@ class Restorer:
     ) -> str:
         """Write checked `<source>.db` files into `folder`, and overwrite nothing there."""
         recorder.stage("check")
-        for stored in objects:
-            self._refuse_occupied(folder / f"{stored.source}.db")
+        with _target_errors(folder):
+            _refuse_unwritable(folder)
+            for stored in objects:
+                self._refuse_occupied(folder / f"{stored.source}.db")
         files = self._fetch(recorder, backup_set, objects, staging, copies=True)
         recorder.stage("install")
         for stored in objects:
             path = folder / f"{stored.source}.db"
             try:
-                install.install_new(files[stored.source], path)
+                with _target_errors(folder):
+                    install.install_new(files[stored.source], path)
             except FileExistsError:
                 raise _occupied(path) from None
             source_log(stored.source).info("restored", extra=fields(path=path))
@@ -370,21 +375,26 @@ class Restorer:
         folder = install.quarantine_folder(source.path, recorder.run.id)
         earlier = self._earlier(source.name)
         unfinished = earlier.path if earlier and earlier.kind == "quarantine" else None
-        if unfinished and not (unfinished / source.path.name).exists():
-            folder = unfinished  # that run ended between two renames
-        self._add_to_record(Replaced(source.name, "quarantine", folder))
+        there = source.path.exists()
+        if unfinished and not (there and (unfinished / source.path.name).exists()):
+            folder = unfinished  # that run ended in the middle of moving
+        self._add_to_record(Replaced(source.name, "quarantine", folder, main=there))
         install.quarantine(source.path, folder)
         _log.warning("damaged files were moved aside", extra=fields(folder=folder))
 
     def _put_quarantine_back(self, recorder: Recorder, source: Source, one: Replaced) -> None:
         assert one.path is not None  # noqa: S101 - asked for by the caller
         earlier = self._earlier(source.name)
+        if earlier is None and one.main and not (one.path / source.path.name).exists():
+            return  # the restore ended before it had moved anything
         begun = earlier is not None and (
             earlier.path is None or (earlier.path / source.path.name).exists()
         )
         if earlier is not None and begun:
             # An undo that did not end had made room already: what is there, it had brought back.
             self._add_to_record(earlier)
+            if earlier.path is not None:
+                install.remove_moved(source.path, earlier.path)
         else:
             self._move_aside(recorder, source, missing=not install.is_taken(source.path))
         install.bring_back(one.path, source.path, begun=begun)
@@ -454,6 +464,29 @@ class Restorer:
         for file in (path, *(path.with_name(path.name + end) for end in install.SIDE_FILES)):
             if file.exists():
                 raise _occupied(file)
+
+
+@contextmanager
+def _target_errors(folder: Path) -> Iterator[None]:
+    """Raise `TargetUnusable` for an `OSError` on the folder that a person has chosen."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise TargetUnusable(
+            f"{error.filename or folder} cannot be written: {error.strerror or error}",
+            "Choose a folder for --to that this user may write, on a disk with room.",
+        ) from error
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Before anything is fetched; a folder that is not there is made later."""
+    there = next(found for found in (folder, *folder.absolute().parents) if found.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES), str(there))
 
 
 def _occupied(path: Path) -> TargetOccupied:

@@ -12,7 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from backups.model import BackupSet
+from backups.model import BackupSet, RestorePoint
+
+# A plan asks no more of a set than a `RestorePoint` knows.
+Retainable = BackupSet | RestorePoint
 
 # A count of periods, or None for ever.
 Count = int | None
@@ -58,7 +61,7 @@ class RetentionFacts:
 class Kept:
     """A set that stays, and all reasons for it."""
 
-    backup_set: BackupSet
+    backup_set: Retainable
     reasons: tuple[str, ...]
     protected: bool
 
@@ -67,7 +70,7 @@ class Kept:
 class Dropped:
     """A set that goes, and why no rule keeps it."""
 
-    backup_set: BackupSet
+    backup_set: Retainable
     reason: str
 
 
@@ -94,7 +97,7 @@ class _Rule:
 
 
 def plan_retention(
-    sets: Sequence[BackupSet], policy: RetentionPolicy, facts: RetentionFacts
+    sets: Sequence[Retainable], policy: RetentionPolicy, facts: RetentionFacts
 ) -> RetentionPlan:
     """Decide about all `sets`, in whatever order they come."""
     ordered = sorted(sets, key=lambda one: (one.created_at, one.id), reverse=True)
@@ -115,10 +118,10 @@ def plan_retention(
     return _fit(keep, drop, policy.max_bytes)
 
 
-def _protections(ordered: Sequence[BackupSet], facts: RetentionFacts) -> dict[str, list[str]]:
+def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
 
-    def protect(one: BackupSet, reason: str) -> None:
+    def protect(one: Retainable, reason: str) -> None:
         found.setdefault(one.id, []).append(reason)
 
     newest = next((one for one in ordered if one.protects), None)
@@ -160,7 +163,7 @@ def _rules(policy: RetentionPolicy) -> list[_Rule]:
     ]
 
 
-def _last_of_each(ordered: Sequence[BackupSet], rule: _Rule, now: datetime) -> list[BackupSet]:
+def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> list[Retainable]:
     """Newest first, the first set of a period is its last in time.
 
     Only what protects may stand for a period longer than itself: a set of one source, or a
@@ -169,6 +172,8 @@ def _last_of_each(ordered: Sequence[BackupSet], rule: _Rule, now: datetime) -> l
     seen: set[object] = set()
     found = []
     for one in ordered:
+        if rule.horizon is not None and now - one.created_at > rule.horizon:
+            break  # all that follow are older
         if one.kind != "set" or (one.trigger == "change") != (rule.kind == "change"):
             continue
         if rule.period is not _itself and not one.protects:
@@ -177,8 +182,7 @@ def _last_of_each(ordered: Sequence[BackupSet], rule: _Rule, now: datetime) -> l
         if period in seen:
             continue
         seen.add(period)
-        if rule.horizon is None or now - one.created_at <= rule.horizon:
-            found.append(one)
+        found.append(one)
     return found
 
 
@@ -186,14 +190,14 @@ def _fit(keep: list[Kept], drop: list[Dropped], max_bytes: Count) -> RetentionPl
     """Drop the oldest unprotected sets until the rest fits into `max_bytes`."""
     if max_bytes is None:
         return RetentionPlan(tuple(keep), tuple(drop))
-    total = sum(_bytes(one.backup_set) for one in keep)
+    total = sum(one.backup_set.bytes for one in keep)
     for one in list(reversed(keep)):
         if total <= max_bytes:
             break
         if not one.protected:
             keep.remove(one)
             drop.append(Dropped(one.backup_set, f"all together have more than {max_bytes:,} bytes"))
-            total -= _bytes(one.backup_set)
+            total -= one.backup_set.bytes
     warning = None
     if total > max_bytes:
         warning = (
@@ -202,10 +206,6 @@ def _fit(keep: list[Kept], drop: list[Dropped], max_bytes: Count) -> RetentionPl
         )
     drop.sort(key=lambda one: (one.backup_set.created_at, one.backup_set.id), reverse=True)
     return RetentionPlan(tuple(keep), tuple(drop), warning)
-
-
-def _bytes(one: BackupSet) -> int:
-    return sum(stored.bytes for stored in one.objects)
 
 
 def _days(count: Count, days: int) -> timedelta | None:

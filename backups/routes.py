@@ -6,11 +6,9 @@ import logging
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from starlette.exceptions import HTTPException
 
 from backups import documents
 from backups.doctor import examine
@@ -38,15 +36,15 @@ from shared.admin_auth import (
     admin_guard,
     guarded_by,
 )
-from shared.errors import AppError, StoreError
+from shared.errors import StoreError
+from shared.problem_documents import problem_document
+from shared.problem_handlers import Problem, StatusTable, documented
 
 PATH = "/admin/backups"
-PROBLEM = "application/problem+json"
 
 _log = logging.getLogger(__name__)
 
-# The most particular class comes first; everything else is 500.
-_STATUSES: tuple[tuple[type[AppError], int, str], ...] = (
+STATUSES: StatusTable = (
     (AdminTokenRefused, 401, "Unauthorized"),
     (AdminTokenUnset, 503, "Admin routes are closed"),
     (TooManyFailures, 429, "Too many wrong tokens"),
@@ -65,23 +63,21 @@ _STATUSES: tuple[tuple[type[AppError], int, str], ...] = (
 )
 
 
-class Problem(JSONResponse):
-    """An answer that is a problem document (RFC 9457)."""
-
-    media_type = PROBLEM
-
-
 def backup_routes() -> APIRouter:
     """The routes; the app's state has the service, the executor and the admin token."""
     guard = admin_guard(lambda request: request.app.state.settings.admin_token)
     router = APIRouter(
-        prefix=PATH, route_class=guarded_by(guard), tags=["backups"], responses=_PROBLEMS
+        prefix=PATH,
+        route_class=guarded_by(guard),
+        tags=["backups"],
+        responses=documented(STATUSES),
     )
 
     def status(request: Request) -> dict[str, Any]:
         return documents.status_document(service_of(request).status())
 
     router.add_api_route("", status, methods=["GET"], summary="Health and schedule")
+    router.add_api_route("/", status, methods=["GET"], include_in_schema=False)
     router.add_api_route("/status", status, methods=["GET"], summary="Health and schedule")
 
     @router.get("/sets", summary="Restore points, newest first")
@@ -167,28 +163,8 @@ class Confirmation(BaseModel):
     confirm: str
 
 
-def add_problem_handlers(app: FastAPI) -> None:
-    """Make every refusal of `app` a problem document."""
-    app.add_exception_handler(AppError, _on_app_error)
-    app.add_exception_handler(HTTPException, _on_http_exception)
-    app.add_exception_handler(RequestValidationError, _on_bad_request)
-    app.add_exception_handler(Exception, _on_fault)
-
-
-def status_of(error: AppError) -> tuple[int, str]:
-    """The HTTP status and the title of an error, for any face that answers over HTTP."""
-    return next(
-        ((status, title) for kind, status, title in _STATUSES if isinstance(error, kind)),
-        (500, "The request failed"),
-    )
-
-
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Before = Annotated[str | None, Query(max_length=64)]
-
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": title, "content": {PROBLEM: {}}} for _, status, title in _STATUSES
-}
 
 
 def _examine(request: Request, *, write: bool) -> Examination:
@@ -207,7 +183,7 @@ def _finished(run: Run, location: Mapping[str, str]) -> JSONResponse:
     document = documents.run_document(run)
     if run.error is None:
         return JSONResponse(document, 200, location)
-    problem = documents.problem_document(
+    problem = problem_document(
         500,
         f"The {run.operation} {run.status}",
         run.error.message,
@@ -216,45 +192,3 @@ def _finished(run: Run, location: Mapping[str, str]) -> JSONResponse:
         run=document,
     )
     return Problem(problem, 500, location)
-
-
-def _on_app_error(_: Request, error: Exception) -> Problem:
-    assert isinstance(error, AppError)  # noqa: S101 - registered for this class
-    status, title = status_of(error)
-    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else {}
-    if isinstance(error, TooManyFailures):
-        headers["Retry-After"] = str(error.retry_after)
-    more = {"run_id": error.run_id} if isinstance(error, LeaseHeld) else {}
-    return Problem(documents.error_document(status, title, error, **more), status, headers)
-
-
-def _on_http_exception(_: Request, error: Exception) -> Problem:
-    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
-    problem = documents.problem_document(
-        error.status_code, str(error.detail), str(error.detail), "http", "Look at /docs."
-    )
-    return Problem(problem, error.status_code, error.headers)
-
-
-def _on_fault(_: Request, _error: Exception) -> Problem:
-    """A fault of this program: the server logs the traceback, the answer tells nothing of it."""
-    problem = documents.problem_document(
-        500,
-        "The request failed",
-        "the request met a fault of this program",
-        "internal_error",
-        "Please report it with the log's traceback.",
-    )
-    return Problem(problem, 500)
-
-
-def _on_bad_request(_: Request, error: Exception) -> Problem:
-    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
-    faults = "; ".join(
-        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
-        for fault in error.errors()
-    )
-    problem = documents.problem_document(
-        422, "The request cannot be understood", faults, "bad_request", "Look at /docs."
-    )
-    return Problem(problem, 422)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
 
+from backups import tallies
 from backups.calendar import DayOfRuns
 from backups.errors import RunNotFound
 from backups.model import OperationName, Run, RunError, RunStatus
+from backups.tallies import RunKind, StageTally, StageTime
 from shared.clock import format_utc, parse_utc
 from shared.sqlite import Database
 
@@ -31,19 +34,24 @@ class RunLog:
                 _row(run),
             )
 
-    def set_stage(self, run_id: str, stage: str) -> None:
-        """Record how far a run has come."""
+    def set_stage(self, run_id: str, stage: str, left: StageTime | None = None) -> None:
+        """Record how far a run has come, and how long it was in the stage that it `left`."""
         with self._records.transaction() as connection:
             connection.execute("UPDATE runs SET stage = ? WHERE id = ?", (stage, run_id))
+            if left is not None:
+                tallies.count_stage(connection, left)
 
-    def finish(self, run: Run) -> None:
-        """Record how a run ended."""
+    def finish(self, run: Run, left: StageTime | None = None) -> None:
+        """Record how a run ended, and how long it was in the stage that it `left`."""
         with self._records.transaction() as connection:
             connection.execute(
                 "UPDATE runs SET status = ?4, finished_at = ?6, set_id = ?7, stage = ?8,"
                 " error_code = ?9, error_message = ?10, error_hint = ?11 WHERE id = ?1",
                 _row(run),
             )
+            tallies.count_run(connection, RunKind(run.operation, run.trigger, run.status))
+            if left is not None:
+                tallies.count_stage(connection, left)
 
     def mark_interrupted(self, at: datetime) -> list[str]:
         """Close the runs that still say `running`; call it only with the run lease held.
@@ -51,7 +59,9 @@ class RunLog:
         Their process died: it would hold the lease otherwise. Returns their ids.
         """
         with self._records.transaction() as connection:
-            rows = connection.execute("SELECT id FROM runs WHERE status = 'running'").fetchall()
+            rows = connection.execute(
+                "SELECT id, operation, trigger FROM runs WHERE status = 'running'"
+            ).fetchall()
             connection.execute(
                 "UPDATE runs SET status = 'interrupted', finished_at = ?, error_code ="
                 " 'interrupted', error_message = 'the process ended during the run', error_hint ="
@@ -59,6 +69,8 @@ class RunLog:
                 " WHERE status = 'running'",
                 (format_utc(at),),
             )
+            for _, operation, trigger in rows:
+                tallies.count_run(connection, RunKind(operation, trigger, "interrupted"))
         return [str(row[0]) for row in rows]
 
     def get(self, run_id: str) -> Run:
@@ -127,6 +139,16 @@ class RunLog:
             (format_utc(instant)[:19],),
         )
         return [run.finished_at for run in found if run.finished_at is not None]
+
+    def totals(self) -> Mapping[RunKind, int]:
+        """How many runs have ended, by kind; also those that are no longer in the log."""
+        with self._records.reading() as connection:
+            return tallies.run_totals(connection)
+
+    def stages(self) -> Mapping[str, StageTally]:
+        """How long runs were in each stage."""
+        with self._records.reading() as connection:
+            return tallies.stage_tallies(connection)
 
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
         with self._records.reading() as connection:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from apscheduler.schedulers.background import BackgroundScheduler
@@ -25,6 +28,7 @@ DRILL_JOB_ID = "drill"
 TELL_JOB_ID = "tell"
 POLL_SECONDS = 1
 CATCH_UP_SECONDS = 60
+DUTY_SECONDS = 5
 CAMPAIGN_SECONDS = 5
 GRACE_SECONDS = 6 * 3600
 PATIENCE_AT_SHUTDOWN_SECONDS = 5
@@ -45,11 +49,28 @@ class CrontabTrigger(BaseTrigger):  # type: ignore[misc]
         return self._crontab.next_after(previous_fire_time or now)
 
 
+@dataclass(frozen=True)
+class Duty:
+    """Work of another part of the program that one process of this host does.
+
+    `work` is called at the instants of `schedule`, and every few seconds: it decides whether
+    something is owed, and raises nothing. `in_office` goes on between the start and
+    the end of this process's time in office; `stop` tells `work` to end soon.
+    """
+
+    name: str
+    schedule: Crontab
+    work: Callable[[], object]
+    in_office: Callable[[], AbstractContextManager[None]]
+    stop: Callable[[], None]
+
+
 class BackupScheduler:
     """Runs what is due while this process holds the scheduler lease; `start` and `stop` it."""
 
-    def __init__(self, service: BackupService) -> None:
+    def __init__(self, service: BackupService, duties: Sequence[Duty] = ()) -> None:
         self._service = service
+        self._duties = tuple(duties)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._campaign, name="backup-scheduler")
 
@@ -60,6 +81,8 @@ class BackupScheduler:
     def stop(self) -> None:
         """Stop scheduling; a running backup gets some seconds to end, then stops cleanly."""
         self._stopping.set()
+        for duty in self._duties:
+            duty.stop()
         self._thread.join(PATIENCE_AT_SHUTDOWN_SECONDS)
         self._service.stop()
         self._thread.join()
@@ -79,7 +102,10 @@ class BackupScheduler:
             return
         try:
             lease.announce()
-            self._schedule()
+            with ExitStack() as offices:
+                for duty in self._duties:
+                    offices.enter_context(duty.in_office())
+                self._schedule()
         finally:
             held.release()
 
@@ -121,6 +147,8 @@ class BackupScheduler:
             max_instances=1,
             misfire_grace_time=GRACE_SECONDS,
         )
+        for duty in self._duties:
+            self._add_duty(scheduler, duty)
         # A host that is new, or was off for long, must not believe its old records.
         error = self._service.refresh()
         if error is not None:
@@ -139,6 +167,26 @@ class BackupScheduler:
             self._follow_changes()
         finally:
             scheduler.shutdown(wait=True)
+
+    def _add_duty(self, scheduler: BackgroundScheduler, duty: Duty) -> None:
+        """At its instants, and every few seconds for what was missed or asked for."""
+        scheduler.add_job(
+            duty.work,
+            CrontabTrigger(duty.schedule),
+            id=duty.name,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+        )
+        scheduler.add_job(
+            duty.work,
+            IntervalTrigger(seconds=DUTY_SECONDS, timezone=UTC),
+            id=f"{duty.name}-catch-up",
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+            next_run_time=datetime.now(UTC),
+        )
 
     def _follow_changes(self) -> None:
         """Ask for a run when data that is not volatile changes, until this process stops."""

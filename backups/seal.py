@@ -21,6 +21,8 @@ Compression = Literal["none", "zstd"]
 SQLITE_MAGIC = b"SQLite format 3\x00"
 # Of a bomb, this many bytes unfold into some 30 MB before it is noticed.
 _UNFOLDED_AT_A_TIME = 1024
+# What they unfold into is hashed and written together: each step has its price.
+_WRITTEN_AT_A_TIME = 256 * 1024
 _ZSTD_LEVEL = 1  # on encrypted tokens higher levels are no smaller, and slower
 
 
@@ -89,8 +91,8 @@ def seal(snapshot: Path, sha256: str, plan: SealPlan, tick: Callable[[int], None
 
 def unseal(
     sealed: Path, suffix: str, target: Path, identity_file: Path | None, *, most: int | None
-) -> None:
-    """Write the snapshot inside `sealed` to the new 0600 file `target`.
+) -> str:
+    """Write the snapshot inside `sealed` to the new 0600 file `target`; its SHA-256.
 
     `most` is how many bytes it may have at the most; a file that unfolds into more is
     refused before it fills the disk. Raises `IdentityMissing` when it is encrypted and there is no
@@ -106,6 +108,7 @@ def unseal(
                 while chunk := source.read(CHUNK_BYTES):
                     writer.write(chunk)
             writer.flush()
+    return sink.hexdigest()
 
 
 def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | None) -> None:
@@ -272,6 +275,8 @@ class _Unfolded:
         self._sink = sink
         self._name = name
         self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._pieces: list[bytes] = []
+        self._waiting = 0
         self.error: BaseException | None = None
 
     def write(self, chunk: bytes) -> int:
@@ -282,7 +287,10 @@ class _Unfolded:
                     self._refuse("it goes on behind its end")
                 with _zstd_errors(self._name):
                     piece = self._frame.decompress(view[start : start + _UNFOLDED_AT_A_TIME])
-                self._sink.write(piece)
+                self._pieces.append(piece)
+                self._waiting += len(piece)
+                if self._waiting >= _WRITTEN_AT_A_TIME:
+                    self._write_waiting()
             if self._frame.unused_data:
                 self._refuse("it goes on behind its end")
         except BaseException as error:
@@ -293,7 +301,12 @@ class _Unfolded:
     def flush(self) -> None:
         if not self._frame.eof:
             self._refuse("its end is missing")
+        self._write_waiting()
         self._sink.flush()
+
+    def _write_waiting(self) -> None:
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        self._sink.write(b"".join(pieces))
 
     def _refuse(self, why: str) -> NoReturn:
         raise SealBroken(f"{self._name} is damaged: {why}", _BROKEN_HINT)

@@ -14,6 +14,7 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,6 +22,7 @@ from pathlib import Path
 
 from backups.errors import SnapshotDiffers
 from backups.inspection import fault_of, read_facts, sha256_of
+from backups.lanes import in_lanes
 from backups.model import (
     DatabaseFacts,
     Progress,
@@ -77,9 +79,12 @@ def take_snapshots(
     _refuse_small_disk(sources, into)
     with ExitStack() as stack:
         pins = [_open_pin(stack, source, busy_timeout) for source in sources]
-        instant, held = _pin_together([p for p in pins if p.gated], clock, busy_timeout, progress)
-        files = tuple(_copy(pin, into, progress) for pin in pins)
-    return Snapshots(instant, files, held)
+        gated = [pin for pin in pins if pin.gated]
+        instant, held = _pin_together(gated, clock, busy_timeout, progress)
+        files = in_lanes(lambda pin, report: _copy(pin, into, report), gated, progress)
+        files += [_copy(pin, into, progress) for pin in pins if not pin.gated]
+    by_source = {file.source: file for file in files}
+    return Snapshots(instant, tuple(by_source[source.name] for source in sources), held)
 
 
 def copy_one(
@@ -132,9 +137,9 @@ def _refuse_unusable(source: Source) -> None:
 
 
 def _refuse_small_disk(sources: Sequence[Source], into: Path) -> None:
-    """The copies and, later, one copy read back at a time must fit into the staging disk."""
+    """The copies and, later, what is read back of them must fit into the staging disk."""
     sizes = [source.path.stat().st_size + _wal_size(source) for source in sources]
-    needed, free = sum(sizes) + max(sizes), shutil.disk_usage(into).free
+    needed, free = 2 * sum(sizes), shutil.disk_usage(into).free
     if free < needed:
         raise DiskFull(
             f"the staging directory {into} has {free:,} bytes free, this run needs {needed:,}",
@@ -236,16 +241,22 @@ def _copy(pin: _Pin, into: Path, progress: ProgressSink, *, checked: bool = True
         if not pin.gated:
             _begin_read(pin.connection)
         expected = read_facts(pin.connection) if checked else _UNCOUNTED
-        with closing(sqlite3.connect(path, isolation_level=None)) as target:
+        with closing(
+            sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        ) as target:
             _copy_pages(pin, target, into, progress)
             pin.connection.execute("ROLLBACK")
-            found = _settle(target, source) if checked else _UNCOUNTED
+            if checked:
+                target.execute("PRAGMA journal_mode=DELETE")  # out of WAL mode: it is one file
+            with ThreadPoolExecutor(1, "hash") as beside:
+                hashing = beside.submit(sha256_of, path)
+                found = _check(target, source) if checked else _UNCOUNTED
     _refuse_difference(source, expected, found)
     return SnapshotFile(
         source=source.name,
         path=path,
         bytes=path.stat().st_size,
-        sha256=sha256_of(path),
+        sha256=hashing.result(),
         facts=found,
         same_instant=pin.gated,
         journal_mode=pin.journal_mode,
@@ -269,9 +280,7 @@ def _copy_pages(pin: _Pin, target: sqlite3.Connection, into: Path, progress: Pro
         raise
 
 
-def _settle(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
-    """Take the copy out of WAL mode, so that it is one file, and check it."""
-    target.execute("PRAGMA journal_mode=DELETE")
+def _check(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
     if fault := fault_of(target, "quick_check"):
         raise DatabaseCorrupt(
             f"{what(source)} is damaged: {fault}",

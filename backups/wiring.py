@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
 from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
+from backups.catalogue import Catalogue, has_restore_points
 from backups.host_facts import HostFacts
 from backups.installation import Installation, Plan
 from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
@@ -21,10 +21,13 @@ from backups.service import BackupService
 from shared.cipher import TokenCipher, key_fingerprint
 from shared.clock import Clock, SystemClock
 from shared.directory_store import DirectoryStore
-from shared.object_store import ObjectStore
+from shared.object_store import DocumentStore, ObjectStore
 from shared.settings import Settings
 from shared.source_checks import check_sessions, check_tokens, sample_tokens
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
+
+# The largest answer that is no object is a listing of 1000 keys.
+_ANSWER_TIMEOUT_SECONDS = 60.0
 
 
 @contextmanager
@@ -36,13 +39,18 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
+        facts = HostFacts(records)
         yield assemble(
             build_plan(settings),
-            build_store(settings),
+            build_store(settings, was_used=lambda: has_restore_points(records)),
             directory,
             records,
             clock=clock or SystemClock(),
-            notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
+            notifier=AppriseNotifier(
+                backup.notify_urls,
+                backup.heartbeat_url,
+                lambda sent: facts.count_notification(sent=sent),
+            ),
             notify_success=backup.notify_success,
         )
 
@@ -119,11 +127,17 @@ def _readability_checks(settings: Settings) -> dict[str, ReadabilityCheck]:
     return {"tokens": lambda path: ContentReport(*sample_tokens(path, cipher))}
 
 
-def build_store(settings: Settings) -> ObjectStore:
-    """The store: Spaces when its settings are there, else a folder on this host."""
+def build_store(
+    settings: Settings, *, was_used: Callable[[], bool] = lambda: False
+) -> DocumentStore:
+    """The store: Spaces when its settings are there, else a folder on this host.
+
+    `was_used` says whether that folder should be there, because it was used before.
+    """
     if settings.spaces is None:
-        return DirectoryStore(settings.backup.local_store)
+        return DirectoryStore(settings.backup.local_store, was_used=was_used)
     # Imported only here: boto3 takes longer to import than all the rest.
     from shared.spaces import SpacesStore  # noqa: PLC0415
 
-    return SpacesStore(settings.spaces)
+    answer_timeout = min(_ANSWER_TIMEOUT_SECONDS, settings.backup.timeout)
+    return SpacesStore(settings.spaces, answer_timeout=answer_timeout)

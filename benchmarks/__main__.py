@@ -1,43 +1,113 @@
-"""`python -m benchmarks [--quick]`: measure, print a table, write `benchmarks/results.json`."""
+"""`python -m benchmarks`: measure ours beside its peers, and show what was found.
+
+Everything happens on 127.0.0.1 and in a folder that is removed in the end.
+"""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from benchmarks import gate, memory, restore, stall
-from benchmarks.report import Measurement, table, write_json
+from benchmarks.budgets import budgets
+from benchmarks.docs import write_docs
+from benchmarks.picture import draw
+from benchmarks.place import REPOSITORY, Place, open_place
+from benchmarks.plan import VERSION, Plan, find_programs, missing_programs, versions_of
+from benchmarks.report import host, report
+from benchmarks.results import Results, read_results, write_results
+from benchmarks.rounds import say
+from benchmarks.topics import answers, backup, change, cost, points, presence, restore, writers
 
+Measure = Callable[[Plan, Place, Results], None]
 RESULTS = Path(__file__).parent / "results.json"
+PAGE, PICTURE = REPOSITORY / "docs" / "performance.md", REPOSITORY / "docs" / "performance.svg"
+TOPICS: Mapping[str, Measure] = {
+    "backup": backup.measure,
+    "restore": restore.measure,
+    "change": change.measure,
+    "cost": cost.measure,
+    "writers": writers.measure,
+    "answers": answers.measure,
+    "presence": presence.measure,
+    "points": points.measure,
+}
+_SIZES, _QUICK_SIZES = (1.0, 10.0, 100.0, 1000.0), (1.0, 10.0)
+_RUNS, _QUICK_RUNS = 5, 2
 
 
 def main() -> int:
-    """0 when every target is met, else 1."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
-    quick = parser.parse_args().quick
-    steps: tuple[tuple[str, Callable[[], Measurement]], ...] = (
-        ("the gate", lambda: gate.measure(snapshots=5 if quick else 30)),
-        (
-            "the event loop",
-            lambda: stall.measure(megabytes=10 if quick else 100, runs=2 if quick else 5),
-        ),
-        (
-            "a restore",
-            lambda: restore.measure(megabytes=10 if quick else 100, runs=2 if quick else 5),
-        ),
-        ("memory", lambda: memory.measure(megabytes=20 if quick else 1024)),
+    """0, or 1 with `--strict` when a budget is not kept."""
+    options = parser().parse_args()
+    if options.shown:
+        results = read_results(options.results)
+    else:
+        results = _measure(options)
+        found = [one.document() for one in budgets(results)]
+        write_results(options.results, {**results.document(), "budgets": found})
+    text = report(results)
+    print(text, end="")
+    if options.write_docs:
+        write_docs(PAGE, text)
+        draw(results, PICTURE)
+    broken = [one for one in budgets(results) if not one.kept]
+    return 1 if options.strict and broken else 0
+
+
+def _measure(options: argparse.Namespace) -> Results:
+    programs = find_programs(options.peers)
+    plan = Plan.of(
+        sizes=options.sizes or (_QUICK_SIZES if options.quick else _SIZES),
+        runs=options.runs or (_QUICK_RUNS if options.quick else _RUNS),
+        programs=programs,
+        quick=options.quick,
     )
-    measurements = []
-    for name, measure in steps:
-        print(f"measuring {name} ...", file=sys.stderr, flush=True)
-        measurements.append(measure())
-    command = "python -m benchmarks --quick" if quick else "python -m benchmarks"
-    write_json(RESULTS, command, measurements)
-    print(table(command, measurements))
-    return 0 if all(found.met for found in measurements) else 1
+    plan = replace(plan, target=options.target)
+    command = " ".join(["python -m benchmarks", *sys.argv[1:]])
+    results = Results(command, host(), versions_of(programs))
+    results.notes += [
+        f"not installed, left out: {name}" for name in missing_programs(programs, options.peers)
+    ]
+    with open_place() as place:
+        for topic in options.only or TOPICS:
+            began = time.monotonic()
+            say(f"{topic} ...")
+            TOPICS[topic](plan, place, results)
+            say(f"{topic}: {time.monotonic() - began:.0f} s")
+    return results
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    made.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    made.add_argument("--sizes", type=_sizes, metavar="MB,...", help="of tokens.db")
+    made.add_argument("--only", nargs="+", choices=TOPICS, metavar="TOPIC", help=", ".join(TOPICS))
+    made.add_argument(
+        "--peers",
+        type=lambda text: text.split(","),
+        default=tuple(VERSION),
+        metavar="PROGRAM,...",
+        help=f"beside whom, of {', '.join(VERSION)}; none",
+    )
+    made.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
+    made.add_argument(
+        "--target",
+        default="/healthz",
+        help="what is asked during a backup, such as 'POST /facebook/webhook'",
+    )
+    made.add_argument("--results", type=Path, default=RESULTS, metavar="FILE")
+    made.add_argument("--shown", action="store_true", help="measure nothing, show the last again")
+    made.add_argument("--write-docs", action="store_true", help="update docs/performance.*")
+    made.add_argument("--strict", action="store_true", help="exit with 1 when a budget is over")
+    return made
+
+
+def _sizes(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
 
 
 if __name__ == "__main__":

@@ -1,62 +1,134 @@
-"""Live databases with realistic rows: values like Fernet's, which do not compress."""
+"""Live databases with realistic rows: Fernet values of the bot's own cipher, in its own schema."""
 
 from __future__ import annotations
 
-import base64
-import os
+import hashlib
 import random
 import secrets
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 from shared import sessions, tokens
+from shared.cipher import TokenCipher
 from shared.sqlite import Database
 
 MEGABYTE = 1024 * 1024
+# So many values are really encrypted; larger databases use them again. Between two uses of one
+# lie 15 MB, further than any compressor or chunker of the contenders looks back.
+_POOL = 50_000
+_ROWS_AT_ONCE = 250
+_CACHE_KIBIBYTES = 512 * 1024
 
 
-def token_value() -> str:
-    """Base64 of random bytes, 200 to 400 characters, with the beginning that Fernet's have."""
-    return "gAAAAA" + base64.urlsafe_b64encode(os.urandom(random.randrange(147, 294))).decode()
+@dataclass(frozen=True)
+class Pair:
+    """The two live databases of one installation."""
+
+    folder: Path
+
+    @property
+    def tokens(self) -> Path:
+        """`tokens.db`."""
+        return self.folder / "tokens.db"
+
+    @property
+    def sessions(self) -> Path:
+        """`sessions.db`."""
+        return self.folder / "sessions.db"
+
+    @property
+    def paths(self) -> tuple[Path, Path]:
+        """Both, tokens first."""
+        return self.tokens, self.sessions
+
+    @property
+    def bytes(self) -> int:
+        """The size of both files."""
+        return sum(path.stat().st_size for path in self.paths)
 
 
-def make_databases(folder: Path) -> tuple[Path, Path]:
-    """`tokens.db` and `sessions.db`, empty, as the app makes them."""
-    paths = folder / "tokens.db", folder / "sessions.db"
-    for path, migrations in zip(paths, (tokens.MIGRATIONS, sessions.MIGRATIONS), strict=True):
+class Values:
+    """Encrypted values as the bot stores them: access tokens of two platforms, and UUIDs."""
+
+    def __init__(self, key: str, how_many: int = _POOL) -> None:
+        cipher = TokenCipher((key,))
+        plain = (_shopify_token, _facebook_token, _uuid)
+        self._pool = [cipher.encrypt(plain[number % 3]()) for number in range(how_many)]
+        self._next = count()
+
+    def take(self) -> str:
+        """The next value."""
+        return self._pool[next(self._next) % len(self._pool)]
+
+
+def make_pair(folder: Path, megabytes: float, values: Values) -> Pair:
+    """`tokens.db` of about that size and `sessions.db` of a fifth, but 1 MB at least; new files."""
+    folder.mkdir(parents=True)
+    pair = Pair(folder)
+    for path, migrations in (
+        (pair.tokens, tokens.MIGRATIONS),
+        (pair.sessions, sessions.MIGRATIONS),
+    ):
         Database(path, migrations).close()
-    return paths
+    _grow(pair.tokens, "INSERT INTO tokens VALUES (?, ?, ?)", _token_rows(values), megabytes)
+    rows = _session_rows()
+    _grow(pair.sessions, "INSERT INTO sessions VALUES (?, ?, ?)", rows, max(1, megabytes / 5))
+    return pair
 
 
-def add_tokens(path: Path, count: int) -> None:
-    """Add so many rows to `tokens.db`."""
-    with _filling(path) as connection:
-        connection.executemany(
-            "INSERT INTO tokens VALUES (?, ?, 'token')",
-            ((tokens.shopify_access_token_key(f"shop-{n}"), token_value()) for n in range(count)),
-        )
+def change_rows(pair: Pair, part: float, values: Values) -> int:
+    """Give that part of the tokens, spread over the file, new values; how many rows."""
+    step = round(1 / part)
+    with closing(sqlite3.connect(pair.tokens)) as connection:
+        keys = [row[0] for row in connection.execute("SELECT key FROM tokens ORDER BY rowid")]
+        chosen = keys[random.randrange(step) :: step]
+        with connection:
+            connection.executemany(
+                "UPDATE tokens SET value = ? WHERE key = ?",
+                ((values.take(), key) for key in chosen),
+            )
+    return len(chosen)
 
 
-def grow_tokens(path: Path, megabytes: int) -> None:
-    """Add rows to `tokens.db` until the file has about that size."""
-    rows = _page_rows()
+def _token_rows(values: Values) -> Iterator[tuple[str, str, str]]:
+    """Shops and Pages in turn, each with a token and with the UUID of its user."""
+    while True:
+        shop = f"{secrets.token_hex(6)}_myshopify_com"
+        page = str(random.randrange(10**14, 10**15))
+        yield tokens.shopify_access_token_key(shop), values.take(), "token"
+        yield tokens.facebook_access_token_key(page), values.take(), "token"
+        yield tokens.user_uuid_key(shop), values.take(), "uuid"
+        yield tokens.page_uuid_key(page), values.take(), "uuid"
+
+
+def _session_rows() -> Iterator[tuple[str, str, int]]:
+    while True:
+        session_id = hashlib.sha256(secrets.token_bytes(32)).hexdigest()
+        yield session_id, str(uuid.uuid4()), int(time.time())
+
+
+def _shopify_token() -> str:
+    return f"shpat_{secrets.token_hex(16)}"
+
+
+def _facebook_token() -> str:
+    return f"EAA{secrets.token_urlsafe(150)}"[: random.randrange(180, 200)]
+
+
+def _uuid() -> str:
+    return str(uuid.uuid4())
+
+
+def _grow(path: Path, insert: str, rows: Iterator[tuple[object, ...]], megabytes: float) -> None:
     with _filling(path) as connection:
         while _bytes(connection) < megabytes * MEGABYTE:
-            connection.executemany(
-                "INSERT INTO tokens VALUES (?, ?, 'token')", (next(rows) for _ in range(1000))
-            )
-
-
-def add_sessions(path: Path, count: int) -> None:
-    """Add so many sessions that have just begun."""
-    with _filling(path) as connection:
-        connection.executemany(
-            "INSERT INTO sessions VALUES (?, ?, ?)",
-            ((secrets.token_hex(32), str(n), int(time.time())) for n in range(count)),
-        )
+            connection.executemany(insert, (next(rows) for _ in range(_ROWS_AT_ONCE)))
 
 
 @contextmanager
@@ -65,17 +137,11 @@ def _filling(path: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(f"PRAGMA cache_size=-{_CACHE_KIBIBYTES}")
         connection.execute("BEGIN")
         yield connection
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode=WAL")
-
-
-def _page_rows() -> Iterator[tuple[str, str]]:
-    number = 0
-    while True:
-        yield tokens.facebook_access_token_key(f"{number:012d}"), token_value()
-        number += 1
 
 
 def _bytes(connection: sqlite3.Connection) -> int:

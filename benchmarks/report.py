@@ -1,52 +1,22 @@
-"""`Measurement`, and how measurements are shown to a person and kept for a machine."""
+"""What a person is shown: a table for each topic, the budgets, and what it was measured on."""
 
 from __future__ import annotations
 
-import json
+import io
 import os
 import platform
 import sqlite3
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
 
-@dataclass(frozen=True)
-class Measurement:
-    """One number against its target (the number must be below it), and what is behind it."""
+from benchmarks.budgets import SCRIPTS, Budget, budgets
+from benchmarks.contenders.contender import WHOLE
+from benchmarks.results import Results
+from benchmarks.topics import answers, backup, change, cost, points, presence, restore, writers
 
-    name: str
-    value: float
-    unit: str
-    target: float
-    details: Mapping[str, float] = field(default_factory=dict)
-
-    @property
-    def met(self) -> bool:
-        """Whether the number is below its target."""
-        return self.value < self.target
-
-
-def table(command: str, measurements: Sequence[Measurement]) -> str:
-    """The measurements under the command that made them, each with its details below it."""
-    rows = [("MEASURED", "VALUE", "TARGET", "")]
-    for found in measurements:
-        rows.append(
-            (
-                found.name,
-                f"{found.value:.2f} {found.unit}",
-                f"< {found.target:g} {found.unit}",
-                "met" if found.met else "MISSED",
-            )
-        )
-        rows += [(f"  {name}", f"{value:,.2f}", "", "") for name, value in found.details.items()]
-    widths = [max(len(row[column]) for row in rows) for column in range(4)]
-    lines = [
-        f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]}".rstrip()
-        for row in rows
-    ]
-    return "\n".join((f"$ {command}", host(), "", *lines))
+_WIDTH = 120
 
 
 def host() -> str:
@@ -57,27 +27,97 @@ def host() -> str:
     )
 
 
-def write_json(path: Path, command: str, measurements: Sequence[Measurement]) -> None:
-    """The same as JSON, in place of the last."""
-    document: dict[str, Any] = {
-        "command": command,
-        "host": host(),
-        "measurements": [
-            {
-                "name": found.name,
-                "value": found.value,
-                "unit": found.unit,
-                "target": found.target,
-                "met": found.met,
-                "details": dict(found.details),
-            }
-            for found in measurements
-        ],
-    }
-    path.write_text(json.dumps(document, indent=2) + "\n")
+def report(results: Results) -> str:
+    """All of it as text."""
+    console = Console(width=_WIDTH, file=io.StringIO(), record=True, color_system=None)
+    console.print(f"$ {results.command}", results.host, sep="\n", highlight=False)
+    for name, version in results.versions.items():
+        console.print(f"{name}: {version}", highlight=False)
+    for megabytes in results.sizes(backup.TOPIC):
+        console.print(_times(results, backup.TOPIC, megabytes, "Full backup"))
+    for megabytes in results.sizes(backup.STAGES):
+        console.print(_grid(results, backup.STAGES, megabytes, "Stages of a run of ours"))
+    for megabytes in results.sizes(restore.TOPIC):
+        console.print(_times(results, restore.TOPIC, megabytes, "Restore"))
+    for megabytes in results.sizes(change.TOPIC):
+        console.print(
+            _times(results, change.TOPIC, megabytes, "Backup after 1% of the rows changed")
+        )
+    for topic in (cost.BACKUP, cost.RESTORE):
+        for megabytes in results.sizes(topic):
+            console.print(_grid(results, topic, megabytes, topic.capitalize()))
+    for topic, title in (
+        (writers.TOPIC, "Writers, 200 transactions a second"),
+        (answers.TOPIC, "Answers, 200 requests a second"),
+    ):
+        for megabytes in results.sizes(topic):
+            console.print(_grid(results, topic, megabytes, title))
+    for topic, title in (
+        (presence.TOPIC, "Cost of being there"),
+        (points.TOPIC, "With many restore points"),
+    ):
+        if results.of(topic):
+            console.print(_times(results, topic, 0, title))
+    found = budgets(results)
+    if found:
+        console.print(_budgets(found))
+    for note in results.notes:
+        console.print(f"Note: {note}", highlight=False)
+    lines = console.export_text().splitlines()
+    return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def percentile(values: Sequence[float], part: float) -> float:
-    """The value below which `part` (0 to 1) of the values lie."""
-    ordered = sorted(values)
-    return ordered[min(int(len(ordered) * part), len(ordered) - 1)]
+def _times(results: Results, topic: str, megabytes: float, title: str) -> Table:
+    """A line for each quantity, beside the scripts' of its size if they were measured."""
+    scripts = results.find(topic, megabytes, SCRIPTS, WHOLE)
+    found = _table(title, megabytes)
+    for name in ("who", "what"):
+        found.add_column(name)
+    for name in ("median", "least", "most", *(("of the scripts",) if scripts else ())):
+        found.add_column(name, justify="right")
+    for m in results.of(topic, megabytes):
+        row = [m.who, m.what, f"{_number(m.median)} {m.unit}", _number(m.least), _number(m.most)]
+        if scripts:
+            row.append(f"{m.median / scripts.median:.2f}" if m.unit == scripts.unit else "")
+        found.add_row(*row)
+    return found
+
+
+def _grid(results: Results, topic: str, megabytes: float, title: str) -> Table:
+    """A line for each contender, with all of its quantities."""
+    measures = results.of(topic, megabytes)
+    whats = list(dict.fromkeys(m.what for m in measures if ": " not in m.what))
+    found = _table(title, megabytes)
+    found.add_column("who")
+    for what in whats:
+        unit = next(m.unit for m in measures if m.what == what)
+        found.add_column(f"{what} ({unit})" if unit else what, justify="right")
+    for who in dict.fromkeys(m.who for m in measures):
+        each = [results.find(topic, megabytes, who, what) for what in whats]
+        found.add_row(who, *(_number(m.median) if m else "" for m in each))
+    return found
+
+
+def _budgets(found: list[Budget]) -> Table:
+    table = Table(title="Budgets", title_justify="left", box=box.SIMPLE_HEAD)
+    table.add_column("what")
+    for name in ("at most", "measured"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for one in found:
+        limit = "" if one.limit is None else f"{one.limit:g} {one.unit}"
+        verdict = "" if one.limit is None else "OK" if one.kept else "over"
+        table.add_row(one.name, limit.strip(), f"{one.measured:.2f} {one.unit}".strip(), verdict)
+    return table
+
+
+def _table(title: str, megabytes: float) -> Table:
+    size = f", tokens.db {megabytes:g} MB" if megabytes else ""
+    return Table(title=f"{title}{size}", title_justify="left", box=box.SIMPLE_HEAD)
+
+
+def _number(value: float) -> str:
+    """Three digits that count, and whole numbers as they are."""
+    if value == int(value):
+        return f"{int(value):,}"
+    return f"{value:,.0f}" if value >= 100 else f"{value:#.3g}".rstrip(".")

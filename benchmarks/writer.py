@@ -6,7 +6,9 @@ cost as JSON: when it began (monotonic), the seconds until it had the write lock
 
 from __future__ import annotations
 
+import base64
 import json
+import os
 import secrets
 import select
 import sqlite3
@@ -14,9 +16,8 @@ import sys
 import time
 from contextlib import closing
 
-from benchmarks.databases import token_value
-
 BUSY_TIMEOUT_SECONDS = 30.0
+_VALUES = [f"gAAAAA{base64.urlsafe_b64encode(os.urandom(150)).decode()}" for _ in range(1000)]
 
 
 def main(tokens_path: str, sessions_path: str, rate: str) -> None:
@@ -27,7 +28,7 @@ def main(tokens_path: str, sessions_path: str, rate: str) -> None:
         print("writing", flush=True)
         number, due = 0, time.monotonic()
         while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
-            due += pause
+            due = max(due + pause, time.monotonic())
             number += 1
             connection = tokens if number % 2 else sessions
             began = time.monotonic()
@@ -42,9 +43,15 @@ def main(tokens_path: str, sessions_path: str, rate: str) -> None:
 def _write(connection: sqlite3.Connection, number: int) -> None:
     key = f"SHOPIFY_ACCESS_TOKEN_shop-{number % 10_000}"
     if number % 2:
-        connection.execute("UPDATE tokens SET value = ?2 WHERE key = ?1", (key, token_value()))
+        connection.execute(
+            "INSERT INTO tokens VALUES (?, ?, 'token')"
+            " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
+            (key, _VALUES[number % len(_VALUES)]),
+        )
     else:
-        connection.execute("INSERT INTO sessions VALUES (?, ?, 0)", (secrets.token_hex(32), key))
+        connection.execute(
+            "INSERT INTO sessions VALUES (?, ?, ?)", (secrets.token_hex(32), key, int(time.time()))
+        )
 
 
 def _connect(path: str) -> sqlite3.Connection:

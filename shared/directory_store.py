@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from errno import EACCES, EDQUOT, EISDIR, ENOENT, ENOSPC, ENOTDIR, EPERM, EROFS
@@ -49,13 +49,18 @@ _LOCK_TIMEOUT_SECONDS = 30.0
 
 
 class DirectoryStore:
-    """An `ObjectStore` below `root`, which is created 0700 by the first put."""
+    """An `ObjectStore` below `root`, which is created 0700 by the first put.
+
+    When `was_used` says that objects were stored there, a root that is missing is no empty
+    store, but one that cannot be reached: a disk that is not mounted, most likely.
+    """
 
     kind: StoreKind = "directory"
     offsite = False
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, was_used: Callable[[], bool] = lambda: False) -> None:
         self._root = root
+        self._was_used = was_used
 
     @property
     def location(self) -> str:
@@ -86,6 +91,20 @@ class DirectoryStore:
                         f"{key} exists already in {self.location}",
                         "Nothing was overwritten. Use another key.",
                     )
+            finally:
+                staged.unlink(missing_ok=True)
+
+    def replace(self, key: str, body: bytes) -> None:
+        """See `DocumentStore.replace`: written beside its place, then renamed."""
+        with self._translated("put", key):
+            path = self._path(key)
+            staged = self._stage(io.BytesIO(body), ignore_bytes)
+            try:
+                with self._locked():
+                    make_private_directory(path.parent)
+                    staged.replace(path)
+                    self._metadata_path(key).unlink(missing_ok=True)
+                    sync_directory(path.parent)
             finally:
                 staged.unlink(missing_ok=True)
 
@@ -235,6 +254,13 @@ class DirectoryStore:
 
     @contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[None]:
+        if not self._root.exists() and self._was_used():
+            raise StoreUnreachable(
+                f"{operation} {key}: the folder {self.location} is gone, and there were backups "
+                "in it",
+                "Is its disk mounted? Check BACKUP_LOCAL_STORE. To begin anew on purpose, make "
+                "the folder.",
+            )
         try:
             yield
         except Timeout as error:

@@ -21,6 +21,10 @@ class AppError(Exception):
         self.message = message
         self.hint = hint
 
+    def particulars(self) -> dict[str, object]:
+        """What a problem document says besides: names and values of this one error."""
+        return {}
+
 
 class SettingsError(AppError):
     """One or more settings are missing or malformed; `faults` has one line for each."""

@@ -9,16 +9,31 @@ import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from shared.clock import format_utc
 from shared.private_files import make_private_directory
+from shared.redaction import RedactingFormatter, redact_all_logs
 
 LogFormat = Literal["human", "json"]
 
-_LOGGERS = ("app", "backups", "shared", "apscheduler")
+_LOGGERS = ("app", "backups", "shared", "facebook_integration", "shopify_integration")
+# What those have to say that we use: warnings, in our format.
+_THIRD_PARTY = (
+    "apprise",
+    "apscheduler",
+    "asyncio",
+    "boto3",
+    "botocore",
+    "concurrent",
+    "httpcore2",
+    "httpx2",
+    "urllib3",
+)
+_UVICORN = ("uvicorn", "uvicorn.access")
 _LOG_FILE_BYTES = 1_000_000
 _LOG_FILES_KEPT = 5
 
@@ -26,6 +41,22 @@ _LOG_FILES_KEPT = 5
 def fields(**values: object) -> dict[str, Any]:
     """The `extra` of a log call: named values that the formatters print after the message."""
     return {"fields": {name: value for name, value in values.items() if value is not None}}
+
+
+_run_id: ContextVar[str | None] = ContextVar("run_id", default=None)
+
+
+@contextmanager
+def lines_of_run(run_id: str) -> Iterator[None]:
+    """Put `run=<id>` into every line that is logged inside the block, by whatever part.
+
+    A thread that is started inside has it too if it runs in `contextvars.copy_context()`.
+    """
+    token = _run_id.set(run_id)
+    try:
+        yield
+    finally:
+        _run_id.reset(token)
 
 
 class HumanFormatter(logging.Formatter):
@@ -59,13 +90,29 @@ class JsonFormatter(logging.Formatter):
 def configure_logging(
     log_format: LogFormat, stream: TextIO | None = None, level: int = logging.INFO
 ) -> None:
-    """Send our loggers' lines to `stream` (standard error); calling again replaces the handler."""
+    """Send our loggers' lines to `stream` (standard error); calling again replaces the handler.
+
+    As JSON, those of the server too; for a person it has a format of its own. From then on
+    the logs of the whole process are redacted, the server's included.
+    """
+    redact_all_logs()
+    for name in (*_UVICORN, "uvicorn.error"):
+        for server_handler in logging.getLogger(name).handlers:
+            if not isinstance(server_handler.formatter, RedactingFormatter):
+                # Its tracebacks may hold an address.
+                inner = server_handler.formatter or logging.Formatter()
+                server_handler.setFormatter(RedactingFormatter(inner))
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_formatter(log_format))
-    for name in _LOGGERS:
+    levels = dict.fromkeys(_LOGGERS, level)
+    levels.update({name: max(level, logging.WARNING) for name in _THIRD_PARTY})
+    if log_format == "json":
+        levels.update(dict.fromkeys(_UVICORN, level))
+    for name, least in levels.items():
         logger = logging.getLogger(name)
         logger.handlers = [handler]
-        logger.setLevel(logging.WARNING if name == "apscheduler" else level)
+        if name not in _UVICORN or not logger.level:  # `uvicorn --log-level` is the user's word
+            logger.setLevel(least)
         logger.propagate = False
 
 
@@ -95,7 +142,7 @@ def _add_log_file(stack: ExitStack, path: Path, names: Sequence[str]) -> None:
         path, maxBytes=_LOG_FILE_BYTES, backupCount=_LOG_FILES_KEPT
     )
     stack.callback(handler.close)
-    handler.setFormatter(HumanFormatter())
+    handler.setFormatter(_formatter("human"))
     for name in names:
         logger = logging.getLogger(name)
         logger.addHandler(handler)
@@ -111,12 +158,13 @@ class _PrivateRotatingFileHandler(logging.handlers.RotatingFileHandler):
 
 
 def _formatter(log_format: LogFormat) -> logging.Formatter:
-    return JsonFormatter() if log_format == "json" else HumanFormatter()
+    return RedactingFormatter(JsonFormatter() if log_format == "json" else HumanFormatter())
 
 
 def _fields_of(record: logging.LogRecord) -> Mapping[str, object]:
     found: Mapping[str, object] = getattr(record, "fields", {})
-    return found
+    run_id = _run_id.get()
+    return {**found, "run": found.get("run", run_id)} if run_id else found
 
 
 def _time_of(record: logging.LogRecord) -> str:

@@ -1,7 +1,8 @@
-"""The port to the place where objects are kept: seven methods, two adapters.
+"""The port to the place where objects are kept: seven methods, one more for documents.
 
 `shared.spaces` keeps them in DigitalOcean Spaces (or any S3 server), and
-`shared.directory_store` in a folder. One contract suite runs over both.
+`shared.directory_store` in a folder. One contract suite runs over both. The backups see
+`ObjectStore`, which cannot overwrite; what mirrors a platform may also be replaced.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import BinaryIO, Literal, Protocol
+from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
 StoreKind = Literal["spaces", "directory"]
 
@@ -100,6 +101,27 @@ class ObjectStore(Protocol):
 
     def abort_unfinished(self, prefix: str, before: datetime) -> None:
         """Remove what puts that began before a time have left, and that is no object."""
+
+
+class DocumentStore(ObjectStore, Protocol):
+    """An `ObjectStore` for documents that follow something outside, and so are replaced."""
+
+    def replace(self, key: str, body: bytes) -> None:
+        """Store `body` under `key`, in place of what is there; all of it, or nothing.
+
+        Running it again does no harm. Never for anything that belongs to a backup.
+        """
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """A store whose operations may take long through no fault of ours."""
+
+    def give_up(self, grace: float) -> None:
+        """Make operations fail that are not over in `grace` seconds, and all later ones.
+
+        For shutting down: at once and from any thread, and more than once if need be.
+        """
 
 
 def key_fault(key: str) -> str | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import boto3
 import botocore.session
 from botocore import exceptions as boto_errors
+from botocore.auth import AUTH_TYPE_MAPS, S3SigV4Auth
 from botocore.config import Config
 from urllib3.exceptions import HTTPError
 
@@ -46,6 +48,7 @@ from shared.object_store import (
     key_fault,
     lower_names,
 )
+from shared.open_connections import OpenConnections
 from shared.spaces_settings import SpacesSettings
 
 # botocore translates most errors of urllib3, but not all that happen in the middle of a body.
@@ -95,7 +98,11 @@ _MISSING_CODES = {"NoSuchKey", "404", "NotFound"}
 
 
 class SpacesStore:
-    """An `ObjectStore` in one bucket, with one client for all threads."""
+    """An `ObjectStore` in one bucket, with one client for all threads.
+
+    `connect_timeout` and `read_timeout` are for each wait on a socket, `answer_timeout` is for
+    an answer as a whole, but for the body of an object.
+    """
 
     kind: StoreKind = "spaces"
     offsite = True
@@ -107,11 +114,17 @@ class SpacesStore:
         connect_timeout: float = 10,
         read_timeout: float = 60,
         attempts: int = 5,
+        answer_timeout: float = 60,
     ) -> None:
         self._bucket = settings.bucket
         self._endpoint = settings.endpoint
         self._client = _client(settings, connect_timeout, read_timeout, attempts)
         self._client.meta.events.register("before-send.s3.PutObject", _mark_sending)
+        self._connections = OpenConnections(self._client, answer_timeout)
+        self._client.meta.events.register(
+            "choose-signer.s3.PutObject",
+            _sign_known_payload,  # type: ignore[arg-type] # its answer counts
+        )
 
     @property
     def location(self) -> str:
@@ -149,16 +162,30 @@ class SpacesStore:
         metadata: Mapping[str, str],
         progress: ByteProgress = ignore_bytes,
     ) -> None:
-        """See `ObjectStore.put`: one PutObject, at most 5 GB."""
+        """See `ObjectStore.put`: one PutObject, at most 5 GB.
+
+        It is signed with the SHA-256 that `metadata` names, so that the server checks the body
+        against what the caller meant to send, and the body is read only once.
+        """
         size = body.seek(0, os.SEEK_END)
         body.seek(0)
         try:
             with callers_faults_unchanged(), self._translated("put", key):
-                self._put(key, _WatchedBody(body, progress), metadata)
+                self._put(key, _WatchedBody(body, progress, _known_sha256(metadata)), metadata)
         except ObjectExists:
             # A retry after a lost answer meets its own object.
             if not is_own_echo(self.head(key), size, metadata):
                 raise
+
+    def replace(self, key: str, body: bytes) -> None:
+        """See `DocumentStore.replace`."""
+        with self._translated("replace", key):
+            self._client.put_object(
+                Bucket=self._bucket,
+                Key=self._checked(key),
+                Body=body,
+                ContentType=_content_type(key),
+            )
 
     def get(self, key: str, sink: Sink, progress: ByteProgress = ignore_bytes) -> None:
         """See `ObjectStore.get`."""
@@ -199,13 +226,16 @@ class SpacesStore:
         With the first version of the call: Spaces has had listings of the second that end
         after 1000 keys without an error.
         """
-        with self._translated("list", prefix):
-            pages = self._client.get_paginator("list_objects").paginate(
-                Bucket=self._bucket, Prefix=prefix
-            )
-            for page in pages:
-                for found in page.get("Contents", ()):
-                    yield ObjectInfo(found["Key"], found["Size"], found["LastModified"])
+        pages = iter(
+            self._client.get_paginator("list_objects").paginate(Bucket=self._bucket, Prefix=prefix)
+        )
+        while True:
+            with self._translated("list", prefix):
+                page = next(pages, None)
+            if page is None:
+                return
+            for found in page.get("Contents", ()):
+                yield ObjectInfo(found["Key"], found["Size"], found["LastModified"])
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`: one key a request, which every gateway understands."""
@@ -225,6 +255,10 @@ class SpacesStore:
                             Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )
 
+    def give_up(self, grace: float) -> None:
+        """See `Interruptible.give_up`."""
+        self._connections.close_after(grace)
+
     def versioning(self) -> str:
         """`Enabled`, `Suspended` or `Off`: whether the bucket keeps what is deleted."""
         with self._translated("ask versioning", ""):
@@ -239,7 +273,7 @@ class SpacesStore:
             Key=self._checked(key),
             Body=body,
             Metadata=dict(metadata),
-            ContentType="application/json" if key.endswith(".json") else "application/octet-stream",
+            ContentType=_content_type(key),
             IfNoneMatch="*",
         )
 
@@ -251,7 +285,8 @@ class SpacesStore:
     @contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[None]:
         try:
-            yield
+            with self._connections.answering():
+                yield
         except (
             boto_errors.ClientError,
             boto_errors.BotoCoreError,
@@ -259,6 +294,10 @@ class SpacesStore:
             OSError,
         ) as error:
             raise translate(error, f"{operation} {key}", self.location) from error
+
+
+def _content_type(key: str) -> str:
+    return "application/json" if key.endswith(".json") else "application/octet-stream"
 
 
 def translate(error: _ForeignError, what: str, location: str) -> StoreError:
@@ -324,13 +363,15 @@ def _translate_answer(error: boto_errors.ClientError, what: str) -> StoreError:
 class _WatchedBody:
     """A seekable body that reports how far it was sent.
 
-    boto3 reads a body twice, and again for each retry: to sign it, then, when it has sought
-    the beginning and told `_mark_sending`, to send it. Only the sending is reported.
+    boto3 reads a body twice, and again for each retry: to sign it (unless its SHA-256 is
+    known), then, when it has sought the beginning and told `_mark_sending`, to send it. Only
+    the sending is reported.
     """
 
-    def __init__(self, body: BinaryIO, progress: ByteProgress) -> None:
+    def __init__(self, body: BinaryIO, progress: ByteProgress, sha256: str | None) -> None:
         self._body = body
         self._progress = progress
+        self.sha256 = sha256
         self.sending = False
 
     def read(self, size: int = -1) -> bytes:
@@ -353,6 +394,28 @@ class _WatchedBody:
 def _mark_sending(request: Any, **_: Any) -> None:
     if isinstance(request.body, _WatchedBody):
         request.body.sending = True
+
+
+def _known_sha256(metadata: Mapping[str, str]) -> str | None:
+    known = metadata.get("sha256", "")
+    return known if re.fullmatch("[0-9a-f]{64}", known) else None
+
+
+class _KnownPayloadAuth(S3SigV4Auth):
+    """Signature version 4 of S3, without reading a body whose SHA-256 is known."""
+
+    def payload(self, request: Any) -> Any:
+        """The SHA-256 of the body, in hex."""
+        known = request.body.sha256 if isinstance(request.body, _WatchedBody) else None
+        return known or super().payload(request)
+
+
+def _sign_known_payload(**_: Any) -> str:
+    return _KNOWN_PAYLOAD
+
+
+_KNOWN_PAYLOAD = "s3v4-known-payload"
+AUTH_TYPE_MAPS[_KNOWN_PAYLOAD] = _KnownPayloadAuth  # where botocore looks signers up
 
 
 def _client(

@@ -15,6 +15,7 @@ PURE = (
     "errors",
     "naming",
     "manifest",
+    "legacy",
     "retention",
     "restore_plan",
     "health",
@@ -175,6 +176,13 @@ def test_the_integrations_do_not_know_the_backups() -> None:
     """Neither integration imports the backups, the app, or the other integration."""
     for one, other in (INTEGRATIONS, INTEGRATIONS[::-1]):
         assert list(forbidden_imports(sources(one), "backups", "app", other)) == []
+
+
+def test_the_stand_ins_do_not_know_the_bot() -> None:
+    """They sign and check with code of their own, or both sides could be wrong in the same way."""
+    forbidden = ("shared", "backups", "app", *INTEGRATIONS)
+
+    assert list(forbidden_imports(sources("tests/fakes"), *forbidden)) == []
 
 
 def test_only_the_settings_read_the_environment() -> None:

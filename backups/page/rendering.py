@@ -14,11 +14,12 @@ from markupsafe import Markup, escape
 from backups import naming, wording
 from backups.chart import total_bytes
 from backups.errors import LeaseHeld
-from backups.routes import status_of
+from backups.routes import STATUSES
 from backups.starting import service_of
 from shared.admin_auth import AdminTokenRefused, TooManyFailures
 from shared.clock import format_utc
 from shared.errors import AppError
+from shared.problem_handlers import status_of
 
 FOLDER = Path(__file__).parent
 
@@ -75,7 +76,7 @@ def render_login(request: Request, status: int, **context: Any) -> HTMLResponse:
 
 def render_error(request: Request, error: AppError) -> HTMLResponse:
     """A refusal or a failure as a page: the login form for who is not logged in."""
-    status, title = status_of(error)
+    status, title = status_of(error, STATUSES)
     if isinstance(error, AdminTokenRefused):
         return render_login(request, status, not_kept="login" in request.query_params)
     if isinstance(error, TooManyFailures):

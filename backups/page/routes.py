@@ -72,6 +72,7 @@ def login_routes() -> APIRouter:
         clear_cookie(request, response)
         return response
 
+    router.add_api_route("", to_the_page, methods=["GET"], route_class_override=ClosedRoute)
     router.add_api_route("/login", login, methods=["POST"], route_class_override=OpenRoute)
     router.add_api_route("/login", to_the_page, methods=["GET"], route_class_override=ClosedRoute)
     router.add_api_route("/logout", logout, methods=["POST"], route_class_override=ClosedRoute)

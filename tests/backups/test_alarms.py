@@ -246,18 +246,18 @@ def test_keys_that_no_longer_open_are_told(
     bench: Bench, clock: FixedClock, tmp_path: Path, store: FragileStore
 ) -> None:
     """A newest set whose key this host has no more is an alarm."""
-
     bench.made()
-    plan = bench.service.plan
     newest = bench.service.latest()
     assert newest is not None
 
     document = dump_manifest(replace(newest, token_key="a" * 16), application="t", sqlite="3")
     bench.service.catalogue.add_manifest(newest.id, document)
-    bench.service.plan = replace(plan, token_keys=("b" * 16,))
-    bench.service.tell()
+    with open_bench(
+        tmp_path, store, clock=clock, sources=bench.sources, token_keys=("b" * 16,)
+    ) as rotated:
+        rotated.service.tell()
 
-    assert bench.notes.titles() == ["token_key_lost"]
+        assert rotated.notes.titles() == ["token_key_lost"]
 
 
 # --- two processes ----------------------------------------------------------------------
@@ -370,6 +370,18 @@ def test_staleness_fires_with_a_scheduler_that_never_runs(
         bench.service.tell()
         assert bench.problems() == []
         assert bench.notes.titles() == ["overdue", "well"]
+
+
+def test_a_host_that_never_made_a_set_is_stale_too(bench: Bench, clock: FixedClock) -> None:
+    """Two hours after its first due instant one message goes out; after a set one more."""
+    for _ in range(48):
+        bench.service.tell()
+        due = clock.now() > datetime(2026, 11, 23, 3, tzinfo=UTC)
+        assert bench.notes.titles() == (["overdue"] if due else [])
+        clock.advance(hours=1)
+    assert bench.problems() == ["no_restore_point", "overdue"]
+    bench.made("catch-up")
+    assert bench.notes.titles() == ["overdue", "well"]
 
 
 def test_runs_that_only_fail_are_stale_too(

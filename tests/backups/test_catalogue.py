@@ -16,7 +16,7 @@ from backups.catalogue import Catalogue
 from backups.errors import ManifestInvalid, ManifestNewer, SetNotFound
 from backups.manifest import dump_verdict, with_verdict
 from backups.model import BackupSet, Verdict
-from backups.records import open_records
+from backups.records import MIGRATIONS, open_records
 from shared.directory_store import DirectoryStore
 from shared.errors import StoreError, StoreUnreachable
 from shared.object_store import ObjectStore
@@ -350,3 +350,128 @@ def test_what_is_taken_in_is_known_at_once(catalogue: Catalogue) -> None:
 
     assert catalogue.has(made.id)
     assert catalogue.get(made.id) == made
+
+
+def test_plans_and_counts_read_no_document(
+    records: Database, store: WatchedStore, catalogue: Catalogue
+) -> None:
+    """What is asked of all restore points at once comes from one table, however many there are."""
+    sets = [publish(store, a_set(days_ago(number))) for number in range(20)]
+    judge(store, Verdict(sets[0].id, INSTANT, "none", "bytes differ"))
+    catalogue.refresh()
+    known = catalogue.points()
+    with records.transaction() as connection:  # whoever reads a document now meets a fault
+        connection.execute("UPDATE sets SET manifest = x'' WHERE id <> ?", (sets[1].id,))
+        connection.execute("UPDATE verdicts SET document = x''")
+
+    assert catalogue.points() == known
+    assert [(one.id, one.created_at, one.bytes) for one in known] == [
+        (one.id, one.created_at, one.bytes) for one in sets
+    ]
+    assert [one.protects for one in known] == [False, *[True] * 19]
+    assert catalogue.count() == 20
+    assert catalogue.has(sets[19].id)
+    assert catalogue.newest_protecting() == sets[1]
+    assert catalogue.latest({sets[1].instance}) == sets[1]
+
+
+def test_points_say_what_the_sets_say(store: WatchedStore, catalogue: Catalogue) -> None:
+    """Every way in which a set can be known leaves the same in the table as in its documents."""
+    publish(store, a_set(days_ago(1), kind="pre-restore", complete=False, trigger="pre-restore"))
+    publish(store, a_set(days_ago(2), suspect=("empty",), instance="fedcba9876543210"))
+    judged = publish(store, a_set(days_ago(3) + timedelta(microseconds=123_456)))
+    put(store, f"{PREFIX}tokens_2025-07-04.db", b"left by the old scripts")
+    put(store, f"{PREFIX}sessions_2025-07-04.db", b"left by the old scripts")
+    catalogue.refresh()
+    catalogue.add_manifest(publish(store, a_set()).id, a_manifest(a_set()))
+    judge(store, Verdict(judged.id, INSTANT, "none", "differs"))
+    accepted = naming.verdict_key(PREFIX, naming.set_id(days_ago(2)), "accept", INSTANT)
+    put(store, accepted, b"{}")
+    catalogue.refresh()
+
+    def said() -> list[tuple[object, ...]]:
+        return [
+            (o.id, o.kind, o.created_at, o.trigger, o.instance, o.protects, o.bytes)
+            for o in catalogue.sets()
+        ]
+
+    assert [tuple(vars(one).values()) for one in catalogue.points()] == said()
+    assert len(said()) == catalogue.count() == 5
+
+    store.delete(f"{PREFIX}tokens_2025-07-04.db")
+    store.delete(f"{PREFIX}sessions_2025-07-04.db")
+    catalogue.refresh()
+
+    assert [tuple(vars(one).values()) for one in catalogue.points()] == said()
+    assert len(said()) == catalogue.count() == 4
+
+
+def test_what_another_process_learns_is_known_here(
+    store: WatchedStore, tmp_path: Path, catalogue: Catalogue
+) -> None:
+    """Two processes with one `BACKUP_DIR` see each other's sets, verdicts and prunings at once."""
+    sets = [publish(store, a_set(days_ago(number))) for number in range(2)]
+    assert catalogue.points() == []
+    with closing(open_records(tmp_path / "host")) as records:
+        other = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+        other.refresh()
+        assert catalogue.newest_protecting() == sets[0]
+        judge(store, Verdict(sets[0].id, INSTANT, "none", "differs"))
+        other.refresh()
+        assert catalogue.newest_protecting() == sets[1]
+        other.forget(sets[1].id)
+        assert catalogue.newest_protecting() is None
+        assert [one.id for one in catalogue.points()] == [sets[0].id]
+
+
+def test_records_of_an_earlier_program_are_taken_over(store: WatchedStore, tmp_path: Path) -> None:
+    """Records from before there was a table of points show the same sets, without the store."""
+    path = tmp_path / "earlier" / "runs.db"
+    published = publish(store, a_set())
+    with closing(Database(path, MIGRATIONS[:1])) as earlier, earlier.transaction() as connection:
+        connection.execute(
+            "INSERT INTO sets VALUES (?, ?), ('20200101T000000Z', x'')",
+            (published.id, a_manifest(published)),
+        )
+        connection.execute(
+            "INSERT INTO verdicts VALUES (?, 'proof-20261122T010000Z', ?)",
+            (published.id, dump_verdict(Verdict(published.id, INSTANT, "none", "differs"))),
+        )
+        connection.executemany(
+            "INSERT INTO dated_objects VALUES (?, 4096, '2025-07-04T01:00:00Z', 1)",
+            [(f"{PREFIX}{source}_2025-07-04.db",) for source in ("tokens", "sessions")],
+        )
+    store.calls.clear()
+
+    with closing(open_records(path.parent)) as records:
+        catalogue = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+        found = catalogue.latest()
+        assert found is not None
+        assert found.id == "legacy-2025-07-04"
+        assert [one.id for one in catalogue.points()] == [published.id, "legacy-2025-07-04"]
+        assert catalogue.has("20200101T000000Z")
+    assert store.calls == []
+
+
+def test_sets_below_another_prefix_are_not_trusted(store: WatchedStore, tmp_path: Path) -> None:
+    """After a change of `BACKUP_PREFIX`, what the records hold of the old one protects nothing."""
+    published = publish(store, a_set())
+    with closing(open_records(tmp_path / "host")) as records:
+        Catalogue(records, store, PREFIX, FixedClock(INSTANT)).refresh()
+
+        moved = Catalogue(records, store, "elsewhere/", FixedClock(INSTANT))
+        assert moved.points() == []
+        assert moved.newest_protecting() is None
+
+        back = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+        assert back.newest_protecting() == published
+
+
+def test_more_sets_than_are_read_at_a_time_are_all_listed(catalogue: Catalogue) -> None:
+    """The iteration over all sets has no end before the last one, and none twice."""
+    ids = [a_set(days_ago(number)).id for number in range(205)]
+    for number in range(205):
+        catalogue.add_manifest(ids[number], a_manifest(a_set(days_ago(number))))
+
+    assert [found.id for found in catalogue.sets()] == ids
+    assert [found.id for found in catalogue.sets(before=ids[2])] == ids[3:]

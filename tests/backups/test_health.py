@@ -50,6 +50,16 @@ def a_set_with(**other: Any) -> dict[str, Any]:
         ({}, [], []),
         ({"newest": None}, ["no_restore_point"], []),
         ({"newest": None, "last_run": None}, ["no_restore_point"], []),
+        (
+            {"newest": None, "begun_at": at("2026-11-21T12:00:00")},
+            ["no_restore_point"],
+            [],
+        ),
+        (
+            {"newest": None, "begun_at": at("2026-11-20T12:00:00")},
+            ["no_restore_point", "overdue"],
+            [],
+        ),
         ({"last_run": None}, [], []),
         ({"last_run": a_failed_run()}, ["last_run_failed"], []),
         ({"newest": None, "last_run": a_failed_run()}, ["last_run_failed", "no_restore_point"], []),

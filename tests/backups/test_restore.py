@@ -13,6 +13,7 @@ import pytest
 from backups.errors import NoRestorePoint, NothingToUndo
 from backups.model import Progress
 from shared.errors import AppError
+from tests.support.clock import FixedClock
 from tests.support.restore_bench import (
     LIVE_STATES,
     SOURCES,
@@ -282,6 +283,49 @@ def test_readers_and_writers_notice_nothing_and_no_row_is_lost(tmp_path: Path) -
     assert [key for key, _ in acknowledged if key not in tokens] == []
     assert [session for _, session in acknowledged if session not in sessions] == []
     assert len(bench.safety_copies("tokens")) == 3
+
+
+def test_what_restores_replaced_goes_after_a_week_but_for_the_last(tmp_path: Path) -> None:
+    """Safety copies stay on this host for 7 days, as in the store; what undo needs stays."""
+    clock = FixedClock()
+    with open_bench(tmp_path, clock=clock) as bench:
+        bench.write("genset")
+        bench.make_set()
+        for name in ("genone", "gentwo", "genthree"):
+            bench.write(name)
+            bench.restored(bench.service.list_sets(9)[0][-1].id)
+            clock.advance(days=3)
+        assert len(bench.safety_copies("tokens")) == 3
+        clock.advance(days=-1)
+        bench.make_set()  # the newest prune comes after a good run
+        assert bench.service.begin_prune().execute().status == "succeeded"
+        assert [generation_of(copy) for copy in bench.safety_copies("tokens")] == [
+            "gentwo",
+            "genthree",
+        ]
+        clock.advance(days=60)
+        bench.make_set()
+        assert bench.service.begin_prune().execute().status == "succeeded"
+        assert [generation_of(copy) for copy in bench.safety_copies("tokens")] == ["genthree"]
+        bench.undo()
+        assert bench.generations() == dict.fromkeys(SOURCES, "genthree")
+
+
+def test_nothing_that_was_replaced_goes_after_a_failed_run(tmp_path: Path) -> None:
+    """While pruning is frozen, safety copies stay, too."""
+    clock = FixedClock()
+    with open_bench(tmp_path, clock=clock) as bench:
+        bench.write("genset")
+        bench.make_set()
+        for name in ("genone", "gentwo"):
+            bench.write(name)
+            bench.restored(bench.service.list_sets(9)[0][-1].id)
+            clock.advance(days=30)
+        moved = bench.live("tokens").rename(tmp_path / "away.db")
+        assert bench.service.begin_backup().execute().status == "failed"
+        moved.rename(bench.live("tokens"))
+        bench.service.begin_prune().execute()
+        assert len(bench.safety_copies("tokens")) == 2
 
 
 # --- which restore point ------------------------------------------------------------------

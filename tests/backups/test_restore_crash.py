@@ -6,20 +6,25 @@ given again finishes, and an undo then brings back what was there before the fir
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
+from backups.errors import NothingToUndo
 from tests.support.restore_bench import (
     SOURCES,
     Bench,
     LiveStateName,
     bring_into,
+    connect,
     generation_of,
     installation_in,
+    live_path,
     open_bench,
     side_files,
 )
@@ -248,6 +253,60 @@ def test_a_kill_at_every_step_of_an_undo_of_damaged_files(
             assert {f.name: f.read_bytes() for f in back if f.exists()} == files, number
             bench.undo()
             assert bench.generations() == dict.fromkeys(SOURCES, "genset"), number
+
+
+def test_a_kill_while_damaged_files_are_moved(tmp_path: Path) -> None:
+    """Wherever a restore is killed, a damaged main file is never without its `-wal`.
+
+    The same restore then finishes, and an undo, of it or of the killed one, brings all back.
+    """
+    template = tmp_path / "template"
+    with open_bench(template) as bench:
+        bench.write("genset")
+        bench.make_set()
+    with damaged_in_use(_moved(template, tmp_path / "whole")) as folder:
+        moments = run_apart(installation_in(folder), "restore").moments
+    first, last = moments.index("stage install"), moments.index("stage keep")
+    steps = [n for n in range(first, last) if moments[n] in (*_STEPS, "os.remove")]
+    assert len(steps) >= 6
+    for number in steps:
+        for finish in (True, False):
+            place = _moved(template, tmp_path / f"at-{number}-{finish}")
+            with damaged_in_use(place) as folder, open_bench(folder) as bench:
+                live = bench.live("tokens")
+                damaged = files_of(live)
+                assert set(damaged) == {"tokens.db", "tokens.db-wal"}
+                assert run_apart(installation_in(folder), "restore", kill_at=number).killed
+                aside = [files_of(found / live.name) for found in bench.quarantined("tokens")]
+                assert damaged in (files_of(live), *aside), number
+                if finish:
+                    bench.restored()
+                    assert bench.generations() == dict.fromkeys(SOURCES, "genset"), number
+                with suppress(NothingToUndo):
+                    bench.undo()
+                assert files_of(live) == damaged, number
+            shutil.rmtree(place)
+
+
+@contextmanager
+def damaged_in_use(folder: Path) -> Iterator[Path]:
+    """`tokens.db` of an installation with a damaged header, and a `-wal` that a process holds."""
+    live = live_path(folder, "tokens")
+    with closing(connect(live)) as app:
+        app.execute("PRAGMA journal_mode=WAL")
+        app.execute("UPDATE tokens SET type = type")
+        app.execute("BEGIN")
+        app.execute("SELECT count(*) FROM tokens").fetchone()
+        raw = os.open(live, os.O_RDWR)  # closed later: closing it drops SQLite's locks
+        os.pwrite(raw, b"this is no database at all", 0)
+        yield folder
+    os.close(raw)
+
+
+def files_of(live: Path) -> dict[str, bytes]:
+    """The content of a database's main file and `-wal` by name."""
+    found = (live, *side_files(live)[:1])
+    return {file.name: file.read_bytes() for file in found if file.exists()}
 
 
 def test_a_kill_leaves_no_journal_beside_a_new_file(

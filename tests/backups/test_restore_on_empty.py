@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
 from contextlib import closing
@@ -116,6 +117,27 @@ def test_several_workers_restore_once(empty: Installation) -> None:
         for source in SOURCES:
             assert generation_of(live_path(empty.folder, source)) == "genset"
     assert restores(empty) == ["succeeded"]
+
+
+def test_a_suspect_set_is_neither_restored_nor_forgotten(empty: Installation) -> None:
+    """When all there is is suspect, the app does not start, and names the set and the remedies."""
+    with open_bench(empty.folder) as bench:
+        set_id = bench.service.list_sets(1)[0][0].id
+        document = bench.manifest_of(set_id) | {"suspect": ["most rows are gone"]}
+        bench.replace_manifest(set_id, json.dumps(document).encode())
+    app = AppProcess(empty.with_settings(**ON))
+    assert app.wait_until_it_ends() != 0
+    for expected in (
+        f"the newest restore point, {set_id}, is suspect (most rows are gone)",
+        f"python -m backups accept {set_id}",
+        f"python -m backups restore {set_id} --in-place --yes",
+        "BACKUP_RESTORE_ON_EMPTY=false",
+    ):
+        assert expected in app.output()
+    assert not empty.tokens_path.exists()
+    assert empty.cli("accept", set_id).returncode == 0
+    with AppProcess.start(empty.with_settings(**ON)):
+        assert generation_of(empty.tokens_path) == "genset"
 
 
 @pytest.mark.parametrize("harm", ["damaged object", "unreachable store", "sealed"])

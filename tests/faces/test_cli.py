@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.clock import parse_utc
 from tests.support.contract import check_problem, check_run, check_set, check_status
 from tests.support.fault_proxy import FaultProxy, refuse
 from tests.support.installation import REPOSITORY, Installation, bot_secrets, spaces
@@ -62,7 +63,7 @@ def test_run_json_is_the_run_with_its_set(installation: Installation) -> None:
     assert run["set_id"] == made["id"]
     assert made["complete"]
     assert made["proof"] == "full"
-    assert made["proven_at"] >= made["created_at"]
+    assert parse_utc(made["proven_at"]) >= parse_utc(made["created_at"])
     rows = {stored["source"]: stored["rows"] for stored in made["objects"]}
     assert rows == {"tokens": {"tokens": 3}, "sessions": {"sessions": 2}}
     for stored in made["objects"]:
@@ -224,7 +225,7 @@ def test_a_held_lease_is_exit_4(installation: Installation) -> None:
     assert held is not None
     try:
         problem = installation.json("run", exit_code=4)
-        assert check_problem(problem)["code"] == "run_in_progress"
+        assert check_problem(problem, "run_id")["code"] == "run_in_progress"
         for look in ("status", "list", "runs"):
             assert installation.cli(look).returncode == 0
     finally:

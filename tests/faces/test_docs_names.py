@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 from fastapi.routing import APIRoute
 
 from app import create_app
@@ -18,6 +19,8 @@ from backups.page.routes import page_routers
 from shared.errors import AppError, SettingsError
 from shared.settings import load_settings
 from tests.support.app_process import AppProcess
+from tests.support.doc_examples import examples
+from tests.support.exposition import METRICS
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
 from tests.support.waiting import eventually
 
@@ -77,8 +80,8 @@ def test_every_setting_is_documented() -> None:
     assert {name for name in documented if not name.endswith("_")} <= settings_that_are_read()
 
 
-def test_every_command_is_documented() -> None:
-    """The commands of `--help` are those of `docs/commands.md`."""
+def commands_that_there_are() -> set[str]:
+    """The commands of `--help`."""
     shown = subprocess.run(
         [sys.executable, "-m", "backups", "--help"],
         env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
@@ -87,7 +90,12 @@ def test_every_command_is_documented() -> None:
         check=True,
         timeout=30,
     ).stdout
-    commands = set(re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE))
+    return set(re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE))
+
+
+def test_every_command_is_documented() -> None:
+    """The commands of `--help` are those of `docs/commands.md`."""
+    commands = commands_that_there_are()
     assert {"run", "status", "list", "runs", "verify"} <= commands
     documented = {word.split()[0] for word in words("commands.md")}
     assert commands <= documented
@@ -116,6 +124,19 @@ def test_every_code_is_documented() -> None:
     assert findings | error_codes() <= words("commands.md")
 
 
+def test_every_metric_is_documented() -> None:
+    """The table of `docs/metrics.md` has every metric with its type and labels, and no other."""
+    table = re.findall(
+        r"^\| `(\w+)(?:\{([\w,]+)\})?` \| (\w+) \|",
+        (REPOSITORY / "docs" / "metrics.md").read_text(),
+        re.MULTILINE,
+    )
+    documented = {
+        name: (kind, tuple(labels.split(",")) if labels else ()) for name, labels, kind in table
+    }
+    assert documented == METRICS
+
+
 def test_links_lead_somewhere() -> None:
     """Every link to a file of the repository has a file at its end."""
     for document in DOCUMENTS:
@@ -131,6 +152,25 @@ def test_make_targets_exist() -> None:
         assert set(named) <= targets, document.name
 
 
+def test_examples_that_are_not_run_name_what_is_there() -> None:
+    """What is for root or Docker is sound shell, and names only files, commands and services
+    that there are."""
+    services = set(yaml.safe_load((REPOSITORY / "compose.yaml").read_text())["services"])
+    blocks = [block for document in DOCUMENTS for block in examples(document, "bash")]
+    assert blocks
+    for block in blocks:
+        done = subprocess.run(
+            ["bash", "-n"], input=block, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), block
+        for path in re.findall(r"deploy/[\w./-]+", block):
+            assert (REPOSITORY / path).exists(), path
+        for command in re.findall(r"python -m backups (\w+)", block):
+            assert command in commands_that_there_are()
+        for service in re.findall(r"docker compose exec (\w+)", block):
+            assert service in services
+
+
 def test_examples_run(tmp_path: Path) -> None:
     """Every shell example runs as it stands, in the folder of an app that is up.
 
@@ -139,13 +179,12 @@ def test_examples_run(tmp_path: Path) -> None:
     installation = Installation(tmp_path).make_databases()
     lines = [f"{name}={value}" for name, value in bot_secrets().items()]
     (tmp_path / ".env").write_text("\n".join(lines) + "\n")
+    (tmp_path / ".env").chmod(0o600)
     blocks = [
         block
         for document in DOCUMENTS
         if document.name != "restore-by-hand.md"  # tests/test_restore_by_hand.py runs it
-        for block in re.findall(
-            r"^```sh\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL
-        )
+        for block in examples(document, "sh")
     ]
     assert blocks
     with AppProcess.start(installation) as app, app.client() as client:

@@ -206,6 +206,10 @@ def test_one_source(installation: Installation) -> None:
         (["restore", "--at", "yesterday"], 2),
         (["restore", "--to", "x", "--in-place"], 2),
         (["restore", "--undo", "--in-place"], 2),
+        (["restore", "20200101T000000Z", "--at", "2020-01-01"], 2),
+        (["restore", "20200101T000000Z", "--undo"], 2),
+        (["restore", "--undo", "--at", "2020-01-01"], 2),
+        (["restore", "--undo", "--only", "tokens"], 2),
     ],
 )
 def test_what_cannot_be_done_has_its_exit_code(
@@ -215,6 +219,18 @@ def test_what_cannot_be_done_has_its_exit_code(
     done = installation.cli(*arguments)
     assert done.returncode == code, done.stderr
     assert generations(installation) == {"genlive"}
+
+
+@pytest.mark.parametrize("named", ["/proc/restored", "a-file", "a-file/below"])
+def test_a_folder_that_cannot_be_written_is_named(installation: Installation, named: str) -> None:
+    """`--to` where nothing can be written: exit 1, and the hint speaks of `--to`."""
+    (installation.folder / "a-file").touch()
+    done = installation.cli("restore", "--to", named)
+    assert done.returncode == 1
+    assert "cannot be written" in done.stderr
+    assert "Choose a folder for --to" in done.stderr
+    assert "BACKUP_DIR" not in done.stderr
+    assert installation.json("runs")["runs"][0]["error"]["code"] == "target_unusable"
 
 
 def test_another_run_in_progress(installation: Installation) -> None:

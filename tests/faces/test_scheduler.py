@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -33,7 +34,7 @@ from shared.directory_store import DirectoryStore
 from tests.support.app_process import AppProcess
 from tests.support.clock import FixedClock
 from tests.support.contract import check_status
-from tests.support.fault_proxy import Answer, FaultProxy, Request
+from tests.support.fault_proxy import Answer, FaultProxy, Request, hang
 from tests.support.installation import Installation, bot_secrets, spaces
 from tests.support.memory_notifier import MemoryNotifier
 from tests.support.s3_server import S3Server
@@ -225,41 +226,51 @@ def test_another_process_takes_over(installation: Installation) -> None:
             assert [run["trigger"] for run in runs_of(other)] == ["catch-up"]
 
 
-@pytest.mark.timeout(300)
-def test_four_workers_make_one_set_a_minute(installation: Installation) -> None:
-    """Four workers on `* * * * *` make one set a minute, also across the scheduler's death.
+def test_one_set_a_minute_whoever_schedules(installation: Installation, tmp_path: Path) -> None:
+    """On `* * * * *`, four workers make one set a minute, also when the scheduling one dies.
 
-    The scheduling worker is killed in the last seconds of a minute: the next minute, which it
-    would have served, still gets its set, and again only one.
+    Two apps meet the same minute. In one, the scheduling worker is killed in the last seconds
+    before it: the minute, which it would have served, still gets its set, and only one.
     """
-    every_minute = installation.with_settings(BACKUP_SCHEDULE=EVERY_MINUTE)
+    steady = installation.with_settings(BACKUP_SCHEDULE=EVERY_MINUTE)
+    bereft = Installation(tmp_path / "bereft", steady.settings).make_databases()
 
-    def sets_by_minute() -> Counter[str]:
-        return Counter(found["id"][:13] for found in every_minute.json("list")["sets"])
+    def sets_by_minute(client: httpx2.Client) -> Counter[str]:
+        return Counter(found["id"][:13] for found in client.get(f"{BASE}/sets").json()["sets"])
 
-    def minute(offset: int = 0) -> str:
-        return (datetime.now(UTC) + timedelta(minutes=offset)).strftime("%Y%m%dT%H%M")
-
-    def wait_for_set_of(coming: str) -> None:
-        eventually(lambda: minute() == coming, f"the minute {coming}", seconds=65)
-        eventually(lambda: sets_by_minute()[coming] == 1, f"a set in {coming}", seconds=20)
-
-    with AppProcess.start(every_minute, workers=4) as app, app.client() as client:
+    def wait_for_a_backup(client: httpx2.Client) -> None:
         eventually(lambda: status_of(client)["last_success"], "the first backup")
-        for _ in range(2):
-            wait_for_set_of(minute(1))
-        eventually(lambda: datetime.now(UTC).second >= 57, "the minute's end", seconds=65)
-        coming = minute(1)
-        owner = status_of(client)["schedule"]["owner"]["pid"]
-        assert owner != app.pid
+
+    def wait_for_the_set_of(minute: str, client: httpx2.Client) -> None:
+        eventually(lambda: sets_by_minute(client)[minute], f"a set in {minute}", seconds=25)
+
+    def end_of_a_minute() -> datetime | None:
+        now = datetime.now(UTC)
+        return now if now.second >= 57 else None
+
+    with (
+        AppProcess.start(steady, workers=4) as app,
+        AppProcess.start(bereft, workers=2) as other,
+        app.client() as client,
+    ):
+        with other.client() as before:
+            for one in (client, before):
+                wait_for_a_backup(one)
+            end = eventually(end_of_a_minute, "the minute's end", seconds=65)
+            owner = status_of(before)["schedule"]["owner"]["pid"]
+        assert owner != other.pid
         os.kill(owner, signal.SIGKILL)
-        wait_for_set_of(coming)
-        heir = eventually(lambda: status_of(client)["schedule"]["owner"], "another scheduler")
-        assert heir["pid"] != owner
-        assert set(sets_by_minute().values()) == {1}
-        runs = runs_of(client)
-        assert {run["status"] for run in runs} == {"succeeded"}
-        assert len(runs) == len(sets_by_minute()) >= 4
+        coming = (end + timedelta(minutes=1)).strftime("%Y%m%dT%H%M")
+        with other.client() as after:
+            for one in (client, after):
+                wait_for_the_set_of(coming, one)
+                found = sets_by_minute(one)
+                assert set(found.values()) == {1}
+                assert [run["status"] for run in runs_of(one)] == ["succeeded"] * len(found)
+                assert len(found) >= 2
+            heir = eventually(lambda: status_of(after)["schedule"]["owner"], "a scheduler")
+            assert heir["pid"] != owner
+        assert runs_of(client)[0]["trigger"] == "scheduled"
 
 
 # --- how it stops -----------------------------------------------------------------------
@@ -299,6 +310,29 @@ def test_shutting_down_during_a_run(
             run = eventually(lambda: status_of(client)["last_success"], "the run that makes it up")
             assert run["trigger"] == "catch-up"
             assert [found["status"] for found in runs_of(client)] == ["succeeded", "interrupted"]
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end(
+    installation: Installation, s3_server: S3Server, bucket: str
+) -> None:
+    """SIGTERM ends the app within 15 s, with a run and a request that wait for a silent store."""
+    with FaultProxy(s3_server.endpoint) as proxy, ThreadPoolExecutor(1) as pool:
+        settings = spaces(proxy.settings(s3_server.settings(bucket)))
+        with AppProcess.start(installation.with_settings(**settings)) as app:
+            with app.client() as client:
+                made = eventually(lambda: status_of(client)["last_success"], "the first backup")
+                proxy.on(hang())
+                running = client.post(f"{BASE}/run").json()
+                proxy.wait_until_met(1)
+                asked = pool.submit(client.post, f"{BASE}/sets/{made['set_id']}/verify")
+                proxy.wait_until_met(2)
+                code, _ = app.terminate(patience=15)
+                assert code == -signal.SIGTERM
+                assert asked.result(timeout=5).json()["code"] == "store_unreachable"
+            assert "Traceback" not in app.output()
+            proxy.lift()
+        told = installation.json("runs", running["id"])
+        assert (told["status"], told["error"]["code"]) == ("interrupted", "interrupted")
 
 
 def test_a_quick_run_is_waited_for(installation: Installation) -> None:

@@ -28,7 +28,8 @@ def test_a_start_makes_private_databases(tmp_path: Path, *, as_script: bool) -> 
     installation = Installation(tmp_path, bot_secrets())
     with AppProcess.start(installation, as_script=as_script) as app, app.client() as client:
         eventually(lambda: client.get("/admin/backups").json()["last_success"], "the first backup")
-        assert f"{app.url}/admin/backups" in app.output()
+        where = app.url if as_script else "ADDRESS"
+        assert f"{where}/admin/backups" in app.output()
         files = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
         folders = [path for path in (tmp_path / "data").rglob("*") if path.is_dir()]
         assert {installation.tokens_path, installation.sessions_path} <= set(files)
@@ -41,6 +42,14 @@ def test_a_start_makes_private_databases(tmp_path: Path, *, as_script: bool) -> 
         with closing(sqlite3.connect(path)) as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
             assert connection.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
+
+
+def test_no_address_is_named_that_is_not_the_apps(tmp_path: Path) -> None:
+    """Under `uvicorn --port`, `PORT` says nothing of where the app is, and is not printed."""
+    settings = {**bot_secrets(), "PORT": "5000"}
+    with AppProcess.start(Installation(tmp_path, settings)) as app:
+        assert "admin routes: curl" in app.output()
+        assert ":5000/" not in app.output()
 
 
 @pytest.mark.parametrize("as_script", [True, False], ids=["python app.py", "uvicorn app:app"])
@@ -90,14 +99,14 @@ def test_a_database_that_cannot_be_used(tmp_path: Path) -> None:
 
 def test_settings_come_from_the_env_file(tmp_path: Path) -> None:
     """`.env` in the working directory counts, blank lines in it do not, the environment wins."""
-    installation = Installation(tmp_path)
+    installation = Installation(tmp_path, {"BACKUP_SCHEDULE": "5 6 7 8 *"})
     lines = [f"{name}={value}" for name, value in bot_secrets().items()]
     lines += ["BACKUP_SCHEDULE=1 2 3 4 *", "BACKUP_PREFIX=mine/", "BACKUP_DIR=", "SPACES_REGION="]
     (tmp_path / ".env").write_text("\n".join(lines) + "\n")
     with AppProcess.start(installation) as app, app.client() as client:
         status = client.get("/admin/backups").json()
         eventually(lambda: client.get("/admin/backups").json()["last_success"], "the first backup")
-    assert status["schedule"]["cron"] == installation.environment["BACKUP_SCHEDULE"]
+    assert status["schedule"]["cron"] == "5 6 7 8 *"
     assert list((tmp_path / "data" / "spaces" / "mine").glob("tokens_*.db"))
     assert (tmp_path / "data" / "backups").is_dir()
 

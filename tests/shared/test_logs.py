@@ -8,21 +8,24 @@ import logging
 import re
 import stat
 import sys
+import threading
 from collections.abc import Iterator
+from contextvars import copy_context
 from pathlib import Path
 
 import pytest
 
 from shared import logs
-from shared.logs import configure_logging, fields, log_files
+from shared.logs import LogFormat, configure_logging, fields, lines_of_run, log_files
 
 OURS = ("app", "backups", "shared")
+LINES_OF_THE_SERVER: tuple[tuple[LogFormat, int], ...] = (("human", 0), ("json", 2))
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (.*)")
 
 
 @pytest.fixture(autouse=True)
 def _restored_loggers() -> Iterator[None]:
-    names = (*OURS, "apscheduler", "backups.tokens", "backups.sessions")
+    names = (*OURS, *logs._THIRD_PARTY, *logs._UVICORN, "backups.tokens", "backups.sessions")
     loggers = [logging.getLogger(name) for name in names]
     before = [(logger.handlers[:], logger.level, logger.propagate) for logger in loggers]
     yield
@@ -133,6 +136,65 @@ def test_the_default_stream_is_standard_error_of_the_moment(
     logging.getLogger("app").info("here")
 
     assert "app: here" in stream.getvalue()
+
+
+def test_every_line_of_a_run_has_its_id(tmp_path: Path) -> None:
+    """Inside the block each line names the run: of any logger, in both formats and in files."""
+    texts = {}
+    for log_format in ("human", "json"):
+        stream = io.StringIO()
+        configure_logging(log_format, stream)
+        with lines_of_run("R1"), log_files(tmp_path, {f"{log_format}.log": ["backups.tokens"]}):
+            logging.getLogger("backups.tokens").info("stored", extra=fields(size=7))
+            logging.getLogger("shared.spaces").warning("slow")
+            logging.getLogger("botocore.retries").warning("again")
+            with lines_of_run("R2"):
+                logging.getLogger("backups.run").info("inner")
+            logging.getLogger("backups.run").info("of another", extra=fields(run="R0"))
+        logging.getLogger("app").info("outside")
+        texts[log_format] = stream.getvalue().splitlines()
+        (filed,) = (tmp_path / f"{log_format}.log").read_text().splitlines()
+        assert filed.endswith("INFO backups.tokens: stored size=7 run=R1")
+
+    assert [without_time(line) for line in texts["human"]] == [
+        "INFO backups.tokens: stored size=7 run=R1",
+        "WARNING shared.spaces: slow run=R1",
+        "WARNING botocore.retries: again run=R1",
+        "INFO backups.run: inner run=R2",
+        "INFO backups.run: of another run=R0",
+        "INFO app: outside",
+    ]
+    runs = [json.loads(line).get("run") for line in texts["json"]]
+    assert runs == ["R1", "R1", "R1", "R2", "R0", None]
+
+
+def test_a_thread_of_a_run_has_its_id() -> None:
+    """A thread that runs in a copy of the context logs as a part of the run."""
+    stream = io.StringIO()
+    configure_logging("human", stream)
+    log = logging.getLogger("backups.tokens")
+
+    with lines_of_run("R1"):
+        context = copy_context()
+        for target in (lambda: context.run(log.info, "with"), lambda: log.info("without")):
+            thread = threading.Thread(target=target)
+            thread.start()
+            thread.join()
+
+    lines = [without_time(line) for line in stream.getvalue().splitlines()]
+    assert lines == ["INFO backups.tokens: with run=R1", "INFO backups.tokens: without"]
+
+
+def test_the_server_logs_json_too() -> None:
+    """As JSON, what uvicorn logs is in the same form and place; for a person it is its own."""
+    for log_format, lines in LINES_OF_THE_SERVER:
+        stream = io.StringIO()
+        configure_logging(log_format, stream)
+        logging.getLogger("uvicorn.error").info("Application startup complete.")
+        logging.getLogger("uvicorn.access").info('%s - "%s"', "127.0.0.1:1", "GET /healthz")
+        documents = [json.loads(line) for line in stream.getvalue().splitlines()]
+        assert len(documents) == lines
+    assert documents[1]["message"] == '127.0.0.1:1 - "GET /healthz"'
 
 
 def test_log_files_are_private_and_hold_their_loggers_only(tmp_path: Path) -> None:

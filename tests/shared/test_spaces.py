@@ -312,6 +312,61 @@ def test_requests_are_made_as_spaces_wants_them(
     assert listing.target.startswith(f"/{bucket}?")
 
 
+class ReadOnce(io.BytesIO):
+    """A body that counts the bytes that are read of it."""
+
+    taken = 0
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read, and count."""
+        chunk = super().read(size)
+        self.taken += len(chunk)
+        return chunk
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
+def test_a_body_whose_hash_is_known_is_read_once(
+    s3_server: S3Server, s3_tls_server: S3Server, bucket: str, tls: bool
+) -> None:
+    """It is signed with the hash that the caller took, so the server checks against that."""
+    signed: list[str] = []
+    store = SpacesStore((s3_tls_server if tls else s3_server).settings(bucket))
+    store._client.meta.events.register(
+        "before-send.s3.PutObject",
+        lambda request, **_: signed.append(request.headers["X-Amz-Content-SHA256"].decode()),
+    )
+    content = os.urandom(3_000_000)
+    known, unknown = ReadOnce(content), ReadOnce(content)
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    store.put("known.db", known, {"sha256": sha256})
+    store.put("unknown.db", unknown, {"sha256": "not a hash"})
+
+    assert signed == [sha256, sha256]
+    assert (known.taken, unknown.taken) == (len(content), 2 * len(content))
+    sink = io.BytesIO()
+    store.get("known.db", sink)
+    assert sink.getvalue() == content
+
+
+def test_a_put_that_is_sent_again_keeps_the_known_hash(
+    s3_server: S3Server, bucket: str, proxy: FaultProxy
+) -> None:
+    """A retry is signed anew, with the same hash, and stores the whole body."""
+    proxy.on(refuse(500, "InternalError"), method="PUT", times=1)
+    store = SpacesStore(proxy.settings(s3_server.settings(bucket)), attempts=2)
+    content = os.urandom(300_000)
+    sha256 = hashlib.sha256(content).hexdigest()
+
+    store.put("a.db", io.BytesIO(content), {"sha256": sha256})
+
+    hashes = [dict(found.headers)["X-Amz-Content-SHA256"] for found in proxy.requests("PUT")]
+    assert hashes == [sha256, sha256]
+    sink = io.BytesIO()
+    store.get("a.db", sink)
+    assert sink.getvalue() == content
+
+
 def test_over_tls_requests_are_as_plain_as_over_http(s3_tls_server: S3Server, bucket: str) -> None:
     """No checksum trailer over https, which older gateways answer with 411."""
     seen: list[dict[str, object]] = []

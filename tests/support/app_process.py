@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -28,19 +29,27 @@ _LIBC = ctypes.CDLL(None)
 class AppProcess:
     """Starts the app of an installation, and stops it.
 
-    As `python -m uvicorn app:app`, with `workers` if they are given, or as `python app.py`.
+    As `python -m uvicorn app:app`, with `workers` and `options` if they are given, or as
+    `python app.py`, or by a `command` that listens at `PORT`.
     What it prints, on either stream, goes to a file that `output` reads.
     """
 
     def __init__(
-        self, installation: Installation, *, workers: int | None = None, as_script: bool = False
+        self,
+        installation: Installation,
+        *,
+        workers: int | None = None,
+        as_script: bool = False,
+        port: int | None = None,
+        options: Sequence[str] = (),
+        command: Sequence[str] | None = None,
     ) -> None:
         self.installation = installation
-        self.port = free_port()
+        self.port = port or free_port()
         self._output_path = installation.folder / f"output-{self.port}.log"
         environment = {
-            **installation.environment,
             "PORT": str(self.port),
+            **installation.environment,
         }
         program = ["app.py"] if as_script else ["-m", "uvicorn", "app:app"]
         if as_script:
@@ -49,9 +58,11 @@ class AppProcess:
             program += ["--host", "127.0.0.1", "--port", str(self.port)]
         if workers:
             program += ["--workers", str(workers)]
+        program += options
+        command = command or [sys.executable, *program]
         with self._output_path.open("wb") as output:
             self._process = subprocess.Popen(
-                [sys.executable, *program],
+                command,
                 cwd=installation.folder,
                 env=environment,
                 stdin=subprocess.DEVNULL,
@@ -63,10 +74,24 @@ class AppProcess:
 
     @classmethod
     def start(
-        cls, installation: Installation, *, workers: int | None = None, as_script: bool = False
+        cls,
+        installation: Installation,
+        *,
+        workers: int | None = None,
+        as_script: bool = False,
+        port: int | None = None,
+        options: Sequence[str] = (),
+        command: Sequence[str] | None = None,
     ) -> Self:
         """Start it, and wait until it serves."""
-        app = cls(installation, workers=workers, as_script=as_script)
+        app = cls(
+            installation,
+            workers=workers,
+            as_script=as_script,
+            port=port,
+            options=options,
+            command=command,
+        )
         try:
             app.wait_until_it_serves()
         except BaseException:

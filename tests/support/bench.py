@@ -169,6 +169,7 @@ def open_bench(
     timeout: float = 3600,
     busy_timeout: float = 1.0,
     local_copies: int = 0,
+    token_keys: tuple[str, ...] = (),
     notify_success: bool = False,
     notifier: Notifier | None = None,
 ) -> Iterator[Bench]:
@@ -186,6 +187,7 @@ def open_bench(
                 local_copies=local_copies,
                 log_directory=None,
                 busy_timeout=busy_timeout,
+                token_keys=token_keys,
                 readability_checks=readability,
                 retention=retention or RetentionPolicy(),
                 change_delay=timedelta(seconds=change_delay),

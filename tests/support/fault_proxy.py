@@ -233,6 +233,7 @@ class FaultProxy:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # a body would wait 40 ms for the ACK of its headers
     owner: ClassVar[FaultProxy]
 
     def setup(self) -> None:

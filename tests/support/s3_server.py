@@ -16,6 +16,7 @@ import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -118,22 +119,7 @@ class S3Server:
 
     def client(self) -> S3Client:
         """A plain boto3 client with all rights, to see from outside what is stored."""
-        client: S3Client = boto3.session.Session().client(
-            "s3",
-            endpoint_url=self.endpoint,
-            region_name=REGION,
-            aws_access_key_id=self._admin.access,
-            aws_secret_access_key=self._admin.secret,
-            verify=self.ca_bundle,
-            config=Config(
-                signature_version="s3v4",
-                s3={"addressing_style": "path"},
-                retries={"mode": "standard", "total_max_attempts": 1},
-                connect_timeout=2,
-                read_timeout=10,
-            ),
-        )
-        return client
+        return _client(self.endpoint, self.ca_bundle, self._admin)
 
     def stop(self) -> None:
         """Kill the server (it takes long to answer SIGTERM); stopping twice is allowed."""
@@ -177,6 +163,26 @@ class S3Server:
             f"SeaweedFS did not get ready (exit code {self._process.poll()}): {problem}\n"
             + "\n".join(lines[-_LOG_LINES_SHOWN:])
         )
+
+
+@cache
+def _client(endpoint: str, ca_bundle: str | None, key: _Key) -> S3Client:
+    client: S3Client = boto3.session.Session().client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name=REGION,
+        aws_access_key_id=key.access,
+        aws_secret_access_key=key.secret,
+        verify=ca_bundle,
+        config=Config(
+            signature_version="s3v4",
+            s3={"addressing_style": "path"},
+            retries={"mode": "standard", "total_max_attempts": 1},
+            connect_timeout=2,
+            read_timeout=10,
+        ),
+    )
+    return client
 
 
 def _launch(folder: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:

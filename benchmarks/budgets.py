@@ -1,0 +1,148 @@
+"""The budgets: what was promised, as ratios and limits, and what was measured of each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.contenders.contender import TO_LAST_PUT, WHOLE, WITH_PROOF
+from benchmarks.results import Measure, Results
+from benchmarks.topics import answers, backup, change, cost, points, presence, writers
+
+SCRIPTS = "two shell scripts"
+PEERS = (SCRIPTS, "two shell scripts at once", ".backup + rclone", ".backup + restic", "Litestream")
+APP, COMMAND = "ours in the app, ", "ours as a command, "
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Something promised: the `measured` number is to be at most `limit`; None: only told."""
+
+    name: str
+    limit: float | None
+    measured: float
+    unit: str = ""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is."""
+        return self.limit is None or self.measured <= self.limit
+
+    def document(self) -> dict[str, Any]:
+        """For `results.json`."""
+        return {**vars(self), "kept": self.kept}
+
+
+def budgets(results: Results) -> list[Budget]:
+    """Those of which all was measured."""
+    return [
+        Budget(name, limit, measured, unit)
+        for name, limit, unit, measured in (
+            *_times(results),
+            *_memory(results),
+            *_others(results),
+            *_being_there(results),
+        )
+        if measured is not None
+    ]
+
+
+_Found = tuple[str, float | None, str, float | None]
+
+
+def _times(results: Results) -> Iterable[_Found]:
+    def of_scripts(megabytes: float, who: str, what: str) -> float | None:
+        return _ratio(
+            results.find(backup.TOPIC, megabytes, who, what),
+            results.find(backup.TOPIC, megabytes, SCRIPTS, WHOLE),
+        )
+
+    for who, limit in ((f"{APP}plain", 0.75), (f"{APP}zstd", 0.50), (f"{COMMAND}zstd", 0.65)):
+        for what, times in ((TO_LAST_PUT, 1), (WITH_PROOF, 2)):
+            name = f"100 MB, {who}, {what}: of the scripts' time"
+            yield name, times * limit, "", of_scripts(100, who, what)
+    fastest = _fastest(results, 100)
+    for sealing in ("plain", "zstd"):
+        ours = results.find(backup.TOPIC, 100, f"{APP}{sealing}", TO_LAST_PUT)
+        name = f"100 MB, {APP}{sealing}: of the fastest peer's ({fastest.who if fastest else ''})"
+        yield name, 1.0, "", _ratio(ours, fastest)
+    for sealing in ("plain", "zstd"):
+        name = f"1 MB each, {APP}{sealing}, {TO_LAST_PUT}: of the scripts' time"
+        yield name, 0.10, "", of_scripts(1, f"{APP}{sealing}", TO_LAST_PUT)
+    for sealing in ("plain", "zstd"):
+        ours = results.find(backup.TOPIC, 1000, f"{APP}{sealing}", TO_LAST_PUT)
+        floor = _floor(results, 1000, sealing)
+        name = f"1 GB, {APP}{sealing}: of the larger floor ({floor.who if floor else ''})"
+        yield name, 1.25, "", _ratio(ours, floor)
+    for who in (f"{APP}plain", f"{APP}zstd", "Litestream", ".backup + restic"):
+        again = _first(results, change.TOPIC, who, (TO_LAST_PUT, WHOLE))
+        scripts = _first(results, change.TOPIC, SCRIPTS, (WHOLE,))
+        name = f"after 1% of the rows changed, {who}: of the scripts' time"
+        yield name, None, "", _ratio(again, scripts)
+
+
+def _memory(results: Results) -> Iterable[_Found]:
+    for megabytes in results.sizes(cost.BACKUP):
+        for sealing in ("plain", "zstd"):
+            found = results.find(cost.BACKUP, megabytes, f"{APP}{sealing}", cost.MEMORY)
+            name = f"{megabytes:g} MB, {APP}{sealing}: memory above idle"
+            yield name, 48.0, "MiB", found.median if found else None
+
+
+def _others(results: Results) -> Iterable[_Found]:
+    for sealing in ("plain", "zstd"):
+        who = f"{APP}{sealing}"
+        idle = _first(results, writers.TOPIC, who, (f"commit p99, {writers.IDLE}",))
+        busy = _first(results, writers.TOPIC, who, (f"commit p99, {writers.BUSY}",))
+        yield f"writers beside {who}: p99 of a commit, of idle", 1.2, "", _ratio(busy, idle)
+        wait = _first(results, writers.TOPIC, who, (f"longest wait for the lock, {writers.BUSY}",))
+        name = f"writers beside {who}: longest wait for the lock"
+        yield name, 10.0, "ms", wait.most if wait else None
+    idle = _first(results, answers.TOPIC, "idle", ("answer p99",))
+    for who in (answers.IN_THREAD, answers.IN_CHILD):
+        busy = _first(results, answers.TOPIC, who, ("answer p99",))
+        yield f"answers, {who}: p99, of idle", 1.2, "", _ratio(busy, idle)
+        stall = _first(results, answers.TOPIC, who, (answers.STALL,))
+        name = f"answers, {who}: longest stall of the loop"
+        yield name, 20.0, "ms", stall.most if stall else None
+
+
+def _being_there(results: Results) -> Iterable[_Found]:
+    for what in (points.STATUS, points.LIST, points.RETENTION):
+        found = next((m for m in results.of(points.TOPIC) if m.what == what), None)
+        name = f"{found.who if found else ''}: {what}"
+        yield name, 100.0, "ms", found.median if found else None
+    asked = next(
+        (m for m in results.of(points.TOPIC) if m.what == points.REQUESTS_OF + points.STATUS), None
+    )
+    yield "requests to the store of a status", 0.0, "", asked.most if asked else None
+    both, app = (
+        _first(results, presence.TOPIC, who, ("time",))
+        for who in ("import of the app and boto3", "import of the app")
+    )
+    # What it costs to import boto3 after the app: nothing, if the app has paid for it once.
+    yield "import of the app with boto3, of the app alone", None, "", _ratio(both, app)
+
+
+def _ratio(one: Measure | None, other: Measure | None) -> float | None:
+    return one.median / other.median if one and other else None
+
+
+def _first(results: Results, topic: str, who: str, whats: Iterable[str]) -> Measure | None:
+    found = (m for what in whats for m in results.of(topic) if (m.who, m.what) == (who, what))
+    return next(found, None)
+
+
+def _least(found: Iterable[Measure | None], choose: Callable[..., Measure]) -> Measure | None:
+    there = [m for m in found if m]
+    return choose(there, key=lambda m: m.median) if there else None
+
+
+def _fastest(results: Results, megabytes: float) -> Measure | None:
+    return _least((results.find(backup.TOPIC, megabytes, who, WHOLE) for who in PEERS), min)
+
+
+def _floor(results: Results, megabytes: float, sealing: str) -> Measure | None:
+    names = ("floor: one read + one write", f"floor: one raw PUT, {sealing}")
+    return _least((results.find(backup.TOPIC, megabytes, who, WHOLE) for who in names), max)

@@ -1,0 +1,151 @@
+"""Status, list and retention plan with 10,000 restore points, and what they ask the store."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from backups import naming
+from backups.backup_directory import BackupDirectory
+from backups.catalogue import Catalogue
+from backups.manifest import dump_manifest
+from backups.records import open_records
+from backups.wiring import build_store
+from benchmarks.contenders.ours import Installed
+from benchmarks.counting_proxy import CountingProxy
+from benchmarks.place import Place
+from benchmarks.plan import Plan
+from benchmarks.results import Results
+from benchmarks.rounds import say
+from benchmarks.serving_app import ServingApp
+from shared.clock import SystemClock
+from shared.settings import load_settings
+from tests.support.records import a_set, a_stored_object
+
+TOPIC = "restore points"
+STATUS, LIST, RETENTION = "status", "list, with a refresh from the store", "retention plan"
+COMMAND = "status as a command, with process start"
+REQUESTS_OF = "requests to the store: "
+_ROUTES = {
+    STATUS: "/admin/backups/status",
+    LIST: "/admin/backups/sets",
+    RETENTION: "/admin/backups/prune",
+}
+_EVERY = timedelta(hours=1)
+_RUNS = 10
+_THREADS = 8
+
+
+def measure(plan: Plan, place: Place, results: Results) -> None:
+    """The routes of a serving app, and the command beside it."""
+    count = plan.restore_points
+    who = f"{count:,} restore points"
+    with CountingProxy(place.endpoint) as proxy:
+        through = place.through(proxy.endpoint)
+        installed = Installed.new(through, place.pair(min(plan.sizes)), "plain")
+        with closing(installed):
+            began = time.perf_counter()
+            _fill(installed, place, count)
+            say(f"  {who} made in {time.perf_counter() - began:.0f} s")
+            with (
+                closing(ServingApp(installed.settings)) as app,
+                _client(app, installed) as client,
+            ):
+                _wait_until_scheduled(client)
+                for what, route in _ROUTES.items():
+                    _ask(client, route, count if what == STATUS else None)
+                    proxy.take()
+                    times = [_timed(lambda path=route: _ask(client, path)) for _ in range(_RUNS)]  # type: ignore[misc]
+                    asked = proxy.take().total / _RUNS
+                    results.add(TOPIC, 0, who, what, "ms", [1000 * one for one in times])
+                    results.add(TOPIC, 0, who, f"{REQUESTS_OF}{what}", "", [asked])
+                command = installed.command("status")
+                times = [command.run() for _ in range(plan.runs)]
+                results.add(TOPIC, 0, who, COMMAND, "ms", [1000 * one for one in times])
+
+
+def _fill(installed: Installed, place: Place, count: int) -> None:
+    """Manifests in the store and in the catalogue, an hour between two."""
+    settings = load_settings(installed.settings)
+    directory = BackupDirectory(settings.backup.directory)
+    documents = dict(_documents(directory.instance(), count))
+    client = place.server.client()
+    with ThreadPoolExecutor(_THREADS) as pool:
+        keys = {
+            naming.manifest_key(settings.backup.prefix, set_id): document
+            for set_id, document in documents.items()
+        }
+        puts = (
+            pool.submit(client.put_object, Bucket=installed.bucket, Key=key, Body=document)
+            for key, document in keys.items()
+        )
+        for put in list(puts):
+            put.result()
+    # In memory: 10,000 commits are waited for on a disk, and are not what is measured.
+    fast = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as name:
+        with closing(open_records(Path(name))) as records:
+            catalogue = Catalogue(
+                records, build_store(settings), settings.backup.prefix, SystemClock()
+            )
+            for set_id, document in documents.items():
+                catalogue.add_manifest(set_id, document)
+            catalogue.note_contact()
+        for file in Path(name).glob("runs.db*"):
+            shutil.copy(file, directory.path / file.name)
+
+
+def _documents(instance: str, count: int) -> Iterator[tuple[str, bytes]]:
+    newest = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
+    for number in range(count):
+        at = newest - number * _EVERY
+        objects = tuple(
+            a_stored_object(source, at, key=naming.data_key("backups/", source, at, dated=False))
+            for source in ("tokens", "sessions")
+        )
+        made = a_set(at, instance=instance, objects=objects)
+        yield (
+            made.id,
+            dump_manifest(made, application="benchmarks", sqlite=sqlite3.sqlite_version),
+        )
+
+
+def _client(app: ServingApp, installed: Installed) -> httpx2.Client:
+    return httpx2.Client(
+        base_url=f"http://127.0.0.1:{app.port}",
+        headers={"Authorization": f"Bearer {installed.settings['ADMIN_TOKEN']}"},
+        timeout=120,
+        trust_env=False,
+    )
+
+
+def _wait_until_scheduled(client: httpx2.Client) -> None:
+    """The scheduler has refreshed the catalogue at its start, and is quiet now."""
+    while _ask(client, _ROUTES[STATUS])["schedule"]["owner"] is None:
+        time.sleep(0.1)
+    time.sleep(2)
+
+
+def _ask(client: httpx2.Client, route: str, count: int | None = None) -> dict[str, Any]:
+    answer = client.get(route)
+    answer.raise_for_status()
+    document: dict[str, Any] = answer.json()
+    if count is not None and document["restore_points"] != count:
+        raise RuntimeError(f"the catalogue has {document['restore_points']} restore points")
+    return document
+
+
+def _timed(act: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    act()
+    return time.perf_counter() - began

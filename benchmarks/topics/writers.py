@@ -1,0 +1,137 @@
+"""How long the app's writers wait while a backup runs, against the same without one."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+
+from benchmarks.contenders.contender import ByCommand
+from benchmarks.contenders.field import MakeByCommand, MakeInApp, as_command, in_app, peers
+from benchmarks.contenders.ours import InApp
+from benchmarks.databases import Pair
+from benchmarks.measured import CommandTooLong
+from benchmarks.place import REPOSITORY, Place
+from benchmarks.plan import Plan
+from benchmarks.results import Results
+from benchmarks.rounds import say, settle
+from benchmarks.samples import Sample, Window, percentile, within
+
+TOPIC = "writers"
+TRANSACTIONS_A_SECOND = 200
+IDLE, BUSY = "idle", "during a backup"
+_PATIENCE_SECONDS = 10.0
+
+
+class Writer:
+    """A process that writes to both databases; see `benchmarks.writer`."""
+
+    def __init__(self, pair: Pair) -> None:
+        arguments = (str(pair.tokens), str(pair.sessions), str(TRANSACTIONS_A_SECOND))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.writer", *arguments],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == "writing\n"
+
+    def stop(self) -> tuple[list[Sample], list[Sample]]:
+        """What each transaction waited for the lock, and took in all."""
+        told, _ = self._process.communicate("")
+        found = json.loads(told)
+        return (
+            [Sample(began, lock) for began, lock, _ in found],
+            [Sample(began, whole) for began, _, whole in found],
+        )
+
+    def close(self) -> None:
+        """End it."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def measure(plan: Plan, place: Place, results: Results) -> None:
+    """For each contender, in turns: some time without a backup, and a backup."""
+    makers: tuple[MakeByCommand | MakeInApp, ...] = (
+        *peers(plan.programs),
+        *in_app(("plain", "zstd")),
+        *as_command(("zstd",)),
+    )
+    for make in makers:
+        with _own_copy(place, plan.busy_size) as pair, closing(make(place, pair)) as one:
+            _measure(plan, one, one.pair, results)
+
+
+@contextmanager
+def _own_copy(place: Place, megabytes: float) -> Iterator[Pair]:
+    pair = place.copy_of(place.pair(megabytes))
+    try:
+        yield pair
+    finally:
+        shutil.rmtree(pair.folder)
+
+
+def _measure(plan: Plan, one: ByCommand | InApp, pair: Pair, results: Results) -> None:
+    idle: list[Window] = []
+    busy: list[Window] = []
+    with closing(Writer(pair)) as writer:
+        for _ in range(plan.busy_runs):
+            one.prepare()
+            settle(plan)
+            began = time.monotonic()
+            time.sleep(plan.idle_seconds)
+            idle.append((began, time.monotonic()))
+            began = time.monotonic()
+            ended = _back_up(one)
+            busy.append((began, time.monotonic()))
+            if not ended:
+                note = (
+                    f"{one.name}: no backup ended within {_PATIENCE_SECONDS:.0f} s while"
+                    f" {TRANSACTIONS_A_SECOND} transactions a second were written"
+                )
+                say(f"  {note}")
+                results.notes.append(note)
+                break
+        locks, wholes = writer.stop()
+    say(f"  {one.name}: {sum(last - first for first, last in busy):.1f} s of backups")
+    _note(results, plan, one.name, locks, wholes, ((IDLE, idle), (BUSY, busy)))
+
+
+def _back_up(one: ByCommand | InApp) -> bool:
+    """Whether it came to its end."""
+    if isinstance(one, InApp):
+        one.backup()
+        return True
+    try:
+        one.backup_command().run(_PATIENCE_SECONDS)
+    except CommandTooLong:
+        return False
+    return True
+
+
+def _note(
+    results: Results,
+    plan: Plan,
+    who: str,
+    locks: Sequence[Sample],
+    wholes: Sequence[Sample],
+    windows: Sequence[tuple[str, list[Window]]],
+) -> None:
+    """A value for each window, and the maximum over all of them."""
+    for when, of in windows:
+        each = [found for window in of if (found := within(wholes, [window]))]
+        for name, part in (("p50", 0.5), ("p99", 0.99)):
+            values = [percentile(found, part) for found in each]
+            results.add(TOPIC, plan.busy_size, who, f"commit {name}, {when}", "ms", values)
+        results.add(TOPIC, plan.busy_size, who, f"commit max, {when}", "ms", [max(map(max, each))])
+        longest = max(within(locks, of))
+        results.add(
+            TOPIC, plan.busy_size, who, f"longest wait for the lock, {when}", "ms", [longest]
+        )

@@ -1,0 +1,188 @@
+"""`Graph`: the requests to Meta's Graph API, and its refusals in our words.
+
+Source: developers.facebook.com/docs/graph-api, "Handling errors". A refusal is told by its
+numbers alone: Meta's own sentences are for developers, and may quote what was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+from facebook_integration.events import is_id
+from facebook_integration.models import GrantedPage, TokenFacts, UserToken
+from facebook_integration.signatures import appsecret_proof
+from shared.outbound import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
+from shared.platform_errors import (
+    PermissionMissing,
+    PlatformBusy,
+    PlatformError,
+    PlatformUnreachable,
+    TokenRefused,
+)
+from shared.platform_settings import FacebookSettings
+
+SCOPES = (
+    "pages_show_list",
+    "pages_manage_metadata",
+    "pages_messaging",
+    "pages_read_engagement",
+)
+SUBSCRIBED_FIELDS = ("messages", "messaging_postbacks", "message_echoes", "name", "category")
+
+_PAGE_FIELDS = "id,name,category,link"
+_CONVERSATION_FIELDS = "participants,updated_time,messages{id,created_time,from,to,message}"
+_MOST_PAGES = 10_000
+_CONNECT_AGAIN = "Connect it again: /facebook/login"
+
+
+class Graph:
+    """Every method raises `PlatformError` or a subclass; `TokenRefused` means: connect again."""
+
+    def __init__(self, settings: FacebookSettings, outbound: Outbound) -> None:
+        self._settings = settings
+        self._outbound = outbound
+
+    def exchange_code(self, code: str) -> UserToken:
+        """The user's token for the code of a callback, which is good for one use."""
+        return self._user_token({"redirect_uri": self._settings.redirect_uri, "code": code})
+
+    def extend(self, token: str) -> UserToken:
+        """A token of the same user that lasts for about 60 days."""
+        return self._user_token({"grant_type": "fb_exchange_token", "fb_exchange_token": token})
+
+    def inspect(self, token: str) -> TokenFacts:
+        """Whose token it is; raises `TokenRefused` when it is not valid for our app."""
+        app_token = f"{self._settings.app_id}|{self._settings.app_secret}"
+        with _as_asked():
+            data = self._watched("debug_token", app_token, {"input_token": token})["data"]
+            facts = TokenFacts(str(data["app_id"]), str(data["user_id"]), tuple(data["scopes"]))
+            valid = data["is_valid"] is True
+        if not valid or facts.app_id != self._settings.app_id or not is_id(facts.user_id):
+            raise TokenRefused("Meta gave a token that is not for this app", _CONNECT_AGAIN)
+        return facts
+
+    def pages(self, token: str, attempts: int = ATTEMPTS) -> list[GrantedPage]:
+        """The Pages that a user granted."""
+        params = {"fields": "id,name,access_token", "limit": "100"}
+        with _as_asked():
+            return [
+                GrantedPage(str(found["id"]), str(found["name"]), str(found["access_token"]))
+                for found in self._listed("me/accounts", token, params, attempts)
+                if is_id(str(found["id"]))
+            ]
+
+    def subscribe(self, page: str, token: str) -> None:
+        """Have the news of a Page sent to our app; doing so again changes nothing."""
+        fields = {"subscribed_fields": ",".join(SUBSCRIBED_FIELDS)}
+        answer = self._call("POST", f"{page}/subscribed_apps", token, fields)
+        if answer.get("success") is not True:
+            raise PlatformError(f"Meta did not subscribe the Page {page}")
+
+    def page(self, page: str, token: str) -> dict[str, Any]:
+        """The metadata of a Page: id, name, category, link."""
+        answer = self._call("GET", page, token, {"fields": _PAGE_FIELDS})
+        return {name: answer[name] for name in _PAGE_FIELDS.split(",") if name in answer}
+
+    def conversations(self, page: str, token: str) -> Iterator[Mapping[str, Any]]:
+        """The conversations of a Page, each with its newest messages."""
+        params = {"platform": "messenger", "fields": _CONVERSATION_FIELDS}
+        return self._listed(f"{page}/conversations", token, params, ATTEMPTS)
+
+    # --- requests -----------------------------------------------------------------------
+
+    def _user_token(self, params: Mapping[str, str]) -> UserToken:
+        own = {
+            "client_id": self._settings.app_id,
+            "client_secret": self._settings.app_secret,
+        }
+        with _as_asked():
+            answer = self._watched("oauth/access_token", None, {**own, **params})
+            seconds = answer.get("expires_in")
+            return UserToken(
+                str(answer["access_token"]), seconds if isinstance(seconds, int) else None
+            )
+
+    def _listed(
+        self, edge: str, token: str, params: Mapping[str, str], attempts: int
+    ) -> Iterator[Mapping[str, Any]]:
+        for _ in range(_MOST_PAGES):
+            answer = self._call("GET", edge, token, params, attempts)
+            with _as_asked():
+                yield from answer["data"]
+                following = answer.get("paging", {}).get("next")
+            if following is None:
+                return
+            edge, params = self._within_graph(following)
+        raise PlatformError(f"{edge} has no last page")
+
+    def _within_graph(self, following: str) -> tuple[str, dict[str, str]]:
+        """Edge and parameters of the address of a next page, which must lead to the Graph API."""
+        base = f"{self._settings.graph_url}/{self._settings.version}/"
+        if not isinstance(following, str) or not following.startswith(base):
+            raise PlatformError(
+                "the next page of a list is not at the Graph API, and is not asked for"
+            )
+        parts = urlsplit(following)
+        prefix = urlsplit(base).path
+        return parts.path.removeprefix(prefix), dict(parse_qsl(parts.query))
+
+    def _watched(self, edge: str, token: str | None, params: Mapping[str, str]) -> dict[str, Any]:
+        return self._call("GET", edge, token, params, ATTEMPTS_WHILE_WATCHED)
+
+    def _call(
+        self,
+        method: str,
+        edge: str,
+        token: str | None,
+        params: Mapping[str, str],
+        attempts: int = ATTEMPTS,
+    ) -> dict[str, Any]:
+        all_params = dict(params)
+        if token is not None:
+            all_params["access_token"] = token
+            all_params["appsecret_proof"] = appsecret_proof(token, self._settings.app_secret)
+        url = f"{self._settings.graph_url}/{self._settings.version}/{edge}"
+
+        def ask() -> dict[str, Any]:
+            if method == "POST":
+                answer = self._outbound.send("POST", url, form=all_params)
+            else:
+                answer = self._outbound.send("GET", url, params=all_params)
+            if answer.status == 200:
+                return answer.document()
+            raise _refusal(edge.split("/", 1)[-1], answer)
+
+        return self._outbound.patiently(ask, attempts)
+
+
+@contextmanager
+def _as_asked() -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise PlatformError("Meta's answer is not what was asked for") from error
+
+
+def _refusal(edge: str, answer: Answer) -> PlatformError:
+    try:
+        error = answer.document().get("error")
+    except PlatformUnreachable:
+        error = None
+    if not isinstance(error, dict) or not isinstance(error.get("code"), int):
+        return PlatformUnreachable(
+            f"Meta answers {answer.status} to {edge}", "It is tried again by itself."
+        )
+    code = error["code"]
+    told = f"Meta refuses {edge}: error {code}, subcode {error.get('error_subcode')}"
+    if code == 190:
+        return TokenRefused(f"{told}: the token is no longer valid", _CONNECT_AGAIN)
+    if code in (4, 17, 32, 613) or 80_000 <= code <= 80_014:
+        return PlatformBusy(f"{told}: too many calls", "It is tried again by itself.")
+    if code in (1, 2):
+        return PlatformUnreachable(f"{told}: a passing fault", "It is tried again by itself.")
+    if code == 10 or 200 <= code <= 299:
+        return PermissionMissing(f"{told}: the permission is missing", _CONNECT_AGAIN)
+    return PlatformError(told, "See developers.facebook.com/docs/graph-api/guides/error-handling.")

@@ -1,0 +1,143 @@
+"""What Meta's answers become: tokens, Pages, and conversations in the form of webhooks. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from facebook_integration.events import is_id, message_id
+from shared.clock import format_utc, parse_utc
+
+
+@dataclass(frozen=True)
+class UserToken:
+    """A token of a Facebook user; `seconds` until it expires, None when it does not."""
+
+    value: str = field(repr=False)
+    seconds: int | None
+
+
+@dataclass(frozen=True)
+class TokenFacts:
+    """Whose token it is, which app it is for, and what it may do."""
+
+    app_id: str
+    user_id: str
+    scopes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class GrantedPage:
+    """A Page that a user granted, with its token."""
+
+    id: str
+    name: str
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Grantor:
+    """A Facebook user who connected Pages for one of our users (a UUID).
+
+    Their token gives new Page tokens when those stop working.
+    """
+
+    token: str = field(repr=False)
+    user: str
+    pages: tuple[str, ...]
+    expires_at: datetime | None
+    granted_at: datetime
+
+
+def grantor_to_text(grantor: Grantor) -> str:
+    """What is stored, encrypted, for a grantor."""
+    return json.dumps(
+        {
+            "access_token": grantor.token,
+            "user": grantor.user,
+            "pages": grantor.pages,
+            "expires_at": format_utc(grantor.expires_at) if grantor.expires_at else None,
+            "granted_at": format_utc(grantor.granted_at),
+        }
+    )
+
+
+def grantor_of_text(text: str) -> Grantor:
+    """The inverse of `grantor_to_text`."""
+    found = json.loads(text)
+    return Grantor(
+        token=found["access_token"],
+        user=found["user"],
+        pages=tuple(found["pages"]),
+        expires_at=parse_utc(found["expires_at"]) if found["expires_at"] else None,
+        granted_at=parse_utc(found["granted_at"]),
+    )
+
+
+def with_change(document: Any, page: str, change: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of a Page after a change of its profile, of which only the news is known."""
+    before = document if isinstance(document, dict) else {"id": page}
+    value = change.get("value")
+    if change.get("field") in ("name", "category") and isinstance(value, str):
+        return {**before, str(change["field"]): value}
+    return before
+
+
+def messages_of(conversation: Mapping[str, Any], page: str) -> tuple[str, list[dict[str, Any]]]:
+    """The customer of a conversation, and its messages as the events that a webhook sends.
+
+    The customer is empty when it is not a conversation with one person. A message without a
+    sender is left out: Meta tells the details of the newest twenty only.
+    """
+    people = [str(one.get("id")) for one in conversation["participants"]["data"]]
+    customers = [one for one in people if one != page]
+    if len(customers) != 1 or not is_id(customers[0]):
+        return "", []
+    listed = conversation.get("messages", {}).get("data", ())
+    return customers[0], [_message(one, page, customers[0]) for one in listed if one.get("from")]
+
+
+def _message(found: Mapping[str, Any], page: str, customer: str) -> dict[str, Any]:
+    sent_by_page = str(found["from"]["id"]) == page
+    sender, recipient = (page, customer) if sent_by_page else (customer, page)
+    message: dict[str, Any] = {"mid": str(found["id"]), "text": found.get("message") or ""}
+    if sent_by_page:
+        message["is_echo"] = True
+    at = datetime.fromisoformat(found["created_time"])
+    return {
+        "sender": {"id": sender},
+        "recipient": {"id": recipient},
+        "timestamp": int(at.timestamp() * 1000),
+        "message": message,
+    }
+
+
+def with_told(document: Any, events: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """A conversation with what webhooks told; what they say of a message counts most."""
+    return _merged(document, events, told=True)
+
+
+def with_polled(document: Any, events: Sequence[Mapping[str, Any]]) -> list[Any]:
+    """A conversation with what polling found, which knows less of each message, and fewer."""
+    return _merged(document, events, told=False)
+
+
+def _merged(document: Any, events: Sequence[Mapping[str, Any]], *, told: bool) -> list[Any]:
+    listed = document if isinstance(document, list) else []
+    found: dict[str, dict[str, Any]] = {message_id(event): event for event in listed}
+    for event in events:
+        named = message_id(event)
+        before = found.get(named, {})
+        found[named] = _union(before, event) if told else _union(event, before)
+    return sorted(found.values(), key=lambda event: (event["timestamp"], message_id(event)))
+
+
+def _union(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:
+    """Both events; `strong` wins where they differ."""
+    both = {**weak, **strong}
+    if isinstance(weak.get("message"), dict) and isinstance(strong.get("message"), dict):
+        both["message"] = {**weak["message"], **strong["message"]}
+    return both

@@ -1,0 +1,103 @@
+"""`Pages`: who owns a Page, its token, and who granted it. All of it is in `TokenStorage`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TypeVar
+
+from facebook_integration.events import is_id
+from facebook_integration.graph import Graph
+from facebook_integration.models import GrantedPage, Grantor, grantor_of_text, grantor_to_text
+from shared.platform_errors import TokenRefused
+from shared.tokens import (
+    FACEBOOK_ACCESS_TOKEN,
+    FACEBOOK_USER_ACCESS_TOKEN,
+    PAGE_UUID,
+    TokenStorage,
+    facebook_access_token_key,
+    facebook_user_access_token_key,
+    page_uuid_key,
+)
+
+T = TypeVar("T")
+
+_AGAIN = "Connect it again: /facebook/login"
+
+
+class Pages:
+    """The connected Pages, by id. Raises `DatabaseError` and `CipherError`."""
+
+    def __init__(self, tokens: TokenStorage, graph: Graph) -> None:
+        self._tokens = tokens
+        self._graph = graph
+
+    def owner(self, page: str) -> str | None:
+        """The UUID of the user who owns a Page, or None for a Page that we do not know."""
+        return self._tokens.get(page_uuid_key(page))
+
+    def connected(self) -> list[str]:
+        """All Pages that have a token."""
+        return [page for page in self._tokens.names(FACEBOOK_ACCESS_TOKEN) if is_id(page)]
+
+    def owned_by(self, user: str) -> list[str]:
+        """The Pages of a user, those without a token included."""
+        known = [page for page in self._tokens.names(PAGE_UUID) if is_id(page)]
+        return [page for page in known if self.owner(page) == user]
+
+    def connect(self, grantor_id: str, grantor: Grantor, pages: Sequence[GrantedPage]) -> None:
+        """Keep what a Facebook user granted; a Page that comes back keeps its user."""
+        for page in pages:
+            if self.owner(page.id) is None:
+                self._tokens.put(page_uuid_key(page.id), grantor.user, "uuid")
+            self._tokens.put(facebook_access_token_key(page.id), page.token)
+        before = self.grantor(grantor_id)
+        known = {*grantor.pages, *(before.pages if before else ())}
+        self._put(grantor_id, replace(grantor, pages=tuple(sorted(known))))
+
+    def grantor(self, grantor_id: str) -> Grantor | None:
+        """The Facebook user of this id, if they connected anything."""
+        text = self._tokens.get(facebook_user_access_token_key(grantor_id))
+        return None if text is None else grantor_of_text(text)
+
+    def disconnect(self, grantor_id: str) -> tuple[str, ...]:
+        """Forget every token of a Facebook user; the Pages that have none now keep their user."""
+        grantor = self.grantor(grantor_id)
+        pages = grantor.pages if grantor else ()
+        for page in pages:
+            self._tokens.delete(facebook_access_token_key(page))
+        self._tokens.delete(facebook_user_access_token_key(grantor_id))
+        return pages
+
+    def forget(self, page: str) -> None:
+        """Forget a Page and whose it was."""
+        self._tokens.delete(facebook_access_token_key(page))
+        self._tokens.delete(page_uuid_key(page))
+
+    def with_token(self, page: str, call: Callable[[str], T]) -> T:
+        """The result of `call(token)`.
+
+        A token that Meta refuses is replaced, once, by what the Facebook user who granted it
+        gets for the Page now. Raises `TokenRefused` when it has to be connected again.
+        """
+        token = self._tokens.get(facebook_access_token_key(page))
+        if token is None:
+            raise TokenRefused(f"there is no token for the Page {page}", _AGAIN)
+        try:
+            return call(token)
+        except TokenRefused:
+            return call(self._renewed(page, token))
+
+    def _renewed(self, page: str, refused: str) -> str:
+        for grantor_id in self._tokens.names(f"{FACEBOOK_USER_ACCESS_TOKEN}_"):
+            grantor = self.grantor(grantor_id)
+            if grantor is None or page not in grantor.pages:
+                continue
+            for granted in self._graph.pages(grantor.token):
+                if granted.id == page and granted.token != refused:
+                    self._tokens.put(facebook_access_token_key(page), granted.token)
+                    return granted.token
+        raise TokenRefused(f"the token of the Page {page} is no longer valid", _AGAIN)
+
+    def _put(self, grantor_id: str, grantor: Grantor) -> None:
+        self._tokens.put(facebook_user_access_token_key(grantor_id), grantor_to_text(grantor))

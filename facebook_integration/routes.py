@@ -1,0 +1,178 @@
+"""The routes under `/facebook`: login, callback, webhook, and what Meta asks of an app."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import parse_qs
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse, RedirectResponse
+from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
+
+from facebook_integration.events import is_id, split
+from facebook_integration.oauth import PageLogins
+from facebook_integration.signatures import open_signed_request, webhook_is_signed
+from facebook_integration.sync import DATA_DELETION, DEAUTHORIZE, PERSON
+from shared.browser_session import BrowserSessions
+from shared.inbox import Event, Inbox
+from shared.platform_errors import (
+    BodyMalformed,
+    DeletionUnknown,
+    PlatformUnset,
+    SignatureWrong,
+)
+from shared.platform_settings import FACEBOOK_NAMES, FacebookSettings
+from shared.request_body import read_body
+
+_log = logging.getLogger(__name__)
+
+_DELETION = "/facebook/data-deletion"
+
+
+@dataclass(frozen=True)
+class FacebookFace:
+    """What the routes work with."""
+
+    settings: FacebookSettings
+    logins: PageLogins
+    inbox: Inbox
+    browsers: BrowserSessions
+
+
+class DeletionAnswer(BaseModel):
+    """What Meta shows to a person who asked for their data to be deleted."""
+
+    url: str
+    confirmation_code: str
+
+
+class DeletionState(BaseModel):
+    """How far a deletion is."""
+
+    status: str
+
+
+def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
+    """The routes; the app's state has the `facebook` face, or None while it is not set up.
+
+    `responses` documents how they refuse.
+    """
+    router = APIRouter(prefix="/facebook", tags=["facebook"], responses=responses)
+
+    @router.get("/login", status_code=302, response_class=RedirectResponse, summary="Connect Pages")
+    def login(request: Request) -> Response:
+        face = _face(request)
+        response = RedirectResponse("/", 302)
+        browser = face.browsers.begin_login(request, response)
+        response.headers["location"] = face.logins.begin(face.browsers.user(request), browser)
+        return response
+
+    @router.get(
+        "/callback",
+        status_code=303,
+        response_class=RedirectResponse,
+        summary="Where Facebook sends the merchant back to",
+    )
+    def callback(request: Request) -> Response:
+        face = _face(request)
+        user = face.logins.finish(
+            request.query_params.multi_items(),
+            face.browsers.user(request),
+            face.browsers.login_mark(request),
+        )
+        response = RedirectResponse("/", 303)
+        face.browsers.finish_login(request, response, user)
+        return response
+
+    @router.get(
+        "/webhook",
+        response_class=PlainTextResponse,
+        summary="How Meta makes sure that this address is ours",
+    )
+    def confirm(request: Request) -> PlainTextResponse:
+        face = _face(request)
+        given = request.query_params.get("hub.verify_token", "")
+        right = hmac.compare_digest(given.encode(), face.settings.verify_token.encode())
+        if not right or request.query_params.get("hub.mode") != "subscribe":
+            raise SignatureWrong("this is not Meta's verification", "Check FACEBOOK_VERIFY_TOKEN.")
+        return PlainTextResponse(request.query_params.get("hub.challenge", ""))
+
+    @router.post("/webhook", summary="Where Meta tells news")
+    async def webhook(request: Request) -> dict[str, str]:
+        face = _face(request)
+        body = await read_body(request)
+        signature = request.headers.get("x-hub-signature-256")
+        if not webhook_is_signed(body, signature, face.settings.app_secret):
+            raise SignatureWrong("this webhook is not signed by Meta", "Nothing was done.")
+        if events := split(_parsed(body)):
+            await run_in_threadpool(face.inbox.add, events)
+        return {"status": "ok"}
+
+    @router.post("/deauthorize", summary="A person removed the app at Facebook")
+    async def deauthorize(request: Request) -> dict[str, str]:
+        face = _face(request)
+        person, at, named = await _signed_request(request, face.settings.app_secret)
+        event = Event("facebook", named, f"{PERSON}{person}", DEAUTHORIZE, "{}", at)
+        await run_in_threadpool(face.inbox.add, [event])
+        return {"status": "ok"}
+
+    @router.post("/data-deletion", summary="A person asks for their data to be deleted")
+    async def data_deletion(request: Request) -> DeletionAnswer:
+        face = _face(request)
+        person, at, named = await _signed_request(request, face.settings.app_secret)
+        event = Event("facebook", named, f"{PERSON}{person}", DATA_DELETION, "{}", at)
+        await run_in_threadpool(face.inbox.add, [event])
+        return DeletionAnswer(
+            url=f"{face.settings.public_url}{_DELETION}/{named}", confirmation_code=named
+        )
+
+    @router.get("/data-deletion/{code}", summary="How far a deletion is")
+    def deletion_state(request: Request, code: str) -> DeletionState:
+        done = _face(request).inbox.is_done("facebook", DATA_DELETION, code)
+        if done is None:
+            raise DeletionUnknown("there is no such request", "Check the confirmation code.")
+        return DeletionState(status="done" if done else "in progress")
+
+    return router
+
+
+def _face(request: Request) -> FacebookFace:
+    face: FacebookFace | None = request.app.state.facebook
+    if face is None:
+        raise PlatformUnset(
+            "Facebook is not set up", f"Set {', '.join(FACEBOOK_NAMES)} in .env and restart."
+        )
+    return face
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise BodyMalformed("the body is not a JSON object", "Nothing was done.")
+    return document
+
+
+async def _signed_request(request: Request, secret: str) -> tuple[str, datetime | None, str]:
+    """The person that a signed request is about, when it was made, and a name for it.
+
+    The name is the same each time that Meta sends it, and nobody else can guess it.
+    """
+    form = parse_qs((await read_body(request)).decode(errors="replace"))
+    given = form.get("signed_request", [""])[0]
+    document = open_signed_request(given, secret)
+    if document is None or not is_id(str(document.get("user_id"))):
+        raise SignatureWrong("this request is not signed by Meta", "Nothing was done.")
+    at = document.get("issued_at")
+    instant = datetime.fromtimestamp(at, UTC) if isinstance(at, int) and 0 < at < 10**11 else None
+    named = hmac.new(secret.encode(), b"deletion:" + given.encode(), hashlib.sha256).hexdigest()
+    return str(document["user_id"]), instant, named[:32]

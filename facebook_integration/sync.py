@@ -1,0 +1,164 @@
+"""Keeping a Page's documents fresh: by what webhooks tell, and by polling."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from facebook_integration.events import CHANGE, MESSAGE, spoken
+from facebook_integration.graph import Graph
+from facebook_integration.models import messages_of, with_change, with_polled, with_told
+from facebook_integration.oauth import CONNECTED
+from facebook_integration.pages import Pages
+from shared.inbox import Event, Provider, WaitingEvent
+from shared.logs import fields
+from shared.merchant_data import user_folder
+from shared.platform_errors import PermissionMissing, PlatformError, TokenRefused
+from shared.platforms import Connection, Workplace
+
+_log = logging.getLogger(__name__)
+
+# Events about a Facebook user have an account of this form.
+PERSON = "person:"
+DEAUTHORIZE = "deauthorize"
+DATA_DELETION = "data_deletion"
+
+
+class PageSync:
+    """The `Platform` of Facebook. An account is the id of a Page."""
+
+    provider: Provider = "facebook"
+
+    def __init__(self, pages: Pages, graph: Graph, place: Workplace) -> None:
+        self._pages = pages
+        self._graph = graph
+        self._place = place
+
+    def connections(self, user: str) -> list[Connection]:
+        """See `Platform.connections`."""
+        marks = self._place.marks.reconnects("facebook")
+        return [
+            Connection("facebook", page, marks.get(page)) for page in self._pages.owned_by(user)
+        ]
+
+    def accounts(self) -> list[str]:
+        """See `Platform.accounts`."""
+        return self._pages.connected()
+
+    def poll(self, account: str) -> None:
+        """See `Platform.poll`. The subscription is renewed with it."""
+        self._pages.with_token(account, lambda token: self._fetch(account, token))
+
+    def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
+        """See `Platform.handle`. What was said in one conversation is one change of it."""
+        if account.startswith(PERSON):
+            for waiting in events:
+                self._on_person(account.removeprefix(PERSON), waiting.event)
+            return
+        owner = self._pages.owner(account)
+        if owner is None:
+            _log.info("dropped: unknown Page", extra=fields(page=account, events=len(events)))
+            return
+        said: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
+        for event in (waiting.event for waiting in events):
+            document = json.loads(event.body)
+            if event.topic == MESSAGE and (found := spoken(document, account)):
+                said[found.customer].append(found.document)
+        for customer, documents in said.items():
+            self._place.data.change(
+                _conversation_key(owner, account, customer),
+                partial(with_told, events=documents),
+            )
+        topics = {waiting.event.topic for waiting in events}
+        if CHANGE in topics:
+            self._on_changes(account, owner, [w.event for w in events if w.event.topic == CHANGE])
+        if CONNECTED in topics:
+            self._on_connected(account)
+
+    def _fetch(self, page: str, token: str) -> None:
+        owner = self._pages.owner(page)
+        if owner is None:
+            raise TokenRefused(f"the Page {page} has no user", "Connect it: /facebook/login")
+        self._graph.subscribe(page, token)
+        self._store_page(owner, page, self._graph.page(page, token))
+        for conversation in self._graph.conversations(page, token):
+            try:
+                customer, found = messages_of(conversation, page)
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                raise PlatformError("a conversation is not what was asked for") from error
+            if found:
+                self._place.data.change(
+                    _conversation_key(owner, page, customer),
+                    partial(with_polled, events=found),
+                )
+
+    def _on_connected(self, page: str) -> None:
+        try:
+            self.poll(page)
+        except (TokenRefused, PermissionMissing) as error:
+            self._mark(page, error)
+
+    def _on_changes(self, page: str, owner: str, events: Sequence[Event]) -> None:
+        """Ask for what is true now: news come late and in any order."""
+        try:
+            found = self._pages.with_token(page, lambda token: self._graph.page(page, token))
+            self._store_page(owner, page, found)
+        except (TokenRefused, PermissionMissing) as error:
+            self._mark(page, error)
+
+            def change(document: Any) -> Any:
+                for event in sorted(events, key=_when):
+                    document = with_change(document, page, json.loads(event.body))
+                return document
+
+            self._place.data.change(_page_key(owner, page), change)
+
+    def _on_person(self, person: str, event: Event) -> None:
+        """A Facebook user removed the app, or asked for their data to be deleted."""
+        grantor = self._pages.grantor(person)
+        if grantor is None:
+            _log.info("nothing is stored of this person", extra=fields(topic=event.topic))
+            return
+        if event.sent_at is not None and event.sent_at < grantor.granted_at:
+            _log.info("dropped: stale", extra=fields(topic=event.topic))
+            return
+        if event.topic == DATA_DELETION:
+            for page in grantor.pages:
+                owner = self._pages.owner(page)
+                if owner is not None:
+                    self._place.data.remove_all(_folder(owner, page))
+                    self._pages.forget(page)
+                self._place.marks.clear_reconnect("facebook", page)
+            self._pages.disconnect(person)
+            _log.warning("deleted on request", extra=fields(pages=len(grantor.pages)))
+            return
+        for page in self._pages.disconnect(person):
+            self._place.marks.mark_reconnect("facebook", page, "the app was removed at Facebook")
+            _log.warning("reconnect: the app was removed", extra=fields(page=page))
+
+    def _store_page(self, owner: str, page: str, document: Mapping[str, Any]) -> None:
+        self._place.data.change(_page_key(owner, page), lambda _: document)
+
+    def _mark(self, page: str, error: TokenRefused | PermissionMissing) -> None:
+        if self._place.marks.mark_reconnect("facebook", page, error.message):
+            _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(page=page))
+
+
+def _when(event: Event) -> float:
+    return event.sent_at.timestamp() if event.sent_at else 0.0
+
+
+def _folder(owner: str, page: str) -> str:
+    return f"{user_folder(owner)}facebook/{page}/"
+
+
+def _page_key(owner: str, page: str) -> str:
+    return f"{_folder(owner, page)}page_metadata.json"
+
+
+def _conversation_key(owner: str, page: str, customer: str) -> str:
+    return f"{_folder(owner, page)}conversations/{customer}.json"

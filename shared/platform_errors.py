@@ -1,0 +1,93 @@
+"""The errors of talking to Meta and Shopify, and of what their users and senders give us."""
+
+from __future__ import annotations
+
+from shared.errors import AppError
+
+
+class PlatformUnset(AppError):
+    """The settings of a platform are not there, so its routes are closed."""
+
+    code = "platform_unset"
+
+
+class PlatformError(AppError):
+    """The platform refused a request for a reason not named below."""
+
+    code = "platform_error"
+
+
+class PlatformUnreachable(PlatformError):
+    """No complete answer: refused, timed out, cut off, too large, or not what was asked for."""
+
+    code = "platform_unreachable"
+
+
+class PlatformBusy(PlatformError):
+    """The platform asks to come back later; `wait` is for how many seconds, if it says so."""
+
+    code = "platform_busy"
+
+    def __init__(self, message: str, hint: str = "", wait: float | None = None) -> None:
+        super().__init__(message, hint)
+        self.wait = wait
+
+
+class TokenRefused(PlatformError):
+    """The token is no longer valid: the merchant has to connect again."""
+
+    code = "reconnect"
+
+
+class PermissionMissing(PlatformError):
+    """The merchant did not grant what the bot needs."""
+
+    code = "platform_permission"
+
+
+class LoginRefused(AppError):
+    """A login cannot be finished: its state, its signature or its browser does not fit."""
+
+    code = "login_refused"
+
+
+class LoginDenied(AppError):
+    """The merchant said no, or granted nothing."""
+
+    code = "login_denied"
+
+
+class SessionMissing(AppError):
+    """This step needs a session, which connecting a shop begins."""
+
+    code = "session_missing"
+
+
+class SignatureWrong(AppError):
+    """A message does not carry the platform's signature of its bytes."""
+
+    code = "signature_wrong"
+
+
+class BodyTooLarge(AppError):
+    """A request has more bytes than any that the platform sends."""
+
+    code = "body_too_large"
+
+
+class BodyMalformed(AppError):
+    """A request is signed, and is not what the platform sends."""
+
+    code = "body_malformed"
+
+
+class DeletionUnknown(AppError):
+    """Nobody asked for a deletion under this code."""
+
+    code = "deletion_unknown"
+
+
+class ShopInvalid(AppError):
+    """This is not the name of a shop."""
+
+    code = "shop_invalid"

@@ -1,0 +1,99 @@
+"""Refusals over HTTP as problem documents (RFC 9457): one table of statuses for the whole app."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from shared.admin_auth import TooManyFailures
+from shared.errors import AppError
+from shared.plain_page import render_page, wants_page
+from shared.problem_documents import error_document, problem_document
+
+PROBLEM = "application/problem+json"
+
+# Error class, HTTP status, title. The most particular class comes first; all others are 500.
+StatusTable = Sequence[tuple[type[AppError], int, str]]
+
+
+class Problem(JSONResponse):
+    """An answer that is a problem document."""
+
+    media_type = PROBLEM
+
+
+def documented(table: StatusTable) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of routes that may refuse with any error of `table`."""
+    return {status: {"description": title, "content": {PROBLEM: {}}} for _, status, title in table}
+
+
+def status_of(error: AppError, table: StatusTable) -> tuple[int, str]:
+    """The HTTP status and the title of an error."""
+    return next(
+        ((status, title) for kind, status, title in table if isinstance(error, kind)),
+        (500, "The request failed"),
+    )
+
+
+def add_problem_handlers(app: FastAPI, table: StatusTable) -> None:
+    """Make every refusal of `app` a problem document, or a plain page for a browser."""
+
+    def on_app_error(request: Request, error: Exception) -> Response:
+        assert isinstance(error, AppError)  # noqa: S101 - registered for this class
+        status, title = status_of(error, table)
+        headers = {"WWW-Authenticate": "Bearer"} if error.code == "unauthorized" else {}
+        if isinstance(error, TooManyFailures):
+            headers["Retry-After"] = str(error.retry_after)
+        return _answer(request, error_document(status, title, error), headers)
+
+    app.add_exception_handler(AppError, on_app_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_bad_request)
+    app.add_exception_handler(Exception, _on_fault)
+
+
+def _answer(
+    request: Request, document: dict[str, Any], headers: dict[str, str] | None = None
+) -> Response:
+    status = int(document["status"])
+    if wants_page(request):
+        return render_page(
+            document["title"], [document["detail"], document["hint"]], status, headers
+        )
+    return Problem(document, status, headers)
+
+
+def _on_http_exception(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    detail = str(error.detail)
+    document = problem_document(error.status_code, detail, detail, "http", "Look at /docs.")
+    return _answer(request, document, dict(error.headers or {}))
+
+
+def _on_fault(request: Request, _error: Exception) -> Response:
+    """A fault of this program: the server logs the traceback, the answer tells nothing of it."""
+    document = problem_document(
+        500,
+        "The request failed",
+        "the request met a fault of this program",
+        "internal_error",
+        "Please report it with the log's traceback.",
+    )
+    return _answer(request, document)
+
+
+def _on_bad_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    faults = "; ".join(
+        f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
+        for fault in error.errors()
+    )
+    document = problem_document(
+        422, "The request cannot be understood", faults, "bad_request", "Look at /docs."
+    )
+    return _answer(request, document)

@@ -1,0 +1,40 @@
+"""`POST /admin/sync`: fetch everything from the platforms now, instead of at the next instant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel
+
+from shared.admin_auth import admin_guard, guarded_by
+from shared.marks import Marks
+from shared.problem_handlers import PROBLEM
+
+
+class Asked(BaseModel):
+    """That it was asked for; the process that polls begins within seconds."""
+
+    status: str = "asked"
+
+
+def sync_routes() -> APIRouter:
+    """The route; the app's state has the `marks` and the admin token."""
+    guard = admin_guard(lambda request: request.app.state.settings.admin_token)
+    refusals: dict[int | str, dict[str, Any]] = {
+        status: {"content": {PROBLEM: {}}, "description": title}
+        for status, title in (
+            (401, "Unauthorized"),
+            (429, "Too many wrong tokens"),
+            (503, "Admin routes are closed"),
+        )
+    }
+    router = APIRouter(prefix="/admin", route_class=guarded_by(guard), tags=["sync"])
+
+    @router.post("/sync", status_code=202, responses=refusals, summary="Poll the platforms now")
+    def sync(request: Request) -> Asked:
+        marks: Marks = request.app.state.marks
+        marks.ask_for_sync()
+        return Asked()
+
+    return router

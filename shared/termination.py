@@ -1,0 +1,57 @@
+"""What has to happen a while after SIGTERM, whatever the server still waits for."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextmanager
+def after_termination(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    """Call `act`, in a thread, when the block still lasts so long after SIGTERM or Ctrl-C.
+
+    The signal goes on to whoever handled it before. Outside the main thread, where no signal
+    arrives, nothing is done.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reading, writing = os.pipe()
+    ended = threading.Event()
+
+    def wait() -> None:
+        os.read(reading, 1)
+        if not ended.wait(seconds):
+            act()
+
+    before = {one: signal.getsignal(one) for one in _SIGNALS}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        os.write(writing, b"!")  # a lock could be held by what the signal has interrupted
+        handler = before[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+
+    # Only where a handler is called before: a default, or a signal that is ignored, stays.
+    for one in _SIGNALS:
+        if callable(before[one]):
+            signal.signal(one, on_signal)
+    waiter = threading.Thread(target=wait, name="termination", daemon=True)
+    waiter.start()
+    try:
+        yield
+    finally:
+        for one in _SIGNALS:
+            if signal.getsignal(one) is on_signal:
+                signal.signal(one, before[one])
+        ended.set()
+        os.write(writing, b"!")
+        waiter.join()
+        os.close(reading)
+        os.close(writing)

@@ -1,0 +1,281 @@
+"""`ShopifyAdmin`: the requests to a shop's Admin API (GraphQL), and their refusals in our words.
+
+Source: shopify.dev/docs/api/admin-graphql; throttling is HTTP 200 with an error in it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from shared.clock import Clock
+from shared.logs import fields
+from shared.outbound import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
+from shared.platform_errors import (
+    PermissionMissing,
+    PlatformBusy,
+    PlatformError,
+    PlatformUnreachable,
+    TokenRefused,
+)
+from shared.platform_settings import ShopifySettings
+from shopify_integration.grants import Grant, grant_of_answer
+from shopify_integration.models import Product, Shop, product_of_graphql, shop_of_graphql
+
+_log = logging.getLogger(__name__)
+
+TOPICS = (
+    "PRODUCTS_CREATE",
+    "PRODUCTS_UPDATE",
+    "PRODUCTS_DELETE",
+    "SHOP_UPDATE",
+    "APP_UNINSTALLED",
+)
+
+# A query may cost 1000 points at most, and each product and variant that it asks for costs one.
+_PRODUCTS_A_PAGE = 25
+_VARIANTS_A_PRODUCT = 30
+_VARIANTS_A_PAGE = 250
+_MOST_PAGES = 10_000
+
+_SHOP = "{ shop { name myshopifyDomain email currencyCode ianaTimezone primaryDomain { url } } }"
+_VARIANT = "id title sku price inventoryQuantity"
+_PRODUCTS = f"""
+query Products($first: Int!, $after: String, $variants: Int!) {{
+  products(first: $first, after: $after) {{
+    nodes {{
+      id title handle status descriptionHtml vendor productType tags createdAt updatedAt
+      variants(first: $variants) {{
+        nodes {{ {_VARIANT} }}
+        pageInfo {{ hasNextPage endCursor }}
+      }}
+    }}
+    pageInfo {{ hasNextPage endCursor }}
+  }}
+}}"""
+_VARIANTS = f"""
+query Variants($id: ID!, $first: Int!, $after: String) {{
+  product(id: $id) {{
+    variants(first: $first, after: $after) {{
+      nodes {{ {_VARIANT} }}
+      pageInfo {{ hasNextPage endCursor }}
+    }}
+  }}
+}}"""
+_SUBSCRIPTIONS = """
+query Subscriptions($first: Int!) {
+  webhookSubscriptions(first: $first) { nodes { topic uri } }
+}"""
+_SUBSCRIBE = """
+mutation Subscribe($topic: WebhookSubscriptionTopic!, $to: WebhookSubscriptionInput!) {
+  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $to) {
+    userErrors { field message }
+  }
+}"""
+
+
+class ShopifyAdmin:
+    """Every method raises `PlatformError` or a subclass; `TokenRefused` means: connect again."""
+
+    def __init__(self, settings: ShopifySettings, outbound: Outbound, clock: Clock) -> None:
+        self._settings = settings
+        self._outbound = outbound
+        self._clock = clock
+
+    def base(self, shop: str) -> str:
+        """Where a shop's administration is. `shop` is a checked full domain."""
+        return self._settings.admin_url.replace("{shop}", shop)
+
+    def exchange_code(self, shop: str, code: str) -> Grant:
+        """The grant for the code of a callback, which is good for one use."""
+        return self._grant(shop, {"code": code, "expiring": "1"}, ATTEMPTS_WHILE_WATCHED)
+
+    def refresh(self, shop: str, refresh_token: str) -> Grant:
+        """The next grant; the refresh token before is used up by that."""
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
+        return self._grant(shop, form, ATTEMPTS)
+
+    def shop(self, shop: str, token: str) -> Shop:
+        """What Shopify tells of the shop."""
+        return shop_of_graphql(self._query(shop, token, _SHOP, {}).get("shop") or {})
+
+    def products(self, shop: str, token: str) -> Iterator[Product]:
+        """All products with all their variants, a page at a time."""
+        variables: dict[str, Any] = {
+            "first": _PRODUCTS_A_PAGE,
+            "variants": _VARIANTS_A_PRODUCT,
+            "after": None,
+        }
+        for _ in range(_MOST_PAGES):
+            with _as_asked(shop):
+                found = self._query(shop, token, _PRODUCTS, variables)["products"]
+                nodes = [(node, list(self._variants(shop, token, node))) for node in found["nodes"]]
+                more, variables["after"] = _next(found)
+            for node, variants in nodes:
+                yield product_of_graphql(node, variants)
+            if not more:
+                return
+        raise PlatformError(f"{shop} has no last page of products")
+
+    def subscribe(self, shop: str, token: str) -> None:
+        """Have the news of a shop sent to us; what is subscribed already stays as it is."""
+        address = self._settings.webhook_address
+        with _as_asked(shop):
+            answer = self._query(shop, token, _SUBSCRIPTIONS, {"first": 250})
+            nodes = answer["webhookSubscriptions"]["nodes"]
+            there = {node["topic"] for node in nodes if node["uri"] == address}
+            for topic in TOPICS:
+                if topic not in there:
+                    self._subscribe(shop, token, topic, address)
+
+    # --- requests -----------------------------------------------------------------------
+
+    def _subscribe(self, shop: str, token: str, topic: str, address: str) -> None:
+        variables = {"topic": topic, "to": {"uri": address}}
+        done = self._query(shop, token, _SUBSCRIBE, variables)["webhookSubscriptionCreate"]
+        told = "; ".join(error["message"] for error in done["userErrors"])
+        if told and "taken" not in told.lower():  # another process was quicker
+            raise PlatformError(
+                f"{shop} does not take the webhook {topic}: {told[:200]}",
+                "Check SHOPIFY_WEBHOOK_ADDRESS: it must be public and https.",
+            )
+
+    def _variants(
+        self, shop: str, token: str, node: Mapping[str, Any]
+    ) -> Iterator[Mapping[str, Any]]:
+        found = node["variants"]
+        for _ in range(_MOST_PAGES):
+            yield from found["nodes"]
+            more, cursor = _next(found)
+            if not more:
+                return
+            variables = {"id": node["id"], "first": _VARIANTS_A_PAGE, "after": cursor}
+            product = self._query(shop, token, _VARIANTS, variables)["product"]
+            if product is None:  # deleted since
+                return
+            found = product["variants"]
+
+    def _grant(self, shop: str, form: Mapping[str, str], attempts: int) -> Grant:
+        secrets = {
+            "client_id": self._settings.api_key,
+            "client_secret": self._settings.api_secret,
+        }
+
+        def ask() -> Grant:
+            answer = self._outbound.send(
+                "POST", f"{self.base(shop)}/admin/oauth/access_token", form={**secrets, **form}
+            )
+            if answer.status != 200:
+                raise _refusal_of_grant(shop, answer)
+            return grant_of_answer(answer.document(), self._clock.now())
+
+        return self._outbound.patiently(ask, attempts)
+
+    def _query(
+        self, shop: str, token: str, query: str, variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        url = f"{self.base(shop)}/admin/api/{self._settings.version}/graphql.json"
+
+        def ask() -> dict[str, Any]:
+            answer = self._outbound.send(
+                "POST",
+                url,
+                document={"query": query, "variables": variables},
+                headers={"X-Shopify-Access-Token": token},
+            )
+            if answer.status != 200:
+                raise _refusal(shop, answer)
+            self._compare_version(shop, answer)
+            document = answer.document()
+            if errors := document.get("errors"):
+                raise _graphql_error(shop, errors, document)
+            data = document.get("data")
+            if not isinstance(data, dict):
+                raise PlatformUnreachable(f"the answer of {shop} has no data in it")
+            return data
+
+        return self._outbound.patiently(ask)
+
+    def _compare_version(self, shop: str, answer: Answer) -> None:
+        served = answer.headers.get("x-shopify-api-version")
+        if served and served != self._settings.version:
+            _log.warning(
+                "Shopify answers with another version than SHOPIFY_API_VERSION: raise it",
+                extra=fields(shop=shop, asked=self._settings.version, served=served[:20]),
+            )
+
+
+def _next(connection: Mapping[str, Any]) -> tuple[bool, str | None]:
+    """Whether a page is followed by another one, and the cursor for that."""
+    return connection["pageInfo"]["hasNextPage"], connection["pageInfo"]["endCursor"]
+
+
+@contextmanager
+def _as_asked(shop: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError) as error:
+        raise PlatformError(f"the answer of {shop} is not what was asked for") from error
+
+
+def _refusal(shop: str, answer: Answer) -> PlatformError:
+    if answer.status in (401, 403, 402, 404, 423):
+        kind = PermissionMissing if answer.status == 403 else TokenRefused
+        return kind(
+            f"{shop} no longer accepts its token ({answer.status})",
+            f"Connect it again: /shopify/{shop}/login",
+        )
+    return _passing(shop, answer)
+
+
+def _refusal_of_grant(shop: str, answer: Answer) -> PlatformError:
+    if 400 <= answer.status < 500 and answer.status not in (408, 429):
+        return TokenRefused(
+            f"{shop} does not give a token ({answer.status}): it was used before, or is revoked",
+            f"Connect it again: /shopify/{shop}/login",
+        )
+    return _passing(shop, answer)
+
+
+def _passing(shop: str, answer: Answer) -> PlatformError:
+    """A refusal that may be over soon."""
+    if answer.status == 429:
+        told = answer.headers.get("retry-after", "")
+        wait = float(told) if told.replace(".", "", 1).isdigit() else None
+        return PlatformBusy(f"{shop} asks to slow down", "It is tried again by itself.", wait)
+    return PlatformUnreachable(f"{shop} answers {answer.status}", "It is tried again by itself.")
+
+
+def _graphql_error(shop: str, errors: Any, document: Mapping[str, Any]) -> PlatformError:
+    codes = (
+        {(error.get("extensions") or {}).get("code") for error in errors if isinstance(error, dict)}
+        if isinstance(errors, list)
+        else set()
+    )
+    if "THROTTLED" in codes:
+        return PlatformBusy(
+            f"{shop} asks to slow down", "It is tried again by itself.", _restored_in(document)
+        )
+    if "ACCESS_DENIED" in codes:
+        return PermissionMissing(
+            f"{shop} did not grant what is asked for", f"Connect it again: /shopify/{shop}/login"
+        )
+    if "INTERNAL_SERVER_ERROR" in codes:
+        return PlatformUnreachable(f"{shop} has a fault of its own", "It is tried again by itself.")
+    told = str(errors[0].get("message") if codes else errors)[:200]
+    return PlatformError(
+        f"{shop} refuses the query: {told}", "Check SHOPIFY_API_VERSION against the bot's version."
+    )
+
+
+def _restored_in(document: Mapping[str, Any]) -> float | None:
+    """Seconds until there are points enough for this query, as the answer tells."""
+    try:
+        cost = document["extensions"]["cost"]
+        status = cost["throttleStatus"]
+        missing = float(cost["requestedQueryCost"]) - float(status["currentlyAvailable"])
+        return max(missing / float(status["restoreRate"]), 0.1)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return None

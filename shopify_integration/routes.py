@@ -1,0 +1,147 @@
+"""The routes under `/shopify`: login, callback, webhook."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+from starlette.concurrency import run_in_threadpool
+
+from shared.browser_session import BrowserSessions
+from shared.inbox import Event, Inbox
+from shared.logs import fields
+from shared.platform_errors import PlatformUnset, SignatureWrong
+from shared.platform_settings import SHOPIFY_NAMES, ShopifySettings
+from shared.request_body import read_body
+from shopify_integration.oauth import ShopLogins
+from shopify_integration.shop_domain import is_shop, parse_shop
+from shopify_integration.signatures import webhook_is_signed
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ShopifyFace:
+    """What the routes work with."""
+
+    settings: ShopifySettings
+    logins: ShopLogins
+    inbox: Inbox
+    browsers: BrowserSessions
+
+
+def shopify_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
+    """The routes; the app's state has the `shopify` face, or None while it is not set up.
+
+    `responses` documents how they refuse.
+    """
+    router = APIRouter(prefix="/shopify", tags=["shopify"], responses=responses)
+
+    @router.get(
+        "/login",
+        status_code=302,
+        response_class=RedirectResponse,
+        summary="Go to the login of the shop that a form names",
+    )
+    def named_login(request: Request, shop: str) -> Response:
+        _face(request)
+        return RedirectResponse(f"/shopify/{parse_shop(shop)}/login", 302)
+
+    @router.get(
+        "/{shop}/login",
+        status_code=302,
+        response_class=RedirectResponse,
+        summary="Connect a shop: its handle or its full domain",
+    )
+    def login(request: Request, shop: str) -> Response:
+        face = _face(request)
+        domain = parse_shop(shop)
+        response = RedirectResponse("/", 302)
+        browser = face.browsers.begin_login(request, response)
+        address = face.logins.begin(domain, face.browsers.user(request), browser)
+        response.headers["location"] = address
+        return response
+
+    @router.get(
+        "/callback",
+        status_code=303,
+        response_class=RedirectResponse,
+        summary="Where Shopify sends the merchant back to",
+    )
+    def callback(request: Request) -> Response:
+        face = _face(request)
+        owner = face.logins.finish(
+            request.query_params.multi_items(),
+            face.browsers.user(request),
+            face.browsers.login_mark(request),
+        )
+        response = RedirectResponse("/", 303)
+        face.browsers.finish_login(request, response, owner)
+        return response
+
+    @router.post("/webhook", summary="Where Shopify tells news")
+    async def webhook(request: Request) -> dict[str, str]:
+        face = _face(request)
+        body = await read_body(request)
+        signature = request.headers.get("x-shopify-hmac-sha256")
+        if not webhook_is_signed(body, signature, face.settings.api_secret):
+            raise SignatureWrong("this webhook is not signed by Shopify", "Nothing was done.")
+        event = _event(request, body)
+        if event is None:
+            _log.info("dropped: not about a shop")
+        else:
+            _compare_version(request, face.settings.version)
+            await run_in_threadpool(face.inbox.add, [event])
+        return {"status": "ok"}
+
+    return router
+
+
+def _face(request: Request) -> ShopifyFace:
+    face: ShopifyFace | None = request.app.state.shopify
+    if face is None:
+        raise PlatformUnset(
+            "Shopify is not set up", f"Set {', '.join(SHOPIFY_NAMES)} in .env and restart."
+        )
+    return face
+
+
+def _event(request: Request, body: bytes) -> Event | None:
+    """The event of a signed webhook; None when its headers do not name a shop."""
+    shop = request.headers.get("x-shopify-shop-domain", "").lower()
+    topic = request.headers.get("x-shopify-topic", "")
+    if not is_shop(shop) or not topic or len(topic) > 100:
+        return None
+    event_id = request.headers.get("x-shopify-webhook-id", "")
+    if not 0 < len(event_id) <= 200:
+        event_id = sha256(f"{shop} {topic} ".encode() + body).hexdigest()
+    return Event(
+        "shopify",
+        event_id,
+        shop,
+        topic,
+        body.decode(errors="replace"),
+        _instant(request.headers.get("x-shopify-triggered-at", "")),
+    )
+
+
+def _instant(text: str) -> datetime | None:
+    try:
+        found = datetime.fromisoformat(text)
+        return found.astimezone(UTC) if found.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def _compare_version(request: Request, version: str) -> None:
+    served = request.headers.get("x-shopify-api-version", version)
+    if served != version:
+        _log.warning(
+            "webhooks come in another version than SHOPIFY_API_VERSION",
+            extra=fields(asked=version, served=served[:20]),
+        )

@@ -1,0 +1,104 @@
+"""`Shops`: who owns a shop, and its token, kept fresh. All of it is in `TokenStorage`."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TypeVar
+
+from shared.clock import Clock
+from shared.platform_errors import TokenRefused
+from shared.tokens import (
+    SHOPIFY_ACCESS_TOKEN,
+    USER_UUID,
+    TokenStorage,
+    shopify_access_token_key,
+    user_uuid_key,
+)
+from shopify_integration.admin_api import ShopifyAdmin
+from shopify_integration.grants import Grant, grant_of_text, grant_to_text
+from shopify_integration.shop_domain import shop_key, shop_of_key
+
+T = TypeVar("T")
+
+
+class Shops:
+    """The connected shops, by their full domain. Raises `DatabaseError` and `CipherError`."""
+
+    def __init__(self, tokens: TokenStorage, admin: ShopifyAdmin, clock: Clock) -> None:
+        self._tokens = tokens
+        self._admin = admin
+        self._clock = clock
+        # A refresh uses the old token up, so there is one at a time for each shop.
+        self._refreshing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def owner(self, shop: str) -> str | None:
+        """The UUID of the user who owns a shop, or None for a shop that we do not know."""
+        return self._tokens.get(user_uuid_key(shop_key(shop)))
+
+    def connect(self, shop: str, grant: Grant, user: str) -> None:
+        """Keep the grant of a shop for a user."""
+        self._tokens.put(user_uuid_key(shop_key(shop)), user, "uuid")
+        self._put(shop, grant)
+
+    def disconnect(self, shop: str) -> None:
+        """Forget the token of a shop; it keeps its user, for when it comes back."""
+        self._tokens.delete(shopify_access_token_key(shop_key(shop)))
+
+    def forget(self, shop: str) -> None:
+        """Forget a shop and whose it was."""
+        self.disconnect(shop)
+        self._tokens.delete(user_uuid_key(shop_key(shop)))
+
+    def connected(self) -> list[str]:
+        """All shops that have a token."""
+        return _shops(self._tokens.names(SHOPIFY_ACCESS_TOKEN))
+
+    def owned_by(self, user: str) -> list[str]:
+        """The shops of a user, those without a token included."""
+        known = _shops(self._tokens.names(USER_UUID))
+        return [shop for shop in known if self.owner(shop) == user]
+
+    def grant(self, shop: str) -> Grant | None:
+        """What a shop has granted, fresh or not."""
+        text = self._tokens.get(shopify_access_token_key(shop_key(shop)))
+        return None if text is None else grant_of_text(text)
+
+    def with_token(self, shop: str, call: Callable[[str], T]) -> T:
+        """The result of `call(token)`.
+
+        A token that ends soon, or that Shopify refuses, is refreshed first, once. Raises
+        `TokenRefused` when the shop has to be connected again.
+        """
+        token = self._fresh(shop, None)
+        try:
+            return call(token)
+        except TokenRefused:
+            return call(self._fresh(shop, token))
+
+    def _fresh(self, shop: str, refused: str | None) -> str:
+        """A token that lasts for some minutes, and is not the one that was `refused`."""
+        with self._refreshing[shop]:
+            grant = self.grant(shop)
+            if grant is None:
+                raise _reconnect(shop, "there is no token for it")
+            if grant.access_token != refused and not grant.is_stale(self._clock.now()):
+                return grant.access_token
+            if grant.refresh_token is None:
+                raise _reconnect(shop, "its token is no longer valid")
+            fresh = self._admin.refresh(shop, grant.refresh_token)
+            self._put(shop, replace(fresh, granted_at=grant.granted_at))
+            return fresh.access_token
+
+    def _put(self, shop: str, grant: Grant) -> None:
+        self._tokens.put(shopify_access_token_key(shop_key(shop)), grant_to_text(grant))
+
+
+def _shops(keys: list[str]) -> list[str]:
+    return [shop for key in keys if (shop := shop_of_key(key))]
+
+
+def _reconnect(shop: str, why: str) -> TokenRefused:
+    return TokenRefused(f"{shop}: {why}", f"Connect it again: /shopify/{shop}/login")

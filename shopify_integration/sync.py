@@ -1,0 +1,194 @@
+"""Keeping a shop's documents fresh: by what webhooks tell, and by polling."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from shared.inbox import Event, Provider, WaitingEvent
+from shared.logs import fields
+from shared.merchant_data import user_folder
+from shared.platform_errors import BodyMalformed, PermissionMissing, TokenRefused
+from shared.platforms import Connection, Workplace
+from shopify_integration import catalog
+from shopify_integration.admin_api import ShopifyAdmin
+from shopify_integration.models import Shop, product_of_webhook, shop_of_webhook
+from shopify_integration.oauth import CONNECTED
+from shopify_integration.shops import Shops
+
+_log = logging.getLogger(__name__)
+
+_Change = Callable[[Any], Any]
+
+
+class ShopSync:
+    """The `Platform` of Shopify. An account is the full domain of a shop."""
+
+    provider: Provider = "shopify"
+
+    def __init__(self, shops: Shops, admin: ShopifyAdmin, place: Workplace) -> None:
+        self._shops = shops
+        self._admin = admin
+        self._place = place
+        self._acts: dict[str, Callable[[str, Event], None]] = {
+            CONNECTED: self._on_connected,
+            "shop/update": self._on_shop,
+            "app/uninstalled": self._on_uninstalled,
+            "shop/redact": self._on_redact,
+            "customers/redact": self._on_customer,
+            "customers/data_request": self._on_customer,
+        }
+        self._product_changes: dict[str, Callable[[Event], _Change]] = {
+            "products/create": _changed,
+            "products/update": _changed,
+            "products/delete": self._deleted,
+        }
+
+    def connections(self, user: str) -> list[Connection]:
+        """See `Platform.connections`."""
+        marks = self._place.marks.reconnects("shopify")
+        return [Connection("shopify", shop, marks.get(shop)) for shop in self._shops.owned_by(user)]
+
+    def accounts(self) -> list[str]:
+        """See `Platform.accounts`."""
+        return self._shops.connected()
+
+    def poll(self, account: str) -> None:
+        """See `Platform.poll`. Webhooks that Shopify dropped are subscribed again."""
+        self._shops.with_token(account, lambda token: self._fetch(account, token))
+
+    def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
+        """See `Platform.handle`. Product changes of one batch are one change of the document."""
+        owner = self._shops.owner(account)
+        if owner is None:
+            _log.info("dropped: unknown shop", extra=fields(shop=account, events=len(events)))
+            return
+        changes: list[_Change] = []
+        for event in (waiting.event for waiting in events):
+            try:
+                if event.topic in self._product_changes:
+                    changes.append(self._product_changes[event.topic](event))
+                elif event.topic in self._acts:
+                    self._acts[event.topic](account, event)
+                else:
+                    _log.info("dropped: topic", extra=fields(shop=account, topic=event.topic))
+            except BodyMalformed as error:
+                _log.warning(
+                    "dropped: %s", error.message, extra=fields(shop=account, topic=event.topic)
+                )
+        # A shop that was redacted by one of these has no owner any more.
+        if changes and self._shops.owner(account) is not None:
+            self._place.data.change(_products_key(owner, account), _all_of(changes))
+
+    # --- products -----------------------------------------------------------------------
+
+    def _deleted(self, event: Event) -> _Change:
+        product_id = _body(event).get("id")
+        if not isinstance(product_id, int | str):
+            raise BodyMalformed("a deleted product has no id")
+        at = event.sent_at or self._place.clock.now()
+        return lambda document: catalog.without_product(document, str(product_id), at)
+
+    def _fetch(self, shop: str, token: str) -> None:
+        owner = self._owner(shop)
+        self._admin.subscribe(shop, token)
+        self._store_shop(owner, self._admin.shop(shop, token), shop)
+        began_at = self._place.clock.now()
+        polled = list(self._admin.products(shop, token))
+        self._place.data.change(
+            _products_key(owner, shop),
+            lambda document: catalog.with_all(document, polled, began_at),
+        )
+
+    # --- the shop -----------------------------------------------------------------------
+
+    def _on_connected(self, shop: str, _event: Event) -> None:
+        try:
+            self.poll(shop)
+        except (TokenRefused, PermissionMissing) as error:
+            self._mark(shop, error)
+
+    def _on_shop(self, shop: str, event: Event) -> None:
+        """Ask for what is true now: news come late and in any order."""
+        try:
+            found = self._shops.with_token(shop, lambda token: self._admin.shop(shop, token))
+        except (TokenRefused, PermissionMissing) as error:
+            self._mark(shop, error)
+            found = shop_of_webhook(_body(event), shop)
+        self._store_shop(self._owner(shop), found, shop)
+
+    def _on_uninstalled(self, shop: str, event: Event) -> None:
+        if self._is_older_than_the_grant(shop, event):
+            _log.info("dropped: stale", extra=fields(shop=shop, topic=event.topic))
+            return
+        self._shops.disconnect(shop)
+        self._place.marks.mark_reconnect("shopify", shop, "the app was uninstalled")
+        _log.warning("reconnect: the app was uninstalled", extra=fields(shop=shop))
+
+    def _on_redact(self, shop: str, event: Event) -> None:
+        """Two days after the app was uninstalled nothing of the shop may be left."""
+        if self._is_older_than_the_grant(shop, event):
+            _log.info("dropped: stale", extra=fields(shop=shop, topic=event.topic))
+            return
+        removed = self._place.data.remove_all(_folder(self._owner(shop), shop))
+        self._shops.forget(shop)
+        self._place.marks.clear_reconnect("shopify", shop)
+        _log.warning("redacted", extra=fields(shop=shop, documents=removed))
+
+    def _on_customer(self, shop: str, event: Event) -> None:
+        """Of a shop's customers nothing is stored: there is nothing to send or to delete."""
+        _log.info("nothing is stored of customers", extra=fields(shop=shop, topic=event.topic))
+
+    def _store_shop(self, owner: str, found: Shop, shop: str) -> None:
+        document = found.model_dump(mode="json")
+        self._place.data.change(f"{_folder(owner, shop)}shop_metadata.json", lambda _: document)
+
+    def _owner(self, shop: str) -> str:
+        owner = self._shops.owner(shop)
+        if owner is None:
+            raise TokenRefused(f"{shop} has no user", f"Connect it again: /shopify/{shop}/login")
+        return owner
+
+    def _is_older_than_the_grant(self, shop: str, event: Event) -> bool:
+        grant = self._shops.grant(shop)
+        if grant is None or grant.granted_at is None or event.sent_at is None:
+            return False
+        return event.sent_at < grant.granted_at
+
+    def _mark(self, shop: str, error: TokenRefused | PermissionMissing) -> None:
+        if self._place.marks.mark_reconnect("shopify", shop, error.message):
+            _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(shop=shop))
+
+
+def _changed(event: Event) -> _Change:
+    product = product_of_webhook(_body(event))
+    return lambda document: catalog.with_product(document, product)
+
+
+def _all_of(changes: Sequence[_Change]) -> _Change:
+    def change(document: Any) -> Any:
+        for one in changes:
+            document = one(document)
+        return document
+
+    return change
+
+
+def _body(event: Event) -> dict[str, Any]:
+    try:
+        body = json.loads(event.body)
+    except (ValueError, RecursionError):
+        body = None
+    if not isinstance(body, dict):
+        raise BodyMalformed("the body is not a JSON object")
+    return body
+
+
+def _folder(owner: str, shop: str) -> str:
+    return f"{user_folder(owner)}shopify/{shop}/"
+
+
+def _products_key(owner: str, shop: str) -> str:
+    return f"{_folder(owner, shop)}shop_products.json"

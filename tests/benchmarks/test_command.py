@@ -1,0 +1,62 @@
+"""`python -m benchmarks`: that it runs, and what it leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.__main__ import TOPICS, parser
+from tests.support.installation import REPOSITORY
+
+PAGE = (REPOSITORY / "docs" / "performance.md").read_text()
+FIELDS = {"topic", "megabytes", "who", "what", "unit", "median", "least", "most", "values"}
+
+
+def test_a_quick_run_prints_its_table_and_leaves_its_results(tmp_path: Path) -> None:
+    """A run on tiny databases measures ours sealed in two ways, and writes what it printed."""
+    path = tmp_path / "results.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks", "--quick", "--peers", "none", "--only", "backup"),
+            *("--sizes", "0.1", "--runs", "1", "--results", str(path)),
+        ],
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    document = json.loads(path.read_text())
+    assert document.keys() == {
+        *("format", "command", "host", "versions", "notes", "measures", "budgets")
+    }
+    found = {
+        (one["who"], one["what"]): one for one in document["measures"] if one["topic"] == "backup"
+    }
+    for sealing in ("plain", "zstd"):
+        for way in ("in the app", "as a command"):
+            sent, whole = (
+                found[f"ours {way}, {sealing}", until]
+                for until in ("to the last data PUT", "with the proof")
+            )
+            assert sent.keys() == FIELDS
+            assert 0 < sent["median"] < whole["median"]
+            assert f"ours {way}, {sealing}" in done.stdout
+    assert {one["what"] for one in document["measures"] if one["topic"] == "stages"} >= {
+        *("snapshot", "store", "proof", "manifest")
+    }
+    assert list(tmp_path.iterdir()) == [path], "it leaves nothing else behind"
+
+
+def test_the_page_names_every_topic_and_option() -> None:
+    """Who reads docs/performance.md finds each option and each topic of the command."""
+    options = {name for action in parser()._actions for name in action.option_strings}
+    named = {name for name in options if name.startswith("--")} - {"--help"}
+    assert sorted(name for name in named if f"`{name}" not in PAGE and f" {name}" not in PAGE) == []
+    assert sorted(name for name in TOPICS if f"`{name}`" not in PAGE) == []

@@ -1,0 +1,97 @@
+"""What the benchmarks make of numbers: budgets, tables, the page and the picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.budgets import budgets
+from benchmarks.docs import BEGIN, END, write_docs
+from benchmarks.picture import draw
+from benchmarks.report import report
+from benchmarks.results import Results, read_results, write_results
+from benchmarks.rounds import rounds
+from benchmarks.samples import Sample, percentile, within
+
+APP = "ours in the app, plain"
+
+
+def some_results(*, ours: float = 0.6, scripts: float = 1.0) -> Results:
+    """A backup of 100 MB by us and by the scripts."""
+    results = Results("python -m benchmarks", "a host", {"aws": "1"})
+    for seconds in (scripts, 9.0, scripts):
+        results.add("backup", 100, "two shell scripts", "end to end", "s", [seconds])
+    results.add("backup", 100, APP, "to the last data PUT", "s", [ours])
+    results.add("backup", 100, APP, "with the proof", "s", [2 * ours])
+    return results
+
+
+def test_a_budget_compares_medians_of_one_run() -> None:
+    """Ours is held against the scripts' median, and each budget tells its ratio and its limit."""
+    kept = {one.name: one for one in budgets(some_results(ours=0.6))}
+    name = f"100 MB, {APP}, to the last data PUT: of the scripts' time"
+    assert (kept[name].measured, kept[name].limit, kept[name].kept) == (0.6, 0.75, True)
+    assert kept[name.replace("to the last data PUT", "with the proof")].limit == 1.5
+    broken = {one.name: one for one in budgets(some_results(ours=0.76))}
+    assert not broken[name].kept
+
+
+def test_what_was_not_measured_has_no_budget() -> None:
+    """A run of one topic says nothing about the others."""
+    assert budgets(Results("c", "h", {})) == []
+
+
+def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
+    """What was shown once can be shown again from its file."""
+    results = some_results()
+    results.notes.append("a note")
+    write_results(tmp_path / "results.json", results.document())
+    assert read_results(tmp_path / "results.json") == results
+
+
+def test_the_report_shows_who_what_and_the_ratio() -> None:
+    """The table has the median, and how much of the scripts' time that is."""
+    line = next(one for one in report(some_results()).splitlines() if APP in one)
+    assert line.split()[-4:] == ["s", "0.600", "0.600", "0.60"]
+
+
+def test_the_page_keeps_what_is_around_the_markers(tmp_path: Path) -> None:
+    """Writing the page again replaces what was measured, and nothing else."""
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    for text in ("new", "newer"):
+        write_docs(page, text)
+    assert page.read_text() == f"before\n{BEGIN}\n\n```text\nnewer\n```\n\n{END}\nafter\n"
+    page.write_text("no markers")
+    with pytest.raises(ValueError, match="no lines"):
+        write_docs(page, "new")
+
+
+def test_the_picture_shows_ours_beside_the_peers(tmp_path: Path) -> None:
+    """The picture is sound SVG, has its numbers, and suits dark pages too."""
+    path = tmp_path / "performance.svg"
+    assert draw(some_results(), path)
+    texts = [element.text for element in ElementTree.parse(path).iter() if element.text]
+    assert {APP, "two shell scripts", "0.60 + 0.60", "1.00"} <= {text.strip() for text in texts}
+    assert "prefers-color-scheme: dark" in path.read_text()
+    assert not draw(Results("c", "h", {}), tmp_path / "none.svg")
+
+
+def test_everybody_follows_everybody() -> None:
+    """Rounds go forwards and backwards, and the warm-up does not count."""
+    turns = list(rounds("abc", 2, warm_up=True))
+    assert turns == [
+        *(("c", False), ("b", False), ("a", False)),
+        *(("a", True), ("b", True), ("c", True)),
+        *(("c", True), ("b", True), ("a", True)),
+    ]
+
+
+def test_latencies_count_where_they_began() -> None:
+    """A wait belongs to the window in which it began, and comes in milliseconds."""
+    samples = [Sample(began, 0.001 * began) for began in range(10)]
+    assert within(samples, [(2, 4), (8, 9)]) == [2, 3, 8]
+    assert percentile(list(range(100)), 0.99) == 99
+    assert percentile([7.0], 0.5) == 7.0

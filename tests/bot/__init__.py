@@ -1,0 +1,1 @@
+"""The bot that the backups protect, against stand-ins of Shopify and Meta."""

@@ -1,0 +1,68 @@
+"""The stand-ins for the platforms, one of each for a module; a `Bot` resets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+
+import pytest
+
+from tests.support.bot import Bot
+from tests.support.fake_graph import FakeGraph
+from tests.support.fake_shopify import FakeShopify
+from tests.support.merchant import Merchant
+from tests.support.s3_server import S3Server
+
+
+@pytest.fixture(scope="module")
+def graph() -> Iterator[FakeGraph]:
+    """The Graph API."""
+    with FakeGraph.started() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def shopify() -> Iterator[FakeShopify]:
+    """Shopify."""
+    with FakeShopify.started() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def lasting_bot(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Bot]:
+    """One bot for all tests that have a shop, a Page and a browser of their own in it."""
+    s3_server.create_bucket("lasting-bot")
+    with (
+        FakeGraph.started() as graph,
+        FakeShopify.started() as shopify,
+        Bot.started(
+            tmp_path_factory.mktemp("lasting-bot"),
+            graph,
+            shopify,
+            s3_server.settings("lasting-bot"),
+        ) as running,
+    ):
+        yield running
+
+
+_shops = count(1)
+
+
+@pytest.fixture
+def shop(lasting_bot: Bot) -> str:
+    """A new shop at Shopify."""
+    return new_shop(lasting_bot)
+
+
+@pytest.fixture
+def merchant(lasting_bot: Bot) -> Iterator[Merchant]:
+    """A browser without cookies."""
+    with Merchant(lasting_bot.app.url) as browser:
+        yield browser
+
+
+def new_shop(bot: Bot) -> str:
+    """One more shop at Shopify."""
+    shop = f"shop-{next(_shops)}.myshopify.com"
+    bot.shopify.add_shop(shop)
+    return shop

@@ -1,0 +1,68 @@
+"""`Scrape`: what `/metrics` said, read by the parser of the Prometheus client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from prometheus_client.exposition import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+
+from backups.metrics import BackupCollector
+from backups.service import BackupService
+
+# Name in the exposition -> type and labels, as people's dashboards and rules rely on them.
+METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "backup_last_success_timestamp_seconds": ("gauge", ()),
+    "backup_last_proof_timestamp_seconds": ("gauge", ()),
+    "backup_next_run_timestamp_seconds": ("gauge", ()),
+    "backup_restore_points": ("gauge", ()),
+    "backup_runs_total": ("counter", ("operation", "trigger", "status")),
+    "backup_stage_seconds": ("histogram", ("stage",)),
+    "backup_bytes": ("gauge", ("source", "kind")),
+    "backup_rows": ("gauge", ("source", "table")),
+    "backup_healthy": ("gauge", ()),
+    "backup_problem": ("gauge", ("code",)),
+    "backup_drill_rto_seconds": ("gauge", ()),
+    "backup_notifications_total": ("counter", ("result",)),
+}
+# What a histogram is made of.
+SERIES = frozenset(METRICS) - {"backup_stage_seconds"} | {
+    f"backup_stage_seconds_{end}" for end in ("bucket", "sum", "count")
+}
+
+
+@dataclass(frozen=True)
+class Scrape:
+    """Families by name, with their type, and samples by name and labels."""
+
+    types: Mapping[str, str]
+    samples: Mapping[tuple[str, frozenset[tuple[str, str]]], float]
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """One sample; None when it is not there."""
+        return self.samples.get((name, frozenset(labels.items())))
+
+    def labels(self, name: str) -> set[frozenset[str]]:
+        """The sets of label names that a series has."""
+        return {
+            frozenset(label for label, _ in labels)
+            for found, labels in self.samples
+            if found == name
+        }
+
+
+def read_scrape(text: str) -> Scrape:
+    """Parse an exposition; a counter is called as its samples are."""
+    types, samples = {}, {}
+    for family in text_string_to_metric_families(text):
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        types[name] = family.type
+        for sample in family.samples:
+            samples[sample.name, frozenset(sample.labels.items())] = sample.value
+    return Scrape(types, samples)
+
+
+def scrape(service: BackupService) -> Scrape:
+    """What the metrics of a service in this process say."""
+    return read_scrape(generate_latest(BackupCollector(service)).decode())
