@@ -85,5 +85,6 @@ def describe(run: Run, live: LiveProgress | None) -> dict[str, Any]:
 
 
 def _bytes_text(live: LiveProgress) -> str:
+    names = f"{', '.join(live.sources)}: " if live.sources else ""
     rate = f", {wording.size(int(live.rate))} a second" if live.rate else ""
-    return f"{live.source}: {wording.size(live.done)} of {wording.size(live.total)}{rate}"
+    return f"{names}{wording.size(live.done)} of {wording.size(live.total)}{rate}"
