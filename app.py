@@ -17,6 +17,7 @@ from backups.metrics import metrics_routes
 from backups.page.routes import add_page, open_page
 from backups.routes import STATUSES, backup_routes
 from backups.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, Duty
+from backups.service import GRACE_AT_SHUTDOWN_SECONDS
 from backups.wiring import build_store, open_service
 from facebook_integration.routes import facebook_routes
 from facebook_integration.wiring import build_facebook
@@ -115,15 +116,15 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
-    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, app.state.backups.stop))
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, scheduler.give_up))
 
 
 def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
     """The bot's side: what its routes work with, and the work that one process does."""
     clock = SystemClock()
-    store = build_store(settings)
     database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
     marks = Marks(database, clock)
+    store = build_store(settings)
     place = Workplace(
         tokens=app.state.tokens,
         inbox=Inbox(database, clock),
@@ -151,7 +152,7 @@ def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
         polling.stop()
         place.outbound.close()
         if isinstance(store, Interruptible):
-            store.give_up(PATIENCE_AT_SHUTDOWN_SECONDS)
+            store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
     return Duty("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
 
@@ -164,11 +165,12 @@ def _greet(settings: Settings, address: str | None) -> None:
             "not offsite: backups go to %s on this host's own disk; set SPACES_* to change that",
             settings.backup.local_store,
         )
-    _log.info("the page: %s/admin/", address or "ADDRESS")
+    where = address or "ADDRESS"  # uvicorn's own options are not ours to know: it names it
+    _log.info("the page: %s/admin/", where)
     _log.info(
         "admin routes: curl -H \"Authorization: Bearer $(sed -n 's/^ADMIN_TOKEN=//p' .env)\" "
         "%s/admin/backups",
-        address or "ADDRESS",  # uvicorn's own options are not ours to know; it names the address
+        where,
     )
 
 
@@ -183,8 +185,9 @@ def main() -> int:
         sys.stderr.write(explain(error) + "\n")
         return 2
     configure_logging(settings.log_format)
+    address = f"http://{settings.host}:{settings.port}"
     uvicorn.run(
-        create_app(settings, address=f"http://{settings.host}:{settings.port}"),
+        create_app(settings, address=address),
         host=settings.host,
         port=settings.port,
         log_config=None if settings.log_format == "json" else LOGGING_CONFIG,

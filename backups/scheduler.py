@@ -87,6 +87,13 @@ class BackupScheduler:
         self._service.stop()
         self._thread.join()
 
+    def give_up(self) -> None:
+        """Stop all work at once, from any thread; `stop` follows."""
+        self._stopping.set()
+        for duty in self._duties:
+            duty.stop()
+        self._service.stop()
+
     def _campaign(self) -> None:
         while not self._stopping.is_set():
             try:

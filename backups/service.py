@@ -27,7 +27,7 @@ from backups.telling import Teller
 from shared.errors import StoreError
 from shared.object_store import Interruptible
 
-_GRACE_AT_SHUTDOWN_SECONDS = 3.0
+GRACE_AT_SHUTDOWN_SECONDS = 3.0
 
 __all__ = ["BackupService", "ignore_progress"]
 
@@ -234,4 +234,4 @@ class BackupService:
         """
         self._starter.stop()
         if isinstance(self.store, Interruptible):
-            self.store.give_up(_GRACE_AT_SHUTDOWN_SECONDS)
+            self.store.give_up(GRACE_AT_SHUTDOWN_SECONDS)

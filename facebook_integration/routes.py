@@ -22,6 +22,7 @@ from facebook_integration.signatures import open_signed_request, webhook_is_sign
 from facebook_integration.sync import DATA_DELETION, DEAUTHORIZE, PERSON
 from shared.browser_session import BrowserSessions
 from shared.inbox import Event, Inbox
+from shared.one_header import one_header
 from shared.platform_errors import (
     BodyMalformed,
     DeletionUnknown,
@@ -34,6 +35,8 @@ from shared.request_body import read_body
 _log = logging.getLogger(__name__)
 
 _DELETION = "/facebook/data-deletion"
+# Room for more than the longest signed request, not for millions of fields to be parsed.
+_MOST_FORM_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
@@ -108,7 +111,7 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
     async def webhook(request: Request) -> dict[str, str]:
         face = _face(request)
         body = await read_body(request)
-        signature = request.headers.get("x-hub-signature-256")
+        signature = one_header(request, "x-hub-signature-256")
         if not webhook_is_signed(body, signature, face.settings.app_secret):
             raise SignatureWrong("this webhook is not signed by Meta", "Nothing was done.")
         if events := split(_parsed(body)):
@@ -118,19 +121,18 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
     @router.post("/deauthorize", summary="A person removed the app at Facebook")
     async def deauthorize(request: Request) -> dict[str, str]:
         face = _face(request)
-        person, at, named = await _signed_request(request, face.settings.app_secret)
-        event = Event("facebook", named, f"{PERSON}{person}", DEAUTHORIZE, "{}", at)
+        event = await _signed_request(request, face.settings.app_secret, DEAUTHORIZE)
         await run_in_threadpool(face.inbox.add, [event])
         return {"status": "ok"}
 
     @router.post("/data-deletion", summary="A person asks for their data to be deleted")
     async def data_deletion(request: Request) -> DeletionAnswer:
         face = _face(request)
-        person, at, named = await _signed_request(request, face.settings.app_secret)
-        event = Event("facebook", named, f"{PERSON}{person}", DATA_DELETION, "{}", at)
+        event = await _signed_request(request, face.settings.app_secret, DATA_DELETION)
         await run_in_threadpool(face.inbox.add, [event])
+        code = event.event_id
         return DeletionAnswer(
-            url=f"{face.settings.public_url}{_DELETION}/{named}", confirmation_code=named
+            url=f"{face.settings.public_url}{_DELETION}/{code}", confirmation_code=code
         )
 
     @router.get("/data-deletion/{code}", summary="How far a deletion is")
@@ -162,17 +164,18 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return document
 
 
-async def _signed_request(request: Request, secret: str) -> tuple[str, datetime | None, str]:
-    """The person that a signed request is about, when it was made, and a name for it.
+async def _signed_request(request: Request, secret: str, topic: str) -> Event:
+    """The event of a signed request about a person.
 
-    The name is the same each time that Meta sends it, and nobody else can guess it.
+    Its id is the same each time that Meta sends it for this topic; nobody else can guess it.
     """
-    form = parse_qs((await read_body(request)).decode(errors="replace"))
-    given = form.get("signed_request", [""])[0]
+    body = await read_body(request, _MOST_FORM_BYTES)
+    given = parse_qs(body.decode(errors="replace")).get("signed_request", [""])[0]
     document = open_signed_request(given, secret)
     if document is None or not is_id(str(document.get("user_id"))):
         raise SignatureWrong("this request is not signed by Meta", "Nothing was done.")
     at = document.get("issued_at")
     instant = datetime.fromtimestamp(at, UTC) if isinstance(at, int) and 0 < at < 10**11 else None
-    named = hmac.new(secret.encode(), b"deletion:" + given.encode(), hashlib.sha256).hexdigest()
-    return str(document["user_id"]), instant, named[:32]
+    named = hmac.new(secret.encode(), f"{topic}:{given}".encode(), hashlib.sha256).hexdigest()
+    person = f"{PERSON}{document['user_id']}"
+    return Event("facebook", named[:32], person, topic, "{}", instant)

@@ -18,6 +18,7 @@ from shared.clock import Clock, format_utc, parse_utc
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
 Provider = Literal["facebook", "shopify"]
+PROVIDERS: tuple[Provider, ...] = ("facebook", "shopify")
 
 # Meta retries for up to 36 hours, Shopify for 4.
 REMEMBERED = timedelta(days=3)
@@ -111,7 +112,7 @@ class Inbox:
             )
             return connection.total_changes - before
 
-    def due(self, providers: Iterable[Provider], limit: int) -> list[WaitingEvent]:
+    def due(self, limit: int, providers: Iterable[Provider] = PROVIDERS) -> list[WaitingEvent]:
         """The oldest events of these platforms whose time has come, at most `limit`."""
         with self._database.reading() as connection:
             rows = connection.execute(

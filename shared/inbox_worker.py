@@ -44,7 +44,7 @@ class InboxWorker:
 
     def work(self) -> int:
         """Work off one batch of what is due; how many events that were."""
-        waiting = self._inbox.due(self._platforms, _BATCH)
+        waiting = self._inbox.due(_BATCH, self._platforms)
         for (provider, account), group in groupby(sorted(waiting, key=_owner), _owner):
             if self._stopping.is_set():
                 break

@@ -16,15 +16,21 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-MOST_BYTES = 32 * 1024 * 1024
-_CONNECT_SECONDS = 10.0
-_SILENCE_SECONDS = 20.0
-_WHOLE_ANSWER_SECONDS = 60.0
 _LONGEST_WAIT_SECONDS = 60.0
 
 # Someone is looking at a browser.
 ATTEMPTS_WHILE_WATCHED = 2
 ATTEMPTS = 6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an answer may take: seconds to connect, of silence, and in all; and bytes."""
+
+    connect: float = 10.0
+    silence: float = 20.0
+    whole_answer: float = 60.0
+    most_bytes: int = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -51,11 +57,12 @@ class Answer:
 class Outbound:
     """One HTTP client for all threads. Redirects are not followed; `close` it in the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits = Limits()) -> None:
         # Imported only here: most commands of this program never talk to a platform.
         import httpx2  # noqa: PLC0415
 
-        timeout = httpx2.Timeout(_SILENCE_SECONDS, connect=_CONNECT_SECONDS)
+        self._limits = limits
+        timeout = httpx2.Timeout(limits.silence, connect=limits.connect)
         self._client = httpx2.Client(timeout=timeout, follow_redirects=False)
         self._closing = threading.Event()
 
@@ -72,7 +79,7 @@ class Outbound:
         """One request; raises `PlatformUnreachable` without a complete answer in time."""
         import httpx2  # noqa: PLC0415
 
-        deadline = time.monotonic() + _WHOLE_ANSWER_SECONDS
+        deadline = time.monotonic() + self._limits.whole_answer
         try:
             with self._client.stream(
                 method,
@@ -85,7 +92,7 @@ class Outbound:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
-                    if len(body) > MOST_BYTES or time.monotonic() > deadline:
+                    if len(body) > self._limits.most_bytes or time.monotonic() > deadline:
                         raise PlatformUnreachable(
                             f"the answer of {response.url.host} is too large or too slow"
                         )
@@ -96,6 +103,10 @@ class Outbound:
                 f"no complete answer from {httpx2.URL(url).host} ({type(error).__name__})",
                 "Check this host's network; it is tried again by itself.",
             ) from None
+        except RuntimeError:
+            if not self._closing.is_set():
+                raise
+            raise _shutting_down() from None  # the client was closed before, or meanwhile
 
     def patiently(self, call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         """The result of `call`, tried again while the platform is busy or out of reach.
@@ -119,7 +130,11 @@ class Outbound:
 
     def _pause(self, seconds: float) -> None:
         if self._closing.wait(seconds):
-            raise PlatformUnreachable("the program is shutting down")
+            raise _shutting_down()
+
+
+def _shutting_down() -> PlatformUnreachable:
+    return PlatformUnreachable("the program is shutting down", "It is tried again by itself.")
 
 
 def _wait(state: RetryCallState) -> float:

@@ -17,7 +17,7 @@ from shared.platforms import Platform
 
 _log = logging.getLogger(__name__)
 
-_AFTER_A_FAILURE = timedelta(minutes=1)
+_AFTER_A_FAILURE = timedelta(seconds=15)
 
 
 class Polling:
@@ -37,8 +37,8 @@ class Polling:
     def poll_if_owed(self) -> bool:
         """Poll if a due instant has passed since the last polling, or it was asked for.
 
-        Whether it did; it does not while a polling is going on, and not within a minute of one
-        that could not even begin.
+        Whether it did; it does not while a polling is going on, and not right after one that
+        could not even begin (a database that is being restored), which is logged.
         """
         if not self._busy.acquire(blocking=False):
             return False

@@ -7,26 +7,29 @@ import re
 from typing import Any
 
 _NAMES = (
-    "access_token",
+    "access[_-]token",
     "appsecret_proof",
     "client_secret",
     "code",
     "fb_exchange_token",
     "hmac",
-    r"hub\.verify_token",
+    r"(?:hub(?:\.|%2E))?verify_token",
     "input_token",
     "refresh_token",
     "signed_request",
     "state",
 )
-# `name=value` of a query or form, `"name": "value"` of JSON, `'name': 'value'` of a dict.
+# `name=value` of a query or form, also of one that is a value of another; `"name": "value"` of
+# JSON; `'name': 'value'` and `(b'name', b'value')` as Python writes them.
 _SECRET = re.compile(
-    r"(?<![\w.])(?P<name>" + "|".join(_NAMES) + r")"
-    r"(?P<between>=|%3D|\\*[\"']\s*:\s*b?\\*[\"'])"
+    r"(?:(?<![\w.])|(?<=%[0-9A-F]{2})|(?<=%25[0-9A-F]{2}))"
+    r"(?P<name>" + "|".join(_NAMES) + r")"
+    r"(?P<between>=|%(?:25)?3D|\\*[\"']\s*[:,]\s*b?\\*[\"'])"
     r"(?P<value>[^&\s\"'<>\\]+)",
     re.IGNORECASE,
 )
 _HIDDEN = "[redacted]"
+_plain = logging.Formatter()
 
 
 def redact(text: str) -> str:
@@ -44,13 +47,16 @@ def redact_all_logs() -> None:
 
 
 class RedactedRecord(logging.LogRecord):
-    """A record whose message and arguments are redacted, whoever formats it."""
+    """A record whose message, arguments and traceback are redacted, whoever formats it."""
 
     def __init__(self, *positional: Any, **named: Any) -> None:
         super().__init__(*positional, **named)
         # uvicorn's access log formats the arguments itself.
         if isinstance(self.args, tuple):
             self.args = tuple(_redact_argument(value) for value in self.args)
+        # Formatters take this text if it is there; a handler that is not ours has no other one.
+        if self.exc_info and self.exc_info[0]:
+            self.exc_text = redact(_plain.formatException(self.exc_info))
 
     def getMessage(self) -> str:  # noqa: N802 - the name is logging's
         """The message, after its arguments were put in."""

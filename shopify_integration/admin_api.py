@@ -6,6 +6,7 @@ Source: shopify.dev/docs/api/admin-graphql; throttling is HTTP 200 with an error
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -243,7 +244,7 @@ def _passing(shop: str, answer: Answer) -> PlatformError:
     """A refusal that may be over soon."""
     if answer.status == 429:
         told = answer.headers.get("retry-after", "")
-        wait = float(told) if told.replace(".", "", 1).isdigit() else None
+        wait = float(told) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", told) else None
         return PlatformBusy(f"{shop} asks to slow down", "It is tried again by itself.", wait)
     return PlatformUnreachable(f"{shop} answers {answer.status}", "It is tried again by itself.")
 

@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from shared.browser_session import BrowserSessions
 from shared.inbox import Event, Inbox
 from shared.logs import fields
+from shared.one_header import one_header
 from shared.platform_errors import PlatformUnset, SignatureWrong
 from shared.platform_settings import SHOPIFY_NAMES, ShopifySettings
 from shared.request_body import read_body
@@ -88,7 +89,7 @@ def shopify_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
     async def webhook(request: Request) -> dict[str, str]:
         face = _face(request)
         body = await read_body(request)
-        signature = request.headers.get("x-shopify-hmac-sha256")
+        signature = one_header(request, "x-shopify-hmac-sha256")
         if not webhook_is_signed(body, signature, face.settings.api_secret):
             raise SignatureWrong("this webhook is not signed by Shopify", "Nothing was done.")
         event = _event(request, body)
@@ -113,8 +114,8 @@ def _face(request: Request) -> ShopifyFace:
 
 def _event(request: Request, body: bytes) -> Event | None:
     """The event of a signed webhook; None when its headers do not name a shop."""
-    shop = request.headers.get("x-shopify-shop-domain", "").lower()
-    topic = request.headers.get("x-shopify-topic", "")
+    shop = (one_header(request, "x-shopify-shop-domain") or "").lower()
+    topic = one_header(request, "x-shopify-topic") or ""
     if not is_shop(shop) or not topic or len(topic) > 100:
         return None
     event_id = request.headers.get("x-shopify-webhook-id", "")

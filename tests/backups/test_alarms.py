@@ -31,9 +31,9 @@ from shared.directory_store import DirectoryStore
 from shared.errors import DiskFull
 from tests.support.bench import Bench, open_bench, write
 from tests.support.clock import FixedClock
-from tests.support.fragile_store import FragileStore
 from tests.support.installation import REPOSITORY
 from tests.support.records import INSTANT
+from tests.support.store_wrappers import WatchedStore
 
 
 def finding(code: str) -> Finding:
@@ -108,18 +108,18 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FragileStore:
-    return FragileStore(DirectoryStore(tmp_path / "store"))
+def store(tmp_path: Path) -> WatchedStore:
+    return WatchedStore(DirectoryStore(tmp_path / "store"))
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: FragileStore, clock: FixedClock) -> Iterator[Bench]:
+def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     with open_bench(tmp_path, store, clock=clock) as bench:
         yield bench
 
 
 def test_a_failure_is_told_once_and_its_end_once(
-    bench: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """Three failures in a row are one message, and the first success after them is one more."""
     bench.made("scheduled")
@@ -143,7 +143,7 @@ def test_a_failure_is_told_once_and_its_end_once(
 
 
 def test_a_second_failure_after_the_recovery_is_told_again(
-    bench: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """Once for one state, and a new state is a new message."""
     for _ in range(2):
@@ -158,7 +158,7 @@ def test_a_second_failure_after_the_recovery_is_told_again(
 
 
 def test_an_interrupted_run_is_no_recovery(
-    bench: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """A failure that is merely followed by a shutdown is not said to be over."""
     store.break_at("put", 0)
@@ -173,7 +173,7 @@ def test_an_interrupted_run_is_no_recovery(
 
 def test_success_is_not_told_unless_it_is_wanted(tmp_path: Path, clock: FixedClock) -> None:
     """`BACKUP_NOTIFY_SUCCESS` gives one message for each proven run, and no other."""
-    store = FragileStore(DirectoryStore(tmp_path / "store"))
+    store = WatchedStore(DirectoryStore(tmp_path / "store"))
     with open_bench(tmp_path, store, clock=clock, notify_success=True) as bench:
         bench.made()
         store.break_at("put", 0)
@@ -184,7 +184,7 @@ def test_success_is_not_told_unless_it_is_wanted(tmp_path: Path, clock: FixedClo
 
 
 def test_the_heartbeat_follows_proven_runs_only(
-    bench: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """Not after a failed, a suspect or a partial run, nor after a verification or a prune."""
     bench.made("scheduled")
@@ -204,7 +204,7 @@ def test_the_heartbeat_follows_proven_runs_only(
 
 
 def test_a_notifier_that_fails_is_tried_again(
-    bench: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """An alarm that reached nobody is sent at every occasion until it did, then no more."""
     bench.notes.works = False
@@ -243,7 +243,7 @@ def test_a_failed_drill_is_told(bench: Bench, clock: FixedClock) -> None:
 
 
 def test_keys_that_no_longer_open_are_told(
-    bench: Bench, clock: FixedClock, tmp_path: Path, store: FragileStore
+    bench: Bench, clock: FixedClock, tmp_path: Path, store: WatchedStore
 ) -> None:
     """A newest set whose key this host has no more is an alarm."""
     bench.made()
@@ -263,7 +263,7 @@ def test_keys_that_no_longer_open_are_told(
 # --- two processes ----------------------------------------------------------------------
 
 
-def test_two_services_tell_it_once(tmp_path: Path, bench: Bench, store: FragileStore) -> None:
+def test_two_services_tell_it_once(tmp_path: Path, bench: Bench, store: WatchedStore) -> None:
     """However many processes of a host notice it at the same time, one message goes out."""
     store.break_at("put", 0)
     bench.notes.works = False
@@ -385,7 +385,7 @@ def test_a_host_that_never_made_a_set_is_stale_too(bench: Bench, clock: FixedClo
 
 
 def test_runs_that_only_fail_are_stale_too(
-    bench: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """Failure is told first, staleness when the grace is over, and one message ends both."""
     bench.made("scheduled")
@@ -439,7 +439,7 @@ def broken_records(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[]
 
 
 def test_records_that_cannot_be_written_break_no_run(
-    bench: Bench, store: FragileStore, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When nobody can note what was told, the run ends as it did, and it is told later."""
     repair = broken_records(bench, monkeypatch)
@@ -466,7 +466,7 @@ def test_a_budget_that_cannot_be_kept_is_a_warning_and_no_alarm(
         assert bench.notes.messages == []
 
 
-def test_alarms_survive_a_restart(tmp_path: Path, store: FragileStore, clock: FixedClock) -> None:
+def test_alarms_survive_a_restart(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> None:
     """What was told is remembered in the records, so a restart tells nothing twice."""
     with open_bench(tmp_path, store, clock=clock) as bench:
         store.break_at("put", 0)

@@ -33,9 +33,9 @@ from shared.tokens import TokenStorage
 from tests.support.app_process import AppProcess
 from tests.support.bench import Bench, add_rows, connect, make_sources, open_bench, write
 from tests.support.clock import FixedClock
-from tests.support.fragile_store import FragileStore
 from tests.support.installation import TOKEN_ENCRYPTION_KEY, Installation, bot_secrets
 from tests.support.records import INSTANT
+from tests.support.store_wrappers import WatchedStore
 from tests.support.waiting import eventually
 
 DELAY = timedelta(seconds=60)
@@ -259,12 +259,12 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FragileStore:
-    return FragileStore(DirectoryStore(tmp_path / "store"))
+def store(tmp_path: Path) -> WatchedStore:
+    return WatchedStore(DirectoryStore(tmp_path / "store"))
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: FragileStore, clock: FixedClock) -> Iterator[Bench]:
+def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     with open_bench(tmp_path, store, clock=clock) as bench:
         yield bench
 
@@ -304,7 +304,7 @@ def test_many_changes_become_one_run(
 
 
 def test_a_write_while_the_run_is_made_is_a_change_of_its_own(
-    follower: ChangeFollower, bench: Bench, store: FragileStore, clock: FixedClock
+    follower: ChangeFollower, bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """What comes after the snapshot is not lost: a second run follows."""
     add_rows(bench.tokens, 1)
@@ -346,7 +346,7 @@ def test_a_change_run_is_a_run_like_any_other(
 
 
 def test_a_failed_change_run_is_tried_again_with_pauses(
-    follower: ChangeFollower, bench: Bench, store: FragileStore, clock: FixedClock
+    follower: ChangeFollower, bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """After 5, 15 and 60 minutes; when the store is back the change is protected."""
     add_rows(bench.tokens, 1)
@@ -395,7 +395,7 @@ def test_a_run_that_holds_the_lease_only_delays(
     assert len(steps(follower, clock, 1)) == 1
 
 
-def test_a_change_while_nobody_watched_is_followed_up(tmp_path: Path, store: FragileStore) -> None:
+def test_a_change_while_nobody_watched_is_followed_up(tmp_path: Path, store: WatchedStore) -> None:
     """A write after the newest set, made while the app was down, asks for a run at the start."""
     clock = FixedClock(datetime.now(UTC) - timedelta(hours=1))
     with open_bench(tmp_path, store, clock=clock) as bench:
@@ -427,7 +427,7 @@ def test_a_first_start_leaves_the_first_set_to_the_schedule(
     assert steps(follower, clock, 120) == []
 
 
-def test_a_day_of_hourly_rotation_leaves_hourly_sets(tmp_path: Path, store: FragileStore) -> None:
+def test_a_day_of_hourly_rotation_leaves_hourly_sets(tmp_path: Path, store: WatchedStore) -> None:
     """A token that rotates each hour leaves 24 change sets after a day, and after two."""
     clock = FixedClock(INSTANT)
     with (
@@ -449,7 +449,7 @@ def test_a_day_of_hourly_rotation_leaves_hourly_sets(tmp_path: Path, store: Frag
 
 
 def test_a_set_a_minute_is_thinned_by_the_runs_themselves(
-    tmp_path: Path, store: FragileStore
+    tmp_path: Path, store: WatchedStore
 ) -> None:
     """Writes in every minute: each run's prune leaves the last hour's sets and one of each hour."""
     clock = FixedClock(INSTANT)

@@ -19,9 +19,9 @@ from shared.spaces import SpacesStore
 from tests.backups.conftest import LogLines
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
-from tests.support.fragile_store import FragileStore
 from tests.support.records import a_manifest, a_set
 from tests.support.s3_server import S3Server
+from tests.support.store_wrappers import WatchedStore
 
 NOTHING = RetentionPolicy(changes_hours=0, all_days=0, daily=0, weekly=0, monthly=0, yearly=0)
 
@@ -33,7 +33,7 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture(params=["directory", "spaces"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> FragileStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> WatchedStore:
     """Both stores, one after the other: the folder, and a bucket of a real S3 server."""
     inner: ObjectStore
     if request.param == "directory":
@@ -41,18 +41,18 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> FragileStore:
     else:
         server, name = (request.getfixturevalue(fixture) for fixture in ("s3_server", "bucket"))
         inner = SpacesStore(server.settings(name))
-    return FragileStore(inner)
+    return WatchedStore(inner)
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: FragileStore, clock: FixedClock) -> Iterator[Bench]:
+def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     """A service that makes sets, and whose policy is the default: it drops none of them yet."""
     with open_bench(tmp_path, store, clock=clock) as bench:
         yield bench
 
 
 @pytest.fixture
-def strict(bench: Bench, tmp_path: Path, store: FragileStore, clock: FixedClock) -> Iterator[Bench]:
+def strict(bench: Bench, tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     """The same installation under a policy that keeps the newest set only."""
     with open_bench(
         tmp_path, store, clock=clock, sources=bench.sources, retention=NOTHING
@@ -112,7 +112,7 @@ def test_a_prune_removes_all_of_a_set_and_nothing_else(
 
 
 def test_the_manifest_goes_first(
-    bench: Bench, strict: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """Of each set the manifest is deleted before any of its objects."""
     made = make_some(bench, clock)
@@ -134,7 +134,7 @@ def test_the_manifest_goes_first(
 def test_a_prune_that_is_interrupted_is_finished_by_the_next(
     bench: Bench,
     strict: Bench,
-    store: FragileStore,
+    store: WatchedStore,
     clock: FixedClock,
     number: int,
     done: bool,
@@ -159,7 +159,7 @@ def test_a_prune_that_is_interrupted_is_finished_by_the_next(
 
 
 def test_a_set_that_was_spared_is_whole(
-    bench: Bench, strict: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """When the policy grows after a prune failed at a manifest, its set stays with all objects."""
     made = make_some(bench, clock)
@@ -176,7 +176,7 @@ def test_a_set_that_was_spared_is_whole(
 
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_another_host_finishes_what_a_dead_one_began(
-    bench: Bench, strict: Bench, store: FragileStore, clock: FixedClock, tmp_path: Path
+    bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock, tmp_path: Path
 ) -> None:
     """With the records lost, the sweep removes after a day what the prune had left."""
     made = make_some(bench, clock)
@@ -200,7 +200,7 @@ def test_another_host_finishes_what_a_dead_one_began(
 def test_a_failing_prune_leaves_a_good_run_green(
     bench: Bench,
     strict: Bench,
-    store: FragileStore,
+    store: WatchedStore,
     clock: FixedClock,
     log_lines: LogLines,
 ) -> None:
@@ -224,7 +224,7 @@ def test_a_failing_prune_leaves_a_good_run_green(
 
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_a_store_that_cannot_be_listed_drops_nothing(
-    bench: Bench, strict: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """A prune that does not know what there is deletes nothing."""
     make_some(bench, clock)
@@ -338,7 +338,7 @@ def test_a_manifest_of_a_newer_version_stops_the_sweep(bench: Bench, clock: Fixe
 
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_a_set_of_another_host_that_appears_meanwhile_is_no_orphan(
-    bench: Bench, store: FragileStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """Between listing and deleting the manifests are read anew, so what they claim stays."""
     bench.made()
@@ -360,7 +360,7 @@ def test_a_set_of_another_host_that_appears_meanwhile_is_no_orphan(
 
 
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
-def test_a_sweep_happens_once_a_day(bench: Bench, store: FragileStore, clock: FixedClock) -> None:
+def test_a_sweep_happens_once_a_day(bench: Bench, store: WatchedStore, clock: FixedClock) -> None:
     """A run with nothing to drop prunes when the last sweep is a day ago, and else does not."""
     bench.made()
     clock.advance(hours=1)

@@ -13,8 +13,8 @@ from backups.retention import RetentionPolicy
 from shared.directory_store import DirectoryStore
 from tests.support.bench import Bench, add_rows, count, make_sources, open_bench
 from tests.support.clock import FixedClock
-from tests.support.fragile_store import FragileStore
 from tests.support.records import INSTANT
+from tests.support.store_wrappers import WatchedStore
 
 
 @pytest.fixture
@@ -23,15 +23,15 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> FragileStore:
-    return FragileStore(DirectoryStore(tmp_path / "store"))
+def store(tmp_path: Path) -> WatchedStore:
+    return WatchedStore(DirectoryStore(tmp_path / "store"))
 
 
 @contextmanager
 def host(
     tmp_path: Path,
     name: str,
-    store: FragileStore,
+    store: WatchedStore,
     clock: FixedClock,
     *,
     schedule: str = "0 1 * * *",
@@ -45,13 +45,13 @@ def host(
 
 
 @pytest.fixture
-def one(tmp_path: Path, store: FragileStore, clock: FixedClock) -> Iterator[Bench]:
+def one(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     with host(tmp_path, "one", store, clock) as bench:
         yield bench
 
 
 @pytest.fixture
-def two(tmp_path: Path, store: FragileStore, clock: FixedClock) -> Iterator[Bench]:
+def two(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     with host(tmp_path, "two", store, clock) as bench:
         yield bench
 
@@ -117,7 +117,7 @@ def test_each_means_its_own_by_latest(one: Bench, two: Bench) -> None:
 
 
 def test_two_that_publish_in_the_same_second_lose_nothing(
-    one: Bench, two: Bench, store: FragileStore, clock: FixedClock
+    one: Bench, two: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """The set that comes second is refused by name, nothing is replaced, and the retry has it."""
     published: dict[str, bytes] = {}
@@ -146,7 +146,7 @@ def test_two_that_publish_in_the_same_second_lose_nothing(
 
 
 def test_neither_prunes_what_the_other_made(
-    tmp_path: Path, store: FragileStore, clock: FixedClock
+    tmp_path: Path, store: WatchedStore, clock: FixedClock
 ) -> None:
     """A host with the strictest policy leaves the sets and the orphans of the other alone."""
     strict = RetentionPolicy(
@@ -172,7 +172,7 @@ def test_neither_prunes_what_the_other_made(
 
 
 def test_a_successor_by_restore_is_no_second_writer(
-    tmp_path: Path, one: Bench, store: FragileStore, clock: FixedClock
+    tmp_path: Path, one: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """A new host that restored the old one's data carries it on, and prunes for it."""
     (made,) = night(one)
@@ -207,7 +207,7 @@ def test_a_restore_to_a_folder_makes_no_successor(tmp_path: Path, one: Bench, tw
     ("schedule", "step_hours"), [("0 1 * * *", 24), ("0 * * * *", 1), ("0 1 * * 0", 168)]
 )
 def test_it_is_over_two_instants_after_the_other_stopped(
-    tmp_path: Path, store: FragileStore, clock: FixedClock, schedule: str, step_hours: int
+    tmp_path: Path, store: WatchedStore, clock: FixedClock, schedule: str, step_hours: int
 ) -> None:
     """The problem lasts for two scheduled instants, then is gone, with one message."""
     with (
@@ -226,7 +226,7 @@ def test_it_is_over_two_instants_after_the_other_stopped(
 
 
 def test_a_copy_of_the_databases_alone_is_a_second_writer(
-    tmp_path: Path, one: Bench, store: FragileStore, clock: FixedClock
+    tmp_path: Path, one: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """What makes an installation is its `BACKUP_DIR`: the same databases under another are two."""
     night(one)

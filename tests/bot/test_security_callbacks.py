@@ -38,7 +38,7 @@ def stored_of(bot: Bot, account: str) -> list[str]:
         {"age_seconds": -360},
         {"timestamp": ""},
         {"timestamp": "soon"},
-        {"timestamp": "１７９５３０００００"},
+        {"timestamp": "\uff11\uff17\uff19\uff15\uff13\uff10\uff10\uff10\uff10\uff10"},
         {"timestamp": "9" * 5000},
         {"timestamp": "-1"},
         {"without": ["timestamp"]},

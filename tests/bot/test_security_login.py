@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
@@ -25,7 +27,7 @@ def always(*_: object) -> bool:
     return True
 
 
-def signed_callback(bot: Bot, shop: str, state: str, **defects: object) -> str:
+def signed_callback(bot: Bot, shop: str, state: str, **defects: Any) -> str:
     """A callback with a new, good code, as from Shopify."""
     return here(bot.shopify.callback_url(shop, state, **defects))
 
@@ -58,8 +60,13 @@ def test_a_state_from_the_future_is_refused() -> None:
 def test_a_used_nonce_is_remembered_as_long_as_its_state_lives() -> None:
     """What is told to `use_up` outlives the state, whenever that is redeemed."""
     clock = FixedClock()
-    until = []
-    states = StateTokens("a secret", lambda _, end: not until.append(end), clock)
+    until: list[datetime] = []
+
+    def use_up(_: str, end: datetime) -> bool:
+        until.append(end)
+        return True
+
+    states = StateTokens("a secret", use_up, clock)
     begun = clock.now()
     states.redeem(states.issue(LOGIN), LOGIN)
     assert (until[0] - begun).total_seconds() >= 600
@@ -86,8 +93,13 @@ def test_every_change_of_a_state_is_refused() -> None:
 @pytest.mark.parametrize("name", ["provider", "account", "user", "browser"])
 def test_a_state_fits_only_the_login_that_it_was_issued_for(name: str) -> None:
     """Provider, account, user and browser all have to be the same; a misfit uses nothing up."""
-    used = []
-    states = StateTokens("a secret", lambda *given: not used.append(given), FixedClock())
+    used: list[str] = []
+
+    def use_up(nonce: str, _: datetime) -> bool:
+        used.append(nonce)
+        return True
+
+    states = StateTokens("a secret", use_up, FixedClock())
     state = states.issue(LOGIN)
     other = {"provider": "facebook"}.get(name, "other")
     with pytest.raises(LoginRefused):

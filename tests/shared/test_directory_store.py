@@ -254,6 +254,39 @@ put("backups/a.db", 100, {"more": "from the dead"})
     assert keys(store) == []
 
 
+@pytest.mark.parametrize(
+    ("step", "stored"),
+    [("os.fsync", b"before"), ("Path.replace", b"before"), ("sync_directory", b"after")],
+)
+def test_a_document_whose_replacing_was_killed_is_whole(
+    root: Path, store: DirectoryStore, step: str, stored: bytes
+) -> None:
+    """At each step it is all of the old one or all of the new one, and can be replaced again."""
+    store.replace("users/1/a.json", b"before")
+    program = f"""
+directory_store.{step} = lambda *_: os.kill(os.getpid(), 9)
+store.replace("users/1/a.json", b"after")
+"""
+
+    assert run_child(program, root) == "-9"
+
+    sink = io.BytesIO()
+    store.get("users/1/a.json", sink)
+    assert sink.getvalue() == stored
+    assert keys(store) == ["users/1/a.json"]
+    store.replace("users/1/a.json", b"again")
+    assert (root / "users/1/a.json").read_bytes() == b"again"
+
+
+def test_a_document_is_private(root: Path, store: DirectoryStore) -> None:
+    """0600 in folders that are 0700, from its first byte on; nothing is left beside it."""
+    store.replace("users/1/a.json", b"content")
+
+    assert stat.S_IMODE((root / "users/1/a.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((root / "users/1").stat().st_mode) == 0o700
+    assert list((root / ".staging").iterdir()) == []
+
+
 def test_a_put_that_failed_leaves_nothing(root: Path, store: DirectoryStore) -> None:
     """A body that breaks, and a key that is taken, leave no staged file behind."""
     put(store, "a.db")

@@ -18,7 +18,7 @@ import pytest
 
 from shared.directory_store import DirectoryStore
 from shared.errors import AppError, ObjectExists, ObjectMissing, StoreError
-from shared.object_store import CHUNK_BYTES, ObjectStore
+from shared.object_store import CHUNK_BYTES, DocumentStore
 from shared.spaces import SpacesStore
 from tests.support.s3_server import S3Server
 
@@ -33,7 +33,7 @@ OTHER_METADATA = {**METADATA, "sha256": "000000000000"}
 class Place:
     """A store under test, a prefix that no other test uses, and its objects seen from outside."""
 
-    store: ObjectStore
+    store: DocumentStore
     prefix: str
     stored_bytes: Callable[[str], bytes]
     outside: Path
@@ -348,6 +348,56 @@ def test_of_eight_racers_exactly_one_wins(place: Place) -> None:
     assert dict(place.store.head(key).metadata) == {"sha256": f"{winners[0]}"}
 
 
+# --- documents are replaced -------------------------------------------------------------
+
+
+@pytest.mark.parametrize("body", [b"", b"short", b"x" * 300_000])
+def test_a_document_is_replaced(place: Place, body: bytes) -> None:
+    """The first time it is made; each later time all of it is new, shorter ones included."""
+    key = place.prefix + "users/1/a.json"
+
+    for each in (b"before, and longer than this", body, body):
+        place.store.replace(key, each)
+
+        assert place.get(key) == each
+        assert place.stored_bytes(key) == each
+        assert place.store.head(key).size == len(each)
+    assert place.keys() == [key]
+
+
+def test_a_document_takes_the_place_of_an_object_and_its_metadata(place: Place) -> None:
+    """What described the bytes before does not describe these."""
+    key = place.put("a.json", b"content")
+
+    place.store.replace(key, b"replaced")
+
+    assert place.get(key) == b"replaced"
+    assert dict(place.store.head(key).metadata) == {}
+    with pytest.raises(ObjectExists):
+        place.put("a.json", b"content")
+
+
+def test_readers_see_one_document_or_the_other(place: Place) -> None:
+    """While it is being replaced, again and again, nobody reads a part of it, or nothing."""
+    key = place.prefix + "a.json"
+    bodies = [bytes([number]) * 200_000 for number in (1, 2)]
+    place.store.replace(key, bodies[0])
+
+    def write() -> None:
+        for number in range(10):
+            place.store.replace(key, bodies[number % 2])
+
+    with ThreadPoolExecutor(2) as pool:
+        writing = [pool.submit(write) for _ in range(2)]
+        while not all(one.done() for one in writing):
+            assert place.get(key) in bodies
+        for one in writing:
+            one.result()
+
+    assert place.get(key) in bodies
+    assert place.keys() == [key]
+
+
 # --- keys -------------------------------------------------------------------------------
 
 
@@ -379,6 +429,7 @@ def test_a_bad_key_is_refused_and_nothing_is_written(place: Place, key: str) -> 
     """Keys that leave the folder, or that gateways differ on, are refused by every method."""
     methods: list[Callable[[str], object]] = [
         lambda key: place.store.put(key, io.BytesIO(b"escaped"), METADATA),
+        lambda key: place.store.replace(key, b"escaped"),
         lambda key: place.store.get(key, io.BytesIO()),
         place.store.head,
         place.store.delete,

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared.clock import SystemClock
 from shared.outbound import Outbound
 from shared.platform_settings import ShopifySettings
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant
+from tests.support.clock import FixedClock
 from tests.support.fake_shopify import FakeShopify
 
 BOT = "https://bot.example"
@@ -25,6 +26,7 @@ class Counter:
 
     shopify: FakeShopify
     admin: ShopifyAdmin
+    clock: FixedClock
 
     def installed(self, shop: str) -> Grant:
         """The grant of a new shop that has just agreed."""
@@ -65,4 +67,5 @@ def counter(shopify: FakeShopify) -> Iterator[Counter]:
         scopes=("read_products",),
     )
     with closing(Outbound()) as outbound:
-        yield Counter(shopify, ShopifyAdmin(settings, outbound, SystemClock()))
+        clock = FixedClock(datetime.now(UTC))
+        yield Counter(shopify, ShopifyAdmin(settings, outbound, clock), clock)

@@ -27,7 +27,7 @@ NO_SHOPS = [
     ".myshopify.com",
     "sh_op",
     "käse",
-    "ſhop",
+    "\u017fhop",  # the long s
     "\u212aase",  # the Kelvin sign becomes a k in lower case
     "shop%2eexample",
     "x" * 64,

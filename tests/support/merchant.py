@@ -81,11 +81,11 @@ class Merchant:
 
     def leave_for_shop(self, shop: str) -> str:
         """Begin a login; the address at Shopify to which the bot sends the browser."""
-        return self._left(f"/shopify/{shop}/login")
+        return self.leave(f"/shopify/{shop}/login")
 
     def leave_for_facebook(self) -> str:
         """Begin a login; the address of the dialog to which the bot sends the browser."""
-        return self._left("/facebook/login")
+        return self.leave("/facebook/login")
 
     def agree(self, address: str) -> str:
         """Say yes at the platform; path and query of the callback, which is not visited."""
@@ -110,7 +110,8 @@ class Merchant:
         """A whole login at Facebook."""
         connected(self.get(self.begin_pages()))
 
-    def _left(self, path: str) -> str:
+    def leave(self, path: str) -> str:
+        """Begin a login; the address to which the bot sends the browser."""
         answer = self.get(path)
         assert answer.status_code == 302, answer.text
         address: str = answer.headers["location"]

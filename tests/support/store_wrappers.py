@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import BinaryIO, Literal
 
+from shared.errors import StoreUnreachable
 from shared.object_store import (
     ByteProgress,
     ObjectInfo,
@@ -16,7 +17,7 @@ from shared.object_store import (
     ignore_bytes,
 )
 
-Operation = Literal["check", "put", "get", "head", "list", "delete"]
+Operation = Literal["check", "put", "get", "head", "list", "delete", "abort"]
 Interference = Callable[[], None]
 
 
@@ -24,13 +25,15 @@ class WatchedStore:
     """Records every call as `(operation, key)`, and lets a test act before or after some.
 
     What the test does there may raise; then the caller meets that, in place of the store.
+    `break_at` makes all calls of an operation fail from its n-th on, until `mend`.
     """
 
     def __init__(self, inner: ObjectStore) -> None:
-        self._inner = inner
+        self.inner = inner
         self.calls: list[tuple[Operation, str]] = []
         self._before: list[tuple[Operation, str, Interference]] = []
         self._after: list[tuple[Operation, str, Interference]] = []
+        self._broken: tuple[Operation, int, bool] | None = None
 
     def before(self, operation: Operation, key: str, act: Interference) -> None:
         """Call `act` once, before the first `operation` on a key that contains `key`."""
@@ -40,6 +43,14 @@ class WatchedStore:
         """Call `act` once, after the first `operation` on a key that contains `key`."""
         self._after.append((operation, key, act))
 
+    def break_at(self, operation: Operation, number: int, *, done: bool = False) -> None:
+        """Fail from the call with this number on, counted from 0; `done`: after doing it."""
+        self._broken = (operation, number, done)
+
+    def mend(self) -> None:
+        """Work again."""
+        self._broken = None
+
     def keys(self, operation: Operation) -> list[str]:
         """The keys of the calls of one operation, in order."""
         return [key for called, key in self.calls if called == operation]
@@ -47,22 +58,22 @@ class WatchedStore:
     @property
     def kind(self) -> StoreKind:
         """As the store says."""
-        return self._inner.kind
+        return self.inner.kind
 
     @property
     def location(self) -> str:
         """As the store says."""
-        return self._inner.location
+        return self.inner.location
 
     @property
     def offsite(self) -> bool:
         """As the store says."""
-        return self._inner.offsite
+        return self.inner.offsite
 
     def check(self, key: str, body: bytes) -> None:
         """See `ObjectStore.check`."""
         with self._watched("check", key):
-            self._inner.check(key, body)
+            self.inner.check(key, body)
 
     def put(
         self,
@@ -73,40 +84,51 @@ class WatchedStore:
     ) -> None:
         """See `ObjectStore.put`."""
         with self._watched("put", key):
-            self._inner.put(key, body, metadata, progress)
+            self.inner.put(key, body, metadata, progress)
 
     def abort_unfinished(self, prefix: str, before: datetime) -> None:
         """See `ObjectStore.abort_unfinished`."""
-        self._inner.abort_unfinished(prefix, before)
+        with self._watched("abort", prefix):
+            self.inner.abort_unfinished(prefix, before)
 
     def get(self, key: str, sink: Sink, progress: ByteProgress = ignore_bytes) -> None:
         """See `ObjectStore.get`."""
         with self._watched("get", key):
-            self._inner.get(key, sink, progress)
+            self.inner.get(key, sink, progress)
 
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore.head`."""
         with self._watched("head", key):
-            return self._inner.head(key)
+            return self.inner.head(key)
 
     def list(self, prefix: str) -> Iterable[ObjectInfo]:
         """See `ObjectStore.list`; all of it at once."""
         with self._watched("list", prefix):
-            return list(self._inner.list(prefix))
+            return list(self.inner.list(prefix))
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
         with self._watched("delete", key):
-            self._inner.delete(key)
+            self.inner.delete(key)
 
     @contextmanager
     def _watched(self, operation: Operation, key: str) -> Iterator[None]:
+        number = len(self.keys(operation))
         self.calls.append((operation, key))
         _act(self._before, operation, key)
+        breaks = self._broken is not None and (
+            operation == self._broken[0] and number >= self._broken[1]
+        )
+        done = self._broken is not None and self._broken[2]
+        gone = StoreUnreachable(f"{operation} {key}: there was no answer", "Check the network.")
+        if breaks and not done:
+            raise gone
         try:
             yield
         finally:
             _act(self._after, operation, key)
+        if breaks:
+            raise gone
 
 
 def _act(

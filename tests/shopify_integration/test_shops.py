@@ -1,0 +1,193 @@
+"""A shop's token: refreshed five minutes early, by one at a time, and never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from shared.cipher import TokenCipher
+from shared.platform_errors import PlatformUnreachable, TokenRefused
+from shared.tokens import TokenStorage, shopify_access_token_key
+from shopify_integration.grants import Grant, grant_of_text
+from shopify_integration.shop_domain import shop_key
+from shopify_integration.shops import Shops
+from tests.shopify_integration.conftest import Counter
+from tests.support.clock import FixedClock
+
+SHOP, OTHER = "kaesehaus.myshopify.com", "sennerei.myshopify.com"
+KEY = shopify_access_token_key(shop_key(SHOP))
+
+
+@dataclass
+class Register:
+    """The shops, what is behind them, and their time."""
+
+    shops: Shops
+    tokens: TokenStorage
+    counter: Counter
+    clock: FixedClock
+
+    def use(self, shop: str = SHOP) -> str:
+        """Ask the shop something; the token that it was asked with."""
+
+        def ask(token: str) -> str:
+            self.counter.admin.shop(shop, token)
+            return token
+
+        return self.shops.with_token(shop, ask)
+
+    def refreshes(self) -> int:
+        """How often a token was asked for since the shop was installed."""
+        return len(self.counter.shopify.calls("access_token")) - 1
+
+
+@pytest.fixture
+def register(counter: Counter, tmp_path: Path) -> Iterator[Register]:
+    """One connected shop."""
+    clock = counter.clock
+    cipher = TokenCipher((Fernet.generate_key().decode(),))
+    with closing(TokenStorage(tmp_path / "tokens.db", cipher)) as tokens:
+        shops = Shops(tokens, counter.admin, clock)
+        shops.connect(SHOP, counter.installed(SHOP), "user-1")
+        yield Register(shops, tokens, counter, clock)
+
+
+def test_a_fresh_token_is_used_as_it_is(register: Register) -> None:
+    """Up to five minutes before its end."""
+    token = register.use()
+
+    register.clock.advance(minutes=54)
+
+    assert register.use() == token
+    assert register.refreshes() == 0
+
+
+def test_a_token_is_refreshed_five_minutes_early(register: Register) -> None:
+    """Once; the new one is stored with the next refresh token, and keeps when it was granted."""
+    before = grant_of_text(register.tokens.get(KEY) or "")
+    register.clock.advance(minutes=56)
+
+    token = register.use()
+
+    after = grant_of_text(register.tokens.get(KEY) or "")
+    pair = register.counter.shopify.token(SHOP)
+    assert pair is not None
+    assert (after.access_token, after.refresh_token) == (pair.access_token, pair.refresh_token)
+    assert after.access_token == token != before.access_token
+    assert after.granted_at == before.granted_at
+    assert register.shops.owner(SHOP) == "user-1"
+
+
+def test_a_token_is_refreshed_by_one_at_a_time(register: Register) -> None:
+    """Twelve threads find it stale: one refreshes, for all; the old one is used up by that."""
+    register.counter.shopify.expire_access_token(SHOP)
+    register.clock.advance(minutes=56)
+
+    with ThreadPoolExecutor(12) as pool:
+        tokens = set(pool.map(lambda _: register.use(), range(12)))
+
+    assert len(tokens) == 1
+    assert register.refreshes() == 1
+
+
+def test_a_refused_token_is_refreshed_once(register: Register) -> None:
+    """It ended early at Shopify; also when many meet the refusal at the same time."""
+    register.counter.shopify.expire_access_token(SHOP)
+
+    with ThreadPoolExecutor(8) as pool:
+        tokens = set(pool.map(lambda _: register.use(), range(8)))
+
+    assert len(tokens) == 1
+    assert register.refreshes() == 1
+
+
+def test_shops_do_not_wait_for_each_other(register: Register) -> None:
+    """One whose refresh hangs does not hold up another one's."""
+    register.shops.connect(OTHER, register.counter.installed(OTHER), "user-2")
+    register.clock.advance(minutes=56)
+    register.counter.shopify.hang("access_token", 1.5)
+
+    with ThreadPoolExecutor(2) as pool:
+        slow = pool.submit(register.use)
+        while not register.shops._refreshing[SHOP].locked():
+            assert not slow.done()
+        register.use(OTHER)
+        register.counter.shopify.clear_faults()
+        slow.result(20)
+
+
+def test_a_used_refresh_token_means_reconnect(register: Register) -> None:
+    """`invalid_grant`: nothing that the bot has opens anything, and the user stays."""
+    register.counter.shopify.rotate_token(SHOP)
+
+    with pytest.raises(TokenRefused, match=SHOP) as caught:
+        register.use()
+
+    assert f"/shopify/{SHOP}/login" in caught.value.hint
+    assert register.shops.owner(SHOP) == "user-1"
+    register.shops.connect(SHOP, register.counter.installed(SHOP), "user-1")
+    register.use()
+
+
+def test_a_shop_that_cannot_be_reached_keeps_its_token(register: Register) -> None:
+    """A refresh that got no answer says nothing about the token."""
+    before = register.tokens.get(KEY)
+    register.clock.advance(minutes=56)
+    register.counter.shopify.answer_status("access_token", 503, times=None)
+    register.counter.admin._outbound.close()  # no patience
+
+    with pytest.raises(PlatformUnreachable):
+        register.use()
+
+    assert register.tokens.get(KEY) == before
+
+
+def test_a_refresh_is_tried_again(register: Register) -> None:
+    """A fault in between is no end of the connection."""
+    register.clock.advance(minutes=56)
+    register.counter.shopify.cut("access_token")
+
+    assert register.use() != ""
+
+
+def test_a_bare_token_keeps_working(register: Register) -> None:
+    """A row from before tokens expired is no JSON, and is left as it is."""
+    register.counter.shopify.configure(allow_non_expiring=True)
+    token = register.use()
+    register.tokens.put(KEY, token)
+    register.clock.advance(days=30)
+
+    assert register.use() == token
+    assert register.tokens.get(KEY) == token
+
+    register.counter.shopify.revoke_tokens(SHOP)
+    with pytest.raises(TokenRefused):
+        register.use()
+
+
+def test_a_shop_without_a_token_has_to_be_connected(register: Register) -> None:
+    """Its user is kept, and it is not polled."""
+    register.shops.disconnect(SHOP)
+
+    with pytest.raises(TokenRefused):
+        register.use()
+    assert register.shops.connected() == []
+    assert register.shops.owned_by("user-1") == [SHOP]
+    register.shops.forget(SHOP)
+    assert register.shops.owned_by("user-1") == []
+
+
+def test_a_user_has_only_their_own_shops(register: Register) -> None:
+    """Rows of something else are no shops."""
+    register.shops.connect(OTHER, Grant("token"), "user-2")
+    register.tokens.put("USER_UUID_", "user-1", "uuid")
+    register.tokens.put("SHOPIFY_ACCESS_TOKEN_not a shop", "x")
+
+    assert register.shops.owned_by("user-1") == [SHOP]
+    assert register.shops.connected() == sorted([SHOP, OTHER])
