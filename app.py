@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from uvicorn.config import LOGGING_CONFIG
 
 from backups.metrics import metrics_routes
-from backups.page.routes import add_page, show_progress
+from backups.page.routes import add_page, open_page
 from backups.routes import STATUSES, backup_routes
 from backups.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, Duty
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS
@@ -101,7 +101,7 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
     app.state.backups = stack.enter_context(open_service(settings))
-    show_progress(app, app.state.backups)
+    stack.enter_context(open_page(app, app.state.backups))
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         app.state.backups.restore_on_empty()

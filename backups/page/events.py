@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import signal
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,7 +22,7 @@ from backups.service import BackupService
 from backups.starting import service_of
 
 SECONDS_BETWEEN_LOOKS = 0.3
-# The browser comes back by itself; an endless answer would hold up a shutdown.
+# The browser comes back by itself.
 MOST_SECONDS = 30
 MOST_STREAMS = 20
 _HEADERS = {"X-Accel-Buffering": "no"}
@@ -44,7 +43,7 @@ async def _stream(request: Request) -> AsyncIterator[str]:
     try:
         end, told = loop.time() + MOST_SECONDS, ""
         yield "retry: 500\n\n"
-        while loop.time() < end and not _is_stopping():
+        while loop.time() < end and not state.page_stopping.is_set():
             # A limiter of its own: requests that wait for a store hold no look up.
             look = await to_thread.run_sync(
                 look_at, service_of(request), state.page_progress, limiter=state.page_looks
@@ -86,14 +85,6 @@ def describe(run: Run, live: LiveProgress | None) -> dict[str, Any]:
 
 
 def _bytes_text(live: LiveProgress) -> str:
+    names = f"{', '.join(live.sources)}: " if live.sources else ""
     rate = f", {wording.size(int(live.rate))} a second" if live.rate else ""
-    return f"{live.source}: {wording.size(live.done)} of {wording.size(live.total)}{rate}"
-
-
-def _is_stopping() -> bool:
-    """Whether the server was asked to stop: it would wait for this answer to end.
-
-    uvicorn keeps that in the object whose method handles the signal, and tells nobody.
-    """
-    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
-    return bool(getattr(server, "should_exit", False))
+    return f"{names}{wording.size(live.done)} of {wording.size(live.total)}{rate}"

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -19,15 +22,20 @@ from backups.progress import ProgressBoard
 from backups.service import BackupService
 from backups.starting import service_of
 from shared.admin_auth import AdminTokenRefused, check_token
+from shared.termination import after_termination
 
 FILES = "/static"
 _OWN_PATH = re.compile(r"/admin/[A-Za-z0-9/_-]*")
 
 
 def add_page(app: FastAPI) -> None:
-    """Give `app` the page; its state has the service, the executor and the settings."""
+    """Give `app` the page; its state has the service, the executor and the settings.
+
+    `open_page` belongs into its lifespan.
+    """
     app.state.page_progress = ProgressBoard()
     app.state.page_streams = 0
+    app.state.page_stopping = threading.Event()
     app.state.page_looks = events.new_limiter()
     for router in page_routers():
         app.include_router(router)
@@ -39,9 +47,15 @@ def page_routers() -> tuple[APIRouter, ...]:
     return login_routes(), reading_routes(), acting_routes()
 
 
-def show_progress(app: FastAPI, service: BackupService) -> None:
-    """Let the page of `app` show how far the runs of `service` are."""
+@contextmanager
+def open_page(app: FastAPI, service: BackupService) -> Iterator[None]:
+    """While the block lasts, the page of `app` shows how far the runs of `service` are.
+
+    From SIGTERM on, nobody is kept waiting for news: the server waits for all who are.
+    """
     service.watch(app.state.page_progress.note)
+    with after_termination(0, app.state.page_stopping.set):
+        yield
 
 
 def login_routes() -> APIRouter:

@@ -22,16 +22,29 @@ class Time:
 
 
 def test_bytes_and_rate() -> None:
-    """The rate is that of the present stage of the present source."""
+    """The rate is that of the present stage; before anything is measured there is none."""
     time = Time()
     board, run = ProgressBoard(time), a_run(status="running")
+    board.note(run, Progress("store"))
+    assert board.of(run.id) == LiveProgress("store", (), 0, 0, None)
     board.note(run, Progress("store", "tokens", 0, 4000))
-    assert board.of(run.id) == LiveProgress("store", "tokens", 0, 4000, None)
+    assert board.of(run.id) == LiveProgress("store", ("tokens",), 0, 4000, None)
     time.now += 2
     board.note(run, Progress("store", "tokens", 3000, 4000))
-    assert board.of(run.id) == LiveProgress("store", "tokens", 3000, 4000, 1500.0)
-    board.note(run, Progress("store", "sessions", 10, 20))
-    assert board.of(run.id) == LiveProgress("store", "sessions", 10, 20, None)
+    assert board.of(run.id) == LiveProgress("store", ("tokens",), 3000, 4000, 1500.0)
+    board.note(run, Progress("proof", "tokens", 10, 20))
+    assert board.of(run.id) == LiveProgress("proof", ("tokens",), 10, 20, None)
+
+
+def test_sources_side_by_side() -> None:
+    """Several at a time are one stage: their bytes together, and the names of the unfinished."""
+    time = Time()
+    board, run = ProgressBoard(time), a_run(status="running")
+    for done in (0, 500, 1000):
+        board.note(run, Progress("store", "tokens", done, 1000))
+        board.note(run, Progress("store", "orders", 4 * done, 9000))
+        time.now += 1
+    assert board.of(run.id) == LiveProgress("store", ("orders",), 5000, 10000, 2500.0)
 
 
 def test_a_retry_begins_again() -> None:
