@@ -106,7 +106,8 @@ def _problems(facts: HealthFacts) -> list[Finding]:
             Finding(
                 "no_restore_point",
                 "there is no complete, proven backup yet",
-                "Make one now: python -m backups run",
+                "Make one now: python -m backups run. On a host that replaces another one, bring "
+                "the data back first: python -m backups restore",
             )
         )
     found += _overdue(facts)
