@@ -23,7 +23,7 @@ _FROM_STORE = {"BACKUP_LOCAL_COPIES": "0"}
 
 
 def measure(plan: Plan, place: Place, results: Results) -> None:
-    """At the largest sizes (a quick run: at the last): one backup each, then rounds of restores of it."""
+    """At the largest sizes: one backup each, then rounds of restores of it."""
     for megabytes in plan.sizes[-1:] if plan.quick else plan.sizes[-_SIZES:]:
         pair = place.pair(megabytes)
         large = plan.is_large(megabytes)
