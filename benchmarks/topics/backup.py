@@ -39,15 +39,10 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
 
 
 def contenders(plan: Plan, megabytes: float) -> Sequence[Make]:
-    """All of them, but of large databases only what is compared there."""
-    if plan.quick:
-        both: tuple[Sealing, ...] = ("plain", "zstd")
-        return [*peers(plan.programs), *in_app(both), *as_command(both)]
+    """All of them at the middle size, at others those that are compared there."""
+    both: tuple[Sealing, ...] = ("plain", "zstd")
     if plan.is_large(megabytes):
-        return [
-            *peers(plan.programs),
-            *in_app(("plain", "zstd")),
-            *as_command(("zstd",)),
-            *floors(),
-        ]
+        return [*peers(plan.programs), *in_app(both), *floors()]
+    if plan.quick or megabytes != plan.busy_size:
+        return [*peers(plan.programs), *in_app(both), *as_command(both)]
     return [*peers(plan.programs, at_once=True), *in_app(), *as_command(), *floors()]
