@@ -50,6 +50,8 @@ from shopify_integration.wiring import build_shopify
 
 _log = logging.getLogger("app")
 
+SWITCH_SECONDS = 0.001
+
 
 def create_app(settings: Settings | None = None, *, address: str | None = None) -> FastAPI:
     """The bot. Without `settings`, the lifespan reads them from the environment and `.env`.
@@ -97,6 +99,10 @@ async def healthz() -> dict[str, str]:
 
 
 def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
+    # Python's five milliseconds are how long a busy thread, such as a run's, may keep a request
+    # from being answered.
+    stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+    sys.setswitchinterval(SWITCH_SECONDS)
     configure_logging(settings.log_format)
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings

@@ -282,21 +282,24 @@ class _Unfolded:
     def write(self, chunk: bytes) -> int:
         view = memoryview(chunk)
         try:
-            for start in range(0, len(view), _UNFOLDED_AT_A_TIME):
-                if self._frame.eof:
-                    self._refuse("it goes on behind its end")
-                with _zstd_errors(self._name):
-                    piece = self._frame.decompress(view[start : start + _UNFOLDED_AT_A_TIME])
-                self._pieces.append(piece)
-                self._waiting += len(piece)
-                if self._waiting >= _WRITTEN_AT_A_TIME:
-                    self._write_waiting()
-            if self._frame.unused_data:
-                self._refuse("it goes on behind its end")
+            with _zstd_errors(self._name):
+                self._unfold(view)
         except BaseException as error:
             self.error = error
             raise
         return len(view)
+
+    def _unfold(self, view: memoryview) -> None:
+        for start in range(0, len(view), _UNFOLDED_AT_A_TIME):
+            if self._frame.eof:
+                self._refuse("it goes on behind its end")
+            piece = self._frame.decompress(view[start : start + _UNFOLDED_AT_A_TIME])
+            self._pieces.append(piece)
+            self._waiting += len(piece)
+            if self._waiting >= _WRITTEN_AT_A_TIME:
+                self._write_waiting()
+        if self._frame.unused_data:
+            self._refuse("it goes on behind its end")
 
     def flush(self) -> None:
         if not self._frame.eof:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.installation import REPOSITORY
+from tests.support.installation import REPOSITORY, Installation, bot_secrets
 
 # Runs in a fresh interpreter: imports all modules that are named, and prints what it saw them
 # do. Other packages may read variables of their own, but none that are our settings.
@@ -120,3 +120,48 @@ def test_the_watch_sees(tmp_path: Path) -> None:
     kinds = {str(line).partition(":")[0] for line in told["seen"]}
     assert {"environment", "open", "sqlite3.connect", "thread"} <= kinds
     assert told["threads"] == 2
+
+
+# What takes long to import or much memory, and is needed for a moment or not at all.
+HEAVY = ("boto3", "botocore", "pyrage", "zstandard", "apprise", "rich", "urllib3")
+
+
+def test_nothing_heavy_is_imported_before_it_is_used(tmp_path: Path) -> None:
+    """The app and the command line begin without the SDK and the libraries of rare occasions."""
+    script = (
+        "import json, sys, app, backups.cli\n"
+        f"print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout) == []
+
+
+def test_a_busy_thread_gives_way_to_requests_within_a_millisecond(tmp_path: Path) -> None:
+    """While the app is up, and no longer: Python's own patience of 5 ms comes back at the end."""
+    installation = Installation(tmp_path, bot_secrets()).make_databases()
+    script = (
+        "import asyncio, sys, app\n"
+        "async def look():\n"
+        "    async with app.app.router.lifespan_context(app.app):\n"
+        "        print(sys.getswitchinterval())\n"
+        "    print(sys.getswitchinterval())\n"
+        "asyncio.run(look())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=installation.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert [float(line) for line in done.stdout.split()] == [0.001, 0.005]
