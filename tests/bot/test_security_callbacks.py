@@ -72,6 +72,21 @@ def test_a_wrong_callback_of_shopify_is_refused(
     connected(merchant.get(here(lasting_bot.shopify.callback_url(shop, state))))
 
 
+@pytest.mark.parametrize("name", ["shop", "code", "state", "timestamp", "hmac"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_parameter_that_comes_twice_is_refused(
+    lasting_bot: Bot, merchant: Merchant, shop: str, name: str, place: str
+) -> None:
+    """Even where the one that counts is the signed one: another program may read the other."""
+    state = value_in(merchant.leave_for_shop(shop), "state")
+    path, _, query = here(lasting_bot.shopify.callback_url(shop, state)).partition("?")
+    for value in ("other.myshopify.com", value_in(f"?{query}", name)):
+        more = urlencode({name: value})
+        doubled = f"{more}&{query}" if place == "before" else f"{query}&{more}"
+        refused(merchant.get(f"{path}?{doubled}"), 403, "login_refused")
+    connected(merchant.get(f"{path}?{query}"))
+
+
 @pytest.mark.parametrize("shape", ["upper", "doubled", "spaced", "prefix", "bytes", "long"])
 def test_only_the_exact_hmac_is_taken(
     lasting_bot: Bot, merchant: Merchant, shop: str, shape: str
