@@ -38,6 +38,7 @@ def stored_of(bot: Bot, account: str) -> list[str]:
         {"age_seconds": -360},
         {"timestamp": ""},
         {"timestamp": "soon"},
+        {"timestamp": "\u00b2"},
         {"timestamp": "\uff11\uff17\uff19\uff15\uff13\uff10\uff10\uff10\uff10\uff10"},
         {"timestamp": "9" * 5000},
         {"timestamp": "-1"},
@@ -115,9 +116,10 @@ def test_parameters_cannot_be_moved_into_one_another(
     url = here(lasting_bot.shopify.callback_url(shop, state))
     names = ("code", "host", "shop", "state", "timestamp")
     values = {name: value_in(url, name) for name in names}
-    host = f"{values.pop('host')}&shop={values.pop('shop')}"
-    merged = urlencode({**values, "host": host, "hmac": value_in(url, "hmac")})
+    code = f"{values['code']}&host={values.pop('host')}"
+    merged = urlencode({**values, "code": code, "hmac": value_in(url, "hmac")})
     refused(merchant.get(f"/shopify/callback?{merged}"), 403, "login_refused")
+    connected(merchant.get(url))
 
 
 def test_a_signed_callback_without_a_code_connects_nothing(
