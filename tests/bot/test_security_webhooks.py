@@ -105,6 +105,7 @@ def test_only_the_exact_signature_is_taken(
         (),
         (b"",),
         (b"\xff\xfe\x80",),
+        (b"sha256=\xff\xfe\x80" + digest[3:],),
         ("ä".encode() * 32,),
         (right[:-1],),
         (right + b"0",),
