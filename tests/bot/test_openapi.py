@@ -1,4 +1,4 @@
-"""The OpenAPI document tells the truth: statuses, content types and bodies, under generated calls."""
+"""The OpenAPI document tells the truth about statuses, types and bodies, under random calls."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_an_operation_is_what_its_document_says(
         suppress_health_check=list(HealthCheck),
     )
     @given(case=SCHEMA[path][method].as_strategy(), data=st.data())
-    def call(case: schemathesis.Case, data: st.DataObject) -> None:
+    def call(case: schemathesis.Case[Any], data: st.DataObject) -> None:
         for name, values in known.items():
             if name in case.path_parameters and data.draw(st.booleans()):
                 case.path_parameters[name] = data.draw(st.sampled_from(values))
