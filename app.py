@@ -36,7 +36,7 @@ from shared.outbound import Outbound
 from shared.platform_statuses import PLATFORM_STATUSES
 from shared.platforms import Platform, Workplace
 from shared.polling import Polling
-from shared.problem_handlers import add_problem_handlers, documented
+from shared.problem_handlers import add_problem_handlers
 from shared.security_headers import SecurityHeaders
 from shared.sessions import SessionStorage
 from shared.settings import Settings, load_settings, read_environment
@@ -77,10 +77,9 @@ def create_app(settings: Settings | None = None, *, address: str | None = None) 
     app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan, redirect_slashes=False)
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
-    refusals = documented(PLATFORM_STATUSES)
     app.include_router(front_routes())
-    app.include_router(shopify_routes(refusals))
-    app.include_router(facebook_routes(refusals))
+    app.include_router(shopify_routes())
+    app.include_router(facebook_routes())
     app.include_router(backup_routes())
     app.include_router(sync_routes())
     app.include_router(metrics_routes())

@@ -38,11 +38,21 @@ from shared.admin_auth import (
 )
 from shared.errors import StoreError
 from shared.problem_documents import problem_document
-from shared.problem_handlers import Problem, StatusTable, documented
+from shared.problem_handlers import PROBLEM, Problem, StatusTable, documented
 
 PATH = "/admin/backups"
 
 _log = logging.getLogger(__name__)
+
+# Of the routes that begin a run: they answer at once, or with `wait=true` when it is over.
+_RUNS: dict[str, Any] = {
+    "status_code": 202,
+    "responses": {
+        202: {"description": "The run has begun; `Location` is where it can be followed"},
+        200: {"description": "The finished run", "content": {"application/json": {}}},
+        500: {"description": "The run failed", "content": {PROBLEM: {}}},
+    },
+}
 
 STATUSES: StatusTable = (
     (AdminTokenRefused, 401, "Unauthorized"),
@@ -103,11 +113,11 @@ def backup_routes() -> APIRouter:
     def one_run(request: Request, run_id: str) -> dict[str, Any]:
         return documents.run_document(service_of(request).get_run(run_id))
 
-    @router.post("/run", status_code=202, summary="Make a set now")
+    @router.post("/run", **_RUNS, summary="Make a set now")
     def run(request: Request, only: str | None = None, wait: bool = False) -> JSONResponse:
         return _started(request, service_of(request).begin_backup(only=only), wait=wait)
 
-    @router.post("/sets/{set_id}/verify", status_code=202, summary="Prove a stored set again")
+    @router.post("/sets/{set_id}/verify", **_RUNS, summary="Prove a stored set again")
     def verify(request: Request, set_id: str, wait: bool = False) -> JSONResponse:
         return _started(request, service_of(request).begin_verify(set_id), wait=wait)
 
@@ -115,7 +125,7 @@ def backup_routes() -> APIRouter:
     def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
         return documents.plan_document(service_of(request).plan_restore(set_id, only=only))
 
-    @router.post("/sets/{set_id}/restore", status_code=202, summary="Bring the data back, live")
+    @router.post("/sets/{set_id}/restore", **_RUNS, summary="Bring the data back, live")
     def restore(
         request: Request,
         set_id: str,
@@ -126,11 +136,11 @@ def backup_routes() -> APIRouter:
         started = begin_confirmed_restore(service_of(request), set_id, only, body.confirm)
         return _started(request, started, wait=wait)
 
-    @router.post("/undo", status_code=202, summary="Put back what the last restore replaced")
+    @router.post("/undo", **_RUNS, summary="Put back what the last restore replaced")
     def undo(request: Request, wait: bool = False) -> JSONResponse:
         return _started(request, service_of(request).begin_undo(), wait=wait)
 
-    @router.post("/drill", status_code=202, summary="Rehearse a full restore, timed")
+    @router.post("/drill", **_RUNS, summary="Rehearse a full restore, timed")
     def drill(request: Request, wait: bool = False) -> JSONResponse:
         return _started(request, service_of(request).begin_drill(), wait=wait)
 
@@ -138,7 +148,7 @@ def backup_routes() -> APIRouter:
     def prune_plan(request: Request) -> dict[str, Any]:
         return documents.retention_document(service_of(request).plan_prune())
 
-    @router.post("/prune", status_code=202, summary="Apply retention")
+    @router.post("/prune", **_RUNS, summary="Apply retention")
     def prune(request: Request, wait: bool = False) -> JSONResponse:
         return _started(request, service_of(request).begin_prune(), wait=wait)
 

@@ -7,7 +7,6 @@ import hmac
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
@@ -22,9 +21,22 @@ from facebook_integration.sync import DATA_DELETION, DEAUTHORIZE, PERSON
 from shared.browser_session import BrowserSessions
 from shared.inbox import Event, Inbox
 from shared.one_header import one_header
-from shared.platform_errors import DeletionUnknown, PlatformUnset, SignatureWrong
+from shared.platform_errors import (
+    BodyMalformed,
+    BodyTooLarge,
+    DeletionUnknown,
+    LoginDenied,
+    LoginRefused,
+    PermissionMissing,
+    PlatformError,
+    PlatformUnset,
+    SessionMissing,
+    SignatureWrong,
+)
 from shared.platform_settings import FACEBOOK_NAMES, FacebookSettings
+from shared.platform_statuses import refusals
 from shared.request_body import json_object, read_body
+from shared.route_inputs import query, signed_form, signed_json
 
 _log = logging.getLogger(__name__)
 
@@ -56,14 +68,17 @@ class DeletionState(BaseModel):
     status: str
 
 
-def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
-    """The routes; the app's state has the `facebook` face, or None while it is not set up.
+def facebook_routes() -> APIRouter:
+    """The routes; the app's state has the `facebook` face, or None while it is not set up."""
+    router = APIRouter(prefix="/facebook", tags=["facebook"])
 
-    `responses` documents how they refuse.
-    """
-    router = APIRouter(prefix="/facebook", tags=["facebook"], responses=responses)
-
-    @router.get("/login", status_code=302, response_class=RedirectResponse, summary="Connect Pages")
+    @router.get(
+        "/login",
+        status_code=302,
+        response_class=RedirectResponse,
+        responses=refusals(SessionMissing),
+        summary="Connect Pages",
+    )
     def login(request: Request) -> Response:
         face = _face(request)
         response = RedirectResponse("/", 302)
@@ -75,6 +90,8 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
         "/callback",
         status_code=303,
         response_class=RedirectResponse,
+        responses=refusals(LoginRefused, LoginDenied, PermissionMissing, PlatformError),
+        openapi_extra={"parameters": query("code", "state", "error", "error_reason")},
         summary="Where Facebook sends the merchant back to",
     )
     def callback(request: Request) -> Response:
@@ -91,6 +108,8 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
     @router.get(
         "/webhook",
         response_class=PlainTextResponse,
+        responses=refusals(SignatureWrong),
+        openapi_extra={"parameters": query("hub.mode", "hub.verify_token", "hub.challenge")},
         summary="How Meta makes sure that this address is ours",
     )
     def confirm(request: Request) -> PlainTextResponse:
@@ -101,7 +120,12 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
             raise SignatureWrong("this is not Meta's verification", "Check FACEBOOK_VERIFY_TOKEN.")
         return PlainTextResponse(request.query_params.get("hub.challenge", ""))
 
-    @router.post("/webhook", summary="Where Meta tells news")
+    @router.post(
+        "/webhook",
+        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        openapi_extra=signed_json("X-Hub-Signature-256"),
+        summary="Where Meta tells news",
+    )
     async def webhook(request: Request) -> dict[str, str]:
         face = _face(request)
         body = await read_body(request)
@@ -112,14 +136,24 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
             await run_in_threadpool(face.inbox.add, events)
         return {"status": "ok"}
 
-    @router.post("/deauthorize", summary="A person removed the app at Facebook")
+    @router.post(
+        "/deauthorize",
+        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        openapi_extra=signed_form(),
+        summary="A person removed the app at Facebook",
+    )
     async def deauthorize(request: Request) -> dict[str, str]:
         face = _face(request)
         event = await _signed_request(request, face.settings.app_secret, DEAUTHORIZE)
         await run_in_threadpool(face.inbox.add, [event])
         return {"status": "ok"}
 
-    @router.post("/data-deletion", summary="A person asks for their data to be deleted")
+    @router.post(
+        "/data-deletion",
+        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        openapi_extra=signed_form(),
+        summary="A person asks for their data to be deleted",
+    )
     async def data_deletion(request: Request) -> DeletionAnswer:
         face = _face(request)
         event = await _signed_request(request, face.settings.app_secret, DATA_DELETION)
@@ -129,7 +163,11 @@ def facebook_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
             url=f"{face.settings.public_url}{_DELETION}/{code}", confirmation_code=code
         )
 
-    @router.get("/data-deletion/{code}", summary="How far a deletion is")
+    @router.get(
+        "/data-deletion/{code}",
+        responses=refusals(DeletionUnknown),
+        summary="How far a deletion is",
+    )
     def deletion_state(request: Request, code: str) -> DeletionState:
         done = _face(request).inbox.is_done("facebook", DATA_DELETION, code)
         if done is None:

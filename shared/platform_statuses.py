@@ -1,7 +1,10 @@
-"""The HTTP statuses of the bot's refusals: one table for both platforms."""
+"""The HTTP statuses of the bot's refusals: one table for both platforms, and its documentation."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from shared.errors import AppError
 from shared.platform_errors import (
     BodyMalformed,
     BodyTooLarge,
@@ -15,7 +18,7 @@ from shared.platform_errors import (
     ShopInvalid,
     SignatureWrong,
 )
-from shared.problem_handlers import StatusTable
+from shared.problem_handlers import StatusTable, documented
 
 # 403 and not 401 where no `WWW-Authenticate` could help.
 PLATFORM_STATUSES: StatusTable = (
@@ -31,3 +34,8 @@ PLATFORM_STATUSES: StatusTable = (
     (DeletionUnknown, 404, "No such request"),
     (PlatformError, 502, "The platform failed"),
 )
+
+
+def refusals(*kinds: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route of a platform that refuses with these errors."""
+    return documented(PLATFORM_STATUSES, PlatformUnset, *kinds)

@@ -17,6 +17,13 @@ from shared.problem_documents import error_document, problem_document
 from shared.security_headers import add_security_headers
 
 PROBLEM = "application/problem+json"
+_BAD_REQUEST = "The request cannot be understood"
+_TEXTS = ("type", "title", "detail", "code", "hint")
+_SCHEMA = {
+    "type": "object",
+    "properties": {"status": {"type": "integer"}, **{one: {"type": "string"} for one in _TEXTS}},
+    "required": ["status", *_TEXTS],
+}
 
 # Error class, HTTP status, title. The most particular class comes first; all others are 500.
 StatusTable = Sequence[tuple[type[AppError], int, str]]
@@ -28,9 +35,19 @@ class Problem(JSONResponse):
     media_type = PROBLEM
 
 
-def documented(table: StatusTable) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of routes that may refuse with any error of `table`."""
-    return {status: {"description": title, "content": {PROBLEM: {}}} for _, status, title in table}
+def documented(table: StatusTable, *kinds: type[AppError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of routes that may refuse with these errors of `table`; with none: any.
+
+    Each such route may also meet parameters that cannot be understood.
+    """
+    titles: dict[int, list[str]] = {422: [_BAD_REQUEST]}
+    for kind, status, title in table:
+        if not kinds or kind in kinds:
+            titles.setdefault(status, []).append(title)
+    return {
+        status: {"description": "; ".join(named), "content": {PROBLEM: {"schema": _SCHEMA}}}
+        for status, named in sorted(titles.items())
+    }
 
 
 def status_of(error: AppError, table: StatusTable) -> tuple[int, str]:
@@ -96,7 +113,5 @@ def _on_bad_request(request: Request, error: Exception) -> Response:
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
         for fault in error.errors()
     )
-    document = problem_document(
-        422, "The request cannot be understood", faults, "bad_request", "Look at /docs."
-    )
+    document = problem_document(422, _BAD_REQUEST, faults, "bad_request", "Look at /docs.")
     return _answer(request, document)

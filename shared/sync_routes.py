@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from shared.admin_auth import admin_guard, guarded_by
+from shared.admin_auth import (
+    AdminTokenRefused,
+    AdminTokenUnset,
+    TooManyFailures,
+    admin_guard,
+    guarded_by,
+)
 from shared.marks import Marks
-from shared.problem_handlers import PROBLEM
+from shared.problem_handlers import StatusTable, documented
+
+_STATUSES: StatusTable = (
+    (AdminTokenRefused, 401, "Unauthorized"),
+    (TooManyFailures, 429, "Too many wrong tokens"),
+    (AdminTokenUnset, 503, "Admin routes are closed"),
+)
 
 
 class Asked(BaseModel):
@@ -21,17 +31,11 @@ class Asked(BaseModel):
 def sync_routes() -> APIRouter:
     """The route; the app's state has the `marks` and the admin token."""
     guard = admin_guard(lambda request: request.app.state.settings.admin_token)
-    refusals: dict[int | str, dict[str, Any]] = {
-        status: {"content": {PROBLEM: {}}, "description": title}
-        for status, title in (
-            (401, "Unauthorized"),
-            (429, "Too many wrong tokens"),
-            (503, "Admin routes are closed"),
-        )
-    }
     router = APIRouter(prefix="/admin", route_class=guarded_by(guard), tags=["sync"])
 
-    @router.post("/sync", status_code=202, responses=refusals, summary="Poll the platforms now")
+    @router.post(
+        "/sync", status_code=202, responses=documented(_STATUSES), summary="Poll the platforms now"
+    )
     def sync(request: Request) -> Asked:
         marks: Marks = request.app.state.marks
         marks.ask_for_sync()

@@ -17,9 +17,21 @@ from shared.browser_session import BrowserSessions
 from shared.inbox import Event, Inbox
 from shared.logs import fields
 from shared.one_header import one_header
-from shared.platform_errors import PlatformUnset, SignatureWrong
+from shared.platform_errors import (
+    BodyMalformed,
+    BodyTooLarge,
+    LoginDenied,
+    LoginRefused,
+    PermissionMissing,
+    PlatformError,
+    PlatformUnset,
+    ShopInvalid,
+    SignatureWrong,
+)
 from shared.platform_settings import SHOPIFY_NAMES, ShopifySettings
+from shared.platform_statuses import refusals
 from shared.request_body import json_object, read_body
+from shared.route_inputs import query, signed_json
 from shopify_integration.oauth import ShopLogins
 from shopify_integration.shop_domain import is_shop, parse_shop
 from shopify_integration.signatures import webhook_is_signed
@@ -40,17 +52,15 @@ class ShopifyFace:
     browsers: BrowserSessions
 
 
-def shopify_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
-    """The routes; the app's state has the `shopify` face, or None while it is not set up.
-
-    `responses` documents how they refuse.
-    """
-    router = APIRouter(prefix="/shopify", tags=["shopify"], responses=responses)
+def shopify_routes() -> APIRouter:
+    """The routes; the app's state has the `shopify` face, or None while it is not set up."""
+    router = APIRouter(prefix="/shopify", tags=["shopify"])
 
     @router.get(
         "/login",
         status_code=302,
         response_class=RedirectResponse,
+        responses=refusals(ShopInvalid),
         summary="Go to the login of the shop that a form names",
     )
     def named_login(request: Request, shop: str) -> Response:
@@ -61,6 +71,7 @@ def shopify_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
         "/{shop}/login",
         status_code=302,
         response_class=RedirectResponse,
+        responses=refusals(ShopInvalid),
         summary="Connect a shop: its handle or its full domain",
     )
     def login(request: Request, shop: str) -> Response:
@@ -76,6 +87,8 @@ def shopify_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
         "/callback",
         status_code=303,
         response_class=RedirectResponse,
+        responses=refusals(LoginRefused, LoginDenied, PermissionMissing, PlatformError),
+        openapi_extra={"parameters": query("code", "hmac", "shop", "state", "timestamp")},
         summary="Where Shopify sends the merchant back to",
     )
     def callback(request: Request) -> Response:
@@ -89,7 +102,18 @@ def shopify_routes(responses: dict[int | str, dict[str, Any]]) -> APIRouter:
         face.browsers.finish_login(request, response, owner)
         return response
 
-    @router.post("/webhook", summary="Where Shopify tells news")
+    @router.post(
+        "/webhook",
+        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        openapi_extra=signed_json(
+            "X-Shopify-Hmac-Sha256",
+            "X-Shopify-Topic",
+            "X-Shopify-Shop-Domain",
+            "X-Shopify-Webhook-Id",
+            "X-Shopify-Triggered-At",
+        ),
+        summary="Where Shopify tells news",
+    )
     async def webhook(request: Request) -> dict[str, str]:
         face = _face(request)
         body = await read_body(request)

@@ -86,6 +86,13 @@ def test_nothing_is_pruned_while_the_newest_set_is_suspect(bench: Bench, clock: 
     assert bench.stored_ids() == [bad.id]
 
 
+def test_a_set_can_be_accepted_again_at_once(bench: Bench, clock: FixedClock) -> None:
+    """Twice in one second: who clicks twice is told the same, and not that the store failed."""
+    made = bench.made("scheduled")
+
+    assert bench.service.accept(made.id) == bench.service.accept(made.id)
+
+
 def test_accept_clears_the_set_the_alarm_and_the_guard(bench: Bench, clock: FixedClock) -> None:
     """The accepted set protects, one message tells it is over, and it is the new measure."""
     bench.made("scheduled")

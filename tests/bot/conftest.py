@@ -1,4 +1,4 @@
-"""The stand-ins for the platforms, one of each for a module; a `Bot` resets them."""
+"""The stand-ins for the platforms, which a `Bot` resets, and a bot that many tests share."""
 
 from __future__ import annotations
 
@@ -15,17 +15,15 @@ from tests.support.s3_server import S3Server
 
 
 @pytest.fixture(scope="module")
-def graph() -> Iterator[FakeGraph]:
+def graph(running_graph: FakeGraph) -> FakeGraph:
     """The Graph API."""
-    with FakeGraph.started() as running:
-        yield running
+    return running_graph
 
 
 @pytest.fixture(scope="module")
-def shopify() -> Iterator[FakeShopify]:
+def shopify(running_shopify: FakeShopify) -> FakeShopify:
     """Shopify."""
-    with FakeShopify.started() as running:
-        yield running
+    return running_shopify
 
 
 @pytest.fixture(scope="session")

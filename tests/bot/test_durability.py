@@ -1,4 +1,4 @@
-"""An event that was answered 200 is not lost: by a power cut, a store, or a database that is gone."""
+"""An event that was answered 200 is not lost by a power cut, or by a store that is down."""
 
 from __future__ import annotations
 

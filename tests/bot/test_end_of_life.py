@@ -93,7 +93,7 @@ def test_a_redacted_shop_is_gone(bot: ConnectedBot, shopify: FakeShopify) -> Non
     bot.settle()
 
     assert statuses(late.deliveries) == [200]
-    assert [key for key in bot.bot.keys() if "/shopify/" in key] == []
+    assert bot.bot.keys(f"users/{bot.user}/shopify/") == []
     assert set(bot.states()) == set(bot.pages)
     assert len(bot.bot.keys()) >= 2
 
@@ -132,7 +132,7 @@ def test_who_asks_for_deletion_is_deleted(bot: ConnectedBot, graph: FakeGraph) -
         assert document["url"].endswith(document["confirmation_code"])
         assert state.json() == {"status": "done"}
         assert anybody.get("/facebook/data-deletion/unknown").status_code == 404
-    assert [key for key in bot.bot.keys() if "/facebook/" in key] == []
+    assert bot.bot.keys(f"users/{bot.user}/facebook/") == []
     assert list(bot.states()) == [SHOP]
 
 

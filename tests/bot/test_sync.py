@@ -154,7 +154,7 @@ def test_meta_is_given_time(bot: ConnectedBot, graph: FakeGraph) -> None:
 
 
 def test_shopify_is_given_time(bot: ConnectedBot, shopify: FakeShopify) -> None:
-    """THROTTLED with status 200, 429 with `Retry-After`, a fault of the platform, a proxy's page."""
+    """THROTTLED with status 200, 429 with `Retry-After`, a fault of its own."""
     number = shopify.put_product(SHOP, title="Patience", deliver=False).product_id
     shopify.throttle("graphql:products", restore_rate=100.0, requested=20)
     shopify.answer_status("graphql:shop", 429, headers={"retry-after": "0.2"})

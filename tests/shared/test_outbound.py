@@ -20,20 +20,6 @@ from tests.support.app_process import free_port
 from tests.support.fake_graph import FakeGraph
 
 
-@pytest.fixture(scope="module")
-def running_graph() -> Iterator[FakeGraph]:
-    """The process."""
-    with FakeGraph.started() as graph:
-        yield graph
-
-
-@pytest.fixture
-def graph(running_graph: FakeGraph) -> FakeGraph:
-    """The same process, as new."""
-    running_graph.reset()
-    return running_graph
-
-
 @pytest.fixture
 def outbound() -> Iterator[Outbound]:
     """A client with little patience."""

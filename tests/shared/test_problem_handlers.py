@@ -105,5 +105,11 @@ def test_headers_of_a_refusal_are_sent(client: TestClient) -> None:
 
 
 def test_the_documentation_of_a_table_names_each_status() -> None:
-    """With a title of each, and the form of the document."""
-    assert set(documented(TABLE)) == {401, 403, 502}
+    """With all titles that it has, or those of some errors; and that of parameters."""
+    assert {status: one["description"] for status, one in documented(TABLE).items()} == {
+        401: "Unauthorized",
+        403: "Connect a shop first; Connect again",
+        422: "The request cannot be understood",
+        502: "The platform failed",
+    }
+    assert list(documented(TABLE, TokenRefused)) == [403, 422]

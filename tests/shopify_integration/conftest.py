@@ -39,20 +39,6 @@ class Counter:
         return query["code"][0]
 
 
-@pytest.fixture(scope="module")
-def running_shopify() -> Iterator[FakeShopify]:
-    """The process."""
-    with FakeShopify.started() as shopify:
-        yield shopify
-
-
-@pytest.fixture
-def shopify(running_shopify: FakeShopify) -> FakeShopify:
-    """The same process, as new."""
-    running_shopify.reset()
-    return running_shopify
-
-
 @pytest.fixture
 def counter(shopify: FakeShopify) -> Iterator[Counter]:
     """The requests; their waiting ends with the test."""
