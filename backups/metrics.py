@@ -10,7 +10,8 @@ import math
 from collections.abc import Callable, Iterator
 from datetime import datetime
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -24,7 +25,10 @@ from backups.health import PROBLEM_CODES, Status
 from backups.model import BackupSet, OperationName, Trigger
 from backups.service import BackupService
 from backups.tallies import RunKind
-from shared.admin_auth import admin_guard
+from shared.admin_auth import ADMIN_STATUSES, admin_guard, guarded_by
+from shared.problem_handlers import documented
+
+_OPENMETRICS = "application/openmetrics-text"
 
 # What starts by itself or is asked for. Each is there from the beginning, at 0: a counter that
 # first appears at 1 is no increase to Prometheus, and its first failure would be overlooked.
@@ -45,9 +49,17 @@ _OUTCOMES = ("succeeded", "failed", "interrupted")
 
 def metrics_routes() -> APIRouter:
     """The route; it needs the admin token unless `METRICS_PUBLIC` is true."""
-    router = APIRouter(tags=["metrics"], dependencies=[Depends(_guard())])
+    router = APIRouter(tags=["metrics"], route_class=guarded_by(_guard()))
 
-    @router.get("/metrics", summary="How the backups stand, for Prometheus")
+    @router.get(
+        "/metrics",
+        response_class=PlainTextResponse,
+        responses={
+            **documented(ADMIN_STATUSES),
+            200: {"content": {_OPENMETRICS: {"schema": {"type": "string"}}}},
+        },
+        summary="How the backups stand, for Prometheus",
+    )
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         service: BackupService = request.app.state.backups

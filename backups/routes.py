@@ -30,9 +30,7 @@ from backups.model import Run
 from backups.operation import StartedRun
 from backups.starting import begin_confirmed_restore, leave_running, service_of
 from shared.admin_auth import (
-    AdminTokenRefused,
-    AdminTokenUnset,
-    TooManyFailures,
+    ADMIN_STATUSES,
     admin_guard,
     guarded_by,
 )
@@ -55,9 +53,7 @@ _RUNS: dict[str, Any] = {
 }
 
 STATUSES: StatusTable = (
-    (AdminTokenRefused, 401, "Unauthorized"),
-    (AdminTokenUnset, 503, "Admin routes are closed"),
-    (TooManyFailures, 429, "Too many wrong tokens"),
+    *ADMIN_STATUSES,
     (LeaseHeld, 409, "Another run is in progress"),
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),

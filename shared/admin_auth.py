@@ -52,6 +52,14 @@ class TooManyFailures(AppError):
         self.retry_after = retry_after
 
 
+# The HTTP statuses of these refusals, and their titles.
+ADMIN_STATUSES: tuple[tuple[type[AppError], int, str], ...] = (
+    (AdminTokenRefused, 401, "Unauthorized"),
+    (TooManyFailures, 429, "Too many wrong tokens"),
+    (AdminTokenUnset, 503, "Admin routes are closed"),
+)
+
+
 @dataclass(frozen=True)
 class Allowance:
     """How many failures may come at once, and after how many seconds one more may."""

@@ -29,8 +29,6 @@ _THIRD_PARTY = (
     "boto3",
     "botocore",
     "concurrent",
-    "httpcore2",
-    "httpx2",
     "urllib3",
 )
 _UVICORN = ("uvicorn", "uvicorn.access")

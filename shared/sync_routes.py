@@ -5,21 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from pydantic import BaseModel
 
-from shared.admin_auth import (
-    AdminTokenRefused,
-    AdminTokenUnset,
-    TooManyFailures,
-    admin_guard,
-    guarded_by,
-)
+from shared.admin_auth import ADMIN_STATUSES, admin_guard, guarded_by
 from shared.marks import Marks
-from shared.problem_handlers import StatusTable, documented
-
-_STATUSES: StatusTable = (
-    (AdminTokenRefused, 401, "Unauthorized"),
-    (TooManyFailures, 429, "Too many wrong tokens"),
-    (AdminTokenUnset, 503, "Admin routes are closed"),
-)
+from shared.problem_handlers import documented
 
 
 class Asked(BaseModel):
@@ -34,7 +22,10 @@ def sync_routes() -> APIRouter:
     router = APIRouter(prefix="/admin", route_class=guarded_by(guard), tags=["sync"])
 
     @router.post(
-        "/sync", status_code=202, responses=documented(_STATUSES), summary="Poll the platforms now"
+        "/sync",
+        status_code=202,
+        responses=documented(ADMIN_STATUSES),
+        summary="Poll the platforms now",
     )
     def sync(request: Request) -> Asked:
         marks: Marks = request.app.state.marks
