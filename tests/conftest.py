@@ -9,6 +9,8 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
+from tests.support.fake_graph import FakeGraph
+from tests.support.fake_shopify import FakeShopify
 from tests.support.s3_server import S3Server
 
 # A busy machine is no reason to fail: pytest-timeout ends what hangs.
@@ -35,6 +37,34 @@ def bucket(s3_server: S3Server) -> str:
     name = f"bucket-{uuid.uuid4().hex}"
     s3_server.create_bucket(name)
     return name
+
+
+@pytest.fixture(scope="session")
+def running_graph() -> Iterator[FakeGraph]:
+    """One process for all tests; take `graph`."""
+    with FakeGraph.started() as graph:
+        yield graph
+
+
+@pytest.fixture
+def graph(running_graph: FakeGraph) -> FakeGraph:
+    """A stand-in for the Graph API with a new app, a new user and no Pages."""
+    running_graph.reset()
+    return running_graph
+
+
+@pytest.fixture(scope="session")
+def running_shopify() -> Iterator[FakeShopify]:
+    """One process for all tests; take `shopify`."""
+    with FakeShopify.started() as shopify:
+        yield shopify
+
+
+@pytest.fixture
+def shopify(running_shopify: FakeShopify) -> FakeShopify:
+    """A stand-in for Shopify with a new app and no shops."""
+    running_shopify.reset()
+    return running_shopify
 
 
 _RANDOM = re.compile(r"AGE-SECRET-KEY-1\w{50}|age1\w{50}|[\w-]{43}=")

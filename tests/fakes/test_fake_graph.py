@@ -79,17 +79,10 @@ class Bot:
         return {one["id"]: one["access_token"] for one in listed}
 
 
-@pytest.fixture(scope="module")
-def running_graph() -> Iterator[FakeGraph]:
-    with FakeGraph.started() as graph:
-        yield graph
-
-
 @pytest.fixture
-def graph(running_graph: FakeGraph) -> FakeGraph:
-    running_graph.reset()
-    running_graph.register(redirect_uri=REDIRECT)
-    return running_graph
+def graph(graph: FakeGraph) -> FakeGraph:
+    graph.register(redirect_uri=REDIRECT)
+    return graph
 
 
 @pytest.fixture
@@ -182,6 +175,13 @@ def test_a_call_has_to_prove_that_it_knows_the_secret(bot: Bot) -> None:
     assert error_of(bot.call("me/accounts", token, proof=bot.proof("other"))) == (100, None)
     assert bot.call("me/accounts", token).status_code == 200
     assert error_of(bot.call("me/accounts", "EAA-unknown")) == (190, None)
+    proven = bot.http.get(
+        f"{bot.graph.url}/v26.0/me/accounts",
+        params={"appsecret_proof": bot.proof(token)},
+        headers={"Authorization": f"Bearer {token}"},
+    )
+    assert proven.status_code == 200
+    assert bot.graph.calls("accounts")[-1].token_in == "header"
 
 
 def test_accounts_come_in_pages_one_of_them_empty(bot: Bot) -> None:
@@ -218,7 +218,9 @@ def test_unknown_names_are_refused_everywhere(bot: Bot) -> None:
     assert error_of(bot.call(page, token, fields="id{")) == (2500, None)
     assert error_of(bot.call(page, token, colour="red")) == (100, None)
     assert error_of(bot.call(f"{page}/photos", token)) == (2500, None)
-    assert error_of(bot.http.get(f"{bot.graph.url}/v19.0/{page}")) == (2500, None)
+    good = {"access_token": token, "appsecret_proof": bot.proof(token)}
+    old = bot.http.get(f"{bot.graph.url}/v19.0/{page}", params=good)
+    assert error_of(old) == (2500, None)
     refused = bot.call(apps, token, "POST", subscribed_fields="messages,nonsense")
     assert error_of(refused) == (100, None)
     refused = bot.call(apps, token, "POST", subscribed_fields="messages", callback_url="x")

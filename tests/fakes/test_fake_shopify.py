@@ -95,18 +95,11 @@ def query_of(url: str) -> list[tuple[str, str]]:
     return parse_qsl(urlsplit(url).query, keep_blank_values=True)
 
 
-@pytest.fixture(scope="module")
-def running_shopify() -> Iterator[FakeShopify]:
-    with FakeShopify.started() as shopify:
-        yield shopify
-
-
 @pytest.fixture
-def shopify(running_shopify: FakeShopify) -> FakeShopify:
-    running_shopify.reset()
-    running_shopify.register(redirect_uri=REDIRECT)
-    running_shopify.add_shop(SHOP)
-    return running_shopify
+def shopify(shopify: FakeShopify) -> FakeShopify:
+    shopify.register(redirect_uri=REDIRECT)
+    shopify.add_shop(SHOP)
+    return shopify
 
 
 @pytest.fixture
