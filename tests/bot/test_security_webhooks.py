@@ -482,6 +482,7 @@ def forged(secret: str, person: str) -> list[str]:
         signed_request(secret, {**document, "algorithm": "HMAC-SHA1"}),
         signed_request(secret, [document]),
         signed_request(secret, "text"),
+        signed_request(secret, {**document, "more": "x" * 20_000}),
         *(signed_request(secret, {**document, "user_id": hostile}) for hostile in HOSTILE),
         signed_request(secret, {"algorithm": "HMAC-SHA256"}),
         f"{good}{'A' * 20_000}",
