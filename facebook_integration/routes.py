@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import APIRouter, Request, Response
@@ -37,7 +35,7 @@ from shared.platform_errors import (
 )
 from shared.platform_settings import FACEBOOK_NAMES, FacebookSettings
 from shared.platform_statuses import refusals
-from shared.request_body import read_body
+from shared.request_body import json_object, read_body
 from shared.route_inputs import query, signed_form, signed_json
 
 _log = logging.getLogger(__name__)
@@ -134,7 +132,7 @@ def facebook_routes() -> APIRouter:
         signature = one_header(request, "x-hub-signature-256")
         if not webhook_is_signed(body, signature, face.settings.app_secret):
             raise SignatureWrong("this webhook is not signed by Meta", "Nothing was done.")
-        if events := split(_parsed(body)):
+        if events := split(json_object(body)):
             await run_in_threadpool(face.inbox.add, events)
         return {"status": "ok"}
 
@@ -186,16 +184,6 @@ def _face(request: Request) -> FacebookFace:
             "Facebook is not set up", f"Set {', '.join(FACEBOOK_NAMES)} in .env and restart."
         )
     return face
-
-
-def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        raise BodyMalformed("the body is not a JSON object", "Nothing was done.")
-    return document
 
 
 async def _signed_request(request: Request, secret: str, topic: str) -> Event:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
@@ -26,3 +29,14 @@ async def read_body(request: Request, most: int = MOST_BYTES) -> bytes:
     except ClientDisconnect as error:
         raise BodyMalformed("the body was cut short", "Send it again.") from error
     return b"".join(chunks)
+
+
+def json_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that `body` is; raises `BodyMalformed` for anything else."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise BodyMalformed("the body is not a JSON object", "Nothing was done.")
+    return document

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
@@ -28,13 +30,16 @@ from shared.platform_errors import (
 )
 from shared.platform_settings import SHOPIFY_NAMES, ShopifySettings
 from shared.platform_statuses import refusals
-from shared.request_body import read_body
+from shared.request_body import json_object, read_body
 from shared.route_inputs import query, signed_json
 from shopify_integration.oauth import ShopLogins
 from shopify_integration.shop_domain import is_shop, parse_shop
 from shopify_integration.signatures import webhook_is_signed
 
 _log = logging.getLogger(__name__)
+
+# Where the bodies of the topics about a whole shop, or about its customers, name it.
+_OF_SHOP = ("shop_domain", "myshopify_domain")
 
 
 @dataclass(frozen=True)
@@ -115,9 +120,10 @@ def shopify_routes() -> APIRouter:
         signature = one_header(request, "x-shopify-hmac-sha256")
         if not webhook_is_signed(body, signature, face.settings.api_secret):
             raise SignatureWrong("this webhook is not signed by Shopify", "Nothing was done.")
-        event = _event(request, body)
+        # Shopify signs callbacks with the same key, and merchants see those; they are no JSON.
+        event = _event(request, body, json_object(body))
         if event is None:
-            _log.info("dropped: not about a shop")
+            _log.info("dropped: not about a shop, or about two")
         else:
             _compare_version(request, face.settings.version)
             await run_in_threadpool(face.inbox.add, [event])
@@ -135,11 +141,16 @@ def _face(request: Request) -> ShopifyFace:
     return face
 
 
-def _event(request: Request, body: bytes) -> Event | None:
-    """The event of a signed webhook; None when its headers do not name a shop."""
+def _event(request: Request, body: bytes, document: Mapping[str, Any]) -> Event | None:
+    """The event of a signed webhook; None when its headers do not name a shop.
+
+    They are not signed: a body that names its shop has to name the same one.
+    """
     shop = (one_header(request, "x-shopify-shop-domain") or "").lower()
     topic = one_header(request, "x-shopify-topic") or ""
     if not is_shop(shop) or not topic or len(topic) > 100:
+        return None
+    if any(str(document[name]).lower() != shop for name in _OF_SHOP if name in document):
         return None
     event_id = request.headers.get("x-shopify-webhook-id", "")
     if not 0 < len(event_id) <= 200:

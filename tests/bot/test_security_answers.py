@@ -156,6 +156,23 @@ def test_no_other_site_may_read_an_answer(
         assert not named, answer.request.url
 
 
+def test_every_answer_of_the_bot_has_a_model() -> None:
+    """What a route returns passes through a model that names each field, and drops the rest."""
+    document = create_app().openapi()
+    bot = [path for path in document["paths"] if not path.startswith("/admin/backups")]
+    checked = 0
+    for path in bot:
+        for method, operation in document["paths"][path].items():
+            for status, answer in operation["responses"].items():
+                schema = answer.get("content", {}).get("application/json", {}).get("schema")
+                if not status.startswith("2") or schema is None:
+                    continue
+                of_texts = schema.get("additionalProperties") == {"type": "string"}
+                assert "$ref" in schema or of_texts, f"{method} {path}: {schema}"
+                checked += 1
+    assert checked >= 7
+
+
 @pytest.fixture(scope="module")
 def broken() -> Iterator[TestClient]:
     """The app with two routes that have a fault, and without its lifespan."""

@@ -38,6 +38,7 @@ def stored_of(bot: Bot, account: str) -> list[str]:
         {"age_seconds": -360},
         {"timestamp": ""},
         {"timestamp": "soon"},
+        {"timestamp": "\u00b2"},
         {"timestamp": "\uff11\uff17\uff19\uff15\uff13\uff10\uff10\uff10\uff10\uff10"},
         {"timestamp": "9" * 5000},
         {"timestamp": "-1"},
@@ -72,6 +73,21 @@ def test_a_wrong_callback_of_shopify_is_refused(
     connected(merchant.get(here(lasting_bot.shopify.callback_url(shop, state))))
 
 
+@pytest.mark.parametrize("name", ["shop", "code", "state", "timestamp", "hmac"])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_a_parameter_that_comes_twice_is_refused(
+    lasting_bot: Bot, merchant: Merchant, shop: str, name: str, place: str
+) -> None:
+    """Even where the one that counts is the signed one: another program may read the other."""
+    state = value_in(merchant.leave_for_shop(shop), "state")
+    path, _, query = here(lasting_bot.shopify.callback_url(shop, state)).partition("?")
+    for value in ("other.myshopify.com", value_in(f"?{query}", name)):
+        more = urlencode({name: value})
+        doubled = f"{more}&{query}" if place == "before" else f"{query}&{more}"
+        refused(merchant.get(f"{path}?{doubled}"), 403, "login_refused")
+    connected(merchant.get(f"{path}?{query}"))
+
+
 @pytest.mark.parametrize("shape", ["upper", "doubled", "spaced", "prefix", "bytes", "long"])
 def test_only_the_exact_hmac_is_taken(
     lasting_bot: Bot, merchant: Merchant, shop: str, shape: str
@@ -100,9 +116,10 @@ def test_parameters_cannot_be_moved_into_one_another(
     url = here(lasting_bot.shopify.callback_url(shop, state))
     names = ("code", "host", "shop", "state", "timestamp")
     values = {name: value_in(url, name) for name in names}
-    host = f"{values.pop('host')}&shop={values.pop('shop')}"
-    merged = urlencode({**values, "host": host, "hmac": value_in(url, "hmac")})
+    code = f"{values['code']}&host={values.pop('host')}"
+    merged = urlencode({**values, "code": code, "hmac": value_in(url, "hmac")})
     refused(merchant.get(f"/shopify/callback?{merged}"), 403, "login_refused")
+    connected(merchant.get(url))
 
 
 def test_a_signed_callback_without_a_code_connects_nothing(

@@ -11,12 +11,13 @@ import socket
 import sqlite3
 from contextlib import closing
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import httpx2
 import pytest
 
 from shared.request_body import MOST_BYTES
+from tests.bot.conftest import new_shop
 from tests.support.bot import Bot
 from tests.support.merchant import Merchant, refused
 from tests.support.waiting import eventually
@@ -104,6 +105,7 @@ def test_only_the_exact_signature_is_taken(
         (),
         (b"",),
         (b"\xff\xfe\x80",),
+        (b"sha256=\xff\xfe\x80" + digest[3:],),
         ("ä".encode() * 32,),
         (right[:-1],),
         (right + b"0",),
@@ -148,11 +150,7 @@ def test_the_signature_counts_before_the_body_is_read(
     """Garbage with a wrong signature is 401; it is looked at only with the right one."""
     refused(tell(merchant, platform, body, b"sha256=" + b"0" * 64), 401, "signature_wrong")
     right = sign(lasting_bot, platform, body).encode()
-    answer = tell(merchant, platform, body, right)
-    if platform == "facebook":
-        refused(answer, 400, "body_malformed")
-    else:  # the work on it, which reads it, comes after the answer
-        assert answer.status_code == 200
+    refused(tell(merchant, platform, body, right), 400, "body_malformed")
 
 
 def test_the_bytes_are_signed_and_not_what_they_mean(lasting_bot: Bot, merchant: Merchant) -> None:
@@ -367,6 +365,60 @@ def test_a_doubled_header_names_no_shop(lasting_bot: Bot, merchant: Merchant, sh
     assert inbox(lasting_bot, "event_id = 'doubled'") == []
 
 
+def connected_shop(bot: Bot, shop: str) -> str:
+    """A shop that a merchant has connected; the key of its document, which is there."""
+    with Merchant(bot.app.url) as owner:
+        owner.connect_shop(shop)
+
+    def key() -> str:
+        stored = bot.keys()
+        return next((one for one in stored if f"/{shop}/shop_metadata" in one), "")
+
+    return eventually(key, "the shop's document")
+
+
+@pytest.mark.parametrize("topic", ["shop/redact", "app/uninstalled", "products/delete"])
+def test_the_signature_of_a_callback_is_none_of_a_webhook(
+    lasting_bot: Bot, merchant: Merchant, shop: str, topic: str
+) -> None:
+    """Shopify signs both with one key, and any merchant sees the one of their own callback.
+
+    Its bytes, sent as a webhook whose headers name somebody else's shop, do nothing to that.
+    """
+    key = connected_shop(lasting_bot, shop)
+    query = dict(parse_qsl(merchant.begin_shop(new_shop(lasting_bot)).partition("?")[2]))
+    signature = base64.b64encode(bytes.fromhex(query.pop("hmac")))
+    body = "&".join(f"{name}={value}" for name, value in sorted(query.items())).encode()
+    assert signature.decode() == lasting_bot.shopify.sign(body)
+    headers = {"x-shopify-topic": topic, "x-shopify-shop-domain": shop}
+    refused(tell(merchant, "shopify", body, signature, **headers), 400, "body_malformed")
+    assert inbox(lasting_bot, "account = ? AND topic = ?", shop, topic) == []
+    assert lasting_bot.document(key)
+
+
+@pytest.mark.parametrize(
+    ("topic", "field"),
+    [
+        ("shop/redact", "shop_domain"),
+        ("app/uninstalled", "myshopify_domain"),
+        ("shop/update", "myshopify_domain"),
+    ],
+)
+def test_a_body_about_another_shop_is_dropped(
+    lasting_bot: Bot, merchant: Merchant, shop: str, topic: str, field: str
+) -> None:
+    """The headers are not signed: a body that names its shop counts for that one alone."""
+    headers = {"x-shopify-topic": topic, "x-shopify-shop-domain": shop}
+    for other in ("other.myshopify.com", "", None, 7, shop.upper() + "."):
+        body = json.dumps({"id": 1, field: other}).encode()
+        told(lasting_bot, merchant, "shopify", body, **headers)
+    assert inbox(lasting_bot, "account = ?", shop) == []
+    for own in (shop, shop.upper()):
+        body = json.dumps({"id": 1, field: own}).encode()
+        told(lasting_bot, merchant, "shopify", body, **headers)
+    assert len(inbox(lasting_bot, "account = ?", shop)) == 2
+
+
 def test_capitals_of_a_shop_are_those_of_the_same_shop(
     lasting_bot: Bot, merchant: Merchant
 ) -> None:
@@ -460,6 +512,18 @@ def test_a_forged_signed_request_does_nothing(
     topics = "topic IN ('deauthorize', 'data_deletion') AND account = ?"
     assert inbox(lasting_bot, topics, f"person:{graph.user_id}") == []
     assert merchant.front()["pages"][0]["state"] == "connected"
+
+
+def test_the_signature_of_a_signed_request_is_none_of_a_webhook(
+    lasting_bot: Bot, merchant: Merchant
+) -> None:
+    """Meta signs both with one key, and a person's own browser may see a signed request."""
+    given = signed_request(lasting_bot.graph.app_secret, {"user_id": "1", "object": "page"})
+    signature, _, payload = given.partition(".")
+    digest = base64.urlsafe_b64decode(signature + "=").hex()
+    assert lasting_bot.graph.sign(payload.encode()) == f"sha256={digest}"
+    answer = tell(merchant, "facebook", payload.encode(), f"sha256={digest}".encode())
+    refused(answer, 400, "body_malformed")
 
 
 def test_confirmation_codes_cannot_be_guessed(lasting_bot: Bot, merchant: Merchant) -> None:
