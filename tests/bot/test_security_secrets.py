@@ -132,6 +132,8 @@ def tell(bot: Bot, app: AppProcess, merchant: Merchant) -> list[str]:
     assert merchant.get(again).status_code == 502
     graph.fail("oauth", 100, message=f"access_token={graph.page_token(page)} is bad")
     assert merchant.get(merchant.begin_pages()).status_code == 502
+    graph.cut("oauth", times=2)
+    assert merchant.get(merchant.begin_pages()).status_code == 502
     assert merchant.get(used).status_code == 403
     merchant.connect_pages()
     merchant.get("/", headers={"Accept": "text/html"})
