@@ -74,7 +74,14 @@ def create_app(settings: Settings | None = None, *, address: str | None = None) 
             yield
 
     # A redirect to the path without its slash would go to the host that the request names.
-    app = FastAPI(title="GPT Messenger sales bot", lifespan=lifespan, redirect_slashes=False)
+    # The pages for /docs would load scripts from elsewhere, beside the merchants' cookies.
+    app = FastAPI(
+        title="GPT Messenger sales bot",
+        lifespan=lifespan,
+        redirect_slashes=False,
+        docs_url=None,
+        redoc_url=None,
+    )
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
     app.include_router(front_routes())

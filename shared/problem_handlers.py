@@ -89,7 +89,7 @@ def _answer(
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     detail = str(error.detail)
-    document = problem_document(error.status_code, detail, detail, "http", "Look at /docs.")
+    document = problem_document(error.status_code, detail, detail, "http", "Look at /openapi.json.")
     return _answer(request, document, dict(error.headers or {}))
 
 
@@ -113,5 +113,5 @@ def _on_bad_request(request: Request, error: Exception) -> Response:
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
         for fault in error.errors()
     )
-    document = problem_document(422, _BAD_REQUEST, faults, "bad_request", "Look at /docs.")
+    document = problem_document(422, _BAD_REQUEST, faults, "bad_request", "Look at /openapi.json.")
     return _answer(request, document)

@@ -325,3 +325,9 @@ def test_an_address_that_could_leak_stops_the_start(
     assert name in text
     assert not [secret for secret in secrets_of(settings) if secret in text]
     assert "pass@" not in text
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc", "/docs/oauth2-redirect"])
+def test_no_page_loads_scripts_from_elsewhere(merchant: Merchant, path: str) -> None:
+    """The framework's pages about the API, which do, are not served beside the cookies."""
+    assert merchant.get(path).status_code == 404
