@@ -6,6 +6,7 @@ Everything happens on 127.0.0.1 and in a folder that is removed in the end.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -71,6 +72,8 @@ def _measure(options: argparse.Namespace) -> Results:
     results.notes += [
         f"not installed, left out: {name}" for name in missing_programs(programs, options.peers)
     ]
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    results.notes.append(f"load averages of this host at the beginning: {load}")
     with open_place() as place:
         for topic in options.only or TOPICS:
             began = time.monotonic()
