@@ -13,6 +13,7 @@ from backups.model import Progress, ProgressSink
 LANES = 2
 # How long an interrupted caller waits for lanes that a silent store keeps from noticing.
 _GRACE_SECONDS = 2.0
+_LOOK_SECONDS = 0.2
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -45,35 +46,36 @@ def in_lanes(
         with turn:
             progress(reported)
 
-    def lane() -> None:
-        while not stopped.is_set():
-            with turn:
-                chosen = next(waiting, None)
-            if chosen is None:
-                return
-            try:
+    def lane(ended: threading.Event) -> None:
+        try:
+            while not stopped.is_set():
+                with turn:
+                    chosen = next(waiting, None)
+                if chosen is None:
+                    return
                 results[chosen[0]] = work(chosen[1], report)
-            except _Stopped:
-                return
-            except BaseException as error:  # raised again in the caller
-                failures.append(error)
-                stopped.set()
+        except _Stopped:
+            pass
+        except BaseException as error:  # raised again by the caller's thread
+            failures.append(error)
+            stopped.set()
+        finally:
+            ended.set()
 
-    threads = [
-        threading.Thread(
-            target=contextvars.copy_context().run, args=(lane,), name="lane", daemon=True
-        )
-        for _ in range(min(LANES, len(items)))
-    ]
-    for thread in threads:
-        thread.start()
+    # Not `join`: interrupted by a signal, it takes a thread that still runs for one that ended.
+    ends = [threading.Event() for _ in range(min(LANES, len(items)))]
     try:
-        for thread in threads:
-            thread.join()
+        for ended in ends:
+            threading.Thread(
+                target=contextvars.copy_context().run, args=(lane, ended), name="lane", daemon=True
+            ).start()
+        for ended in ends:
+            while not ended.wait(_LOOK_SECONDS):
+                pass  # a signal that came just before a wait is noticed only after it
     except BaseException:
         stopped.set()
-        for thread in threads:
-            thread.join(_GRACE_SECONDS)
+        for ended in ends:
+            ended.wait(_GRACE_SECONDS)
         raise
     if failures:
         raise failures[0]
