@@ -29,7 +29,6 @@ def shopify(running_shopify: FakeShopify) -> FakeShopify:
 @pytest.fixture(scope="session")
 def lasting_bot(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -> Iterator[Bot]:
     """One bot for all tests that have a shop, a Page and a browser of their own in it."""
-    s3_server.create_bucket("lasting-bot")
     with (
         FakeGraph.started() as graph,
         FakeShopify.started() as shopify,
@@ -37,7 +36,7 @@ def lasting_bot(tmp_path_factory: pytest.TempPathFactory, s3_server: S3Server) -
             tmp_path_factory.mktemp("lasting-bot"),
             graph,
             shopify,
-            s3_server.settings("lasting-bot"),
+            s3_server.settings_of_new_bucket(),
         ) as running,
     ):
         yield running

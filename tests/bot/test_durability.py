@@ -35,9 +35,8 @@ def bot(
     store: FaultProxy,
 ) -> Iterator[ConnectedBot]:
     """One for all tests here, which leave it well."""
-    s3_server.create_bucket("durability")
     folder: Path = tmp_path_factory.mktemp("durability")
-    bucket = store.settings(s3_server.settings("durability"))
+    bucket = store.settings(s3_server.settings_of_new_bucket())
     with ConnectedBot.started(folder, graph, shopify, bucket, BACKUP_CHANGE_DELAY="0") as connected:
         yield connected
 

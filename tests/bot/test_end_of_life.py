@@ -26,9 +26,8 @@ def running_bot(
     s3_server: S3Server,
 ) -> Iterator[ConnectedBot]:
     """One for all tests here."""
-    s3_server.create_bucket("end-of-life")
     folder: Path = tmp_path_factory.mktemp("end-of-life")
-    bucket = s3_server.settings("end-of-life")
+    bucket = s3_server.settings_of_new_bucket()
     with ConnectedBot.started(folder, graph, shopify, bucket) as connected:
         url = connected.bot.app.url
         graph.register(

@@ -55,9 +55,8 @@ def scratch(
     s3_server: S3Server,
 ) -> Iterator[Scratch]:
     """With one set, made by one run."""
-    s3_server.create_bucket("openapi")
     folder: Path = tmp_path_factory.mktemp("openapi")
-    bucket = s3_server.settings("openapi")
+    bucket = s3_server.settings_of_new_bucket()
     with Bot.started(folder, graph, shopify, bucket, BACKUP_CHANGE_DELAY="0") as bot:
         run = bot.installation.json("run")
         yield Scratch(bot.app.url, run["set_id"], run["id"])

@@ -26,9 +26,8 @@ def running_bot(
     s3_server: S3Server,
 ) -> Iterator[ConnectedBot]:
     """One for all tests here. No run by itself: the newest set is the one that a test makes."""
-    s3_server.create_bucket("reconnect")
     folder: Path = tmp_path_factory.mktemp("reconnect")
-    bucket = s3_server.settings("reconnect")
+    bucket = s3_server.settings_of_new_bucket()
     with ConnectedBot.started(folder, graph, shopify, bucket, BACKUP_CHANGE_DELAY="0") as connected:
         yield connected
 

@@ -34,9 +34,8 @@ def running_bot(
     store: FaultProxy,
 ) -> Iterator[ConnectedBot]:
     """One for all tests here."""
-    s3_server.create_bucket("sync")
     folder: Path = tmp_path_factory.mktemp("sync")
-    bucket = store.settings(s3_server.settings("sync"))
+    bucket = store.settings(s3_server.settings_of_new_bucket())
     with ConnectedBot.started(folder, graph, shopify, bucket) as connected:
         yield connected
 

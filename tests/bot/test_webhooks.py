@@ -28,9 +28,9 @@ def bot(
     s3_server: S3Server,
 ) -> Iterator[ConnectedBot]:
     """One for all tests here: each has customers and products of its own."""
-    s3_server.create_bucket("webhooks")
     folder: Path = tmp_path_factory.mktemp("webhooks")
-    with ConnectedBot.started(folder, graph, shopify, s3_server.settings("webhooks")) as connected:
+    bucket = s3_server.settings_of_new_bucket()
+    with ConnectedBot.started(folder, graph, shopify, bucket) as connected:
         yield connected
 
 

@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
@@ -112,6 +113,12 @@ class S3Server:
         return self.settings(
             bucket, api_key=self._readonly.access, api_secret=self._readonly.secret
         )
+
+    def settings_of_new_bucket(self) -> SpacesSettings:
+        """Settings of a key with all rights to a new, empty bucket that nobody else uses."""
+        name = f"bucket-{uuid.uuid4().hex}"
+        self.create_bucket(name)
+        return self.settings(name)
 
     def create_bucket(self, name: str) -> None:
         """Make an empty bucket."""
