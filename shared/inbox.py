@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from shared.clock import Clock, format_utc, parse_utc
+from shared.errors import DatabaseCorrupt, DatabaseNotSqlite
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
 Provider = Literal["facebook", "shopify"]
@@ -76,8 +77,18 @@ class WaitingEvent:
 
 
 def open_inbox(path: Path) -> Database:
-    """The database; made when it is not there. It may be lost: polling fetches again."""
-    return Database(path, MIGRATIONS, busy_timeout=BUSY_TIMEOUT_SECONDS)
+    """The database; made when it is not there. It may be lost: polling fetches again.
+
+    Raises `DatabaseError`; of a damaged file with the remedy for this one, which has no backup.
+    """
+    try:
+        return Database(path, MIGRATIONS, busy_timeout=BUSY_TIMEOUT_SECONDS)
+    except (DatabaseNotSqlite, DatabaseCorrupt) as error:
+        raise type(error)(
+            error.message,
+            "Move it aside, with its -wal and -shm, and start again: it is made anew, and what "
+            "was waiting in it is fetched from the platforms.",
+        ) from error
 
 
 class Inbox:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.clock import SystemClock
+from shared.errors import DatabaseNotSqlite
 from shared.inbox import REMEMBERED, Event, Inbox, open_inbox
 from tests.support.clock import MIDNIGHT, FixedClock
 
@@ -170,3 +171,13 @@ def test_two_processes_keep_each_event_once(path: Path) -> None:
         found = [one.event.event_id for one in Inbox(database, SystemClock()).due(1000)]
     assert sorted(found) == sorted({f"m_{number}" for number in range(150)})
     assert sum(new) == 150
+
+
+def test_a_damaged_inbox_names_its_own_remedy(tmp_path: Path) -> None:
+    """It has no backup, so nobody is sent to restore it: it is moved aside and made anew."""
+    path = tmp_path / "inbox.db"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(DatabaseNotSqlite) as refused:
+        open_inbox(path)
+    assert "Move it aside" in refused.value.hint
+    assert "restore" not in refused.value.hint
