@@ -22,12 +22,15 @@ from uuid import uuid4
 
 from backups import naming
 from backups.errors import DirectoryUnusable
+from backups.gradual_removal import remove_folder
 from backups.lease import Lease
 from shared.errors import AppError, DiskFull
 from shared.logs import fields
 from shared.private_files import make_private_directory, open_private
 
 _log = logging.getLogger(__name__)
+
+_DROPPED = "dropped-"
 
 
 class BackupDirectory:
@@ -74,7 +77,7 @@ class BackupDirectory:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder, ignore_errors=True)
 
     def clear_staging(self) -> None:
         """Remove what dead runs left; call it only with the run lease held."""
@@ -82,7 +85,7 @@ class BackupDirectory:
             found = list(self._staging.iterdir())
         for left in found:
             _log.info("removed the staged files of a dead run", extra=fields(run=left.name))
-            shutil.rmtree(left, ignore_errors=True)
+            remove_folder(left, ignore_errors=True)
 
     def pre_restore(self, run_id: str) -> Path:
         """The folder for what a restore replaces; made when it is not there."""
@@ -118,7 +121,10 @@ class BackupDirectory:
                 for file in files:
                     file.replace(folder / file.name)
             for old in self.copies()[newest:]:
-                shutil.rmtree(self._copies / old)
+                # Out of sight first: what goes in steps must never be taken for a copy.
+                gone = self._staging / f"{_DROPPED}{old}"
+                (self._copies / old).rename(gone)
+                remove_folder(gone)
         except OSError as error:
             _log.warning("local copies: %s", error.strerror, extra=fields(set_id=set_id))
 

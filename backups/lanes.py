@@ -1,8 +1,9 @@
-"""Doing the same for several sources, two at a time: a thread for each, one outcome."""
+"""Doing the same for several sources, two at a time at most: a thread for each, one outcome."""
 
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -23,18 +24,29 @@ class _Stopped(Exception):
     """Ends the work of a lane because another one has failed."""
 
 
+def calm_lanes() -> int:
+    """How many lanes may compute at once: one of this process's processors stays the bot's."""
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    processors = len(affinity(0)) if affinity else os.cpu_count() or 1
+    return max(1, min(LANES, processors - 1))
+
+
 def in_lanes(
-    work: Callable[[_Item, ProgressSink], _Result], items: Sequence[_Item], progress: ProgressSink
+    work: Callable[[_Item, ProgressSink], _Result],
+    items: Sequence[_Item],
+    progress: ProgressSink,
+    *,
+    lanes: int = LANES,
 ) -> list[_Result]:
-    """`work` on all `items`, two at a time; what it returned for each, in their order.
+    """`work` on all `items`, `lanes` at a time; what it returned for each, in their order.
 
     It is given a sink that leads to `progress`, one report at a time. When one fails, nothing
     more begins, and the other ends at its next report; what the first one raised is raised
     when both have ended, so that nobody works on behind the caller's back. Only a caller that
     is interrupted (by a signal) leaves a lane behind that does not end in time.
     """
-    if len(items) == 1:
-        return [work(items[0], progress)]
+    if lanes == 1 or len(items) == 1:
+        return [work(item, progress) for item in items]
     waiting = iter(enumerate(items))
     results: dict[int, _Result] = {}
     failures: list[BaseException] = []
@@ -63,7 +75,7 @@ def in_lanes(
             ended.set()
 
     # Not `join`: interrupted by a signal, it takes a thread that still runs for one that ended.
-    ends = [threading.Event() for _ in range(min(LANES, len(items)))]
+    ends = [threading.Event() for _ in range(min(lanes, len(items)))]
     try:
         for ended in ends:
             threading.Thread(

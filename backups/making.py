@@ -4,8 +4,9 @@
              -> proof (each, from the stored bytes) -> MANIFEST, the commit point
     verify   proof (each) -> verdict beside the manifest
 
-Inside a stage, the sources go side by side; the next one begins when all are through. A backup
-that fails before its manifest has published nothing, and takes back what it had put.
+Inside a stage, the sources go side by side (where it computes, only if that leaves the bot a
+processor); the next one begins when all are through. A backup that fails before its manifest has
+published nothing, and takes back what it had put.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from types import MappingProxyType
 
 from backups import manifest, naming, proof
 from backups.errors import ProofFailed
+from backups.gradual_removal import remove_file
 from backups.guards import suspicions
 from backups.installation import APPLICATION, Installation, source_log
-from backups.lanes import in_lanes
+from backups.lanes import calm_lanes, in_lanes
 from backups.model import (
     BackupSet,
     DrillReport,
@@ -141,7 +143,7 @@ class Maker:
             )
             for sealed in files.values():
                 if sealed.suffix:  # the proof needs the room
-                    sealed.path.unlink()
+                    remove_file(sealed.path)
             recorder.stage("proof")
             level = self._prove(objects, staging, recorder)
             made = BackupSet(
@@ -195,7 +197,7 @@ class Maker:
             except ObjectMissing:
                 break
             for file in snapshots.files:
-                file.path.unlink()
+                remove_file(file.path)
             self._wait_for_next_second()
         for file in snapshots.files:
             source_log(file.source).info(
@@ -227,7 +229,7 @@ class Maker:
 
             return seal(file.path, file.sha256, self._plan.seal, tick)
 
-        sealed = in_lanes(seal_one, snapshots.files, recorder.progress)
+        sealed = in_lanes(seal_one, snapshots.files, recorder.progress, lanes=calm_lanes())
         return {file.source: one for file, one in zip(snapshots.files, sealed, strict=True)}
 
     def _prove(
@@ -239,7 +241,7 @@ class Maker:
             source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
             return level
 
-        levels = in_lanes(prove_one, objects, recorder.progress)
+        levels = in_lanes(prove_one, objects, recorder.progress, lanes=calm_lanes())
         return "sealed" if "sealed" in levels else "full"
 
     def _put_all(

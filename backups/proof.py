@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from backups import naming
 from backups.errors import ProofFailed, SealBroken
+from backups.gradual_removal import remove_file
 from backups.inspection import fault_of, open_copy, read_facts
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.seal import SQLITE_MAGIC, unseal
@@ -48,8 +49,8 @@ def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
     except SealBroken as error:
         raise ProofFailed(f"{stored.key} cannot be restored: {error.message}", _HINT) from error
     finally:
-        sealed.unlink(missing_ok=True)
-        opened.unlink(missing_ok=True)
+        remove_file(sealed)
+        remove_file(opened)
     return "full"
 
 
@@ -84,7 +85,7 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
     if suffix:
         most = stored.snapshot_bytes if stored.described else None
         found = unseal(sealed, suffix, target, tools.identity_file, most=most)
-        sealed.unlink()  # both together, of all sources, are more than the disk was asked for
+        remove_file(sealed)  # both together, of all sources, are more than the disk was asked for
         if stored.described and found != stored.snapshot_sha256:
             raise ProofFailed(f"what is inside {stored.key} is not what was sealed", _HINT)
     else:

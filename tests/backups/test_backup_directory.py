@@ -14,6 +14,7 @@ import pytest
 
 from backups.backup_directory import BackupDirectory, disk_error, disk_errors
 from backups.errors import DirectoryUnusable
+from backups.gradual_removal import STEP_BYTES
 from backups.records import open_records
 from shared.errors import AppError, DiskFull
 from tests.backups.conftest import LogLines
@@ -172,6 +173,30 @@ def test_what_dead_runs_left_is_cleared(directory: BackupDirectory) -> None:
 
     assert list((directory.path / "staging").iterdir()) == []
     assert directory.copies() == [FIRST]
+
+
+def test_a_copy_that_is_half_removed_is_no_copy(
+    directory: BackupDirectory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What goes in steps is out of the copies before the first, and cleared by the next run."""
+
+    class Killed(BaseException):
+        pass
+
+    def end(_path: Path, _size: int) -> None:
+        raise Killed
+
+    keep(directory, FIRST)
+    (directory.path / "copies" / FIRST / "tokens.db").write_bytes(b"x" * (STEP_BYTES + 1))
+    monkeypatch.setattr(os, "truncate", end)
+    with pytest.raises(Killed):
+        keep(directory, SECOND, newest=1)
+    monkeypatch.undo()
+
+    assert directory.copies() == [SECOND]
+    assert list((directory.path / "staging").iterdir()) != []
+    directory.clear_staging()
+    assert list((directory.path / "staging").iterdir()) == []
 
 
 def test_only_the_newest_copies_are_kept(directory: BackupDirectory) -> None:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from backups.lanes import LANES, in_lanes
+from backups.lanes import LANES, calm_lanes, in_lanes
 from backups.model import Progress, ProgressSink
 
 PATIENCE_SECONDS = 20.0
@@ -51,6 +51,41 @@ def test_two_items_are_worked_on_at_once_and_never_more() -> None:
     in_lanes(work, range(3 * LANES), ignore)
 
     assert most == [LANES]
+
+
+def test_one_lane_takes_one_item_after_the_other() -> None:
+    """With one lane nothing begins before what is before it has ended, and a failure ends all."""
+    told: list[str] = []
+
+    def work(item: str, report: ProgressSink) -> str:
+        told.append(f"{item} begins")
+        report(Progress("stage", item))
+        if item == "fails":
+            raise ValueError(item)
+        told.append(f"{item} ends")
+        return item.upper()
+
+    seen: list[str | None] = []
+    assert in_lanes(work, ["a", "b"], lambda one: seen.append(one.source), lanes=1) == ["A", "B"]
+    assert told == ["a begins", "a ends", "b begins", "b ends"]
+    assert seen == ["a", "b"]
+
+    with pytest.raises(ValueError, match="fails"):
+        in_lanes(work, ["fails", "never begins"], ignore, lanes=1)
+    assert told[-1] == "fails begins"
+
+
+@pytest.mark.parametrize(("processors", "lanes"), [(1, 1), (2, 1), (3, 2), (64, 2)])
+def test_computing_leaves_the_bot_a_processor(
+    monkeypatch: pytest.MonkeyPatch, processors: int, lanes: int
+) -> None:
+    """Of the processors that this process may use, one stays free; one lane there always is."""
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    assert calm_lanes() == lanes
+
+    monkeypatch.delattr(os, "sched_getaffinity")  # a Mac has none
+    monkeypatch.setattr(os, "cpu_count", lambda: processors)
+    assert calm_lanes() == lanes
 
 
 def test_a_failure_stops_the_others_and_is_what_comes_out() -> None:
