@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contenders.contender import TO_LAST_PUT, WHOLE, WITH_PROOF
+from benchmarks.contenders.floor import BarePut
+from benchmarks.place import STORE_YIELDS
 from benchmarks.results import Measure, Results
 from benchmarks.topics import answers, backup, change, cost, points, presence, writers
 
@@ -41,7 +43,8 @@ def budgets(results: Results) -> list[Budget]:
         for name, limit, unit, measured in (
             *_times(results),
             *_memory(results),
-            *_others(results),
+            *_others(results, ""),
+            *_others(results, STORE_YIELDS),
             *_being_there(results),
         )
         if measured is not None
@@ -90,22 +93,31 @@ def _memory(results: Results) -> Iterable[_Found]:
             yield name, 48.0, "MiB", found.median if found else None
 
 
-def _others(results: Results) -> Iterable[_Found]:
-    for sealing in ("plain", "zstd"):
-        who = f"{APP}{sealing}"
+def _others(results: Results, way: str) -> Iterable[_Found]:
+    """What others feel of a backup; what they feel of a bare PUT is told beside it."""
+
+    def commits(who: str) -> float | None:
         idle = _first(results, writers.TOPIC, who, (f"{writers.P99} {writers.IDLE}",))
         busy = _first(results, writers.TOPIC, who, (f"{writers.P99} {writers.BUSY}",))
-        yield f"writers beside {who}: p99 of a commit, of idle", 1.2, "", _ratio(busy, idle)
+        return _ratio(busy, idle)
+
+    def asked(who: str) -> float | None:
+        idle = _first(results, answers.TOPIC, f"{answers.IDLE}{way}", ("answer p99",))
+        return _ratio(_first(results, answers.TOPIC, who, ("answer p99",)), idle)
+
+    bare = f"{BarePut.name}{way}"
+    for who in (f"{APP}plain{way}", f"{APP}zstd{way}"):
+        yield f"writers beside {who}: p99 of a commit, of idle", 1.2, "", commits(who)
         wait = _first(results, writers.TOPIC, who, (f"{writers.LOCK} {writers.BUSY}",))
         name = f"writers beside {who}: longest wait for the lock"
         yield name, 10.0, "ms", wait.most if wait else None
-    idle = _first(results, answers.TOPIC, "idle", ("answer p99",))
-    for who in (answers.IN_THREAD, answers.IN_CHILD):
-        busy = _first(results, answers.TOPIC, who, ("answer p99",))
-        yield f"answers, {who}: p99, of idle", 1.2, "", _ratio(busy, idle)
+    yield f"writers beside {bare}: p99 of a commit, of idle", None, "", commits(bare)
+    for who in (f"{answers.IN_THREAD}{way}", f"{answers.IN_CHILD}{way}"):
+        yield f"answers, {who}: p99, of idle", 1.2, "", asked(who)
         stall = _first(results, answers.TOPIC, who, (answers.STALL,))
         name = f"answers, {who}: longest stall of the loop"
         yield name, 20.0, "ms", stall.most if stall else None
+    yield f"answers, {bare}: p99, of idle", None, "", asked(bare)
 
 
 def _being_there(results: Results) -> Iterable[_Found]:

@@ -24,6 +24,7 @@ MEGABYTE = 1024 * 1024
 _POOL = 50_000
 _ROWS_AT_ONCE = 250
 _CACHE_KIBIBYTES = 512 * 1024
+_SCATTER = 6_180_339  # divisible by neither 2 nor 5: millions of multiples differ in their end
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def make_pair(folder: Path, megabytes: float, values: Values) -> Pair:
         (pair.sessions, sessions.MIGRATIONS),
     ):
         Database(path, migrations).close()
-    _grow(pair.tokens, "INSERT INTO tokens VALUES (?, ?, ?)", _token_rows(values), megabytes)
+    _grow(pair.tokens, "INSERT INTO tokens VALUES (?, ?, ?)", token_rows(values), megabytes)
     rows = _session_rows()
     _grow(pair.sessions, "INSERT INTO sessions VALUES (?, ?, ?)", rows, max(1, megabytes / 5))
     return pair
@@ -96,11 +97,15 @@ def change_rows(pair: Pair, part: float, values: Values) -> int:
     return len(chosen)
 
 
-def _token_rows(values: Values) -> Iterator[tuple[str, str, str]]:
-    """Shops and Pages in turn, each with a token and with the UUID of its user."""
-    while True:
-        shop = f"{secrets.token_hex(6)}_myshopify_com"
-        page = str(random.randrange(10**14, 10**15))
+def token_rows(values: Values) -> Iterator[tuple[str, str, str]]:
+    """Shops and Pages in turn, each with a token and with the UUID of its user.
+
+    Their names begin at random, so keys come in random order, and end with their own number,
+    scattered: no key comes twice, whatever the random numbers are.
+    """
+    for number in count():
+        shop = f"{secrets.token_hex(3)}{number * _SCATTER % 16**6:06x}_myshopify_com"
+        page = f"{random.randrange(10**7, 10**8)}{number * _SCATTER % 10**7:07d}"
         yield tokens.shopify_access_token_key(shop), values.take(), "token"
         yield tokens.facebook_access_token_key(page), values.take(), "token"
         yield tokens.user_uuid_key(shop), values.take(), "uuid"

@@ -62,17 +62,21 @@ def run(
     environment: Mapping[str, str],
     folder: Path,
     patience: float = PATIENCE_SECONDS,
+    *,
+    own_session: bool = True,
 ) -> float:
     """Run a command in `folder` to its end; the seconds that it took with its start.
 
+    Without `own_session` it competes for the processors as one of this session's processes.
     Raises `CommandFailed`, and `CommandTooLong` after `patience` seconds.
     """
-    return _run(command, environment, folder, patience, watched=False).seconds
+    found = _run(command, environment, folder, patience, watched=False, own_session=own_session)
+    return found.seconds
 
 
 def run_watched(command: Sequence[str], environment: Mapping[str, str], folder: Path) -> Spent:
     """The same, with a look at its memory every 10 ms: not for comparing times."""
-    return _run(command, environment, folder, PATIENCE_SECONDS, watched=True)
+    return _run(command, environment, folder, PATIENCE_SECONDS, watched=True, own_session=True)
 
 
 def _run(
@@ -82,6 +86,7 @@ def _run(
     patience: float,
     *,
     watched: bool,
+    own_session: bool,
 ) -> Spent:
     with tempfile.TemporaryFile() as output:
         began = time.perf_counter()
@@ -92,7 +97,8 @@ def _run(
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
-            start_new_session=True,
+            start_new_session=own_session,
+            process_group=None if own_session else 0,
         )
         impatience = threading.Timer(patience, _kill_group, (process.pid,))
         impatience.start()

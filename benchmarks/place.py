@@ -20,6 +20,7 @@ from shared.spaces_settings import SpacesSettings
 from tests.support.s3_server import S3Server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+STORE_YIELDS = ", store yields"  # what a name ends with that was measured so
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Place:
     key: str
     values: Values
     endpoint: str
+    yields: bool = False  # its server takes only the processor time that nobody else wants
     _pairs: dict[float, Pair] = field(default_factory=dict)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -83,6 +85,19 @@ class Place:
     def through(self, endpoint: str) -> Place:
         """The same place, seen through a proxy in front of its server."""
         return replace(self, endpoint=endpoint)
+
+    @contextmanager
+    def yielding(self) -> Iterator[Place]:
+        """The same place with another server, one that yields, for as long as the block lasts.
+
+        A store elsewhere takes no processor from the app; such a one takes next to nothing.
+        """
+        with S3Server.start(yielding=True) as server:
+            yield replace(self, server=server, endpoint=server.endpoint, yields=True)
+
+    def named(self, who: str) -> str:
+        """What the tables call somebody who was measured here."""
+        return f"{who}{STORE_YIELDS}" if self.yields else who
 
     def settings(self, pair: Pair, bucket: str, more: Mapping[str, str]) -> dict[str, str]:
         """The environment of an installation of ours with these databases."""

@@ -90,7 +90,7 @@ def _grid(results: Results, topic: str, megabytes: float, title: str) -> Table:
     units = {m.what: m.unit for m in measures if m.what in whats}
     same = set(units.values()) if len(set(units.values())) == 1 else set()
     found = _table("".join([title, *(f" ({unit})" for unit in same)]), megabytes)
-    found.add_column("who")
+    found.add_column("who", no_wrap=True)
     for what, unit in units.items():
         found.add_column(f"{what} ({unit})" if unit and not same else what, justify="right")
     for who in dict.fromkeys(m.who for m in measures):

@@ -20,15 +20,22 @@ Times = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Command:
-    """What to run, in which environment and where."""
+    """What to run, in which environment and where, and whether in a session of its own."""
 
     arguments: Sequence[str]
     environment: Mapping[str, str]
     folder: Path
+    own_session: bool = True
 
     def run(self, patience: float = measured.PATIENCE_SECONDS) -> float:
         """Run it; the seconds with the start of its process. Raises `CommandFailed`."""
-        return measured.run(self.arguments, self.environment, self.folder, patience)
+        return measured.run(
+            self.arguments,
+            self.environment,
+            self.folder,
+            patience,
+            own_session=self.own_session,
+        )
 
     def run_watched(self) -> measured.Spent:
         """Run it, and see what it takes; its time then says nothing."""

@@ -1,24 +1,27 @@
 """What no backup can be faster than: reading and writing the files once, and one bare PUT of each.
 
-Both work without any check, hash or log, on copies, in this process.
+Both work without any check, hash or log, on copies, in this process. `BarePut` sends from another,
+to see what a writer or an asker feels of it.
 """
 
 from __future__ import annotations
 
-import http.client
+import json
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
-from contextlib import closing
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import zstandard
 
 from benchmarks.contenders.contender import WHOLE, Times
 from benchmarks.databases import Pair
-from benchmarks.place import Place
+from benchmarks.place import REPOSITORY, Place
+from benchmarks.putting import put
 
 _CHUNK = 1024 * 1024
+_LEAST_SECONDS = 0.25  # so that some transactions and requests begin meanwhile
 _LEVEL = 1
 
 
@@ -55,47 +58,102 @@ class RawPut:
     def __init__(self, place: Place, pair: Pair, *, zstd: bool) -> None:
         self.name = f"floor: one raw PUT, {'zstd' if zstd else 'plain'}"
         self._place = place
-        self._bucket = place.new_bucket()
+        self.bucket = place.new_bucket()
         self._files: Sequence[Path] = place.copy_of(pair).paths
         if zstd:
             self._files = [_sealed(path) for path in self._files]
 
     def prepare(self) -> None:
         """An empty bucket."""
-        self._place.drop_bucket(self._bucket)
-        self._bucket = self._place.new_bucket()
+        self._place.drop_bucket(self.bucket)
+        self.bucket = self._place.new_bucket()
 
     def backup(self) -> Times:
         """One file after the other, to addresses that were signed before."""
+        addressed = self.addressed()
+        began = time.perf_counter()
+        for path, address in addressed:
+            put(path, address)
+        return {WHOLE: time.perf_counter() - began}
+
+    def addressed(self) -> Sequence[tuple[Path, str]]:
+        """Each file, with the signed address that it is to be put to."""
         client = self._place.server.client()
-        addresses = [
-            client.generate_presigned_url(
-                "put_object", Params={"Bucket": self._bucket, "Key": path.name}
+        return [
+            (
+                path,
+                client.generate_presigned_url(
+                    "put_object", Params={"Bucket": self.bucket, "Key": path.name}
+                ),
             )
             for path in self._files
         ]
-        began = time.perf_counter()
-        for path, address in zip(self._files, addresses, strict=True):
-            _put(path, address)
-        return {WHOLE: time.perf_counter() - began}
 
     def close(self) -> None:
         """Forget the bucket."""
-        self._place.drop_bucket(self._bucket)
+        self._place.drop_bucket(self.bucket)
 
 
-def _put(path: Path, address: str) -> None:
-    parts = urlsplit(address)
-    assert parts.hostname is not None
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, blocksize=_CHUNK)
-    with closing(connection), path.open("rb") as body:
-        size = str(path.stat().st_size)
-        target = f"{parts.path}?{parts.query}"
-        connection.request("PUT", target, body, {"Content-Length": size})
-        answer = connection.getresponse()
-        told = answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"PUT of {path.name}: {answer.status} {told!r}")
+class BarePut:
+    """The same PUTs of sealed files, from a waiting process that does nothing else; close it.
+
+    What others feel of them, they feel of any way to send these bytes.
+    """
+
+    name = "a bare PUT, zstd"
+
+    def __init__(self, place: Place, pair: Pair) -> None:
+        self.pair = pair
+        self._put = RawPut(place, pair, zstd=True)
+        self._addressed = self._put.addressed()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.putting", str(_LEAST_SECONDS)],
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            self._hear("ready")
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def bucket(self) -> str:
+        """Where it puts them."""
+        return self._put.bucket
+
+    @property
+    def pid(self) -> int:
+        """The process that sends."""
+        return self._process.pid
+
+    def prepare(self) -> None:
+        """An empty bucket, and addresses in it."""
+        self._put.prepare()
+        self._addressed = self._put.addressed()
+
+    def backup(self) -> Times:
+        """All files; again, if that took too short a time for others to feel it."""
+        assert self._process.stdin is not None
+        began = time.perf_counter()
+        order = [(str(path), address) for path, address in self._addressed]
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        self._hear("put")
+        return {WHOLE: time.perf_counter() - began}
+
+    def close(self) -> None:
+        """End the process, and forget the bucket."""
+        self._process.kill()
+        self._process.communicate()
+        self._put.close()
+
+    def _hear(self, word: str) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != f"{word}\n":
+            raise RuntimeError("the bare PUT failed; its process said why")
 
 
 def _sealed(path: Path) -> Path:

@@ -58,7 +58,8 @@ class Installed:
 
     def command(self, *arguments: str) -> Command:
         """A command line of it."""
-        return Command((*COMMAND, *arguments), self.settings, REPOSITORY)
+        own_session = not self.place.yields  # nobody yields to another session
+        return Command((*COMMAND, *arguments), self.settings, REPOSITORY, own_session)
 
     def close(self) -> None:
         """Forget what it has stored, here and there."""

@@ -50,4 +50,5 @@ class Peer(ABC):
     def shell(self, line: str, **environment: str) -> Command:
         """A line of shell, in the folder of this contender."""
         all_of_it = {**self.place.aws_environment(), **environment}
-        return Command(("sh", "-c", line), all_of_it, self.folder)
+        own_session = not self.place.yields  # nobody yields to another session
+        return Command(("sh", "-c", line), all_of_it, self.folder, own_session)

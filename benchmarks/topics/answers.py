@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from app import create_app
+from benchmarks.contenders.floor import BarePut
 from benchmarks.contenders.ours import InApp, wait_for_new_second
 from benchmarks.place import REPOSITORY, Place
 from benchmarks.plan import Plan
@@ -22,7 +23,7 @@ from benchmarks.samples import Sample, Window, percentile, within
 
 TOPIC = "answers"
 REQUESTS_A_SECOND = 200
-IN_THREAD, IN_CHILD = "run in a thread of the app", "run in a child process"
+IDLE, IN_THREAD, IN_CHILD = "idle", "run in a thread of the app", "run in a child process"
 STALL = "longest loop stall"
 APP_SECRET = "app-secret-of-the-benchmarks"
 _BODIES = 20_000  # each with new messages: an app drops those that it knows
@@ -98,16 +99,29 @@ def _signed(body: str) -> tuple[str, list[str]]:
 
 
 def measure(plan: Plan, place: Place, results: Results) -> None:
-    """In turns: some time without a backup, one in a thread, one in a child process."""
+    """In turns: some time without a backup, one in a thread, one in a child process, a bare PUT.
+
+    First beside a store that takes what it needs, as on one host with it, then out of its way.
+    """
     target = plan.target or default_target()
-    pair = place.copy_of(place.pair(plan.busy_size))
     results.notes.append(f"answers: {target} at {REQUESTS_A_SECOND} requests a second")
-    with closing(InApp(place, pair, "zstd", more=_FACEBOOK)) as one:
+    _measure(plan, place, target, results)
+    with place.yielding() as out_of_the_way:
+        _measure(plan, out_of_the_way, target, results)
+
+
+def _measure(plan: Plan, place: Place, target: str, results: Results) -> None:
+    pair = place.copy_of(place.pair(plan.busy_size))
+    with (
+        closing(InApp(place, pair, "zstd", more=_FACEBOOK)) as one,
+        closing(BarePut(place, pair)) as bare,
+    ):
         command = one.installed.command("run")
         ways: dict[str, Callable[[], object]] = {
-            "idle": lambda: time.sleep(plan.idle_seconds),
+            IDLE: lambda: time.sleep(plan.idle_seconds),
             IN_THREAD: one.backup,
             IN_CHILD: command.run,
+            bare.name: bare.backup,
         }
         windows: dict[str, list[Window]] = {way: [] for way in ways}
         stalls: dict[str, list[float]] = {way: [] for way in ways}
@@ -126,10 +140,10 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
             answers = asking.stop()
     shutil.rmtree(pair.folder)
     for way, of in windows.items():
-        found = within(answers, of)
-        say(f"  {way}: {len(found)} answers in {sum(end - start for start, end in of):.1f} s")
+        found, who = within(answers, of), place.named(way)
+        say(f"  {who}: {len(found)} answers in {sum(end - start for start, end in of):.1f} s")
         for name, part in (("p50", 0.5), ("p99", 0.99)):
             values = [percentile(within(answers, [window]), part) for window in of]
-            results.add(TOPIC, plan.busy_size, way, f"answer {name}", "ms", values)
-        results.add(TOPIC, plan.busy_size, way, "answer p99.9", "ms", [percentile(found, 0.999)])
-        results.add(TOPIC, plan.busy_size, way, STALL, "ms", stalls[way])
+            results.add(TOPIC, plan.busy_size, who, f"answer {name}", "ms", values)
+        results.add(TOPIC, plan.busy_size, who, "answer p99.9", "ms", [percentile(found, 0.999)])
+        results.add(TOPIC, plan.busy_size, who, STALL, "ms", stalls[way])

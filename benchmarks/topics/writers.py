@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 
 from benchmarks.contenders.contender import ByCommand
 from benchmarks.contenders.field import MakeByCommand, MakeInApp, as_command, in_app, peers
+from benchmarks.contenders.floor import BarePut
 from benchmarks.contenders.ours import InApp
 from benchmarks.databases import Pair
 from benchmarks.measured import CommandTooLong
@@ -59,15 +60,25 @@ class Writer:
 
 
 def measure(plan: Plan, place: Place, results: Results) -> None:
-    """For each contender, in turns: some time without a backup, and a backup."""
-    makers: tuple[MakeByCommand | MakeInApp, ...] = (
+    """For each contender, in turns: some time without a backup, and a backup.
+
+    First beside a store that takes what it needs, as on one host with it, then out of its way.
+    """
+    _measure_all(plan, place, results)
+    with place.yielding() as out_of_the_way:
+        _measure_all(plan, out_of_the_way, results)
+
+
+def _measure_all(plan: Plan, place: Place, results: Results) -> None:
+    makers: tuple[MakeByCommand | MakeInApp | type[BarePut], ...] = (
         *peers(plan.programs),
         *in_app(("plain", "zstd")),
         *as_command(("zstd",)),
+        BarePut,
     )
     for make in makers:
         with _own_copy(place, plan.busy_size) as pair, closing(make(place, pair)) as one:
-            _measure(plan, one, one.pair, results)
+            _measure(plan, one, place.named(one.name), results)
 
 
 @contextmanager
@@ -79,10 +90,10 @@ def _own_copy(place: Place, megabytes: float) -> Iterator[Pair]:
         shutil.rmtree(pair.folder)
 
 
-def _measure(plan: Plan, one: ByCommand | InApp, pair: Pair, results: Results) -> None:
+def _measure(plan: Plan, one: ByCommand | InApp | BarePut, who: str, results: Results) -> None:
     idle: list[Window] = []
     busy: list[Window] = []
-    with closing(Writer(pair)) as writer:
+    with closing(Writer(one.pair)) as writer:
         for _ in range(plan.busy_runs):
             one.prepare()
             settle(plan)
@@ -94,20 +105,20 @@ def _measure(plan: Plan, one: ByCommand | InApp, pair: Pair, results: Results) -
             busy.append((began, time.monotonic()))
             if not ended:
                 note = (
-                    f"{one.name}: no backup ended within {_PATIENCE_SECONDS:.0f} s while"
+                    f"{who}: no backup ended within {_PATIENCE_SECONDS:.0f} s while"
                     f" {TRANSACTIONS_A_SECOND} transactions a second were written"
                 )
                 say(f"  {note}")
                 results.notes.append(note)
                 break
         locks, wholes = writer.stop()
-    say(f"  {one.name}: {sum(last - first for first, last in busy):.1f} s of backups")
-    _note(results, plan, one.name, locks, wholes, ((IDLE, idle), (BUSY, busy)))
+    say(f"  {who}: {sum(last - first for first, last in busy):.1f} s of backups")
+    _note(results, plan, who, locks, wholes, ((IDLE, idle), (BUSY, busy)))
 
 
-def _back_up(one: ByCommand | InApp) -> bool:
+def _back_up(one: ByCommand | InApp | BarePut) -> bool:
     """Whether it came to its end."""
-    if isinstance(one, InApp):
+    if isinstance(one, InApp | BarePut):
         one.backup()
         return True
     try:

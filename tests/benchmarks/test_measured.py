@@ -5,16 +5,18 @@ from __future__ import annotations
 import hmac
 import io
 import os
+import random
 import sys
 import uuid
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
 
 from benchmarks.counting_proxy import CountingProxy
-from benchmarks.databases import MEGABYTE, Values, change_rows, make_pair
+from benchmarks.databases import MEGABYTE, Values, change_rows, make_pair, token_rows
 from benchmarks.measured import CommandFailed, CommandTooLong, run, run_watched
 from benchmarks.topics.answers import APP_SECRET, requests_to
 from shared.cipher import TokenCipher
@@ -88,3 +90,16 @@ def test_databases_are_those_of_the_bot(tmp_path: Path) -> None:
         rows, unreadable = storage.count_readable()
     assert rows > 1000
     assert unreadable == 0
+
+
+def test_no_key_comes_twice() -> None:
+    """The keys of a database are all different, even when the random numbers come again."""
+    values, keys = Values(Fernet.generate_key().decode(), 3), list[str]()
+    rows, state = token_rows(values), random.getstate()
+    try:
+        for _ in range(4):
+            random.seed(1)
+            keys += [key for key, _, _ in islice(rows, 25_000)]
+    finally:
+        random.setstate(state)
+    assert len(set(keys)) == len(keys) == 100_000

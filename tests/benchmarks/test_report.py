@@ -95,3 +95,28 @@ def test_latencies_count_where_they_began() -> None:
     assert within(samples, [(2, 4), (8, 9)]) == [2, 3, 8]
     assert percentile(list(range(100)), 0.99) == 99
     assert percentile([7.0], 0.5) == 7.0
+
+
+def test_what_others_feel_has_budgets_beside_both_stores() -> None:
+    """Each way has the same limits, held against its own idle; a bare PUT has none, and is told."""
+    results = Results("c", "h", {})
+    for number, way in enumerate(("", ", store yields"), 1):
+        for who in ("ours in the app, zstd", "a bare PUT, zstd"):
+            for what, value in (("p99 idle", 2.0), ("p99 busy", 2.0 * number + 1)):
+                results.add("writers", 100, f"{who}{way}", what, "ms", [value])
+        results.add("writers", 100, f"ours in the app, zstd{way}", "lock wait max busy", "ms", [11])
+        for who, value in (("idle", 4.0), ("run in a thread of the app", 4.0 * number + 1)):
+            results.add("answers", 100, f"{who}{way}", "answer p99", "ms", [value])
+        results.add("answers", 100, f"a bare PUT, zstd{way}", "answer p99", "ms", [8.0 * number])
+    found = {one.name: (one.limit, one.measured, one.kept) for one in budgets(results)}
+    commits, lock = "p99 of a commit, of idle", "longest wait for the lock"
+    for way, ratio in (("", 1.5), (", store yields", 2.5)):
+        assert found[f"writers beside ours in the app, zstd{way}: {commits}"] == (1.2, ratio, False)
+        assert found[f"writers beside ours in the app, zstd{way}: {lock}"] == (10, 11, False)
+        assert found[f"writers beside a bare PUT, zstd{way}: {commits}"] == (None, ratio, True)
+    thread = "answers, run in a thread of the app"
+    assert found[f"{thread}: p99, of idle"] == (1.2, 1.25, False)
+    assert found[f"{thread}, store yields: p99, of idle"] == (1.2, 2.25, False)
+    assert found["answers, a bare PUT, zstd: p99, of idle"] == (None, 2.0, True)
+    assert found["answers, a bare PUT, zstd, store yields: p99, of idle"] == (None, 4.0, True)
+    assert len(found) == 10

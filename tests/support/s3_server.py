@@ -64,8 +64,13 @@ class S3Server:
     _readonly: _Key
 
     @classmethod
-    def start(cls, *, tls: bool = False) -> S3Server:
-        """Start a server and wait until it stores objects; raises with its log if it does not."""
+    def start(cls, *, tls: bool = False, yielding: bool = False) -> S3Server:
+        """Start a server and wait until it stores objects; raises with its log if it does not.
+
+        With `yielding` it takes only the processor time that nobody else wants, for measurements
+        of what would share the processors with no store. It then has no session of its own: Linux
+        may share the processors out by session first, and heeds policies only within one.
+        """
         folder = Path(tempfile.mkdtemp(prefix="s3-server-"))
         ports = _free_ports()
         admin, readonly = (_Key(secrets.token_hex(10), secrets.token_hex(20)) for _ in range(2))
@@ -74,7 +79,7 @@ class S3Server:
         server = cls(
             endpoint=f"http://127.0.0.1:{ports['s3']}",
             ca_bundle=None,
-            _process=_launch(folder, ports),
+            _process=_launch(folder, ports, yielding=yielding),
             _folder=folder,
             _ports=ports,
             _admin=admin,
@@ -86,6 +91,11 @@ class S3Server:
             server.stop()
             raise
         return server.over_tls if tls else server
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     @property
     def over_tls(self) -> S3Server:
@@ -192,7 +202,7 @@ def _client(endpoint: str, ca_bundle: str | None, key: _Key) -> S3Client:
     return client
 
 
-def _launch(folder: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:
+def _launch(folder: Path, ports: dict[str, int], *, yielding: bool) -> subprocess.Popen[bytes]:
     program = Path(sys.executable).parent / "weed"
     (folder / "data").mkdir()
     arguments = {
@@ -240,13 +250,20 @@ def _launch(folder: Path, ports: dict[str, int]) -> subprocess.Popen[bytes]:
                 "HOME": str(folder),
                 "WEED_MASTER_VOLUME_GROWTH_COPY_1": "1",
             },
-            start_new_session=True,
-            preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing in it takes a lock
+            start_new_session=not yielding,
+            process_group=0 if yielding else None,  # `stop` kills the group
+            # No lock is taken in either.
+            preexec_fn=_die_with_parent_and_yield if yielding else _die_with_parent,  # noqa: PLW1509
         )
 
 
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _die_with_parent_and_yield() -> None:
+    _die_with_parent()
+    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _free_ports() -> dict[str, int]:
