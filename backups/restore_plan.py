@@ -77,19 +77,24 @@ def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> Backu
     `latest` and `at` reach only what protects, or else whole legacy groups. Raises
     `SetNotFound` and `NoRestorePoint`.
     """
-    found = list(sets)
     if target != "latest":
-        named = next((one for one in found if one.id == target), None)
+        named = next((one for one in sets if one.id == target), None)
         if named is None:
             raise SetNotFound(
                 f"there is no restore point {target!r}",
                 "List them with: python -m backups list",
             )
         return named
-    eligible = [one for one in found if at is None or one.created_at <= at]
-    for wanted in (_protects, _is_usable_legacy):
-        if match := next((one for one in eligible if wanted(one)), None):
-            return match
+    legacy = None
+    for one in sets:  # no further than needed: each is a manifest to be read
+        if at is not None and one.created_at > at:
+            continue
+        if one.protects:
+            return one
+        if legacy is None and _is_usable_legacy(one):
+            legacy = one
+    if legacy is not None:
+        return legacy
     when = f" of {format_utc(at)} or before" if at else ""
     raise NoRestorePoint(
         f"there is no complete, proven, unsuspected restore point{when}",
@@ -188,10 +193,6 @@ def lost_key_finding(backup_set: BackupSet) -> Finding:
         f"{backup_set.token_key}, which is none of today's TOKEN_ENCRYPTION_KEYS",
         "Put that key back, behind today's first key: TOKEN_ENCRYPTION_KEYS=new,old",
     )
-
-
-def _protects(found: BackupSet) -> bool:
-    return found.protects
 
 
 def _is_usable_legacy(found: BackupSet) -> bool:

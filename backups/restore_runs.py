@@ -48,9 +48,9 @@ class RestoreRuns:
 
         Raises `SetNotFound`, `NoRestorePoint`, `SourceUnknown`, `ManifestInvalid`.
         """
-        if target != "latest":
-            self._catalogue.get(target)  # says why, if its manifest cannot be read
-        chosen = choose(self._catalogue.sets(), target, at)
+        # `get` says why, if a manifest cannot be read.
+        sets = self._catalogue.sets() if target == "latest" else [self._catalogue.get(target)]
+        chosen = choose(sets, target, at)
         keys = KeyFacts(self._identity_fits(chosen), self._plan.token_keys)
         live = self._restorer.live_states()
         return plan_restore(chosen, live, only, keys, self._clock.now())

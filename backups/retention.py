@@ -7,9 +7,10 @@ late gives the same as one that came in time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Literal
 
 from backups.model import BackupSet, RestorePoint
@@ -84,6 +85,7 @@ class RetentionPlan:
 
 
 _Kind = Literal["change", "other"]
+_ID, _CREATED_AT = attrgetter("id"), attrgetter("created_at")
 
 
 @dataclass(frozen=True)
@@ -100,22 +102,40 @@ def plan_retention(
     sets: Sequence[Retainable], policy: RetentionPolicy, facts: RetentionFacts
 ) -> RetentionPlan:
     """Decide about all `sets`, in whatever order they come."""
-    ordered = sorted(sets, key=lambda one: (one.created_at, one.id), reverse=True)
-    reasons: dict[str, list[str]] = {one.id: [] for one in ordered}
-    protected = _protections(ordered, facts)
+    ordered = _newest_first(sets)
+    # Only what is kept has an entry: of thousands of sets most have no reason to stay.
+    reasons = _protections(ordered, facts)
+    protected = frozenset(reasons)
+    by_kind = _by_kind(ordered)
     for rule in _rules(policy):
-        for one in _last_of_each(ordered, rule, facts.now):
-            reasons[one.id].append(rule.name)
+        for one in _last_of_each(by_kind[rule.kind], rule, facts.now):
+            reasons.setdefault(one.id, []).append(rule.name)
     keep = [
-        Kept(one, (*protected.get(one.id, ()), *reasons[one.id]), one.id in protected)
+        Kept(one, tuple(reasons[one.id]), one.id in protected)
         for one in ordered
-        if one.id in protected or reasons[one.id]
+        if one.id in reasons
     ]
-    kept_ids = {one.backup_set.id for one in keep}
-    drop = [
-        Dropped(one, "no rule keeps it any longer") for one in ordered if one.id not in kept_ids
-    ]
+    drop = [Dropped(one, "no rule keeps it any longer") for one in ordered if one.id not in reasons]
     return _fit(keep, drop, policy.max_bytes)
+
+
+def _newest_first(sets: Iterable[Retainable]) -> list[Retainable]:
+    """By time, and by id where times are the same.
+
+    Two sorts, as a key of both would be a tuple for each set: so many new objects at once
+    make Python's garbage collector go through all that the process has.
+    """
+    by_id = sorted(sets, key=_ID, reverse=True)
+    return sorted(by_id, key=_CREATED_AT, reverse=True)
+
+
+def _by_kind(ordered: Iterable[Retainable]) -> dict[_Kind, list[Retainable]]:
+    """The sets that rules are about."""
+    found: dict[_Kind, list[Retainable]] = {"change": [], "other": []}
+    for one in ordered:
+        if one.kind == "set":
+            found["change" if one.trigger == "change" else "other"].append(one)
+    return found
 
 
 def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[str, list[str]]:
@@ -130,6 +150,7 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     ours = next((one for one in ordered if one.protects and one.instance in facts.ours), None)
     for one in {one.id: one for one in (newest, ours) if one is not None}.values():
         protect(one, "newest proven")
+    pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
     for one in ordered:
         if facts.frozen is not None:
             protect(one, f"frozen: {facts.frozen}")
@@ -139,8 +160,7 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, "legacy: only a person deletes it")
         elif one.instance not in facts.ours:
             protect(one, "made by another installation")
-        young = facts.now - one.created_at < timedelta(days=PRE_RESTORE_DAYS)
-        if one.kind == "pre-restore" and young:
+        if one.kind == "pre-restore" and facts.now - one.created_at < pre_restore_age:
             protect(one, f"replaced by a restore within {PRE_RESTORE_DAYS} days")
     return found
 
@@ -164,7 +184,7 @@ def _rules(policy: RetentionPolicy) -> list[_Rule]:
 
 
 def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> list[Retainable]:
-    """Newest first, the first set of a period is its last in time.
+    """Of sets of the rule's kind, newest first; the first of a period is its last in time.
 
     Only what protects may stand for a period longer than itself: a set of one source, or a
     suspect one, must not push out a good one of the same day.
@@ -174,8 +194,6 @@ def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> 
     for one in ordered:
         if rule.horizon is not None and now - one.created_at > rule.horizon:
             break  # all that follow are older
-        if one.kind != "set" or (one.trigger == "change") != (rule.kind == "change"):
-            continue
         if rule.period is not _itself and not one.protects:
             continue
         period = (one.instance, rule.period(one.created_at.astimezone(UTC)))
@@ -191,20 +209,24 @@ def _fit(keep: list[Kept], drop: list[Dropped], max_bytes: Count) -> RetentionPl
     if max_bytes is None:
         return RetentionPlan(tuple(keep), tuple(drop))
     total = sum(one.backup_set.bytes for one in keep)
-    for one in list(reversed(keep)):
+    too_much: set[str] = set()
+    for one in reversed(keep):
         if total <= max_bytes:
             break
         if not one.protected:
-            keep.remove(one)
-            drop.append(Dropped(one.backup_set, f"all together have more than {max_bytes:,} bytes"))
+            too_much.add(one.backup_set.id)
             total -= one.backup_set.bytes
+    reason = f"all together have more than {max_bytes:,} bytes"
+    drop += [Dropped(one.backup_set, reason) for one in keep if one.backup_set.id in too_much]
+    keep = [one for one in keep if one.backup_set.id not in too_much]
     warning = None
     if total > max_bytes:
         warning = (
             f"what may not be dropped has {total:,} bytes, more than the {max_bytes:,} of "
             "BACKUP_KEEP_MAX_BYTES"
         )
-    drop.sort(key=lambda one: (one.backup_set.created_at, one.backup_set.id), reverse=True)
+    if too_much:
+        drop.sort(key=lambda one: (one.backup_set.created_at, one.backup_set.id), reverse=True)
     return RetentionPlan(tuple(keep), tuple(drop), warning)
 
 
