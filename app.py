@@ -37,6 +37,7 @@ from shared.platform_statuses import PLATFORM_STATUSES
 from shared.platforms import Platform, Workplace
 from shared.polling import Polling
 from shared.problem_handlers import add_problem_handlers
+from shared.responsive import responsive
 from shared.security_headers import SecurityHeaders
 from shared.sessions import SessionStorage
 from shared.settings import Settings, load_settings, read_environment
@@ -49,8 +50,6 @@ from shopify_integration.routes import shopify_routes
 from shopify_integration.wiring import build_shopify
 
 _log = logging.getLogger("app")
-
-SWITCH_SECONDS = 0.001
 
 
 def create_app(settings: Settings | None = None, *, address: str | None = None) -> FastAPI:
@@ -105,10 +104,6 @@ async def healthz() -> dict[str, str]:
 
 
 def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
-    # Python's five milliseconds are how long a busy thread, such as a run's, may keep a request
-    # from being answered.
-    stack.callback(sys.setswitchinterval, sys.getswitchinterval())
-    sys.setswitchinterval(SWITCH_SECONDS)
     configure_logging(settings.log_format)
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
@@ -129,6 +124,7 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
     stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, scheduler.give_up))
+    stack.enter_context(responsive())
 
 
 def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
