@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
+import threading
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
@@ -11,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from backups.errors import SourceUnknown
-from backups.model import Source
+from backups.model import Progress, Source
+from backups.seal import SealPlan
+from shared.directory_store import DirectoryStore
 from tests.backups.conftest import LogLines
 from tests.support.clock import FixedClock
 from tests.support.records import INSTANT, a_manifest, a_set
@@ -233,6 +237,34 @@ def test_the_manifest_is_written_last_and_after_the_proof(
     for key in (TOKENS, SESSIONS):
         assert calls.index(("put", key)) < calls.index(("get", key)) < manifest
     assert [call for call in calls[manifest + 1 :] if call != ("get", MANIFEST)] == []
+
+
+@pytest.mark.parametrize(("processors", "computing"), [(2, "the run"), (3, "lane")])
+def test_what_computes_leaves_the_bot_a_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, computing: str
+) -> None:
+    """On two processors the run seals and proves one source after the other, on more two at once.
+
+    Copying and sending go side by side on both.
+    """
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
+    seen: dict[str, set[str]] = {}
+
+    def see(progress: Progress) -> None:
+        if progress.source:
+            seen.setdefault(progress.stage, set()).add(threading.current_thread().name)
+
+    store = DirectoryStore(tmp_path / "store")
+    with open_workbench(tmp_path, store, seal=SealPlan("zstd")) as bench:
+        started = bench.service.begin_backup(progress=see)
+        run = threading.Thread(target=started.execute, name="the run")
+        run.start()
+        run.join()
+        assert bench.service.status().last_success is not None
+
+    assert seen["seal"] == seen["proof"] == {computing}
+    assert seen["snapshot"] >= {"lane"}
+    assert seen["store"] == {"lane"}
 
 
 def test_a_set_of_one_source_is_listed_and_does_not_protect(bench: Workbench) -> None:

@@ -16,6 +16,7 @@ from backups.backup_directory import BackupDirectory
 from backups.installation import Plan
 from backups.model import BackupSet, Run, Source, Trigger
 from backups.records import open_records
+from backups.seal import SealPlan
 from backups.service import BackupService
 from backups.wiring import assemble
 from shared.clock import Clock, SystemClock
@@ -26,6 +27,7 @@ from shared.sqlite import Database
 from tests.support.memory_notifier import MemoryNotifier
 
 PREFIX = "backups/"
+UNSEALED = SealPlan()
 # The keys of a set that is made at `records.INSTANT`, the first of its day.
 TOKENS, SESSIONS = "backups/tokens_2026-11-22.db", "backups/sessions_2026-11-22.db"
 MANIFEST = "backups/sets/20261122T010000Z/manifest.json"
@@ -146,6 +148,7 @@ def open_workbench(
     log_directory: Path | None = None,
     schedule: str = "0 1 * * *",
     busy_timeout: float = 5.0,
+    seal: SealPlan = UNSEALED,
 ) -> Iterator[Workbench]:
     """A service below `folder`; its sources are made there unless they are given."""
     clock = clock or SystemClock()
@@ -159,6 +162,7 @@ def open_workbench(
             local_copies=local_copies,
             log_directory=log_directory,
             busy_timeout=busy_timeout,
+            seal=seal,
         )
         service = assemble(
             plan, store, backup_directory, records, clock=clock, notifier=MemoryNotifier()
