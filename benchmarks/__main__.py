@@ -42,10 +42,16 @@ _RUNS, _QUICK_RUNS = 5, 2
 
 def main() -> int:
     """0, or 1 with `--strict` when a budget is not kept."""
-    options = parser().parse_args()
+    asked = parser()
+    options = asked.parse_args()
     if options.shown:
-        results = read_results(options.results)
-    else:
+        try:
+            results = read_results(options.results)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            asked.error(f"{options.results} cannot be shown ({error!r}): measure without --shown")
+    elif not os.access(options.results.parent, os.W_OK):  # said now, not after the measuring
+        asked.error(f"--results: {options.results.parent} is no folder that can be written")
+    if not options.shown:
         results = _measure(options)
         found = [one.document() for one in budgets(results)]
         write_results(options.results, {**results.document(), "budgets": found})
@@ -91,12 +97,12 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", nargs="+", choices=TOPICS, metavar="TOPIC", help=", ".join(TOPICS))
     made.add_argument(
         "--peers",
-        type=lambda text: text.split(","),
+        type=_peers,
         default=tuple(VERSION),
         metavar="PROGRAM,...",
         help=f"beside whom, of {', '.join(VERSION)}; none",
     )
-    made.add_argument("--runs", type=int, metavar="N", help="rounds that are counted")
+    made.add_argument("--runs", type=_count, metavar="N", help="rounds that are counted")
     made.add_argument(
         "--target",
         help="what is asked during a backup; the webhook, or /healthz where there is none",
@@ -109,7 +115,28 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _sizes(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in text.split(","))
+    try:
+        sizes = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        sizes = ()
+    if not sizes or not all(0 < size < float("inf") for size in sizes):
+        raise argparse.ArgumentTypeError(f"{text!r}: name megabytes above 0, such as 1,100")
+    return sizes
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of rounds, 1 or more")
+    return int(text)
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    named = () if text == "none" else tuple(text.split(","))
+    if unknown := [name for name in named if name not in VERSION]:
+        raise argparse.ArgumentTypeError(
+            f"{', '.join(unknown)}: choose from {', '.join(VERSION)}, or none"
+        )
+    return named
 
 
 if __name__ == "__main__":

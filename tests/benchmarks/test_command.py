@@ -8,7 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.__main__ import TOPICS, parser
+import pytest
+
+from benchmarks.__main__ import TOPICS, main, parser
 from tests.support.installation import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text()
@@ -60,3 +62,31 @@ def test_the_page_names_every_topic_and_option() -> None:
     named = {name for name in options if name.startswith("--")} - {"--help"}
     assert sorted(name for name in named if f"`{name}" not in PAGE and f" {name}" not in PAGE) == []
     assert sorted(name for name in TOPICS if f"`{name}`" not in PAGE) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--sizes", "nonsense"], "name megabytes above 0"),
+        (["--sizes", "0"], "name megabytes above 0"),
+        (["--runs", "0"], "not a number of rounds"),
+        (["--peers", "tar"], "choose from aws"),
+        (["--results", "/nowhere/results.json"], "is no folder that can be written"),
+        (["--results", "/nowhere/results.json", "--shown"], "measure without --shown"),
+        (["--results", __file__, "--shown"], "measure without --shown"),
+    ],
+)
+def test_a_wrong_option_is_named_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    """The command ends with 2 and says what would do; nobody waits for a result that is lost."""
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert said in capsys.readouterr().err
