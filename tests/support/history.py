@@ -18,7 +18,7 @@ from backups.runlog import RunLog
 from shared.clock import SystemClock
 from shared.crontab import Crontab
 from shared.directory_store import DirectoryStore
-from tests.support.installation import Installation, quiet_schedule
+from tests.support.installation import QUIET_SCHEDULE, Installation
 from tests.support.records import a_manifest, a_run, a_set, a_stored_object
 
 FAILURE = RunError(
@@ -32,11 +32,8 @@ SUSPICION = f"tokens has 61 rows, the last proven set has {TOKENS}"
 
 
 def quiet_settings() -> dict[str, str]:
-    """Settings under which an app makes no backup by itself beside this past.
-
-    The schedule is named, because the default of the tests moves on with each minute.
-    """
-    return {"BACKUP_SCHEDULE": quiet_schedule(), "BACKUP_CHANGE_DELAY": "0"}
+    """Settings under which an app makes no backup by itself beside this past."""
+    return {"BACKUP_SCHEDULE": QUIET_SCHEDULE, "BACKUP_CHANGE_DELAY": "0"}
 
 
 def give_history(
@@ -131,5 +128,6 @@ def _store(installation: Installation, sets: list[BackupSet], instance: str) -> 
 
 
 def days_ago(count: int) -> date:
-    """The day of the set that many days before the last due instant of `quiet_schedule`."""
-    return (datetime.now(UTC) - timedelta(hours=12) - timedelta(days=count)).date()
+    """The day of the set that many days before the last due instant of `QUIET_SCHEDULE`."""
+    due = Crontab(QUIET_SCHEDULE).last_until(datetime.now(UTC))
+    return (due - timedelta(days=count)).date()

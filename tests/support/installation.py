@@ -49,10 +49,14 @@ def spaces(settings: SpacesSettings) -> dict[str, str]:
     }
 
 
-def quiet_schedule() -> str:
-    """A daily schedule whose due instants are about twelve hours away on either side."""
+def _in_twelve_hours() -> str:
     due = datetime.now(UTC) + timedelta(hours=12)
     return f"{due.minute} {due.hour} * * *"
+
+
+# A daily schedule whose due instants are about twelve hours away on either side of the tests.
+# Named once: an app that is started again in the next minute must find the schedule it had.
+QUIET_SCHEDULE = _in_twelve_hours()
 
 
 def secret_of(number: int) -> str:
@@ -74,7 +78,7 @@ class Installation:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONWARNINGS": "error",
-            "BACKUP_SCHEDULE": quiet_schedule(),
+            "BACKUP_SCHEDULE": QUIET_SCHEDULE,
             **self.settings,
         }
 
