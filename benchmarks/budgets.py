@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contenders.contender import TO_LAST_PUT, WHOLE, WITH_PROOF
-from benchmarks.contenders.floor import BarePut
+from benchmarks.contenders.floor import BarePut, BusyProcessor
 from benchmarks.place import STORE_YIELDS
 from benchmarks.results import Measure, Results
 from benchmarks.topics import answers, backup, change, cost, points, presence, writers
@@ -94,7 +94,7 @@ def _memory(results: Results) -> Iterable[_Found]:
 
 
 def _others(results: Results, way: str) -> Iterable[_Found]:
-    """What others feel of a backup; what they feel of a bare PUT is told beside it."""
+    """What others feel of a backup; what they feel of what is no backup is told beside it."""
 
     def commits(who: str) -> float | None:
         idle = _first(results, writers.TOPIC, who, (f"{writers.P99} {writers.IDLE}",))
@@ -105,19 +105,21 @@ def _others(results: Results, way: str) -> Iterable[_Found]:
         idle = _first(results, answers.TOPIC, f"{answers.IDLE}{way}", ("answer p99",))
         return _ratio(_first(results, answers.TOPIC, who, ("answer p99",)), idle)
 
-    bare = f"{BarePut.name}{way}"
+    controls = [f"{one.name}{way}" for one in (BarePut, BusyProcessor)]
     for who in (f"{APP}plain{way}", f"{APP}zstd{way}"):
         yield f"writers beside {who}: p99 of a commit, of idle", 1.2, "", commits(who)
         wait = _first(results, writers.TOPIC, who, (f"{writers.LOCK} {writers.BUSY}",))
         name = f"writers beside {who}: longest wait for the lock"
         yield name, 10.0, "ms", wait.most if wait else None
-    yield f"writers beside {bare}: p99 of a commit, of idle", None, "", commits(bare)
+    for who in controls:
+        yield f"writers beside {who}: p99 of a commit, of idle", None, "", commits(who)
     for who in (f"{answers.IN_THREAD}{way}", f"{answers.IN_CHILD}{way}"):
         yield f"answers, {who}: p99, of idle", 1.2, "", asked(who)
         stall = _first(results, answers.TOPIC, who, (answers.STALL,))
         name = f"answers, {who}: longest stall of the loop"
         yield name, 20.0, "ms", stall.most if stall else None
-    yield f"answers, {bare}: p99, of idle", None, "", asked(bare)
+    for who in controls:
+        yield f"answers, {who}: p99, of idle", None, "", asked(who)
 
 
 def _being_there(results: Results) -> Iterable[_Found]:

@@ -20,6 +20,8 @@ from shared.spaces_settings import SpacesSettings
 from tests.support.s3_server import S3Server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+_IN_MEMORY = Path("/dev/shm")
+_ROOM_BYTES = 4 * 1024**3
 STORE_YIELDS = ", store yields"  # what a name ends with that was measured so
 
 
@@ -90,9 +92,10 @@ class Place:
     def yielding(self) -> Iterator[Place]:
         """The same place with another server, one that yields, for as long as the block lasts.
 
-        A store elsewhere takes no processor from the app; such a one takes next to nothing.
+        A store elsewhere takes no processor from the app, and nothing of its disk; such a one takes
+        next to nothing: it keeps its files in memory, if there is room.
         """
-        with S3Server.start(yielding=True) as server:
+        with S3Server.start(yielding=True, within=memory()) as server:
             yield replace(self, server=server, endpoint=server.endpoint, yields=True)
 
     def named(self, who: str) -> str:
@@ -133,6 +136,15 @@ class Place:
             "AWS_DEFAULT_REGION": spaces.region,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
+
+
+def memory() -> Path | None:
+    """The folder whose files are in memory, if this host has one with room for some backups."""
+    try:
+        free = shutil.disk_usage(_IN_MEMORY).free
+    except OSError:
+        free = 0
+    return _IN_MEMORY if free >= _ROOM_BYTES else None
 
 
 @contextmanager

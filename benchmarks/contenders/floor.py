@@ -1,7 +1,7 @@
 """What no backup can be faster than: reading and writing the files once, and one bare PUT of each.
 
 Both work without any check, hash or log, on copies, in this process. `BarePut` sends from another,
-to see what a writer or an asker feels of it.
+and `BusyProcessor` only computes in one, to see what a writer or an asker feels of that.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.place import REPOSITORY, Place
 from benchmarks.putting import put
 
 _CHUNK = 1024 * 1024
-_LEAST_SECONDS = 0.25  # so that some transactions and requests begin meanwhile
+_LEAST_SECONDS = 1.0  # of what others are watched beside: a p99 is then not just the longest
 _LEVEL = 1
 
 
@@ -154,6 +154,31 @@ class BarePut:
         assert self._process.stdout is not None
         if self._process.stdout.readline() != f"{word}\n":
             raise RuntimeError("the bare PUT failed; its process said why")
+
+
+class BusyProcessor:
+    """A process that computes hashes: it keeps one processor busy, and touches no file or store.
+
+    What others feel of it, they feel on this host of anybody who computes.
+    """
+
+    name = "one busy processor"
+
+    def __init__(self, _place: Place, pair: Pair) -> None:
+        self.pair = pair
+
+    def prepare(self) -> None:
+        """Nothing is kept."""
+
+    def backup(self) -> Times:
+        """No backup: it lasts as long as `BarePut` at least does."""
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "benchmarks.computing", str(_LEAST_SECONDS)]
+        subprocess.run(command, cwd=REPOSITORY, check=True)
+        return {WHOLE: time.perf_counter() - began}
+
+    def close(self) -> None:
+        """Its process has ended."""
 
 
 def _sealed(path: Path) -> Path:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import closing
 
 from app import create_app
-from benchmarks.contenders.floor import BarePut
+from benchmarks.contenders.floor import BarePut, BusyProcessor
 from benchmarks.contenders.ours import InApp, wait_for_new_second
 from benchmarks.place import REPOSITORY, Place
 from benchmarks.plan import Plan
@@ -99,7 +99,7 @@ def _signed(body: str) -> tuple[str, list[str]]:
 
 
 def measure(plan: Plan, place: Place, results: Results) -> None:
-    """In turns: some time without a backup, one in a thread, one in a child process, a bare PUT.
+    """In turns: some time without a backup, one in a thread, one in a child, what is no backup.
 
     First beside a store that takes what it needs, as on one host with it, then out of its way.
     """
@@ -116,12 +116,13 @@ def _measure(plan: Plan, place: Place, target: str, results: Results) -> None:
         closing(InApp(place, pair, "zstd", more=_FACEBOOK)) as one,
         closing(BarePut(place, pair)) as bare,
     ):
-        command = one.installed.command("run")
+        command, busy = one.installed.command("run"), BusyProcessor(place, pair)
         ways: dict[str, Callable[[], object]] = {
             IDLE: lambda: time.sleep(plan.idle_seconds),
             IN_THREAD: one.backup,
             IN_CHILD: command.run,
             bare.name: bare.backup,
+            busy.name: busy.backup,
         }
         windows: dict[str, list[Window]] = {way: [] for way in ways}
         stalls: dict[str, list[float]] = {way: [] for way in ways}

@@ -12,7 +12,7 @@ from contextlib import closing, contextmanager
 
 from benchmarks.contenders.contender import ByCommand
 from benchmarks.contenders.field import MakeByCommand, MakeInApp, as_command, in_app, peers
-from benchmarks.contenders.floor import BarePut
+from benchmarks.contenders.floor import BarePut, BusyProcessor
 from benchmarks.contenders.ours import InApp
 from benchmarks.databases import Pair
 from benchmarks.measured import CommandTooLong
@@ -27,6 +27,8 @@ TRANSACTIONS_A_SECOND = 200
 IDLE, BUSY = "idle", "busy"
 P99, LOCK = "p99", "lock wait max"
 _PATIENCE_SECONDS = 10.0
+
+_Control = BarePut | BusyProcessor
 
 
 class Writer:
@@ -70,11 +72,12 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
 
 
 def _measure_all(plan: Plan, place: Place, results: Results) -> None:
-    makers: tuple[MakeByCommand | MakeInApp | type[BarePut], ...] = (
+    makers: tuple[MakeByCommand | MakeInApp | type[_Control], ...] = (
         *peers(plan.programs),
         *in_app(("plain", "zstd")),
         *as_command(("zstd",)),
         BarePut,
+        BusyProcessor,
     )
     for make in makers:
         with _own_copy(place, plan.busy_size) as pair, closing(make(place, pair)) as one:
@@ -90,7 +93,7 @@ def _own_copy(place: Place, megabytes: float) -> Iterator[Pair]:
         shutil.rmtree(pair.folder)
 
 
-def _measure(plan: Plan, one: ByCommand | InApp | BarePut, who: str, results: Results) -> None:
+def _measure(plan: Plan, one: ByCommand | InApp | _Control, who: str, results: Results) -> None:
     idle: list[Window] = []
     busy: list[Window] = []
     with closing(Writer(one.pair)) as writer:
@@ -116,9 +119,9 @@ def _measure(plan: Plan, one: ByCommand | InApp | BarePut, who: str, results: Re
     _note(results, plan, who, locks, wholes, ((IDLE, idle), (BUSY, busy)))
 
 
-def _back_up(one: ByCommand | InApp | BarePut) -> bool:
+def _back_up(one: ByCommand | InApp | _Control) -> bool:
     """Whether it came to its end."""
-    if isinstance(one, InApp | BarePut):
+    if isinstance(one, InApp | _Control):
         one.backup()
         return True
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
@@ -11,11 +12,11 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from benchmarks.contenders.floor import BarePut
+from benchmarks.contenders.floor import BarePut, BusyProcessor
 from benchmarks.contenders.ours import AsCommand
 from benchmarks.databases import Values
 from benchmarks.measured import CommandTooLong, run
-from benchmarks.place import Place
+from benchmarks.place import Place, memory
 from tests.support.s3_server import S3Server
 
 MEGABYTES = 0.1
@@ -40,12 +41,19 @@ def policies(server: S3Server) -> set[int]:
     return {os.sched_getscheduler(int(thread.name)) for thread in threads}
 
 
+def kind_of_files(server: S3Server) -> str:
+    """The file system in which a server works."""
+    asked = ["stat", "--file-system", "--format=%T", f"/proc/{server.pid}/cwd/."]
+    return subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def test_a_yielding_store_takes_what_nobody_else_wants(place: Place) -> None:
     """All its threads give way to everybody of this session, and it is killed in the end."""
     with place.yielding() as other:
         assert policies(other.server) == {os.SCHED_IDLE}
         assert os.getsid(other.server.pid) == os.getsid(0)
         assert other.yields
+        assert (kind_of_files(other.server) == "tmpfs") is (memory() is not None)
         assert other.pair(MEGABYTES) is place.pair(MEGABYTES)
         bucket = other.new_bucket()
         assert other.objects(bucket).keys() == {"ready"}
@@ -86,6 +94,14 @@ def test_a_refused_bare_put_is_told(yielding: Place) -> None:
         yielding.drop_bucket(bare.bucket)
         with pytest.raises(RuntimeError, match="bare PUT failed"):
             bare.backup()
+
+
+def test_a_busy_processor_computes_and_does_nothing_else(place: Place) -> None:
+    """Its process computes for as long as it is told to, and has ended when that is over."""
+    with closing(BusyProcessor(place, place.pair(MEGABYTES))) as busy:
+        before = os.times().children_user
+        assert busy.backup()["end to end"] >= 1
+        assert os.times().children_user - before > 0.3  # all of it, on a host that is idle
 
 
 def test_nobody_is_in_a_session_of_its_own_beside_a_yielding_store(

@@ -64,14 +64,18 @@ class S3Server:
     _readonly: _Key
 
     @classmethod
-    def start(cls, *, tls: bool = False, yielding: bool = False) -> S3Server:
+    def start(
+        cls, *, tls: bool = False, yielding: bool = False, within: Path | None = None
+    ) -> S3Server:
         """Start a server and wait until it stores objects; raises with its log if it does not.
+
+        It keeps its files in a new folder `within` another, by default that for temporary files.
 
         With `yielding` it takes only the processor time that nobody else wants, for measurements
         of what would share the processors with no store. It then has no session of its own: Linux
         may share the processors out by session first, and heeds policies only within one.
         """
-        folder = Path(tempfile.mkdtemp(prefix="s3-server-"))
+        folder = Path(tempfile.mkdtemp(prefix="s3-server-", dir=within))
         ports = _free_ports()
         admin, readonly = (_Key(secrets.token_hex(10), secrets.token_hex(20)) for _ in range(2))
         _write_identities(folder / "identities.json", admin, readonly)
