@@ -22,7 +22,7 @@ from pathlib import Path
 
 from backups.errors import SnapshotDiffers
 from backups.inspection import fault_of, read_facts, sha256_of
-from backups.lanes import in_lanes
+from backups.lanes import calm_lanes, in_lanes
 from backups.model import (
     DatabaseFacts,
     Progress,
@@ -81,7 +81,10 @@ def take_snapshots(
         pins = [_open_pin(stack, source, busy_timeout) for source in sources]
         gated = [pin for pin in pins if pin.gated]
         instant, held = _pin_together(gated, clock, busy_timeout, progress)
-        files = in_lanes(lambda pin, report: _copy(pin, into, report), gated, progress)
+        # Each copy is checked and hashed at once, which takes two processors as it is.
+        files = in_lanes(
+            lambda pin, report: _copy(pin, into, report), gated, progress, lanes=calm_lanes()
+        )
         files += [_copy(pin, into, progress) for pin in pins if not pin.gated]
     by_source = {file.source: file for file in files}
     return Snapshots(instant, tuple(by_source[source.name] for source in sources), held)

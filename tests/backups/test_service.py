@@ -243,9 +243,9 @@ def test_the_manifest_is_written_last_and_after_the_proof(
 def test_what_computes_leaves_the_bot_a_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, computing: str
 ) -> None:
-    """On two processors the run seals and proves one source after the other, on more two at once.
+    """On two processors a run works on one source after the other, on more on two at once.
 
-    Copying and sending go side by side on both.
+    Sending, where it mostly waits, goes side by side on both.
     """
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
     seen: dict[str, set[str]] = {}
@@ -262,8 +262,7 @@ def test_what_computes_leaves_the_bot_a_processor(
         run.join()
         assert bench.service.status().last_success is not None
 
-    assert seen["seal"] == seen["proof"] == {computing}
-    assert seen["snapshot"] >= {"lane"}
+    assert seen["snapshot"] == seen["seal"] == seen["proof"] == {computing}
     assert seen["store"] == {"lane"}
 
 

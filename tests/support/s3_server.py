@@ -218,7 +218,6 @@ def _launch(folder: Path, ports: dict[str, int], *, yielding: bool) -> subproces
         "master.port": ports["master"],
         "master.port.grpc": ports["master.grpc"],
         "master.telemetry": "false",
-        "master.volumeSizeLimitMB": 256,
         "volume.port": ports["volume"],
         "volume.port.grpc": ports["volume.grpc"],
         "volume.max": 10000,  # each bucket takes some: with 50, the eighth bucket answers 500
