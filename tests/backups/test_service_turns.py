@@ -171,7 +171,7 @@ def test_stopping_in_the_middle_of_a_put_keeps_no_part(
 
         assert (run.status, run.stage) == ("interrupted", "store")
         assert 0 < sent[-1].done < sent[-1].total
-        assert either_store.keys("put") == [TOKENS, SESSIONS]
+        assert SESSIONS in either_store.keys("put")
         assert opened.all_keys() == []
         assert opened.staged() == []
 
