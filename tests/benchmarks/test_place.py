@@ -101,7 +101,7 @@ def test_a_busy_processor_computes_and_does_nothing_else(place: Place) -> None:
     with closing(BusyProcessor(place, place.pair(MEGABYTES))) as busy:
         before = os.times().children_user
         assert busy.backup()["end to end"] >= 1
-        assert os.times().children_user - before > 0.3  # all of it, on a host that is idle
+        assert os.times().children_user - before > 0.15  # all of it, on a host that is idle
 
 
 def test_nobody_is_in_a_session_of_its_own_beside_a_yielding_store(
