@@ -14,6 +14,7 @@ import subprocess
 import termios
 from collections.abc import Callable
 from contextlib import closing, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -249,6 +250,8 @@ def test_a_run_that_is_stopped(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            # Behind a shell's `&` Ctrl-C is ignored, and so it would be here.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509
         ) as process,
     ):
         eventually(
