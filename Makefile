@@ -34,7 +34,7 @@ format: $(VENV)/.dev
 
 bench: $(VENV)/.bench
 	@PYTHON=$(PYTHON) benchmarks/peers.sh
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(OPTIONS)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmarks.budgets import budgets
 from benchmarks.docs import write_docs
 from benchmarks.picture import draw
-from benchmarks.place import REPOSITORY, Place, memory, open_place
+from benchmarks.place import REPOSITORY, Place, folder_in_memory, open_place
 from benchmarks.plan import VERSION, Plan, find_programs, missing_programs, versions_of
 from benchmarks.report import host, report
 from benchmarks.results import Results, read_results, write_results
@@ -80,7 +80,7 @@ def _measure(options: argparse.Namespace) -> Results:
     ]
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     results.notes.append(f"load averages of this host at the beginning: {load}")
-    if memory() is None:
+    if folder_in_memory() is None:
         results.notes.append("too little room in memory: the store that yields used the disk, too")
     with open_place() as place:
         for topic in options.only or TOPICS:

@@ -94,7 +94,7 @@ class Place:
         A store elsewhere takes no processor from the app, and nothing of its disk; such a one takes
         next to nothing: it keeps its files in memory, if there is room.
         """
-        with S3Server.start(yielding=True, within=memory()) as server:
+        with S3Server.start(yielding=True, within=folder_in_memory()) as server:
             yield replace(self, server=server, endpoint=server.endpoint, yields=True)
 
     def named(self, who: str) -> str:
@@ -137,7 +137,7 @@ class Place:
         }
 
 
-def memory() -> Path | None:
+def folder_in_memory() -> Path | None:
     """The folder whose files are in memory, if this host has one with room for some backups."""
     try:
         free = shutil.disk_usage(_IN_MEMORY).free
