@@ -19,7 +19,12 @@ from backups.errors import ManifestInvalid, SetNotFound
 from backups.legacy import legacy_object_at, legacy_set
 from backups.model import BackupSet, RestorePoint
 from shared.clock import Clock, format_utc, parse_utc
-from shared.errors import ObjectMissing
+from shared.errors import (
+    ObjectMissing,
+    StoreAccessDenied,
+    StoreFailing,
+    StoreListingIncomplete,
+)
 from shared.logs import fields
 from shared.object_store import ObjectInfo, ObjectStore
 from shared.sqlite import Database
@@ -43,7 +48,9 @@ class Catalogue:
     def refresh(self) -> None:
         """Learn what the store holds now: one listing, and a get for each new document.
 
-        Raises `StoreError`; then the catalogue is as it was, or a part further.
+        Raises `StoreError`; then the catalogue is as it was, or a part further. A set is forgotten
+        when the store, asked for its manifest by name, has none: a listing that lacks one that is
+        there raises `StoreListingIncomplete`, after all else was learnt.
         """
         known = self._known()  # before the listing: a set made during it must not be forgotten
         documents: dict[str, set[str]] = {}
@@ -55,23 +62,47 @@ class Catalogue:
                 documents.setdefault(parsed[0], set()).add(parsed[1])
             elif data and data.instant is None:
                 dated[found.key] = found
-        self._learn_documents(documents, known)
+        unlisted = self._learn_documents(documents, known)
         self._learn_dated(dated)
         self.note_contact()
+        if unlisted:
+            raise StoreListingIncomplete(
+                "the store's listing lacks manifests that it has when asked by name: "
+                + ", ".join(sorted(unlisted)[:5])
+                + (" and others" if len(unlisted) > 5 else ""),
+                "Nothing is removed until the listing is whole. Run python -m backups list again; "
+                "if it stays so, ask the store's provider.",
+            )
 
     def _learn_documents(
         self, stored: Mapping[str, set[str]], known: Mapping[str, set[str]]
-    ) -> None:
+    ) -> list[str]:
+        """Take in what is new and forget what is gone; the sets that the listing only lacks."""
         stored = {
             of: names
             for of, names in stored.items()
             if naming.MANIFEST in names or naming.is_legacy_id(of)
         }
+        unlisted = []
         for set_id in known.keys() - stored.keys():
-            self.forget(set_id)
+            if naming.MANIFEST in known[set_id] and self._may_be_stored(set_id):
+                unlisted.append(set_id)
+            else:
+                self.forget(set_id)
         for set_id, names in stored.items():
             for name in sorted(names - known.get(set_id, set()), key=_manifest_first):
                 self._fetch(set_id, name)
+        return unlisted
+
+    def _may_be_stored(self, set_id: str) -> bool:
+        """False only when the store, asked for the manifest by name, says that there is none."""
+        try:
+            self._store.head(naming.manifest_key(self._prefix, set_id))
+        except ObjectMissing:
+            return False
+        except (StoreAccessDenied, StoreFailing) as error:
+            _log.warning("%s", error.message, extra=fields(set_id=set_id))
+        return True
 
     def _learn_dated(self, stored: Mapping[str, ObjectInfo]) -> None:
         """Find the objects of the old scripts: dated, of no set, and without our metadata.

@@ -158,8 +158,16 @@ class DirectoryStore:
                     path.unlink()
                     self._metadata_path(key).unlink(missing_ok=True)
 
-    def abort_unfinished(self, prefix: str, before: datetime) -> None:
-        """See `ObjectStore.abort_unfinished`: staged files of puts whose process died."""
+    def abort_unfinished(
+        self,
+        prefix: str,
+        before: datetime,
+        could_be_ours: Callable[[str], bool],  # noqa: ARG002
+    ) -> None:
+        """See `ObjectStore.abort_unfinished`: staged files of puts whose process died.
+
+        Nobody but this class writes into its staging folder.
+        """
         with self._translated("sweep", prefix):
             folder = self._root / _STAGING
             for staged in folder.iterdir() if folder.is_dir() else ():

@@ -163,6 +163,12 @@ class StoreFailing(StoreError):
     code = "store_failing"
 
 
+class StoreListingIncomplete(StoreError):
+    """A listing lacked an object that the store has when it is asked for it by name."""
+
+    code = "store_listing_incomplete"
+
+
 class StoreOverwrites(StoreError):
     """The server ignores `If-None-Match: *`, so it cannot keep what it holds."""
 

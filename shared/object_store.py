@@ -99,8 +99,13 @@ class ObjectStore(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; a key that is not there is a success."""
 
-    def abort_unfinished(self, prefix: str, before: datetime) -> None:
-        """Remove what puts that began before a time have left, and that is no object."""
+    def abort_unfinished(
+        self, prefix: str, before: datetime, could_be_ours: Callable[[str], bool]
+    ) -> None:
+        """Remove what puts that began before a time have left, and that is no object.
+
+        Only of keys below `prefix` that `could_be_ours`: other programs upload to a bucket, too.
+        """
 
 
 class DocumentStore(ObjectStore, Protocol):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -242,7 +242,9 @@ class SpacesStore:
         with self._translated("delete", key):
             self._client.delete_object(Bucket=self._bucket, Key=self._checked(key))
 
-    def abort_unfinished(self, prefix: str, before: datetime) -> None:
+    def abort_unfinished(
+        self, prefix: str, before: datetime, could_be_ours: Callable[[str], bool]
+    ) -> None:
         """See `ObjectStore.abort_unfinished`: Spaces keeps unfinished uploads for 30 days."""
         with self._translated("sweep", prefix):
             pages = self._client.get_paginator("list_multipart_uploads").paginate(
@@ -250,7 +252,7 @@ class SpacesStore:
             )
             for page in pages:
                 for upload in page.get("Uploads", ()):
-                    if upload["Initiated"] < before:
+                    if upload["Initiated"] < before and could_be_ours(upload["Key"]):
                         self._client.abort_multipart_upload(
                             Bucket=self._bucket, Key=upload["Key"], UploadId=upload["UploadId"]
                         )

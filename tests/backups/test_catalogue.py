@@ -18,7 +18,7 @@ from backups.manifest import dump_verdict, with_verdict
 from backups.model import BackupSet, Verdict
 from backups.records import MIGRATIONS, open_records
 from shared.directory_store import DirectoryStore
-from shared.errors import StoreError, StoreUnreachable
+from shared.errors import StoreError, StoreListingIncomplete, StoreUnreachable
 from shared.object_store import ObjectStore
 from shared.sqlite import Database
 from tests.backups.conftest import LogLines
@@ -65,6 +65,36 @@ def judge(store: ObjectStore, verdict: Verdict) -> Verdict:
 
 def put(store: ObjectStore, key: str, document: bytes) -> None:
     store.put(key, io.BytesIO(document), {})
+
+
+def test_a_set_that_only_the_listing_lacks_is_not_forgotten(
+    store: WatchedStore, catalogue: Catalogue
+) -> None:
+    """The store has the manifest when asked by name: the listing is reported, the set is kept."""
+    hidden, gone, kept = (publish(store, a_set(days_ago(number))) for number in range(3))
+    catalogue.refresh()
+    store.inner.delete(naming.manifest_key(PREFIX, gone.id))
+    store.unlisted = lambda _prefix, key: hidden.id in key
+
+    with pytest.raises(StoreListingIncomplete, match=hidden.id):
+        catalogue.refresh()
+
+    assert [one.id for one in catalogue.sets()] == [hidden.id, kept.id]
+
+
+def test_a_set_whose_manifest_may_not_be_asked_for_is_not_forgotten(
+    store: WatchedStore, catalogue: Catalogue
+) -> None:
+    """A refusal is no proof that the manifest is gone."""
+    known = publish(store, a_set(INSTANT))
+    catalogue.refresh()
+    store.unlisted = lambda _prefix, _key: True
+    store.refused = {naming.manifest_key(PREFIX, known.id)}
+
+    with pytest.raises(StoreListingIncomplete):
+        catalogue.refresh()
+
+    assert [one.id for one in catalogue.sets()] == [known.id]
 
 
 def test_it_is_rebuilt_from_the_store_alone(

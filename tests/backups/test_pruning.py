@@ -158,6 +158,72 @@ def test_a_prune_that_is_interrupted_is_finished_by_the_next(
     assert {key: body for key, body in strict.everything().items() if "/proof-" not in key} == kept
 
 
+@pytest.mark.parametrize("number", range(1, 4))
+def test_a_set_that_took_the_freed_keys_keeps_its_data(
+    bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock, number: int
+) -> None:
+    """The answer to a delete is lost, the day's next set takes the free keys: it is untouched."""
+    doomed = bench.made()
+    clock.advance(minutes=1)
+    bench.made()
+    store.calls.clear()
+    store.break_at("delete", number - 1, done=True)
+    assert strict.prune().status == "failed"
+    store.mend()
+    clock.advance(minutes=1)
+    newest = bench.made()
+    taken = {one.key for one in newest.objects} & {one.key for one in doomed.objects}
+    assert taken or number < 3, "the last delete has freed the dated keys"
+    before = {one.key: bench.bytes_of(one.key) for one in newest.objects}
+
+    assert strict.prune().status == "succeeded"
+
+    assert before.items() <= strict.everything().items()
+    every_listed_set_is_whole(strict)
+    assert {one.id for one in strict.service.catalogue.sets()} == {newest.id}
+
+
+@pytest.mark.parametrize("store", ["directory"], indirect=True)
+@pytest.mark.parametrize("metadata", [{}, {"set_id": "20250101T000000Z"}], ids=["none", "another"])
+def test_an_object_that_does_not_say_that_it_is_the_sets_is_kept_and_named(
+    bench: Bench,
+    strict: Bench,
+    store: WatchedStore,
+    clock: FixedClock,
+    log_lines: LogLines,
+    metadata: dict[str, str],
+) -> None:
+    """What lies under a key of a dropped set, without its metadata, is somebody else's."""
+    dropped = make_some(bench, clock, 2)[0]
+    key = dropped.objects[0].key
+    store.inner.delete(key)
+    put(bench, key, **metadata)
+
+    assert strict.prune().status == "succeeded"
+
+    assert bench.bytes_of(key) == b"left behind"
+    assert key in log_lines.text()
+    assert dropped.objects[1].key not in bench.all_keys()
+
+
+@pytest.mark.parametrize("store", ["directory"], indirect=True)
+def test_a_manifest_that_does_not_say_that_it_is_the_sets_keeps_the_set(
+    bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """A set whose manifest lost its metadata is not proven ours: nothing of it is deleted."""
+    spared = make_some(bench, clock, 2)[0]
+    key = naming.manifest_key(PREFIX, spared.id)
+    document = bench.bytes_of(key)
+    store.inner.delete(key)
+    store.inner.put(key, io.BytesIO(document), {})
+    before = bench.everything()
+
+    assert strict.prune().status == "succeeded"
+
+    assert before.items() <= strict.everything().items()
+    assert spared.id in strict.stored_ids()
+
+
 def test_a_set_that_was_spared_is_whole(
     bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
@@ -304,6 +370,90 @@ def test_what_is_not_ours_is_never_swept(bench: Bench, clock: FixedClock) -> Non
     assert spared | keys_of(made, bench) == set(bench.all_keys())
 
 
+@pytest.mark.parametrize("listings", ["all", "of sets"])
+@pytest.mark.parametrize("lacks", ["one manifest", "the end"])
+def test_a_listing_that_lacks_manifests_costs_no_set_anything(
+    bench: Bench,
+    store: WatchedStore,
+    clock: FixedClock,
+    tmp_path: Path,
+    lacks: str,
+    listings: str,
+) -> None:
+    """A host that knows nothing but a false listing asks for each manifest by name, and spares."""
+    made = make_some(bench, clock)
+    hidden = naming.manifest_key(PREFIX, made[0].id)
+    before = bench.everything()
+    clock.advance(days=2)
+    with open_bench(
+        tmp_path, store, clock=clock, sources=bench.sources, directory="new-host"
+    ) as other:
+        other.facts.succeed(made[0].instance)
+
+        def unlisted(prefix: str, key: str) -> bool:
+            if listings == "of sets" and not prefix.endswith("sets/"):
+                return False
+            return key == hidden if lacks == "one manifest" else key >= hidden
+
+        store.unlisted = unlisted
+        other.prune()
+
+    store.unlisted = lambda _prefix, _key: False
+    assert bench.everything() == before
+
+
+@pytest.mark.parametrize("store", ["directory"], indirect=True)
+def test_a_listing_that_lacks_a_known_set_drops_nothing(
+    bench: Bench, strict: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """A set that the listing lacks and the store has by name: the prune fails, and deletes
+    nothing."""
+    made = make_some(bench, clock)
+    hidden = naming.manifest_key(PREFIX, made[1].id)
+    before = bench.everything()
+    store.unlisted = lambda _prefix, key: key == hidden
+
+    run = strict.prune()
+
+    assert run.error is not None
+    assert run.error.code == "store_listing_incomplete"
+    assert made[1].id in run.error.message
+    store.unlisted = lambda _prefix, _key: False
+    assert bench.everything() == before
+
+
+@pytest.mark.parametrize("store", ["directory"], indirect=True)
+def test_an_object_that_cannot_be_looked_at_is_spared_and_named(
+    bench: Bench, store: WatchedStore, clock: FixedClock, log_lines: LogLines
+) -> None:
+    """Where one HEAD is refused, that object stays, and the sweep goes on with the others."""
+    bench.made()
+    refused, swept = orphan(bench), orphan(bench, "tokens_2026-01-02T000000Z.db")
+    clock.advance(days=2)
+    store.refused = {refused}
+
+    assert bench.prune().status == "succeeded"
+
+    assert refused in bench.all_keys()
+    assert swept not in bench.all_keys()
+    assert refused in log_lines.text()
+
+
+@pytest.mark.parametrize("store", ["directory"], indirect=True)
+def test_where_a_manifest_cannot_be_asked_for_nothing_of_its_set_is_swept(
+    bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """Only a clear "there is none" makes an orphan: a refusal does not."""
+    bench.made()
+    left = orphan(bench)
+    clock.advance(days=2)
+    store.refused = {naming.manifest_key(PREFIX, "20260101T000000Z")}
+
+    assert bench.prune().status == "succeeded"
+
+    assert left in bench.all_keys()
+
+
 @pytest.mark.parametrize("store", ["directory"], indirect=True)
 def test_a_manifest_that_cannot_be_read_stops_the_sweep(
     bench: Bench, clock: FixedClock, log_lines: LogLines
@@ -395,10 +545,11 @@ def test_staged_puts_of_dead_processes_go_after_a_day(tmp_path: Path) -> None:
 def test_unfinished_uploads_are_aborted_after_a_day(
     tmp_path: Path, s3_server: S3Server, bucket: str
 ) -> None:
-    """A multipart upload that nobody ended stays a day, as it may be running, then goes."""
+    """An upload under a key of ours stays a day, as it may be running, then goes; no other."""
     client = s3_server.client()
     clock = FixedClock(datetime.now(UTC))
-    keys = [f"{PREFIX}tokens_2026-01-01.db", "elsewhere/tokens_2026-01-01.db"]
+    foreign = ["elsewhere/tokens_2026-01-01.db", f"{PREFIX}holiday.mov"]
+    keys = [f"{PREFIX}tokens_2026-01-01.db", *foreign]
     for key in keys:
         begun = client.create_multipart_upload(Bucket=bucket, Key=key)
         client.upload_part(
@@ -419,7 +570,7 @@ def test_unfinished_uploads_are_aborted_after_a_day(
         clock.advance(hours=2)
         assert bench.prune().status == "succeeded"
 
-        assert unfinished() == ["elsewhere/tokens_2026-01-01.db"]
+        assert unfinished() == sorted(foreign)
 
 
 def test_staged_files_of_dead_runs_go_at_once(tmp_path: Path, clock: FixedClock) -> None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import BinaryIO, Literal
 
-from shared.errors import StoreUnreachable
+from shared.errors import StoreAccessDenied, StoreUnreachable
 from shared.object_store import (
     ByteProgress,
     ObjectInfo,
@@ -26,6 +26,7 @@ class WatchedStore:
 
     What the test does there may raise; then the caller meets that, in place of the store.
     `break_at` makes all calls of an operation fail from its n-th on, until `mend`.
+    `unlisted` makes listings lie by leaving out, `refused` makes a HEAD of some keys fail.
     """
 
     def __init__(self, inner: ObjectStore) -> None:
@@ -34,6 +35,10 @@ class WatchedStore:
         self._before: list[tuple[Operation, str, Interference]] = []
         self._after: list[tuple[Operation, str, Interference]] = []
         self._broken: tuple[Operation, int, bool] | None = None
+        # Whether the listing of a prefix lacks a key that is there.
+        self.unlisted: Callable[[str, str], bool] = lambda _prefix, _key: False
+        # Keys that the store refuses to tell anything about.
+        self.refused: set[str] = set()
 
     def before(self, operation: Operation, key: str, act: Interference) -> None:
         """Call `act` once, before the first `operation` on a key that contains `key`."""
@@ -86,10 +91,12 @@ class WatchedStore:
         with self._watched("put", key):
             self.inner.put(key, body, metadata, progress)
 
-    def abort_unfinished(self, prefix: str, before: datetime) -> None:
+    def abort_unfinished(
+        self, prefix: str, before: datetime, could_be_ours: Callable[[str], bool]
+    ) -> None:
         """See `ObjectStore.abort_unfinished`."""
         with self._watched("abort", prefix):
-            self.inner.abort_unfinished(prefix, before)
+            self.inner.abort_unfinished(prefix, before, could_be_ours)
 
     def get(self, key: str, sink: Sink, progress: ByteProgress = ignore_bytes) -> None:
         """See `ObjectStore.get`."""
@@ -99,12 +106,14 @@ class WatchedStore:
     def head(self, key: str) -> ObjectInfo:
         """See `ObjectStore.head`."""
         with self._watched("head", key):
+            if key in self.refused:
+                raise StoreAccessDenied(f"head {key}: no right to this object")
             return self.inner.head(key)
 
     def list(self, prefix: str) -> Iterable[ObjectInfo]:
         """See `ObjectStore.list`; all of it at once."""
         with self._watched("list", prefix):
-            return list(self.inner.list(prefix))
+            return [one for one in self.inner.list(prefix) if not self.unlisted(prefix, one.key)]
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`."""
