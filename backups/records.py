@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 from shared.sqlite import Database
@@ -65,5 +66,12 @@ MIGRATIONS = (
 
 
 def open_records(directory: Path) -> Database:
-    """The records of this host; made when they are not there, and rebuilt from the store."""
-    return Database(directory / "runs.db", MIGRATIONS)
+    """The records of this host; made when they are not there, and rebuilt from the store.
+
+    A file with zero bytes and no `-wal` beside it holds nothing, and is made anew.
+    """
+    path = directory / "runs.db"
+    with suppress(OSError):
+        if path.stat().st_size == 0 and not path.with_name("runs.db-wal").exists():
+            path.unlink()
+    return Database(path, MIGRATIONS)

@@ -55,6 +55,7 @@ from shared.errors import (
     DatabaseError,
 )
 from shared.logs import fields
+from shared.private_files import sync_directory, sync_file
 
 _log = logging.getLogger("backups.run")
 
@@ -359,6 +360,7 @@ class Restorer:
                 busy_timeout=self._plan.busy_timeout,
                 checked=checked,
             )
+            _make_durable(file.path)  # before the first live page changes
             kept.append(file)
             self._add_to_record(Replaced(source.name, "copy", file.path))
 
@@ -464,6 +466,13 @@ class Restorer:
         for file in (path, *(path.with_name(path.name + end) for end in install.SIDE_FILES)):
             if file.exists():
                 raise _occupied(file)
+
+
+def _make_durable(path: Path) -> None:
+    """Bring a safety copy to the disk: its bytes, its name, and the folders made for it."""
+    sync_file(path)
+    for folder in path.parents[:3]:  # BACKUP_DIR/pre-restore/<run>
+        sync_directory(folder)
 
 
 @contextmanager

@@ -12,6 +12,8 @@ import os
 import random
 import shutil
 import sqlite3
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -47,6 +49,9 @@ PAGES_A_STEP = 1024
 _SECONDS_BETWEEN_TRIES = 0.002
 _UNCOUNTED = DatabaseFacts(0, 0, 0, {})
 
+# Device, inode, bytes, nanoseconds of the last write, file change counter.
+UnchangingState = tuple[int, int, int, int, bytes]
+
 
 @dataclass(frozen=True)
 class _Pin:
@@ -56,6 +61,7 @@ class _Pin:
     connection: sqlite3.Connection
     journal_mode: str
     gated: bool
+    unlocked: UnchangingState | None = None  # of a file that is read without locks
 
 
 def take_snapshots(
@@ -131,11 +137,11 @@ def _refuse_unusable(source: Source) -> None:
             f"{what(source)} is not a file that this user may read",
             "Check its owner and mode, and run as the user that runs the app.",
         )
-    if found.st_size == 0 and not _wal_size(source):
+    if found.st_size == 0:  # SQLite would unlink the `-wal` beside it as it opens it
         raise DatabaseEmpty(
             f"{what(source)} has zero bytes",
-            "Something truncated it. Bring it back with: "
-            "python -m backups restore --in-place --yes",
+            "Something truncated it. Keep the -wal beside it, if there is one. Bring it back "
+            "with: python -m backups restore --in-place --yes",
         )
 
 
@@ -153,29 +159,78 @@ def _refuse_small_disk(sources: Sequence[Source], into: Path) -> None:
 def _wal_size(source: Source) -> int:
     """Bytes in the `-wal`; 0 when there is none, or it goes away at this moment."""
     try:
-        return source.path.with_name(f"{source.path.name}-wal").stat().st_size
+        real = source.path.resolve()
+        return real.with_name(f"{real.name}-wal").stat().st_size
     except OSError:
         return 0
 
 
 def _open_pin(stack: ExitStack, source: Source, busy_timeout: float) -> _Pin:
-    writable = os.access(source.path, os.W_OK) and os.access(source.path.parent, os.W_OK)
-    mode = "rw" if writable else "ro"
-    if not writable and not source.path.with_name(f"{source.path.name}-wal").exists():
-        # SQLite cannot make the -shm that reading a WAL database takes. Nobody has this one
-        # open, or there would be a -wal, so it can be read as a file that does not change.
-        mode = "ro&immutable=1"
-    with translated(what(source)):
-        connection = stack.enter_context(closing(_connect(source, mode, busy_timeout)))
+    real = source.path.resolve()  # SQLite's own files lie beside the file, not beside a link
+    writable = os.access(real, os.W_OK) and os.access(real.parent, os.W_OK)
+    if writable:
+        connection, journal_mode = _open_and_read(stack, source, "rw", busy_timeout)
+        return _Pin(source, connection, journal_mode, gated=journal_mode == "wal")
+    try:
+        connection, journal_mode = _open_and_read(stack, source, "ro", busy_timeout)
+        return _Pin(source, connection, journal_mode, gated=False)
+    except DatabaseUnreadable:
+        # SQLite cannot make the -shm that reading a WAL database takes. Where no -wal is, nobody
+        # has it open, so it can be read as a file that does not change, if it does not change.
+        state = unchanging_state(real)
+        if state is None:
+            raise
+    connection, journal_mode = _open_and_read(stack, source, "ro&immutable=1", busy_timeout)
+    return _Pin(source, connection, journal_mode, gated=False, unlocked=state)
+
+
+def _open_and_read(
+    stack: ExitStack, source: Source, mode: str, busy_timeout: float
+) -> tuple[sqlite3.Connection, str]:
+    with translated(what(source)), ExitStack() as opening:
+        connection = opening.enter_context(closing(_connect(source, mode, busy_timeout)))
         journal_mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
         # The first read loads the schema, so that none of that happens under the gate.
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    return _Pin(source, connection, journal_mode, gated=writable and journal_mode == "wal")
+        stack.push(opening.pop_all())
+        return connection, journal_mode
+
+
+def unchanging_state(real: Path) -> UnchangingState | None:
+    """How a WAL database is that nobody has open; None where another journal lies beside it.
+
+    The file change counter is read by a child process: a descriptor of a live file that is
+    closed in this one would drop SQLite's locks. https://www.sqlite.org/fileformat2.html
+    """
+    if any(real.with_name(f"{real.name}{suffix}").exists() for suffix in ("-wal", "-journal")):
+        return None
+    try:
+        found = real.stat()
+        program = "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read(28))"
+        header = subprocess.run(
+            [sys.executable, "-I", "-S", "-c", program, str(real)],
+            capture_output=True,
+            check=True,
+            timeout=60,
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if header[18:20] != b"\x02\x02":  # a rollback-journal database locks: it is never read so
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, header[24:28]
+
+
+def _refuse_changed(pin: _Pin) -> None:
+    if pin.unlocked is not None and unchanging_state(pin.source.path.resolve()) != pin.unlocked:
+        raise DatabaseUnreadable(
+            f"{what(pin.source)} was written while it was copied, and this user may not lock it",
+            "Run the backups as the user that owns it, so that SQLite can lock it.",
+        )
 
 
 def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"{source.path.absolute().as_uri()}?mode={mode}",
+        f"{source.path.resolve().as_uri()}?mode={mode}",
         uri=True,
         timeout=timeout,
         isolation_level=None,
@@ -249,6 +304,7 @@ def _copy(pin: _Pin, into: Path, progress: ProgressSink, *, checked: bool = True
         ) as target:
             _copy_pages(pin, target, into, progress)
             pin.connection.execute("ROLLBACK")
+            _refuse_changed(pin)
             if checked:
                 target.execute("PRAGMA journal_mode=DELETE")  # out of WAL mode: it is one file
             with ThreadPoolExecutor(1, "hash") as beside:

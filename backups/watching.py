@@ -76,7 +76,8 @@ class _Watched:
             found = self.path.stat()
         except OSError:
             return None
-        return found.st_dev, found.st_ino
+        # SQLite would unlink the `-wal` beside an empty main file as it opens it.
+        return (found.st_dev, found.st_ino) if found.st_size else None
 
     def _data_version(self) -> int | None:
         # A database that cannot be asked now is asked again at the next poll.

@@ -3,15 +3,18 @@ when the file under the path was replaced, and the translation of sqlite3's erro
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from uuid import uuid4
 
 from shared.errors import (
     DatabaseCorrupt,
+    DatabaseEmpty,
     DatabaseError,
     DatabaseLocked,
     DatabaseMissing,
@@ -20,7 +23,7 @@ from shared.errors import (
     DatabaseUnreadable,
     DiskFull,
 )
-from shared.private_files import create_private_file
+from shared.private_files import create_private_file, sync_directory, sync_file
 
 BUSY_TIMEOUT_SECONDS = 30.0
 _SECONDS_BETWEEN_TRIES = 0.005
@@ -132,7 +135,7 @@ class Database:
         self._lock = threading.RLock()
         self._identity: tuple[int, int] | None = None
         with _reachable(path):
-            create_private_file(path)
+            self._create_if_missing()
         with self._lock:
             self._connection = self._connect()
 
@@ -189,6 +192,25 @@ class Database:
             self._identity = None  # should the next line fail, the next transaction tries again
             self._connection = self._connect()
 
+    def _create_if_missing(self) -> None:
+        """Build a new database beside its place, and give it its name when it is whole.
+
+        So nobody ever meets an empty file here, and one with zero bytes is damaged.
+        """
+        if self.path.exists():
+            return
+        beside = self.path.with_name(f".{self.path.name}.{uuid4().hex}")
+        create_private_file(beside)
+        try:
+            self._open(beside).close()
+            sync_file(beside)
+            with suppress(FileExistsError):  # another process was quicker
+                os.link(beside, self.path)
+            sync_directory(self.path.parent)
+        finally:
+            for suffix in ("", "-wal", "-shm"):
+                beside.with_name(beside.name + suffix).unlink(missing_ok=True)
+
     def _is_current(self) -> bool:
         try:
             return self._identity == _identity(self.path)
@@ -201,25 +223,26 @@ class Database:
         # Stat on both sides of the opening, so that the identity kept is the opened file's.
         while True:
             before = _identity(self.path)
-            connection = self._open()
+            _refuse_zero_bytes(self.path)
+            connection = self._open(self.path)
             if before == _identity(self.path):
                 self._identity = before
                 return connection
             connection.close()
 
-    def _open(self) -> sqlite3.Connection:
-        with translated(str(self.path)):
+    def _open(self, path: Path) -> sqlite3.Connection:
+        with translated(str(path)):
             connection = sqlite3.connect(
-                f"{self.path.absolute().as_uri()}?mode=rw",
+                f"{path.absolute().as_uri()}?mode=rw",
                 uri=True,
                 timeout=self._busy_timeout,
                 isolation_level=None,
                 check_same_thread=False,
             )
             try:
-                if self.path.stat().st_mode & 0o077:
+                if path.stat().st_mode & 0o077:
                     with suppress(PermissionError):  # not the owner; the doctor tells
-                        self.path.chmod(0o600)
+                        path.chmod(0o600)
                 self._use_wal(connection)
                 connection.execute("PRAGMA synchronous=FULL")
                 self._migrate(connection)
@@ -269,6 +292,17 @@ class Database:
 def _user_version(connection: sqlite3.Connection) -> int:
     with closing(connection.execute("PRAGMA user_version")) as cursor:
         return int(cursor.fetchone()[0])
+
+
+def _refuse_zero_bytes(path: Path) -> None:
+    """SQLite unlinks the `-wal` beside an empty main file as it opens it, with what is in it."""
+    if path.stat().st_size == 0:
+        raise DatabaseEmpty(
+            f"{path} has zero bytes",
+            "Something truncated it. Keep the -wal beside it, if there is one. Bring a source of "
+            "the backups back with: python -m backups restore --in-place --yes. Move any other "
+            "file aside, and start again.",
+        )
 
 
 def _identity(path: Path) -> tuple[int, int]:

@@ -172,8 +172,11 @@ def test_old_news_are_dropped(bot: ConnectedBot, shopify: FakeShopify) -> None:
     """An older change does not undo a newer one, nor bring back what was deleted since."""
     put = shopify.put_product(SHOP, title="Old", deliver=False)
     number = put.product_id
-    news = {**put.body, "title": "New", "updated_at": "2026-11-22T12:00:10+00:00"}
-    older = {**put.body, "title": "Old", "updated_at": "2026-11-22T12:00:05+00:00"}
+    # By the clock, as the products of the other tests: what was deleted is forgotten in days.
+    changed = datetime.now(UTC).replace(microsecond=0)
+    earlier = (changed - timedelta(seconds=5)).isoformat()
+    news = {**put.body, "title": "New", "updated_at": changed.isoformat()}
+    older = {**put.body, "title": "Old", "updated_at": earlier}
 
     shopify.send_webhook(SHOP, "products/update", news)
     bot.settle()
@@ -182,7 +185,7 @@ def test_old_news_are_dropped(bot: ConnectedBot, shopify: FakeShopify) -> None:
     assert bot.products()[number] == "New"
 
     shopify.send_webhook(
-        SHOP, "products/delete", {"id": number}, triggered_at=NOON + timedelta(seconds=20)
+        SHOP, "products/delete", {"id": number}, triggered_at=changed + timedelta(seconds=1)
     )
     shopify.send_webhook(SHOP, "products/update", news)
     bot.settle()
