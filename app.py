@@ -118,6 +118,8 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
         closing(SessionStorage(settings.session_db_path, SystemClock()))
     )
     app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
+    # Its thread begins now: a run that has its lease must not wait for one that cannot begin.
+    app.state.executor.submit(lambda: None)
     duty = _open_bot(app, stack, settings)
     scheduler = BackupScheduler(app.state.backups, [duty])
     scheduler.start()

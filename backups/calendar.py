@@ -107,7 +107,7 @@ def _empty_day(day: date, schedule: Crontab, began: datetime | None, now: dateti
     due = schedule.next_after(max(start, began) - timedelta(microseconds=1))
     if due > end:
         return "none"
-    return "missed" if now > due + GRACE else "due"
+    return "missed" if now - GRACE > due else "due"
 
 
 def rows_of_weekdays(days: Sequence[Day]) -> tuple[tuple[Day | None, ...], ...]:

@@ -161,7 +161,7 @@ def _overdue(facts: HealthFacts) -> list[Finding]:
     if since is None:
         return []
     due = facts.schedule.next_after(since)
-    if facts.now <= due + GRACE:
+    if facts.now - GRACE <= due:
         return []
     newest = f"is of {format_utc(since)}" if facts.newest else "does not exist"
     return [

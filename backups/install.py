@@ -37,7 +37,14 @@ _PAGES_A_STEP = 1024
 def inspect_live(source: Source, busy_timeout: float) -> LiveState:
     """How a source is now; raises `DatabaseLocked` or `DatabaseUnreadable`."""
     path = source.path
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise DatabaseUnreadable(
+            f"{what(source)} cannot be reached: {error.strerror}",
+            "Check the owner and mode of its directories.",
+        ) from error
+    if not there:
         leftover = any(side.exists() for side in _side_files(path))
         return LiveState(source.name, path, "leftover" if leftover else "missing")
     if path.stat().st_size == 0:

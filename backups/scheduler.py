@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -20,6 +20,7 @@ from backups.service import BackupService
 from shared.clock import format_utc
 from shared.crontab import Crontab
 from shared.errors import AppError
+from shared.lasting_work import last
 from shared.logs import fields
 
 JOB_ID = "backup"
@@ -65,6 +66,32 @@ class Duty:
     stop: Callable[[], None]
 
 
+class _Following:
+    """A change follower that is made anew after a fault: backups go on without one meanwhile."""
+
+    def __init__(self, service: BackupService, delay: timedelta) -> None:
+        self._service = service
+        self._delay = delay
+        self._follower: ChangeFollower | None = None
+
+    def step(self) -> float:
+        """Follow once; the seconds to wait before the next step."""
+        if self._follower is None:
+            self._follower = ChangeFollower(self._service, self._delay)
+        try:
+            self._follower.step()
+        except Exception:
+            self.close()
+            raise
+        return POLL_SECONDS
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._follower is not None:
+            self._follower.close()
+        self._follower = None
+
+
 class BackupScheduler:
     """Runs what is due while this process holds the scheduler lease; `start` and `stop` it."""
 
@@ -95,18 +122,14 @@ class BackupScheduler:
         self._service.stop()
 
     def _campaign(self) -> None:
-        while not self._stopping.is_set():
-            try:
-                self._hold_office()
-            except AppError as error:
-                _log.error("cannot schedule: %s [%s] %s", error.message, error.code, error.hint)
-            self._stopping.wait(CAMPAIGN_SECONDS)
+        last("the scheduler", self._hold_office, self._stopping)
 
-    def _hold_office(self) -> None:
+    def _hold_office(self) -> float:
+        """Schedule until this process stops, if nobody else does; when to try again, in seconds."""
         lease = self._service.directory.scheduler_lease
         held = lease.try_acquire()
         if held is None:
-            return
+            return CAMPAIGN_SECONDS
         try:
             lease.announce()
             with ExitStack() as offices:
@@ -115,6 +138,7 @@ class BackupScheduler:
                 self._schedule()
         finally:
             held.release()
+        return CAMPAIGN_SECONDS
 
     def _schedule(self) -> None:
         scheduler = BackgroundScheduler(timezone=UTC)
@@ -204,10 +228,9 @@ class BackupScheduler:
         if not delay:
             self._stopping.wait()
             return
-        follower = ChangeFollower(self._service, delay)
+        follower = _Following(self._service, delay)
         try:
-            while not self._stopping.wait(POLL_SECONDS):
-                follower.step()
+            last("following changes", follower.step, self._stopping)
         finally:
             follower.close()
 

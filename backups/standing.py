@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from pathlib import Path
 
 from backups.errors import NoRestorePoint
 from backups.host_facts import HostFacts
@@ -100,7 +101,7 @@ class Standing:
 
     def missing_sources(self) -> list[str]:
         """The sources whose file is not there."""
-        return [source.name for source in self._plan.sources if not source.path.exists()]
+        return [source.name for source in self._plan.sources if not _is_there(source.path)]
 
     def started_empty(self) -> dict[str, datetime]:
         """Sources that were begun anew, and when, although there are older restore points."""
@@ -143,3 +144,14 @@ class Standing:
             frozen=self.frozen(),
         )
         return plan_retention(self._catalogue.points(), self._plan.retention, facts)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file is there; one that this user cannot reach may be: the run names it."""
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True

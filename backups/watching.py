@@ -31,12 +31,13 @@ class ChangeWatch:
 
         An empty `-wal` is what opening the database leaves, and tells of no write.
         """
-        times = [
-            file.stat().st_mtime
-            for one in self._watched
-            for file in (one.path, one.path.with_name(f"{one.path.name}-wal"))
-            if file.exists() and file.stat().st_size
-        ]
+        times = []
+        for one in self._watched:
+            for file in (one.path, one.path.with_name(f"{one.path.name}-wal")):
+                with suppress(OSError):  # not there, or not to be reached: the run names it
+                    found = file.stat()
+                    if found.st_size:
+                        times.append(found.st_mtime)
         return datetime.fromtimestamp(max(times), UTC) if times else None
 
     def close(self) -> None:

@@ -45,10 +45,14 @@ class Crontab:
         return f"Crontab({self.expression!r})"
 
     def next_after(self, instant: datetime) -> datetime:
-        """The first due instant later than `instant`."""
-        return next(CronSim(self.expression, instant.astimezone(UTC)))
+        """The first due instant later than `instant`; the end of time when none is before it."""
+        try:
+            return next(CronSim(self.expression, instant.astimezone(UTC)))
+        except OverflowError:  # in the year 9999, which a clock or a bucket may name
+            return datetime.max.replace(tzinfo=UTC)
 
     def last_until(self, instant: datetime) -> datetime:
         """The last due instant that is not later than `instant`."""
-        just_after = instant.astimezone(UTC) + timedelta(microseconds=1)
+        before_the_end = datetime.max.replace(tzinfo=UTC) - timedelta(microseconds=1)
+        just_after = min(instant.astimezone(UTC), before_the_end) + timedelta(microseconds=1)
         return next(CronSim(self.expression, just_after, reverse=True))

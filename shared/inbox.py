@@ -8,6 +8,7 @@ sender's retry meets it.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from typing import Any, Literal
 
 from shared.clock import Clock, format_utc, parse_utc
 from shared.errors import DatabaseCorrupt, DatabaseNotSqlite
+from shared.logs import fields
 from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
 
 Provider = Literal["facebook", "shopify"]
@@ -23,6 +25,11 @@ PROVIDERS: tuple[Provider, ...] = ("facebook", "shopify")
 
 # Meta retries for up to 36 hours, Shopify for 4.
 REMEMBERED = timedelta(days=3)
+
+# Of a row: its work has ended; it cannot be read back and waits for a person. 0 is still to do.
+_DONE, _SET_ASIDE = 1, 2
+
+_log = logging.getLogger(__name__)
 
 MIGRATIONS = (
     """
@@ -127,12 +134,31 @@ class Inbox:
         """The oldest events of these platforms whose time has come, at most `limit`."""
         with self._database.reading() as connection:
             rows = connection.execute(
-                "SELECT sequence, attempts, provider, event_id, account, topic, body, sent_at"
-                " FROM events WHERE done = 0 AND not_before <= ?"
+                "SELECT sequence, attempts, provider, CAST(event_id AS BLOB),"
+                " CAST(account AS BLOB), CAST(topic AS BLOB), CAST(body AS BLOB),"
+                " CAST(sent_at AS BLOB) FROM events WHERE done = 0 AND not_before <= ?"
                 " AND provider IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?",
                 (self._clock.now().timestamp(), json.dumps(list(providers)), limit),
             ).fetchall()
-        return [_waiting(row) for row in rows]
+        waiting = []
+        for row in rows:
+            try:
+                waiting.append(_waiting(row))
+            except (ValueError, AttributeError, TypeError) as error:
+                self._set_aside(row[0], error)
+        return waiting
+
+    def _set_aside(self, sequence: int, error: Exception) -> None:
+        """Keep a row that cannot be read back as it is, out of the way of the others."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE events SET done = ? WHERE sequence = ?", (_SET_ASIDE, sequence)
+            )
+        _log.error(
+            "an event of the inbox cannot be read and was set aside: %s",
+            type(error).__name__,
+            extra=fields(sequence=sequence),
+        )
 
     def finish(self, sequences: Sequence[int]) -> None:
         """These are done; their bodies are forgotten."""
@@ -158,7 +184,7 @@ class Inbox:
                 "SELECT done FROM events WHERE provider = ? AND topic = ? AND event_id = ?",
                 (provider, topic, event_id),
             ).fetchone()
-        return None if row is None else bool(row[0])
+        return None if row is None else row[0] == _DONE
 
     def purge(self) -> None:
         """Forget what was done long ago, but not the requests of people to be deleted."""
@@ -172,6 +198,12 @@ class Inbox:
 
 
 def _waiting(row: Sequence[Any]) -> WaitingEvent:
-    sequence, attempts, provider, event_id, account, topic, body, sent_at = row
-    event = Event(provider, event_id, account, topic, body, parse_utc(sent_at) if sent_at else None)
-    return WaitingEvent(sequence, attempts, event)
+    """Read a row back; raises `ValueError`, `AttributeError` or `TypeError` if it is damaged.
+
+    The texts come as bytes, so that one that is no UTF-8 does not stop the whole query.
+    """
+    sequence, attempts, provider, *texts = row
+    event_id, account, topic, body = (text.decode() for text in texts[:4])
+    sent_at = parse_utc(texts[4].decode()) if texts[4] else None
+    event = Event(provider, event_id, account, topic, body, sent_at)
+    return WaitingEvent(sequence, int(attempts), event)

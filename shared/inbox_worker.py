@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 
 from shared.errors import AppError
 from shared.inbox import Inbox, Provider, WaitingEvent
+from shared.lasting_work import last
 from shared.logs import fields
 from shared.platforms import Platform
 
@@ -29,6 +31,7 @@ class InboxWorker:
         self._inbox = inbox
         self._platforms = platforms
         self._stopping = threading.Event()
+        self._purge_at = time.monotonic()
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -52,18 +55,15 @@ class InboxWorker:
         return len(waiting)
 
     def _run(self) -> None:
-        rounds = 0
-        while not self._stopping.is_set():
-            found = 0
-            try:
-                found = self.work()
-                if rounds % int(_PURGE_EVERY / _POLL_SECONDS) == 0:
-                    self._inbox.purge()
-            except AppError as error:
-                _log.error("inbox: %s [%s] %s", error.message, error.code, error.hint)
-            rounds += 1
-            if found < _BATCH:
-                self._stopping.wait(_POLL_SECONDS)
+        last("the inbox", self._step, self._stopping)
+
+    def _step(self) -> float:
+        """Work off one batch; the seconds to wait before the next."""
+        found = self.work()
+        if time.monotonic() >= self._purge_at:
+            self._inbox.purge()
+            self._purge_at = time.monotonic() + _PURGE_EVERY
+        return _POLL_SECONDS if found < _BATCH else 0
 
     def _work(self, provider: Provider, account: str, events: list[WaitingEvent]) -> None:
         about = fields(provider=provider, account=account, events=len(events))

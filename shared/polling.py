@@ -50,6 +50,10 @@ class Polling:
             self._not_before = self._clock.now() + _AFTER_A_FAILURE
             _log.error("cannot poll: %s [%s] %s", error.message, error.code, error.hint)
             return False
+        except Exception:  # the top of the thread's work
+            self._not_before = self._clock.now() + _AFTER_A_FAILURE
+            _log.exception("cannot poll")
+            return False
         finally:
             self._busy.release()
         return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -78,6 +79,30 @@ def test_a_running_app_serves_what_was_restored_and_its_writes_land_at_the_path(
     assert user_exists(bench.live("sessions"), "after-1")
     for source in SOURCES:
         assert bench.live(source).stat().st_mode & 0o077 == 0
+
+
+def test_the_safety_copy_is_on_the_disk_before_the_live_data_changes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its bytes, its name and the folders made for it are synced before the first page is in."""
+    synced: list[Path] = []
+    at_the_first_page: list[list[Path]] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink())
+        fsync(descriptor)
+
+    def progress(told: Progress) -> None:
+        if told.stage == "install" and told.done:
+            at_the_first_page.append(list(synced))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    plan = bench.service.plan_restore()
+    assert bench.service.begin_restore(plan, progress=progress).execute().status == "succeeded"
+
+    (copy,) = bench.safety_copies("tokens")
+    assert {copy, copy.parent, copy.parent.parent, bench.backup_dir} <= set(at_the_first_page[0])
 
 
 @pytest.mark.parametrize("state", LIVE_STATES)

@@ -6,6 +6,8 @@ import hashlib
 import os
 import sqlite3
 import stat
+import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
@@ -16,10 +18,12 @@ from pathlib import Path
 
 import pytest
 
+from backups import snapshot
 from backups.errors import RunInterrupted, SnapshotDiffers
 from backups.inspection import read_facts
 from backups.model import Progress, SnapshotFile, Snapshots, Source
 from backups.snapshot import take_snapshots
+from backups.watching import ChangeWatch
 from shared.clock import SystemClock
 from shared.errors import (
     DatabaseCorrupt,
@@ -643,6 +647,116 @@ def test_a_source_that_may_only_be_read_is_copied_and_marked(open_folder: Path) 
             "rows": {"sessions": 4},
         },
     ]
+
+
+def test_behind_a_link_the_wal_beside_the_file_is_read(open_folder: Path) -> None:
+    """A link in a read-only folder leads to all committed rows, those in the `-wal` included."""
+    real = make_database(open_folder / "real" / "tokens.db", 3)
+    linked = open_folder / "linked"
+    linked.mkdir()
+    (linked / "tokens.db").symlink_to(real)
+    linked.chmod(0o555)
+    with closing(connect(real)) as app:
+        app.executemany(
+            "INSERT INTO tokens VALUES (?, 'value', 0)", [(f"in the wal {n}",) for n in range(50)]
+        )
+        read_only(real)
+
+        said = snapshot_in_process(
+            {"tokens": linked / "tokens.db"}, for_nobody(open_folder / "copies"), as_nobody=True
+        )
+
+    assert said["error"] is None
+    assert said["files"][0]["rows"] == {"tokens": 53}
+
+
+def test_a_wal_database_that_nobody_has_open_may_only_be_read(open_folder: Path) -> None:
+    """No `-wal` is there and none can be made: it is read as a file that does not change."""
+    path = read_only(make_database(open_folder / "data" / "tokens.db", 3))
+
+    said = snapshot_in_process({"tokens": path}, for_nobody(open_folder / "copies"), as_nobody=True)
+
+    assert said["error"] is None
+    assert said["files"][0] == {
+        "source": "tokens",
+        "same_instant": False,
+        "journal_mode": "wal",
+        "rows": {"tokens": 3},
+    }
+
+
+def test_what_a_hot_journal_would_take_back_is_not_stored(open_folder: Path) -> None:
+    """A transaction that died half way left its pages in the file: who cannot undo it, refuses."""
+    path = make_database(open_folder / "data" / "tokens.db", 500, journal_mode="delete", padding=99)
+    half_way = f"""
+import os, sqlite3
+connection = sqlite3.connect({str(path)!r}, isolation_level=None)
+connection.execute("PRAGMA cache_size=5")
+connection.execute("BEGIN")
+connection.execute("UPDATE tokens SET value = 'never committed'")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", half_way], check=True)
+    assert b"never committed" in path.read_bytes()
+    read_only(path)
+
+    said = snapshot_in_process({"tokens": path}, for_nobody(open_folder / "copies"), as_nobody=True)
+
+    assert said["files"] == []
+    assert "source tokens" in said["error"]["message"]
+
+
+@pytest.mark.parametrize("write", ["content", "content and time"])
+def test_a_file_that_changes_while_it_is_read_without_locks_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str
+) -> None:
+    """Size, time and the file's change counter are compared before and after: no torn copy."""
+    path = make_database(tmp_path / "data" / "tokens.db", 3_000, padding=500)
+    before = path.stat()
+    opened = snapshot._open_and_read
+
+    def as_one_who_may_not_write(
+        stack: ExitStack, source: Source, mode: str, busy_timeout: float
+    ) -> object:
+        if mode == "ro":
+            raise DatabaseUnreadable("no -shm can be made")
+        return opened(stack, source, mode, busy_timeout)
+
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.R_OK)
+    monkeypatch.setattr(snapshot, "_open_and_read", as_one_who_may_not_write)
+    written: list[Progress] = []
+
+    def progress(told: Progress) -> None:
+        if told.done and not written:
+            written.append(told)
+            with closing(connect(path)) as writer:
+                writer.execute("PRAGMA journal_mode=DELETE")
+                writer.execute("UPDATE tokens SET value = value")
+                writer.execute("PRAGMA journal_mode=WAL")
+            if write == "content":
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+    with pytest.raises(DatabaseUnreadable, match="was written while it was copied"):
+        take((Source("tokens", path),), tmp_path / "copies", progress)
+
+    assert written
+
+
+def test_an_emptied_database_keeps_the_rows_in_its_wal(tmp_path: Path) -> None:
+    """SQLite would unlink the `-wal` as it opens the empty file: it is refused, and not opened."""
+    path = make_database(tmp_path / "data" / "tokens.db")
+    wal = path.with_name("tokens.db-wal")
+    with closing(connect(path)) as app:
+        app.execute("INSERT INTO tokens VALUES ('in the wal', 'value', 0)")
+        kept = wal.read_bytes()
+        os.truncate(path, 0)
+
+        with pytest.raises(DatabaseEmpty, match="source tokens"):
+            one(path, tmp_path / "copies")
+        with closing(ChangeWatch([Source("tokens", path)])) as watch:
+            watch.poll()
+
+        assert wal.read_bytes() == kept
 
 
 @pytest.mark.parametrize("closed", ["file", "folder"])

@@ -14,6 +14,9 @@ from shared.crontab import Crontab
 SUNDAY = datetime(2026, 11, 22, tzinfo=UTC)
 
 
+THE_END = datetime.max.replace(tzinfo=UTC)
+
+
 @pytest.mark.parametrize(
     ("weekday", "days_after_sunday"),
     [("0", 0), ("1", 1), ("2", 2), ("3", 3), ("4", 4), ("5", 5), ("6", 6), ("7", 0)],
@@ -147,3 +150,15 @@ def test_a_due_instant_is_its_own_last(expression: str, instant: datetime) -> No
     assert crontab.last_until(due) == due
     assert crontab.next_after(due) > due
     assert (due.second, due.microsecond) == (0, 0)
+
+
+@pytest.mark.parametrize("expression", ["0 1 * * *", "* * * * *", "0 0 29 2 *"])
+@pytest.mark.parametrize("instant", [datetime(9999, 12, 31, 23, 59, tzinfo=UTC), THE_END])
+def test_the_last_days_that_can_be_written_raise_nothing(
+    expression: str, instant: datetime
+) -> None:
+    """A set dated in the year 9999 has a due instant before it, and none but the end after it."""
+    schedule = Crontab(expression)
+
+    assert schedule.last_until(instant) <= instant
+    assert schedule.next_after(instant) in (THE_END, datetime(9999, 12, 31, 23, 59, tzinfo=UTC))

@@ -17,6 +17,7 @@ import pytest
 
 from shared.errors import (
     DatabaseCorrupt,
+    DatabaseEmpty,
     DatabaseError,
     DatabaseLocked,
     DatabaseMissing,
@@ -583,3 +584,36 @@ def test_a_spoiled_file_is_a_named_error(
         names_in(database)
 
     assert path.read_bytes() == spoiled
+
+
+def test_a_file_of_zero_bytes_is_not_opened(path: Path) -> None:
+    """What was committed to the `-wal` beside an emptied file stays there."""
+    with opened(path) as database:
+        add(database, "committed")
+        wal = path.with_name(f"{path.name}-wal")
+        kept = wal.read_bytes()
+        assert kept
+        os.truncate(path, 0)
+
+        with pytest.raises(DatabaseEmpty, match="zero bytes"):
+            Database(path, (FIRST,))
+
+        assert wal.read_bytes() == kept
+
+
+def test_a_new_database_is_never_seen_empty(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It gets its name when it is whole, so that zero bytes always mean damage."""
+    sizes = []
+    link = os.link
+
+    def watched(source: Path, target: Path) -> None:
+        sizes.append(Path(source).stat().st_size)
+        assert not path.exists()
+        link(source, target)
+
+    monkeypatch.setattr(os, "link", watched)
+    with opened(path):
+        pass
+
+    assert [size > 0 for size in sizes if size] == [True]
+    assert [found.name for found in path.parent.iterdir()] == [path.name]
