@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run env test test-browser check format bench soak clean
+.PHONY: run env test test-dates test-browser check format bench soak clean
 
 run: $(VENV)/.runtime env
 	$(BIN)/python app.py
@@ -14,6 +14,11 @@ env: $(VENV)/.runtime
 test: $(VENV)/.dev
 	@tests/tools.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+
+# The suite under faked clocks; one of them with DATE=leap, say: see tests/dates.sh.
+test-dates: $(VENV)/.dev
+	@tests/tools.sh
+	tests/dates.sh $(DATE)
 
 test-browser: $(VENV)/.browser
 	@tests/browser/chromium.sh

@@ -17,6 +17,7 @@ import time
 import uuid
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -28,6 +29,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.spaces_settings import SpacesSettings
+from tests.support import resigner
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -58,6 +60,7 @@ class S3Server:
     endpoint: str
     ca_bundle: str | None
     _process: subprocess.Popen[bytes]
+    _resigner: subprocess.Popen[bytes] | None
     _folder: Path
     _ports: dict[str, int]
     _admin: _Key
@@ -80,10 +83,16 @@ class S3Server:
         admin, readonly = (_Key(secrets.token_hex(10), secrets.token_hex(20)) for _ in range(2))
         _write_identities(folder / "identities.json", admin, readonly)
         _write_certificate(folder)
+        process = _launch(folder, ports, yielding=yielding)
+        offset = resigner.clock_offset()
+        before = None
+        if offset:
+            before, ports = _resign(folder, ports, offset, [admin, readonly])
         server = cls(
             endpoint=f"http://127.0.0.1:{ports['s3']}",
             ca_bundle=None,
-            _process=_launch(folder, ports, yielding=yielding),
+            _process=process,
+            _resigner=before,
             _folder=folder,
             _ports=ports,
             _admin=admin,
@@ -153,6 +162,9 @@ class S3Server:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        if self._resigner is not None:
+            self._resigner.kill()
+            self._resigner.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
         for port in self._ports.values():
             for left in Path("/tmp").glob(f"seaweedfs-*-{port}.sock"):
@@ -264,6 +276,25 @@ def _launch(folder: Path, ports: dict[str, int], *, yielding: bool) -> subproces
             # No lock is taken in either.
             preexec_fn=_die_with_parent_and_yield if yielding else _die_with_parent,  # noqa: PLW1509
         )
+
+
+def _resign(
+    folder: Path, ports: dict[str, int], offset: timedelta, keys: list[_Key]
+) -> tuple[subprocess.Popen[bytes], dict[str, int]]:
+    """Put a `Resigner` before the server; its process, and the ports to use now."""
+    seen = _free_ports()
+    process = resigner.start(
+        {
+            "upstream": f"http://127.0.0.1:{ports['s3']}",
+            "http": seen["s3"],
+            "https": seen["https"],
+            "keys": {key.access: key.secret for key in keys},
+            "offset": offset.total_seconds(),
+            "certificate": str(folder / "cert.pem"),
+            "private_key": str(folder / "key.pem"),
+        }
+    )
+    return process, {**ports, "s3": seen["s3"], "https": seen["https"]}
 
 
 def _die_with_parent() -> None:
