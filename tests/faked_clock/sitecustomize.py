@@ -1,12 +1,24 @@
-"""Python's `time.sleep` under libfaketime; `tests/dates.sh` puts this folder on the path.
+"""What Python needs under libfaketime; `tests/dates.sh` puts this folder on the path.
 
-CPython sleeps until an instant of the monotonic clock, and libfaketime 0.9.10, where that clock
-is not faked, moves the instant all the same: `OSError: [Errno 22]`. Later versions leave it alone:
-https://github.com/wolfcw/libfaketime/blob/master/src/libfaketime.c, `clock_nanosleep`.
+A child that a test starts with an environment of its own gets the faked clock too, or it would
+live at another date than its parent.
+
+CPython's `time.sleep` sleeps until an instant of the monotonic clock, and libfaketime 0.9.10,
+where that clock is not faked, moves the instant all the same: `OSError: [Errno 22]`. Later
+versions leave it alone: https://github.com/wolfcw/libfaketime/blob/master/src/libfaketime.c,
+`clock_nanosleep`.
 """
 
+import os
 import select
+import subprocess
 import time
+from typing import Any
+
+_OF_THE_CLOCK = {
+    name: os.environ[name] for name in os.environ if name == "LD_PRELOAD" or "FAKE" in name
+}
+_HERE = os.path.dirname(os.path.abspath(__file__))  # noqa: PTH100, PTH120 - at every start of Python
 
 
 def _sleep(seconds: float) -> None:
@@ -15,4 +27,13 @@ def _sleep(seconds: float) -> None:
     select.select([], [], [], seconds)
 
 
+class _Popen(subprocess.Popen[Any]):
+    def __init__(self, *arguments: Any, env: Any = None, **more: Any) -> None:
+        if env is not None:
+            path = [_HERE, *filter(None, [env.get("PYTHONPATH")])]
+            env = {**env, **_OF_THE_CLOCK, "PYTHONPATH": os.pathsep.join(path)}
+        super().__init__(*arguments, env=env, **more)  # type: ignore[call-overload]
+
+
 time.sleep = _sleep  # type: ignore[assignment]
+subprocess.Popen = _Popen  # type: ignore[misc]

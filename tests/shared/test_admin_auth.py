@@ -23,9 +23,13 @@ STATUS = {AdminTokenRefused: 401, AdminTokenUnset: 503, TooManyFailures: 429}
 
 
 def client_of(token: str | None) -> TestClient:
-    """An app with one guarded route, whose errors say code, message and hint."""
+    """An app with one guarded route, whose errors say code, message and hint.
+
+    Its limiter's clock stands, so that no slow machine is given more attempts.
+    """
     app = FastAPI()
     app.state.token = token
+    app.state.admin_failures = FailureLimiter(Time())
     guard = admin_guard(lambda request: request.app.state.token)
 
     @app.get("/admin", dependencies=[Depends(guard)])

@@ -11,6 +11,10 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a burst comes at once; 5 would refuse some on a busy machine
+
+
 @dataclass(frozen=True)
 class Heard:
     """One request."""
@@ -32,7 +36,7 @@ class Listener:
         class _BoundHandler(_Handler):
             owner = listener
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _BoundHandler)
+        self._server = _Server(("127.0.0.1", 0), _BoundHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
 
     @property

@@ -37,7 +37,8 @@ _AUTHORIZATION = re.compile(
 _DATED = re.compile(rb"(<(LastModified|Initiated|CreationDate)>)([^<]+)(</\2>)")
 _DATED_HEADERS = ("date", "last-modified")
 _NOT_PASSED_ON = {"connection", "keep-alive", "transfer-encoding", "expect", "content-length"}
-FAKE_VARIABLES = ("LD_PRELOAD", "FAKETIME", "FAKETIME_SHARED", "NO_FAKE_STAT")
+# Not by `env=`, which under faketime keeps the faked clock: see tests/faked_clock.
+_REAL_CLOCK = ("env", "-u", "LD_PRELOAD", "-u", "FAKETIME_SHARED")
 
 
 def clock_offset() -> timedelta:
@@ -45,19 +46,17 @@ def clock_offset() -> timedelta:
     if "faketime" not in os.environ.get("LD_PRELOAD", ""):
         return timedelta(0)
     real = subprocess.run(
-        ["date", "+%s.%N"], env={"PATH": os.defpath}, capture_output=True, check=True, text=True
+        [*_REAL_CLOCK, "date", "+%s.%N"], capture_output=True, check=True, text=True
     ).stdout
     return timedelta(seconds=round(time.time() - float(real)))
 
 
 def start(order: dict[str, Any]) -> subprocess.Popen[bytes]:
     """Start it outside faketime; `order`: upstream and own ports, keys, certificate, offset."""
-    real = {name: value for name, value in os.environ.items() if name not in FAKE_VARIABLES}
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.support.resigner", json.dumps(order)],
+        [*_REAL_CLOCK, sys.executable, "-m", "tests.support.resigner", json.dumps(order)],
         stdin=subprocess.DEVNULL,
         cwd=Path(__file__).resolve().parents[2],
-        env=real,
     )
 
 
@@ -181,7 +180,11 @@ def _handler(resigner: Resigner, upstream: str) -> type[BaseHTTPRequestHandler]:
                 while self.rfile.readline().strip():
                     pass
                 return b"".join(chunks)
-            return self.rfile.read(int(headers.get("content-length", 0)))
+            length = int(headers.get("content-length", 0))
+            body = self.rfile.read(length)
+            if len(body) < length:
+                raise ConnectionAbortedError("the client stopped in the middle of a body")
+            return body
 
         do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = _pass_on  # noqa: N815
 

@@ -9,6 +9,10 @@ from types import TracebackType
 from typing import Any, ClassVar, Self
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # a burst comes at once; 5 would refuse some on a busy machine
+
+
 @dataclass(frozen=True)
 class Received:
     """One request; the names of headers are in lower case."""
@@ -31,7 +35,7 @@ class Receiver:
         class _BoundHandler(_Handler):
             owner = receiver
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _BoundHandler)
+        self._server = _Server(("127.0.0.1", 0), _BoundHandler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
 
