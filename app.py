@@ -13,39 +13,39 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from uvicorn.config import LOGGING_CONFIG
 
-from backups.metrics import metrics_routes
+from backups.http.metrics import metrics_routes
+from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
-from backups.routes import STATUSES, backup_routes
-from backups.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, Duty
+from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, Duty
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS
 from backups.wiring import build_store, open_service
 from facebook_integration.routes import facebook_routes
 from facebook_integration.wiring import build_facebook
-from shared.browser_session import BrowserSessions
-from shared.cipher import TokenCipher
 from shared.clock import SystemClock
+from shared.databases.cipher import TokenCipher
+from shared.databases.sessions import SessionStorage
+from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, SettingsError
-from shared.front_page import front_routes
-from shared.inbox import Inbox, open_inbox
-from shared.inbox_worker import InboxWorker
 from shared.logs import configure_logging
-from shared.marks import Marks
-from shared.merchant_data import MerchantData
-from shared.object_store import Interruptible
-from shared.outbound import Outbound
-from shared.platform_statuses import PLATFORM_STATUSES
-from shared.platforms import Platform, Workplace
-from shared.polling import Polling
-from shared.problem_handlers import add_problem_handlers
-from shared.responsive import responsive
-from shared.security_headers import SecurityHeaders
-from shared.sessions import SessionStorage
-from shared.settings import Settings, load_settings, read_environment
-from shared.startup import PlainStartupFailure, explain
-from shared.state_token import StateTokens
-from shared.sync_routes import sync_routes
-from shared.termination import after_termination
-from shared.tokens import TokenStorage
+from shared.merchants.browser_sessions import BrowserSessions
+from shared.merchants.documents import MerchantData
+from shared.merchants.front_page import front_routes
+from shared.merchants.http_client import Outbound
+from shared.merchants.inbox import Inbox, open_inbox
+from shared.merchants.inbox_worker import InboxWorker
+from shared.merchants.login_state import StateTokens
+from shared.merchants.marks import Marks
+from shared.merchants.platform import Platform, Workplace
+from shared.merchants.polling import Polling
+from shared.merchants.statuses import PLATFORM_STATUSES
+from shared.merchants.sync_routes import sync_routes
+from shared.process.responsiveness import responsive
+from shared.process.termination import after_termination
+from shared.settings.load import Settings, load_settings, read_environment
+from shared.store.object_store import Interruptible
+from shared.web.problem_handlers import add_problem_handlers
+from shared.web.security_headers import SecurityHeaders
+from shared.web.startup_errors import PlainStartupFailure, explain
 from shopify_integration.routes import shopify_routes
 from shopify_integration.wiring import build_shopify
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from backups.cli import main
+from backups.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -16,13 +16,13 @@ from pathlib import Path
 from uuid import uuid4
 
 from backups.examination import Examination, Line
-from backups.install import inspect_live
-from backups.seal import load_identities
 from backups.service import BackupService
+from backups.sets.seal import load_identities
+from backups.sources.install import inspect_live
 from shared.clock import format_utc
 from shared.errors import AppError, ObjectMissing
-from shared.object_store import ObjectStore
-from shared.settings import Settings
+from shared.settings.load import Settings
+from shared.store.object_store import ObjectStore
 
 _WAL_BYTES = 64 * 1024 * 1024
 _SKEW_SECONDS = 60

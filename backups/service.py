@@ -6,26 +6,26 @@ from datetime import datetime
 from itertools import islice
 from pathlib import Path
 
-from backups.backup_runs import BackupRuns
-from backups.health import Status
-from backups.host_facts import HostFacts
-from backups.installation import Installation
-from backups.making import Maker
+from backups.alerts.dispatch import Teller
+from backups.alerts.notifier import Notifier
+from backups.decisions.health import Status
+from backups.decisions.restore_plan import RestorePlan
+from backups.decisions.retention import RetentionPlan
+from backups.host.state import HostFacts
 from backups.model import BackupSet, DrillReport, ProgressSink, RestoreRecord, Run, Trigger
-from backups.notify import Notifier
-from backups.operation import RunWatcher, StartedRun
-from backups.pruning import Pruner
-from backups.restore_plan import RestorePlan
-from backups.restore_runs import RestoreRuns
-from backups.restoring import Restorer
-from backups.retention import RetentionPlan
-from backups.retention_runs import RetentionRuns
-from backups.run_starter import RunStarter, ignore_progress
-from backups.standing import Standing
+from backups.operations.backup_runs import BackupRuns
+from backups.operations.installation import Installation
+from backups.operations.making import Maker
+from backups.operations.own_sets import Standing
+from backups.operations.prune import Pruner
+from backups.operations.restore_runs import RestoreRuns
+from backups.operations.restoring import Restorer
+from backups.operations.retention_runs import RetentionRuns
+from backups.runs.run import RunWatcher, StartedRun
+from backups.runs.run_starter import RunStarter, ignore_progress
 from backups.status import drill_is_possible, read_status
-from backups.telling import Teller
 from shared.errors import StoreError
-from shared.object_store import Interruptible
+from shared.store.object_store import Interruptible
 
 GRACE_AT_SHUTDOWN_SECONDS = 3.0
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC
 
-from backups.health import HealthFacts, Status, assess
-from backups.host_facts import HostFacts
-from backups.installation import Installation, Plan
-from backups.standing import Standing
+from backups.decisions.health import HealthFacts, Status, assess
+from backups.host.state import HostFacts
+from backups.operations.installation import Installation, Plan
+from backups.operations.own_sets import Standing
 
 _BEGUN = "begun"
 

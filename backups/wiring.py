@@ -6,25 +6,25 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
 
-from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue, has_restore_points
-from backups.host_facts import HostFacts
-from backups.installation import Installation, Plan
+from backups.alerts.notifier import AppriseNotifier, Notifier
+from backups.decisions.retention import RetentionPolicy
+from backups.host.directory import BackupDirectory
+from backups.host.records import open_records
+from backups.host.run_log import RunLog
+from backups.host.state import HostFacts
 from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
-from backups.notify import AppriseNotifier, Notifier
-from backups.pruning import Pruner
-from backups.records import open_records
-from backups.retention import RetentionPolicy
-from backups.runlog import RunLog
-from backups.seal import SealPlan
+from backups.operations.installation import Installation, Plan
+from backups.operations.prune import Pruner
 from backups.service import BackupService
-from shared.cipher import TokenCipher, key_fingerprint
+from backups.sets.catalogue import Catalogue, has_restore_points
+from backups.sets.seal import SealPlan
 from shared.clock import Clock, SystemClock
-from shared.directory_store import DirectoryStore
-from shared.object_store import DocumentStore, ObjectStore
-from shared.settings import Settings
-from shared.source_checks import check_sessions, check_tokens, sample_tokens
-from shared.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.databases.checks import check_sessions, check_tokens, sample_tokens
+from shared.databases.cipher import TokenCipher, key_fingerprint
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.settings.load import Settings
+from shared.store.directory import DirectoryStore
+from shared.store.object_store import DocumentStore, ObjectStore
 
 # The largest answer that is no object is a listing of 1000 keys.
 _ANSWER_TIMEOUT_SECONDS = 60.0
@@ -137,7 +137,7 @@ def build_store(
     if settings.spaces is None:
         return DirectoryStore(settings.backup.local_store, was_used=was_used)
     # Imported only here: boto3 takes longer to import than all the rest.
-    from shared.spaces import SpacesStore  # noqa: PLC0415
+    from shared.store.spaces import SpacesStore  # noqa: PLC0415
 
     answer_timeout = min(_ANSWER_TIMEOUT_SECONDS, settings.backup.timeout)
     return SpacesStore(settings.spaces, answer_timeout=answer_timeout)

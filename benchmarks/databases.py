@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from shared import sessions, tokens
-from shared.cipher import TokenCipher
-from shared.sqlite import Database
+from shared.databases import sessions, tokens
+from shared.databases.cipher import TokenCipher
+from shared.databases.sqlite import Database
 
 MEGABYTE = 1024 * 1024
 # So many values are really encrypted; larger databases use them again. Between two uses of one

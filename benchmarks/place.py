@@ -16,7 +16,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from benchmarks.databases import Pair, Values, make_pair
-from shared.spaces_settings import SpacesSettings
+from shared.store.spaces_access import SpacesSettings
 from tests.support.s3_server import S3Server
 
 REPOSITORY = Path(__file__).resolve().parents[1]

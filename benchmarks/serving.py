@@ -22,7 +22,7 @@ from app import create_app
 from backups.model import Progress, Run
 from backups.service import BackupService
 from benchmarks.heartbeat import Heartbeat
-from shared.settings import load_settings
+from shared.settings.load import load_settings
 
 Document = dict[str, Any]
 

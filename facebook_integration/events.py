@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.inbox import Event
+from shared.merchants.inbox import Event
 
 MESSAGE = "message"
 CHANGE = "change"

@@ -14,15 +14,15 @@ from urllib.parse import parse_qsl, urlsplit
 from facebook_integration.events import is_id
 from facebook_integration.models import GrantedPage, TokenFacts, UserToken
 from facebook_integration.signatures import appsecret_proof
-from shared.outbound import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
-from shared.platform_errors import (
+from shared.merchants.errors import (
     PermissionMissing,
     PlatformBusy,
     PlatformError,
     PlatformUnreachable,
     TokenRefused,
 )
-from shared.platform_settings import FacebookSettings
+from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
+from shared.settings.platforms import FacebookSettings
 
 SCOPES = (
     "pages_show_list",

@@ -9,8 +9,7 @@ from typing import TypeVar
 from facebook_integration.events import is_id
 from facebook_integration.graph import Graph
 from facebook_integration.models import GrantedPage, Grantor, grantor_of_text, grantor_to_text
-from shared.platform_errors import TokenRefused
-from shared.tokens import (
+from shared.databases.tokens import (
     FACEBOOK_ACCESS_TOKEN,
     FACEBOOK_USER_ACCESS_TOKEN,
     PAGE_UUID,
@@ -19,6 +18,7 @@ from shared.tokens import (
     facebook_user_access_token_key,
     page_uuid_key,
 )
+from shared.merchants.errors import TokenRefused
 
 T = TypeVar("T")
 

@@ -18,10 +18,8 @@ from facebook_integration.events import is_id, split
 from facebook_integration.oauth import PageLogins
 from facebook_integration.signatures import open_signed_request, webhook_is_signed
 from facebook_integration.sync import DATA_DELETION, DEAUTHORIZE, PERSON
-from shared.browser_session import BrowserSessions
-from shared.inbox import Event, Inbox
-from shared.one_header import one_header
-from shared.platform_errors import (
+from shared.merchants.browser_sessions import BrowserSessions
+from shared.merchants.errors import (
     BodyMalformed,
     BodyTooLarge,
     DeletionUnknown,
@@ -33,10 +31,12 @@ from shared.platform_errors import (
     SessionMissing,
     SignatureWrong,
 )
-from shared.platform_settings import FACEBOOK_NAMES, FacebookSettings
-from shared.platform_statuses import refusals
-from shared.request_body import json_object, read_body
-from shared.route_inputs import query, signed_form, signed_json
+from shared.merchants.inbox import Event, Inbox
+from shared.merchants.one_header import one_header
+from shared.merchants.route_inputs import query, signed_form, signed_json
+from shared.merchants.statuses import refusals
+from shared.merchants.webhook_requests import json_object, read_body
+from shared.settings.platforms import FACEBOOK_NAMES, FacebookSettings
 
 _log = logging.getLogger(__name__)
 

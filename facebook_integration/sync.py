@@ -14,11 +14,11 @@ from facebook_integration.graph import Graph
 from facebook_integration.models import messages_of, with_change, with_polled, with_told
 from facebook_integration.oauth import CONNECTED
 from facebook_integration.pages import Pages
-from shared.inbox import Event, Provider, WaitingEvent
 from shared.logs import fields
-from shared.merchant_data import user_folder
-from shared.platform_errors import PermissionMissing, PlatformError, TokenRefused
-from shared.platforms import Connection, Workplace
+from shared.merchants.documents import user_folder
+from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
+from shared.merchants.inbox import Event, Provider, WaitingEvent
+from shared.merchants.platform import Connection, Workplace
 
 _log = logging.getLogger(__name__)
 

@@ -7,9 +7,9 @@ from facebook_integration.oauth import PageLogins
 from facebook_integration.pages import Pages
 from facebook_integration.routes import FacebookFace
 from facebook_integration.sync import PageSync
-from shared.browser_session import BrowserSessions
-from shared.platform_settings import FacebookSettings
-from shared.platforms import Workplace
+from shared.merchants.browser_sessions import BrowserSessions
+from shared.merchants.platform import Workplace
+from shared.settings.platforms import FacebookSettings
 
 
 def build_facebook(

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from shared.cipher import TokenCipher
-from shared.env_file import write_env_file
+from shared.databases.cipher import TokenCipher
+from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
-from shared.settings import load_settings, read_environment
-from shared.tokens import TokenStorage
+from shared.settings.env_file import write_env_file
+from shared.settings.load import load_settings, read_environment
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TextIO
 
 from shared.clock import format_utc
-from shared.private_files import make_private_directory
+from shared.files import make_private_directory
 from shared.redaction import RedactingFormatter, redact_all_logs
 
 LogFormat = Literal["human", "json"]

@@ -13,15 +13,15 @@ from typing import Any
 
 from shared.clock import Clock
 from shared.logs import fields
-from shared.outbound import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
-from shared.platform_errors import (
+from shared.merchants.errors import (
     PermissionMissing,
     PlatformBusy,
     PlatformError,
     PlatformUnreachable,
     TokenRefused,
 )
-from shared.platform_settings import ShopifySettings
+from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
+from shared.settings.platforms import ShopifySettings
 from shopify_integration.grants import Grant, grant_of_answer
 from shopify_integration.models import Product, Shop, product_of_graphql, shop_of_graphql
 

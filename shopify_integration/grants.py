@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.clock import format_utc, parse_utc
-from shared.platform_errors import PlatformError
+from shared.merchants.errors import PlatformError
 
 # Shopify's answer would come too late for a token that ends while it is being used.
 EARLY = timedelta(minutes=5)

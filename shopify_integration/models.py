@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from shared.clock import format_utc, parse_utc
-from shared.platform_errors import BodyMalformed
+from shared.merchants.errors import BodyMalformed
 
 
 class _Document(BaseModel):

@@ -12,12 +12,12 @@ from datetime import timedelta
 from urllib.parse import urlencode
 from uuid import uuid4
 
-from shared.inbox import Event
 from shared.logs import fields
-from shared.platform_errors import LoginDenied, LoginRefused, PermissionMissing
-from shared.platform_settings import ShopifySettings
-from shared.platforms import Workplace
-from shared.state_token import Login
+from shared.merchants.errors import LoginDenied, LoginRefused, PermissionMissing
+from shared.merchants.inbox import Event
+from shared.merchants.login_state import Login
+from shared.merchants.platform import Workplace
+from shared.settings.platforms import ShopifySettings
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import missing_scopes
 from shopify_integration.shop_domain import is_shop

@@ -13,11 +13,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
-from shared.browser_session import BrowserSessions
-from shared.inbox import Event, Inbox
 from shared.logs import fields
-from shared.one_header import one_header
-from shared.platform_errors import (
+from shared.merchants.browser_sessions import BrowserSessions
+from shared.merchants.errors import (
     BodyMalformed,
     BodyTooLarge,
     LoginDenied,
@@ -28,10 +26,12 @@ from shared.platform_errors import (
     ShopInvalid,
     SignatureWrong,
 )
-from shared.platform_settings import SHOPIFY_NAMES, ShopifySettings
-from shared.platform_statuses import refusals
-from shared.request_body import json_object, read_body
-from shared.route_inputs import query, signed_json
+from shared.merchants.inbox import Event, Inbox
+from shared.merchants.one_header import one_header
+from shared.merchants.route_inputs import query, signed_json
+from shared.merchants.statuses import refusals
+from shared.merchants.webhook_requests import json_object, read_body
+from shared.settings.platforms import SHOPIFY_NAMES, ShopifySettings
 from shopify_integration.oauth import ShopLogins
 from shopify_integration.shop_domain import is_shop, parse_shop
 from shopify_integration.signatures import webhook_is_signed

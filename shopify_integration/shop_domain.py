@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shared.platform_errors import ShopInvalid
+from shared.merchants.errors import ShopInvalid
 
 _DOMAIN = ".myshopify.com"
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

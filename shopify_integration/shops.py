@@ -9,14 +9,14 @@ from dataclasses import replace
 from typing import TypeVar
 
 from shared.clock import Clock
-from shared.platform_errors import TokenRefused
-from shared.tokens import (
+from shared.databases.tokens import (
     SHOPIFY_ACCESS_TOKEN,
     USER_UUID,
     TokenStorage,
     shopify_access_token_key,
     user_uuid_key,
 )
+from shared.merchants.errors import TokenRefused
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant, grant_of_text, grant_to_text
 from shopify_integration.shop_domain import shop_key, shop_of_key

@@ -7,11 +7,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from shared.inbox import Event, Provider, WaitingEvent
 from shared.logs import fields
-from shared.merchant_data import user_folder
-from shared.platform_errors import BodyMalformed, PermissionMissing, TokenRefused
-from shared.platforms import Connection, Workplace
+from shared.merchants.documents import user_folder
+from shared.merchants.errors import BodyMalformed, PermissionMissing, TokenRefused
+from shared.merchants.inbox import Event, Provider, WaitingEvent
+from shared.merchants.platform import Connection, Workplace
 from shopify_integration import catalog
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.models import Shop, product_of_webhook, shop_of_webhook

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from shared.browser_session import BrowserSessions
-from shared.platform_settings import ShopifySettings
-from shared.platforms import Workplace
+from shared.merchants.browser_sessions import BrowserSessions
+from shared.merchants.platform import Workplace
+from shared.settings.platforms import ShopifySettings
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.oauth import ShopLogins
 from shopify_integration.routes import ShopifyFace

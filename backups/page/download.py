@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from backups.errors import SourceUnknown
 from backups.model import BackupSet, StoredObject
 from shared.errors import AppError, ObjectMissing
-from shared.object_store import ObjectStore
+from shared.store.object_store import ObjectStore
 
 _CHUNKS_AHEAD = 4
 _SECONDS_BETWEEN_LOOKS = 0.5

@@ -14,12 +14,12 @@ from anyio import CapacityLimiter, to_thread
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 
-from backups import wording
+from backups.http.begin import service_of
 from backups.model import Run
-from backups.page.steps import steps_of
-from backups.progress import LiveProgress, ProgressBoard
+from backups.runs.live_progress import LiveProgress, ProgressBoard
 from backups.service import BackupService
-from backups.starting import service_of
+from backups.view import units
+from backups.view.steps import steps_of
 
 SECONDS_BETWEEN_LOOKS = 0.3
 # The browser comes back by itself.
@@ -86,5 +86,5 @@ def describe(run: Run, live: LiveProgress | None) -> dict[str, Any]:
 
 def _bytes_text(live: LiveProgress) -> str:
     names = f"{', '.join(live.sources)}: " if live.sources else ""
-    rate = f", {wording.size(int(live.rate))} a second" if live.rate else ""
-    return f"{names}{wording.size(live.done)} of {wording.size(live.total)}{rate}"
+    rate = f", {units.size(int(live.rate))} a second" if live.rate else ""
+    return f"{names}{units.size(live.done)} of {units.size(live.total)}{rate}"

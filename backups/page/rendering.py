@@ -11,15 +11,16 @@ from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from backups import naming, wording
-from backups.chart import total_bytes
 from backups.errors import LeaseHeld
-from backups.routes import STATUSES
-from backups.starting import service_of
-from shared.admin_auth import AdminTokenRefused, TooManyFailures
+from backups.format import naming
+from backups.http.begin import service_of
+from backups.http.routes import STATUSES
+from backups.view import units
+from backups.view.chart import total_bytes
 from shared.clock import format_utc
 from shared.errors import AppError
-from shared.problem_handlers import status_of
+from shared.web.admin_auth import AdminTokenRefused, TooManyFailures
+from shared.web.problem_handlers import status_of
 
 FOLDER = Path(__file__).parent
 
@@ -31,11 +32,11 @@ _templates = Environment(
     lstrip_blocks=True,
 )
 _templates.filters.update(
-    age=wording.age,
-    size=wording.size,
-    duration=wording.duration,
-    moment=wording.moment,
-    sentence=wording.sentence,
+    age=units.age,
+    size=units.size,
+    duration=units.duration,
+    moment=units.moment,
+    sentence=units.sentence,
     utc=format_utc,
     total_bytes=total_bytes,
     legacy=naming.is_legacy_id,

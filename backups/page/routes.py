@@ -11,18 +11,18 @@ from datetime import timedelta
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
+from backups.http.begin import service_of
 from backups.page import events
-from backups.page.acting import acting_routes
-from backups.page.door import ClosedRoute, OpenRoute, fields_of, login_of, seal_of
-from backups.page.files import PageFiles
+from backups.page.actions import acting_routes
+from backups.page.guard import ClosedRoute, OpenRoute, fields_of, login_of, seal_of
 from backups.page.login import LIFETIME_SECONDS, PATH, clear_cookie, set_cookie
-from backups.page.reading import reading_routes
 from backups.page.rendering import render_login
-from backups.progress import ProgressBoard
+from backups.page.static_files import PageFiles
+from backups.page.views import reading_routes
+from backups.runs.live_progress import ProgressBoard
 from backups.service import BackupService
-from backups.starting import service_of
-from shared.admin_auth import AdminTokenRefused, check_token
-from shared.termination import after_termination
+from shared.process.termination import after_termination
+from shared.web.admin_auth import AdminTokenRefused, check_token
 
 FILES = "/static"
 _OWN_PATH = re.compile(r"/admin/[A-Za-z0-9/_-]*")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from backups.seal import generate_key_pair
+from backups.sets.seal import generate_key_pair
 from benchmarks import measured
 from benchmarks.contenders.contender import TO_LAST_PUT, WITH_PROOF, Command, Times
 from benchmarks.databases import Pair

@@ -15,11 +15,11 @@ from typing import Any
 
 import httpx2
 
-from backups import naming
-from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
-from backups.manifest import dump_manifest
-from backups.records import open_records
+from backups.format import naming
+from backups.format.manifest import dump_manifest
+from backups.host.directory import BackupDirectory
+from backups.host.records import open_records
+from backups.sets.catalogue import Catalogue
 from backups.wiring import build_store
 from benchmarks.contenders.ours import Installed
 from benchmarks.counting_proxy import CountingProxy
@@ -29,7 +29,7 @@ from benchmarks.results import Results
 from benchmarks.rounds import say
 from benchmarks.serving_app import ServingApp
 from shared.clock import SystemClock
-from shared.settings import load_settings
+from shared.settings.load import load_settings
 from tests.support.records import a_set, a_stored_object
 
 TOPIC = "restore points"

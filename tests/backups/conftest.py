@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import settings
 
-from shared.directory_store import DirectoryStore
-from shared.spaces import SpacesStore
-from shared.spaces_settings import SpacesSettings
+from shared.store.directory import DirectoryStore
+from shared.store.spaces import SpacesStore
+from shared.store.spaces_access import SpacesSettings
 from tests.support.clock import FixedClock
 from tests.support.records import INSTANT
 from tests.support.s3_server import S3Server

@@ -16,10 +16,10 @@ import pytest
 
 from backups.doctor import examine
 from backups.examination import Examination, Line
-from backups.seal import generate_key_pair
+from backups.sets.seal import generate_key_pair
 from backups.wiring import open_service
 from shared.clock import SystemClock
-from shared.settings import Settings
+from shared.settings.load import Settings
 from tests.support.app_process import free_port
 from tests.support.installation import Installation, spaces
 from tests.support.restore_bench import (

@@ -19,9 +19,9 @@ from benchmarks.counting_proxy import CountingProxy
 from benchmarks.databases import MEGABYTE, Values, change_rows, make_pair, token_rows
 from benchmarks.measured import CommandFailed, CommandTooLong, run, run_watched
 from benchmarks.topics.answers import APP_SECRET, requests_to
-from shared.cipher import TokenCipher
-from shared.spaces import SpacesStore
-from shared.tokens import TokenStorage
+from shared.databases.cipher import TokenCipher
+from shared.databases.tokens import TokenStorage
+from shared.store.spaces import SpacesStore
 from tests.support.s3_server import S3Server
 
 

@@ -11,7 +11,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from backups.calendar import DAYS
+from backups.view.calendar import DAYS
 from tests.browser.conftest import PHONE, Picture, Visit, quiet_app
 from tests.support.app_process import AppProcess
 from tests.support.history import days_ago, give_history

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from backups.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS
-from shared.spaces import SpacesStore
+from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS
+from shared.store.spaces import SpacesStore
 from tests.support.installation import REPOSITORY
 
 UNIT = REPOSITORY / "deploy" / "systemd" / "messenger-bot.service"

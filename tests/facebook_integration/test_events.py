@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from facebook_integration.events import CHANGE, MESSAGE, message_id, split, spoken
 from shared.clock import SystemClock
-from shared.inbox import Inbox, open_inbox
+from shared.merchants.inbox import Inbox, open_inbox
 
 PAGE, CUSTOMER = "1001", "7001"
 AT = 1_795_300_000_123

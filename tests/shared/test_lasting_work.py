@@ -1,4 +1,4 @@
-"""Tests of `shared.lasting_work`: what no fault ends."""
+"""Tests of `shared.process.lasting_work`: what no fault ends."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import time
 
 import pytest
 
-from shared import lasting_work
 from shared.errors import DatabaseLocked
-from shared.lasting_work import last
+from shared.process import lasting_work
+from shared.process.lasting_work import last
 
 
 @pytest.fixture(autouse=True)

@@ -146,7 +146,7 @@ def test_every_line_of_a_run_has_its_id(tmp_path: Path) -> None:
         configure_logging(log_format, stream)
         with lines_of_run("R1"), log_files(tmp_path, {f"{log_format}.log": ["backups.tokens"]}):
             logging.getLogger("backups.tokens").info("stored", extra=fields(size=7))
-            logging.getLogger("shared.spaces").warning("slow")
+            logging.getLogger("shared.store.spaces").warning("slow")
             logging.getLogger("botocore.retries").warning("again")
             with lines_of_run("R2"):
                 logging.getLogger("backups.run").info("inner")
@@ -158,7 +158,7 @@ def test_every_line_of_a_run_has_its_id(tmp_path: Path) -> None:
 
     assert [without_time(line) for line in texts["human"]] == [
         "INFO backups.tokens: stored size=7 run=R1",
-        "WARNING shared.spaces: slow run=R1",
+        "WARNING shared.store.spaces: slow run=R1",
         "WARNING botocore.retries: again run=R1",
         "INFO backups.run: inner run=R2",
         "INFO backups.run: of another run=R0",

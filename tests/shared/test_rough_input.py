@@ -9,7 +9,7 @@ import pytest
 
 from shared.errors import SettingsError
 from shared.logs import HumanFormatter
-from shared.settings import read_environment
+from shared.settings.load import read_environment
 
 
 def test_an_env_file_that_is_not_text_is_told_by_name(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared.outbound import Outbound
-from shared.platform_settings import ShopifySettings
+from shared.merchants.http_client import Outbound
+from shared.settings.platforms import ShopifySettings
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant
 from tests.support.clock import FixedClock

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from shared.platform_errors import (
+from shared.merchants.errors import (
     PermissionMissing,
     PlatformError,
     PlatformUnreachable,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.platform_errors import PlatformError
+from shared.merchants.errors import PlatformError
 from shopify_integration.grants import (
     Grant,
     grant_of_answer,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from shared.platform_errors import BodyMalformed
+from shared.merchants.errors import BodyMalformed
 from shopify_integration.models import (
     instant_of,
     product_of_graphql,

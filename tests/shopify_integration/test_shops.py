@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from shared.cipher import TokenCipher
-from shared.platform_errors import PlatformUnreachable, TokenRefused
-from shared.tokens import TokenStorage, shopify_access_token_key
+from shared.databases.cipher import TokenCipher
+from shared.databases.tokens import TokenStorage, shopify_access_token_key
+from shared.merchants.errors import PlatformUnreachable, TokenRefused
 from shopify_integration.grants import Grant, grant_of_text
 from shopify_integration.shop_domain import shop_key
 from shopify_integration.shops import Shops

@@ -12,21 +12,21 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from backups import naming
-from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
-from backups.host_facts import HostFacts
-from backups.installation import Installation, Plan
+from backups.alerts.notifier import Notifier
+from backups.decisions.retention import RetentionPolicy
+from backups.format import naming
+from backups.host.directory import BackupDirectory
+from backups.host.records import open_records
+from backups.host.run_log import RunLog
+from backups.host.state import HostFacts
 from backups.model import BackupSet, ReadabilityCheck, Run, Source, Trigger
-from backups.notify import Notifier
-from backups.pruning import Pruner
-from backups.records import open_records
-from backups.retention import RetentionPolicy
-from backups.runlog import RunLog
+from backups.operations.installation import Installation, Plan
+from backups.operations.prune import Pruner
 from backups.service import BackupService
+from backups.sets.catalogue import Catalogue
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
-from shared.object_store import ObjectStore
+from shared.store.object_store import ObjectStore
 from tests.support.memory_notifier import MemoryNotifier
 
 PREFIX = "backups/"

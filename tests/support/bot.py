@@ -13,9 +13,9 @@ from typing import Any
 import httpx2
 
 from shared.errors import ObjectMissing
-from shared.object_store import ObjectStore
-from shared.spaces import SpacesStore
-from shared.spaces_settings import SpacesSettings
+from shared.store.object_store import ObjectStore
+from shared.store.spaces import SpacesStore
+from shared.store.spaces_access import SpacesSettings
 from tests.support.app_process import AppProcess, free_port
 from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify

@@ -12,7 +12,7 @@ from typing import Any
 
 import httpx2
 
-from shared.spaces_settings import SpacesSettings
+from shared.store.spaces_access import SpacesSettings
 from tests.fakes.delivery import Delivery
 from tests.support.bot import SHOP, Bot
 from tests.support.fake_graph import FakeGraph

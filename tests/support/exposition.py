@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from prometheus_client.exposition import generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from backups.metrics import BackupCollector
+from backups.http.metrics import BackupCollector
 from backups.service import BackupService
 
 # Name in the exposition -> type and labels, as people's dashboards and rules rely on them.

@@ -20,7 +20,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Literal, Self
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from shared.spaces_settings import SpacesSettings
+from shared.store.spaces_access import SpacesSettings
 from tests.support.waiting import eventually
 
 Method = Literal["GET", "PUT", "HEAD", "DELETE", "LIST"]

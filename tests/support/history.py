@@ -9,15 +9,15 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from backups import naming
-from backups.host_facts import HostFacts
+from backups.decisions.retention import RetentionFacts, RetentionPolicy, plan_retention
+from backups.format import naming
+from backups.host.records import open_records
+from backups.host.run_log import RunLog
+from backups.host.state import HostFacts
 from backups.model import BackupSet, DrillReport, RunError
-from backups.records import open_records
-from backups.retention import RetentionFacts, RetentionPolicy, plan_retention
-from backups.runlog import RunLog
 from shared.clock import SystemClock
 from shared.crontab import Crontab
-from shared.directory_store import DirectoryStore
+from shared.store.directory import DirectoryStore
 from tests.support.installation import QUIET_SCHEDULE, Installation
 from tests.support.records import a_manifest, a_run, a_set, a_stored_object
 

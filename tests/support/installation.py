@@ -16,12 +16,12 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from backups.backup_directory import BackupDirectory
-from shared.cipher import TokenCipher
+from backups.host.directory import BackupDirectory
 from shared.clock import SystemClock
-from shared.sessions import SessionStorage
-from shared.spaces_settings import SpacesSettings
-from shared.tokens import TokenStorage, shopify_access_token_key
+from shared.databases.cipher import TokenCipher
+from shared.databases.sessions import SessionStorage
+from shared.databases.tokens import TokenStorage, shopify_access_token_key
+from shared.store.spaces_access import SpacesSettings
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADMIN_TOKEN = "admin-token-of-the-tests-0123456789"

@@ -19,7 +19,7 @@ from shared.logs import LogFormat, configure_logging, fields, log_files
 LOGGERS = (
     "app",
     "backups",
-    "shared.outbound",
+    "shared.merchants.http_client",
     "facebook_integration.graph",
     "shopify_integration.admin_api",
     "uvicorn.error",

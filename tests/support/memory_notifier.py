@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backups.alarms import Message
+from backups.decisions.alarms import Message
 
 
 class MemoryNotifier:

@@ -10,8 +10,8 @@ import sys
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
+from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
-from shared.sqlite import Database
 
 PROCESSES = 4
 DATABASES = 150

@@ -13,7 +13,7 @@ import threading
 from backups.errors import LeaseHeld
 from backups.model import Run, Trigger
 from backups.wiring import open_service
-from shared.settings import load_settings, read_environment
+from shared.settings.load import load_settings, read_environment
 
 THREADS = 8
 

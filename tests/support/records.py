@@ -7,8 +7,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from backups import naming
-from backups.manifest import dump_manifest
+from backups.format import naming
+from backups.format.manifest import dump_manifest
 from backups.model import BackupSet, Run, RunError, StoredObject
 
 INSTANT = datetime(2026, 11, 22, 1, tzinfo=UTC)

@@ -16,23 +16,23 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from backups import naming
-from backups.backup_directory import BackupDirectory
-from backups.catalogue import Catalogue
-from backups.host_facts import HostFacts
-from backups.installation import Installation as Parts
+from backups.format import naming
+from backups.host.directory import BackupDirectory
+from backups.host.records import open_records
+from backups.host.run_log import RunLog
+from backups.host.state import HostFacts
 from backups.model import BackupSet, ProgressSink, Run
-from backups.pruning import Pruner
-from backups.records import open_records
-from backups.runlog import RunLog
+from backups.operations.installation import Installation as Parts
+from backups.operations.prune import Pruner
 from backups.service import BackupService, ignore_progress
+from backups.sets.catalogue import Catalogue
 from backups.wiring import build_plan, build_store
-from shared.cipher import TokenCipher
 from shared.clock import Clock, SystemClock
-from shared.object_store import ObjectStore
-from shared.sessions import SessionStorage
-from shared.settings import Settings, load_settings
-from shared.tokens import TokenStorage
+from shared.databases.cipher import TokenCipher
+from shared.databases.sessions import SessionStorage
+from shared.databases.tokens import TokenStorage
+from shared.settings.load import Settings, load_settings
+from shared.store.object_store import ObjectStore
 from tests.support.clock import FixedClock
 from tests.support.installation import TOKEN_ENCRYPTION_KEY, Installation, bot_secrets
 from tests.support.memory_notifier import MemoryNotifier

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from backups.model import Progress
 from backups.wiring import open_service
-from shared.settings import load_settings
+from shared.settings.load import load_settings
 from tests.support.installation import REPOSITORY, Installation
 
 Act = Literal["restore", "undo"]

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from backups.model import Progress, Source
-from shared.directory_store import DirectoryStore
 from shared.errors import AppError
+from shared.store.directory import DirectoryStore
 from tests.support.bench import open_bench
 
 REPOSITORY = Path(__file__).resolve().parents[2]

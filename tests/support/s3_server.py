@@ -28,7 +28,7 @@ import trustme
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from shared.spaces_settings import SpacesSettings
+from shared.store.spaces_access import SpacesSettings
 from tests.support import resigner
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from backups.model import Progress, Source
-from backups.snapshot import take_snapshots
+from backups.sources.snapshot import take_snapshots
 from shared.clock import SystemClock
 from shared.errors import AppError
 

@@ -17,12 +17,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from shared.cipher import TokenCipher
 from shared.clock import SystemClock
+from shared.databases.cipher import TokenCipher
+from shared.databases.sessions import SessionStorage
+from shared.databases.sqlite import Database
+from shared.databases.tokens import MIGRATIONS, TokenStorage
 from shared.errors import AppError
-from shared.sessions import SessionStorage
-from shared.sqlite import Database
-from shared.tokens import MIGRATIONS, TokenStorage
 from tests.support.installation import REPOSITORY, TOKEN_ENCRYPTION_KEY, Installation
 
 Role = Literal["read", "write"]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import BinaryIO, Literal
 
 from shared.errors import StoreAccessDenied, StoreUnreachable
-from shared.object_store import (
+from shared.store.object_store import (
     ByteProgress,
     ObjectInfo,
     ObjectStore,

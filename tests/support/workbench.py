@@ -11,19 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from backups import naming
-from backups.backup_directory import BackupDirectory
-from backups.installation import Plan
+from backups.format import naming
+from backups.host.directory import BackupDirectory
+from backups.host.records import open_records
 from backups.model import BackupSet, Run, Source, Trigger
-from backups.records import open_records
-from backups.seal import SealPlan
+from backups.operations.installation import Plan
 from backups.service import BackupService
+from backups.sets.seal import SealPlan
 from backups.wiring import assemble
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
+from shared.databases.sqlite import Database
 from shared.errors import StoreUnreachable
-from shared.object_store import ObjectStore
-from shared.sqlite import Database
+from shared.store.object_store import ObjectStore
 from tests.support.memory_notifier import MemoryNotifier
 
 PREFIX = "backups/"

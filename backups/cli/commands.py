@@ -1,0 +1,213 @@
+"""What the commands do: ask the service, print its answer, return an exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from backups.cli.progress_bars import terminal_progress
+from backups.doctor import examine
+from backups.errors import ConfirmationMissing, TargetOccupied
+from backups.model import Run
+from backups.service import BackupService
+from backups.sets.seal import generate_key_pair
+from backups.view import documents, text
+from shared.errors import DatabaseUnreadable
+from shared.files import open_private
+from shared.settings.load import Settings
+
+DONE, FAILED, USAGE, UNHEALTHY, BUSY = 0, 1, 2, 3, 4
+
+
+def run(service: BackupService, options: argparse.Namespace) -> int:
+    """`run`: make a set now."""
+    with terminal_progress(sys.stderr) as progress:
+        ended = service.begin_backup(only=options.only, progress=progress).execute()
+    made = service.catalogue.get(ended.set_id) if ended.set_id else None
+    if options.json:
+        document = documents.run_document(ended)
+        print_json({**document, "set": documents.set_document(made) if made else None})
+    elif made is not None:
+        print(text.set_made(made, service.status()))
+    return _outcome(ended, options)
+
+
+def verify(service: BackupService, options: argparse.Namespace) -> int:
+    """`verify`: prove a stored set again."""
+    with terminal_progress(sys.stderr) as progress:
+        ended = service.begin_verify(options.set, progress=progress).execute()
+    if options.json:
+        print_json(documents.run_document(ended))
+    elif ended.error is None and ended.set_id:
+        level = service.catalogue.get(ended.set_id).proof
+        print(text.verified(ended.set_id, level))
+    return _outcome(ended, options)
+
+
+def status(service: BackupService, options: argparse.Namespace) -> int:
+    """`status`: how the backups stand."""
+    found = service.status()
+    if options.json:
+        print_json(documents.status_document(found))
+    else:
+        print(text.status(found, service.clock.now()))
+    return DONE if found.health.healthy else UNHEALTHY
+
+
+def list_sets(service: BackupService, options: argparse.Namespace) -> int:
+    """`list`: restore points."""
+    if error := service.refresh():
+        print(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
+    found, more = service.list_sets(options.limit, options.before)
+    if options.json:
+        print_json(documents.sets_document(found, more=more))
+    else:
+        print(text.sets(found, more=more))
+    return DONE
+
+
+def list_runs(service: BackupService, options: argparse.Namespace) -> int:
+    """`runs`: the run log, or one run of it."""
+    if options.run is not None:
+        found, more = [service.get_run(options.run)], False
+        document = documents.run_document(found[0])
+    else:
+        found, more = service.list_runs(options.limit, options.before)
+        document = documents.runs_document(found, more=more)
+    if options.json:
+        print_json(document)
+    else:
+        print(text.runs(found, more=more))
+    return DONE
+
+
+def restore(service: BackupService, options: argparse.Namespace) -> int:
+    """`restore`: the plan, or the act."""
+    if options.undo:
+        return _undo(service, options)
+    plan = service.plan_restore(options.set, at=options.at, only=options.only)
+    acts = options.to is not None or options.in_place
+    if not options.json:
+        print(text.plan(plan, to=options.to, ask=not acts), file=sys.stderr if acts else sys.stdout)
+    if not acts:
+        if options.json:
+            print_json(documents.plan_document(plan))
+        return FAILED if plan.blockers else DONE
+    if options.in_place and not options.yes:
+        raise ConfirmationMissing(
+            "a restore in place replaces live data, and was not confirmed. Nothing was touched",
+            "Read the plan above, then add --yes.",
+        )
+    with terminal_progress(sys.stderr) as progress:
+        ended = service.begin_restore(plan, to=options.to, progress=progress).execute()
+    if options.json:
+        print_json(documents.run_document(ended))
+    elif ended.error is None:
+        print(text.restored(plan, ended, options.to))
+    return _outcome(ended, options)
+
+
+def _undo(service: BackupService, options: argparse.Namespace) -> int:
+    record = service.undoable()
+    if not options.yes:
+        if options.json:
+            print_json(documents.undo_document(record))
+        else:
+            print(text.undo_plan(record))
+        return DONE
+    with terminal_progress(sys.stderr) as progress:
+        ended = service.begin_undo(progress).execute()
+    if options.json:
+        print_json(documents.run_document(ended))
+    elif ended.error is None:
+        print("What the last restore had replaced is back. To change your mind: restore --undo.")
+    return _outcome(ended, options)
+
+
+def drill(service: BackupService, options: argparse.Namespace) -> int:
+    """`drill`: rehearse a full restore."""
+    with terminal_progress(sys.stderr) as progress:
+        ended = service.begin_drill(identity_file=options.identity, progress=progress).execute()
+    report = service.last_drill()
+    if options.json:
+        document = documents.run_document(ended)
+        print_json({**document, "drill": documents.drill_document(report) if report else None})
+    elif ended.error is None and report is not None:
+        print(text.drilled(report))
+    return _outcome(ended, options)
+
+
+def prune(service: BackupService, options: argparse.Namespace) -> int:
+    """`prune`: apply retention, or show what it would do."""
+    if options.dry_run:
+        service.refresh()
+        found = service.plan_prune()
+        if options.json:
+            print_json(documents.retention_document(found))
+        else:
+            print(text.retention(found))
+        return DONE
+    ended = service.begin_prune().execute()
+    if options.json:
+        print_json(documents.run_document(ended))
+    elif ended.error is None:
+        print(f"Done. {service.catalogue.count()} restore points are kept.")
+    return _outcome(ended, options)
+
+
+def accept(service: BackupService, options: argparse.Namespace) -> int:
+    """`accept`: clear a set of suspicion."""
+    found = service.accept(options.set)
+    if options.json:
+        print_json(documents.set_document(found))
+    else:
+        print(f"Set {found.id} is accepted.")
+    return DONE
+
+
+def doctor(service: BackupService, options: argparse.Namespace, settings: Settings) -> int:
+    """`doctor`: examine everything."""
+    examination = examine(settings, service, write=options.write, notify=options.notify)
+    if options.json:
+        print_json(documents.doctor_document(examination))
+    else:
+        print(text.examination(examination))
+    return DONE if examination.healthy else UNHEALTHY
+
+
+def keygen(options: argparse.Namespace) -> int:
+    """`keygen`: a new age key pair; the secret half goes into a new file, 0600."""
+    secret, public = generate_key_pair()
+    path: Path = options.to
+    try:
+        with open_private(path) as file:
+            file.write(f"# public key: {public}\n{secret}\n".encode())
+    except FileExistsError:
+        raise TargetOccupied(
+            f"{path} exists already, and is not overwritten", "Name another file: keygen --to FILE"
+        ) from None
+    except OSError as error:
+        raise DatabaseUnreadable(
+            f"{path} cannot be written: {error.strerror}", "Name another file: keygen --to FILE"
+        ) from error
+    if options.json:
+        print_json({"public_key": public, "identity_file": str(path)})
+    else:
+        print(text.key_pair(public, path))
+    return DONE
+
+
+def _outcome(ended: Run, options: argparse.Namespace) -> int:
+    if ended.error is None:
+        return DONE
+    if not options.json:
+        print(f"{ended.error.message}\n{ended.error.hint}", file=sys.stderr)
+    return FAILED
+
+
+def print_json(document: dict[str, Any]) -> None:
+    """The one document of `--json`."""
+    print(json.dumps(document, indent=2))

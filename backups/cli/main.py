@@ -1,0 +1,184 @@
+"""The command line: the same verbs as the routes, and one table of exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from backups.cli import commands
+from backups.cli.commands import BUSY, FAILED, USAGE
+from backups.errors import ConfirmationMissing, LeaseHeld, SourceUnknown
+from backups.service import BackupService
+from backups.wiring import open_service
+from shared.errors import AppError, SettingsError
+from shared.logs import configure_logging
+from shared.settings.load import load_settings, read_environment
+from shared.web.problem_documents import error_document
+
+# The most particular class comes first; everything else is FAILED.
+_EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
+    (SettingsError, USAGE),
+    (SourceUnknown, USAGE),
+    (ConfirmationMissing, USAGE),
+    (LeaseHeld, BUSY),
+)
+
+LATEST = "latest"
+
+_Act = Callable[[BackupService, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code. Argparse exits with 2 on a usage error itself."""
+    options = _parsed(arguments)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    try:
+        return _flushed(_dispatch(options))
+    except AppError as error:
+        return _explain(error, as_json=options.json)
+    except BrokenPipeError:
+        # Nobody reads any more (`... | head`); what is left is flushed to nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        print("Stopped. See how far it came with: python -m backups runs", file=sys.stderr)
+        return 128 + signal.SIGINT
+
+
+def _dispatch(options: argparse.Namespace) -> int:
+    if options.name == "keygen":
+        return commands.keygen(options)
+    settings = load_settings(read_environment())
+    watched = sys.stderr.isatty() and not options.json
+    configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
+    become_owner(settings.token_db_path)
+    act: _Act = options.act
+    if options.name == "doctor":
+        act = partial(commands.doctor, settings=settings)
+    with open_service(settings) as service:
+        return act(service, options)
+
+
+def become_owner(path: Path) -> None:
+    """As root, go on as the owner of the data directory, so that all files get that owner.
+
+    Otherwise `sudo python -m backups ...` would leave files that the app may not open.
+    """
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        return
+    logging.getLogger("backups").warning(
+        "going on as user %d, the owner of %s", owner.st_uid, folder
+    )
+    os.setgroups([])
+    os.setgid(owner.st_gid)
+    os.setuid(owner.st_uid)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    """The options; what would be ignored silently is a usage error, too."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.name == "restore":
+        named = options.set != LATEST
+        if options.undo and (named or options.at or options.only):
+            parser.error("restore --undo takes no SET, --at or --only: it undoes the last restore")
+        if named and options.at:
+            parser.error("restore takes a SET or --at TIME, not both: the set is what it is")
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m backups",
+        description="Backups of the bot's databases.",
+        epilog="Exit codes: 0 done, 1 failed, 2 usage or settings, 3 unhealthy, 4 another run is"
+        " in progress.",
+    )
+    added = parser.add_subparsers(required=True, metavar="COMMAND", dest="name")
+
+    def command(name: str, act: _Act | None, help_: str) -> argparse.ArgumentParser:
+        one = added.add_parser(name, help=help_, description=help_)
+        one.add_argument("--json", action="store_true", help="print one JSON document")
+        one.set_defaults(act=act)
+        return one
+
+    run = command("run", commands.run, "Make a set now: snapshot, store, read back, prove.")
+    run.add_argument("--only", metavar="SOURCE", help="one source; the set does not protect")
+    command("status", commands.status, "Health, schedule, last run and newest restore point.")
+    _add_paging(command("list", commands.list_sets, "Restore points, newest first."))
+    runs = command("runs", commands.list_runs, "The run log, newest first, or one run.")
+    runs.add_argument("run", nargs="?", metavar="ID")
+    _add_paging(runs)
+    verify = command("verify", commands.verify, "Prove a stored set again, by default the newest.")
+    verify.add_argument("set", nargs="?", metavar="SET")
+    _add_restore(command("restore", commands.restore, "Show what a restore would do, or do it."))
+    drill = command("drill", commands.drill, "Rehearse a full restore from the store, timed.")
+    drill.add_argument("--identity", type=Path, metavar="FILE", help="the age identity to use")
+    prune = command("prune", commands.prune, "Apply retention, and sweep what no set claims.")
+    prune.add_argument("--dry-run", action="store_true", help="show the plan, with reasons")
+    accept = command("accept", commands.accept, "Clear a set of suspicion.")
+    accept.add_argument("set", metavar="SET")
+    doctor = command("doctor", None, "Check everything that can be wrong.")
+    doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
+    doctor.add_argument("--notify", action="store_true", help="also send a test message")
+    keygen = command("keygen", None, "Make an age key pair to encrypt backups with.")
+    keygen.add_argument(
+        "--to", type=Path, metavar="FILE", default=Path("backup-identity.txt"), help="new file"
+    )
+    return parser
+
+
+def _add_restore(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
+    parser.add_argument("--at", type=_time, metavar="TIME", help="the newest not after this time")
+    parser.add_argument("--only", metavar="SOURCE", help="one source")
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--to", type=Path, metavar="DIR", help="write the files there")
+    where.add_argument("--in-place", action="store_true", help="replace the live data")
+    where.add_argument("--undo", action="store_true", help="put back what the last one replaced")
+    parser.add_argument("--yes", action="store_true", help="confirm --in-place or --undo")
+
+
+def _add_paging(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--limit", type=_limit, default=100, metavar="N", help="default: 100")
+    parser.add_argument("--before", metavar="ID", help="only what is older than this id")
+
+
+def _limit(given: str) -> int:
+    if not given.isdigit() or not 1 <= int(given) <= 100_000:
+        raise argparse.ArgumentTypeError("a whole number from 1 to 100000")
+    return int(given)
+
+
+def _time(given: str) -> datetime:
+    try:
+        found = datetime.fromisoformat(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a UTC time such as 2026-11-22T01:00:00Z") from None
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+
+
+def _explain(error: AppError, *, as_json: bool) -> int:
+    exit_code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
+    if as_json:
+        commands.print_json(error_document(0, "The command failed", error))
+    print(f"{error.message}\n{error.hint}", file=sys.stderr)
+    return exit_code
+
+
+def _flushed(exit_code: int) -> int:
+    sys.stdout.flush()  # here, and not at the interpreter's end, where a fault is not caught
+    return exit_code
+
+
+def _on_sigterm(_signal: int, _frame: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)

@@ -1,0 +1,1 @@
+"""What is decided, from arguments alone: retention, health, due runs; pure."""

@@ -1,0 +1,227 @@
+"""The manifest of a set and the verdicts on it: JSON out, JSON in, everything checked. Pure.
+
+`docs/format.md` describes the documents. What is read here may have been written by a
+stranger with a bucket key: nothing in it is used before it has passed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import cache
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
+
+from backups.errors import ManifestInvalid, ManifestNewer
+from backups.format import naming
+from backups.model import (
+    BackupSet,
+    DrillReport,
+    ProofLevel,
+    SetKind,
+    StoredObject,
+    Trigger,
+    Verdict,
+)
+from shared.clock import format_utc
+
+FORMAT = 1
+
+_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Count = Annotated[int, Field(ge=0)]
+
+
+def _in_utc(instant: datetime) -> datetime:
+    try:
+        return instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time that UTC does not have") from None
+
+
+_Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+@dataclass(frozen=True)
+class _Object:
+    source: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
+    key: str
+    bytes: _Count
+    sha256: _Sha256
+    snapshot_bytes: _Count
+    snapshot_sha256: _Sha256
+    page_size: Annotated[int, Field(ge=512, le=65536)]
+    page_count: _Count
+    user_version: int
+    rows: dict[str, _Count]
+    same_instant: bool
+    journal_mode: str
+    schema: str = ""
+    unreadable: _Count = 0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The table of contents of one set, as it is stored."""
+
+    format: int
+    id: str
+    kind: SetKind
+    instant: _Instant
+    trigger: Trigger
+    instance: str
+    complete: bool
+    proof: ProofLevel
+    proven_at: _Instant
+    application: str
+    sqlite: str
+    objects: Annotated[tuple[_Object, ...], Field(min_length=1)]
+    suspect: tuple[str, ...] | None = None
+    token_key: str | None = None
+    recipients: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _VerdictDocument:
+    format: int
+    set_id: str
+    at: _Instant
+    proof: ProofLevel
+    reason: str
+
+
+@cache
+def _manifests() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
+
+
+@cache
+def _verdicts() -> TypeAdapter[_VerdictDocument]:
+    return TypeAdapter(_VerdictDocument)
+
+
+def dump_manifest(backup_set: BackupSet, *, application: str, sqlite: str) -> bytes:
+    """The bytes of the manifest of a set that has just been proven."""
+    if backup_set.proven_at is None:
+        raise ValueError("a set without a proof has no manifest")
+    manifest = Manifest(
+        format=FORMAT,
+        id=backup_set.id,
+        kind=backup_set.kind,
+        instant=backup_set.created_at,
+        trigger=backup_set.trigger,
+        instance=backup_set.instance,
+        complete=backup_set.complete,
+        proof=backup_set.proof,
+        proven_at=backup_set.proven_at,
+        application=application,
+        sqlite=sqlite,
+        objects=tuple(_Object(**{**vars(o), "rows": dict(o.rows)}) for o in backup_set.objects),
+        suspect=backup_set.suspect,
+        token_key=backup_set.token_key,
+        recipients=backup_set.recipients,
+    )
+    return _manifests().dump_json(manifest, indent=2) + b"\n"
+
+
+def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = None) -> BackupSet:
+    """The set that a manifest describes.
+
+    Raises `ManifestNewer` for a later format and `ManifestInvalid` for anything that does
+    not fit: a cut document, an id that is not `expected_id` or not its instant, an object
+    outside `prefix`, under a name that is not its source's, or a source named twice.
+    """
+    what = f"the manifest of set {expected_id}" if expected_id else "the manifest"
+    _refuse_newer(document, what)
+    try:
+        manifest = _manifests().validate_json(document)
+    except ValidationError as error:
+        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+    fault = _fault(manifest, prefix, expected_id)
+    if fault:
+        raise ManifestInvalid(f"{what} is not to be trusted: {fault}", _HINT)
+    return BackupSet(
+        id=manifest.id,
+        kind=manifest.kind,
+        created_at=manifest.instant,
+        trigger=manifest.trigger,
+        instance=manifest.instance,
+        complete=manifest.complete,
+        proven_at=manifest.proven_at,
+        proof=manifest.proof,
+        suspect=manifest.suspect,
+        objects=tuple(StoredObject(**vars(o)) for o in manifest.objects),
+        token_key=manifest.token_key,
+        recipients=manifest.recipients,
+    )
+
+
+def dump_verdict(verdict: Verdict) -> bytes:
+    """The bytes of a verdict."""
+    return _verdicts().dump_json(_VerdictDocument(FORMAT, **vars(verdict)), indent=2) + b"\n"
+
+
+def dump_drill(report: DrillReport) -> bytes:
+    """The bytes of a drill's report."""
+    return TypeAdapter(DrillReport).dump_json(report, indent=2) + b"\n"
+
+
+def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
+    """The verdict; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
+    what = f"a verdict on set {expected_id}"
+    _refuse_newer(document, what)
+    try:
+        found = _verdicts().validate_json(document)
+    except ValidationError as error:
+        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+    if found.set_id != expected_id:
+        raise ManifestInvalid(f"{what} speaks of set {found.set_id!r}", _HINT)
+    return Verdict(found.set_id, found.at, found.proof, found.reason)
+
+
+def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:
+    """The set as a later proof left it; one that failed makes it suspect."""
+    if verdict.proof != "none":
+        return replace(backup_set, proof=verdict.proof, proven_at=verdict.at)
+    reason = f"a proof at {format_utc(verdict.at)} failed: {verdict.reason}"
+    suspect = (*(backup_set.suspect or ()), reason)
+    return replace(backup_set, proof="none", proven_at=None, suspect=suspect)
+
+
+_HINT = "Choose another restore point (python -m backups list)."
+_format_only: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
+
+
+def _refuse_newer(document: bytes, what: str) -> None:
+    try:
+        found = _format_only.validate_json(document).get("format")
+    except ValidationError as error:
+        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+    if isinstance(found, int) and found > FORMAT:
+        raise ManifestNewer(
+            f"{what} has format {found}, this program reads up to {FORMAT}",
+            "Use the newer version of this program that wrote it.",
+        )
+    if found != FORMAT:
+        raise ManifestInvalid(f"{what} has no format that is known: {found!r}", _HINT)
+
+
+def _first_fault(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    return f"{where}: {first['msg']}" if where else str(first["msg"])
+
+
+def _fault(manifest: Manifest, prefix: str, expected_id: str | None) -> str | None:
+    if expected_id is not None and manifest.id != expected_id:
+        return f"it says that it is of set {manifest.id!r}"
+    if not naming.is_set_id(manifest.id) or naming.set_id(manifest.instant) != manifest.id:
+        return f"its id {manifest.id!r} is not its instant"
+    sources = [stored.source for stored in manifest.objects]
+    if len(set(sources)) != len(sources):
+        return "it names a source twice"
+    for stored in manifest.objects:
+        parsed = naming.parse_data_key(prefix, stored.key)
+        if parsed is None or parsed.source != stored.source:
+            return f"the key {stored.key!r} is not one of source {stored.source}"
+    return None

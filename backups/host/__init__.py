@@ -1,0 +1,1 @@
+"""BACKUP_DIR and what this host remembers."""

@@ -1,0 +1,161 @@
+"""`BACKUP_DIR`: this host's own files of the backups, 0700, and the files in it 0600.
+
+instance                who this installation is
+runs.db                 run log and catalogue
+run.lock, scheduler.lock
+staging/<run id>/       what a run is working on; gone when it is over
+copies/<set id>/        unsealed copies of the newest sets, for a fast restore
+    pre-restore/<run id>/   what restores replaced, for undo; a week
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from errno import EDQUOT, ENOSPC
+from pathlib import Path
+from uuid import uuid4
+
+from backups.errors import DirectoryUnusable
+from backups.format import naming
+from backups.host.lease import Lease
+from backups.host.removal import remove_folder
+from shared.errors import AppError, DiskFull
+from shared.files import make_private_directory, open_private
+from shared.logs import fields
+
+_log = logging.getLogger(__name__)
+
+_DROPPED = "dropped-"
+
+
+class BackupDirectory:
+    """The folder at `path`, made when it is not there; raises `DirectoryUnusable`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._staging = path / "staging"
+        self._copies = path / "copies"
+        self._pre_restore = path / "pre-restore"
+        with disk_errors(path):
+            for folder in (path, self._staging, self._copies):
+                make_private_directory(folder)
+        self.run_lease = Lease(path / "run.lock")
+        self.scheduler_lease = Lease(path / "scheduler.lock")
+
+    def instance(self) -> str:
+        """The random id of this installation, made once."""
+        file = self.path / "instance"
+        with disk_errors(file):
+            try:
+                return file.read_text().strip()
+            except FileNotFoundError:
+                pass
+            beside = self.path / f".instance-{uuid4().hex}"
+            with open_private(beside) as target:
+                target.write(uuid4().hex.encode())
+                target.flush()
+                os.fsync(target.fileno())
+            try:
+                os.link(beside, file)  # another process may have been first
+            except FileExistsError:
+                pass
+            finally:
+                beside.unlink()
+            return file.read_text().strip()
+
+    @contextmanager
+    def staging(self, run_id: str) -> Iterator[Path]:
+        """A fresh folder for a run's files, removed when the block ends."""
+        folder = self._staging / run_id
+        with disk_errors(folder):
+            folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            remove_folder(folder, ignore_errors=True)
+
+    def clear_staging(self) -> None:
+        """Remove what dead runs left; call it only with the run lease held."""
+        with disk_errors(self._staging):
+            found = list(self._staging.iterdir())
+        for left in found:
+            _log.info("removed the staged files of a dead run", extra=fields(run=left.name))
+            remove_folder(left, ignore_errors=True)
+
+    def pre_restore(self, run_id: str) -> Path:
+        """The folder for what a restore replaces; made when it is not there."""
+        folder = self._pre_restore / run_id
+        with disk_errors(folder):
+            make_private_directory(folder)
+        return folder
+
+    def drop_pre_restore(self, before: datetime, keep: Collection[Path]) -> None:
+        """Remove what restores before a time have replaced, but for the newest, and `keep`.
+
+        A failure is logged, never raised.
+        """
+        try:
+            found = sorted(self._pre_restore.iterdir()) if self._pre_restore.is_dir() else []
+            for old in found[:-1]:
+                needed = any(path.is_relative_to(old) for path in keep)
+                if not needed and old.name < naming.stamp(before):
+                    shutil.rmtree(old)
+                    _log.info("removed what a restore had replaced", extra=fields(run=old.name))
+        except OSError as error:
+            _log.warning("what restores replaced: %s", error.strerror)
+
+    def keep_copies(self, set_id: str, files: Iterable[Path], newest: int) -> None:
+        """Move the staged `files` to the local copies of a set, and drop all but the `newest`.
+
+        They are a convenience: a failure is logged, never raised.
+        """
+        try:
+            if newest:
+                folder = self._copies / set_id
+                folder.mkdir(mode=0o700)
+                for file in files:
+                    file.replace(folder / file.name)
+            for old in self.copies()[newest:]:
+                # Out of sight first: what goes in steps must never be taken for a copy.
+                gone = self._staging / f"{_DROPPED}{old}"
+                (self._copies / old).rename(gone)
+                remove_folder(gone)
+        except OSError as error:
+            _log.warning("local copies: %s", error.strerror, extra=fields(set_id=set_id))
+
+    def copies(self) -> list[str]:
+        """The ids of the sets that have local copies, newest first."""
+        found = (entry.name for entry in self._copies.iterdir() if entry.is_dir())
+        return sorted((name for name in found if naming.is_set_id(name)), reverse=True)
+
+    def copy_of(self, set_id: str, source: str) -> Path:
+        """Where the local copy of one source of a set is, if there is one."""
+        return self._copies / set_id / f"{source}.db"
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Raise `DiskFull` or `DirectoryUnusable` in place of an `OSError` below `path`."""
+    try:
+        yield
+    except OSError as error:
+        raise disk_error(error, path) from error
+
+
+def disk_error(error: OSError, path: Path) -> AppError:
+    """The error of our tree for an `OSError` on this host's own files."""
+    what = error.filename or path
+    if error.errno in (ENOSPC, EDQUOT):
+        return DiskFull(
+            f"the disk of {what} is full",
+            "Make room on that disk, or set BACKUP_DIR to a larger one.",
+        )
+    return DirectoryUnusable(
+        f"{what}: {error.strerror or error}",
+        "Check the owner and mode of BACKUP_DIR, and the disk it is on.",
+    )

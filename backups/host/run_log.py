@@ -1,0 +1,187 @@
+"""The run log: every attempt, with its outcome, in this host's records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from typing import Any
+
+from backups.errors import RunNotFound
+from backups.host import totals
+from backups.host.totals import RunKind, StageTally, StageTime
+from backups.model import OperationName, Run, RunError, RunStatus
+from backups.view.calendar import DayOfRuns
+from shared.clock import format_utc, parse_utc
+from shared.databases.sqlite import Database
+
+_COLUMNS = (
+    "id, operation, trigger, status, started_at, finished_at, set_id, stage,"
+    " error_code, error_message, error_hint"
+)
+
+
+class RunLog:
+    """Runs, newest first. Every method raises `DatabaseError` when the log cannot be used."""
+
+    def __init__(self, records: Database) -> None:
+        self._records = records
+
+    def start(self, run: Run) -> None:
+        """Record that a run begins."""
+        with self._records.transaction() as connection:
+            connection.execute(
+                f"INSERT INTO runs({_COLUMNS}) VALUES ({', '.join('?' * 11)})",  # noqa: S608
+                _row(run),
+            )
+
+    def set_stage(self, run_id: str, stage: str, left: StageTime | None = None) -> None:
+        """Record how far a run has come, and how long it was in the stage that it `left`."""
+        with self._records.transaction() as connection:
+            connection.execute("UPDATE runs SET stage = ? WHERE id = ?", (stage, run_id))
+            if left is not None:
+                totals.count_stage(connection, left)
+
+    def finish(self, run: Run, left: StageTime | None = None) -> None:
+        """Record how a run ended, and how long it was in the stage that it `left`."""
+        with self._records.transaction() as connection:
+            connection.execute(
+                "UPDATE runs SET status = ?4, finished_at = ?6, set_id = ?7, stage = ?8,"
+                " error_code = ?9, error_message = ?10, error_hint = ?11 WHERE id = ?1",
+                _row(run),
+            )
+            totals.count_run(connection, RunKind(run.operation, run.trigger, run.status))
+            if left is not None:
+                totals.count_stage(connection, left)
+
+    def mark_interrupted(self, at: datetime) -> list[str]:
+        """Close the runs that still say `running`; call it only with the run lease held.
+
+        Their process died: it would hold the lease otherwise. Returns their ids.
+        """
+        with self._records.transaction() as connection:
+            rows = connection.execute(
+                "SELECT id, operation, trigger FROM runs WHERE status = 'running'"
+            ).fetchall()
+            connection.execute(
+                "UPDATE runs SET status = 'interrupted', finished_at = ?, error_code ="
+                " 'interrupted', error_message = 'the process ended during the run', error_hint ="
+                " 'If its set was published, it is in the list. The next run starts afresh.'"
+                " WHERE status = 'running'",
+                (format_utc(at),),
+            )
+            for _, operation, trigger in rows:
+                totals.count_run(connection, RunKind(operation, trigger, "interrupted"))
+        return [str(row[0]) for row in rows]
+
+    def get(self, run_id: str) -> Run:
+        """One run; raises `RunNotFound`."""
+        found = self._select("WHERE id = ?", (run_id,))
+        if not found:
+            raise RunNotFound(
+                f"there is no run {run_id!r}", "List them with: python -m backups runs"
+            )
+        return found[0]
+
+    def page(self, limit: int, before: str | None = None) -> list[Run]:
+        """At most `limit` runs, newest first, older than the run `before`."""
+        if before is None:
+            return self._select("ORDER BY sequence DESC LIMIT ?", (limit,))
+        self.get(before)
+        return self._select(
+            "WHERE sequence < (SELECT sequence FROM runs WHERE id = ?)"
+            " ORDER BY sequence DESC LIMIT ?",
+            (before, limit),
+        )
+
+    def last(self, operation: OperationName, *statuses: RunStatus) -> Run | None:
+        """The newest run of an operation that has one of `statuses`."""
+        marks = ", ".join("?" * len(statuses))
+        found = self._select(
+            f"WHERE operation = ? AND status IN ({marks}) ORDER BY sequence DESC LIMIT 1",
+            (operation, *statuses),
+        )
+        return found[0] if found else None
+
+    def running(self) -> Run | None:
+        """The run that says it is running, if any."""
+        found = self._select("WHERE status = 'running' ORDER BY sequence DESC LIMIT 1", ())
+        return found[0] if found else None
+
+    def backups_since(self, instant: datetime, limit: int) -> list[Run]:
+        """At most `limit` backups that succeeded since `instant` (to the second), newest first."""
+        return self._select(
+            "WHERE operation = 'backup' AND status = 'succeeded' AND"
+            " substr(started_at, 1, 19) >= ? ORDER BY sequence DESC LIMIT ?",
+            (format_utc(instant)[:19], limit),
+        )
+
+    def backups_by_day(self, since: date) -> list[DayOfRuns]:
+        """How many backup runs of each day (UTC) since `since` ended in which way."""
+        with self._records.reading() as connection:
+            rows = connection.execute(
+                "SELECT substr(started_at, 1, 10) AS day, status, count(*) FROM runs"
+                " WHERE operation = 'backup' AND started_at >= ? GROUP BY day, status",
+                (since.isoformat(),),
+            ).fetchall()
+        return [DayOfRuns(date.fromisoformat(day), status, count) for day, status, count in rows]
+
+    def began_at(self) -> datetime | None:
+        """When the first run began that this host remembers."""
+        found = self._select("ORDER BY sequence LIMIT 1", ())
+        return found[0].started_at if found else None
+
+    def automatic_failures_since(self, instant: datetime) -> list[datetime]:
+        """When the automatic backup runs since `instant` (to the second) failed, oldest first."""
+        # To the second: as texts, `01:00:00.005Z` comes before `01:00:00Z`.
+        found = self._select(
+            "WHERE operation = 'backup' AND trigger IN ('scheduled', 'catch-up')"
+            " AND status = 'failed' AND substr(started_at, 1, 19) >= ? ORDER BY sequence",
+            (format_utc(instant)[:19],),
+        )
+        return [run.finished_at for run in found if run.finished_at is not None]
+
+    def totals(self) -> Mapping[RunKind, int]:
+        """How many runs have ended, by kind; also those that are no longer in the log."""
+        with self._records.reading() as connection:
+            return totals.run_totals(connection)
+
+    def stages(self) -> Mapping[str, StageTally]:
+        """How long runs were in each stage."""
+        with self._records.reading() as connection:
+            return totals.stage_tallies(connection)
+
+    def _select(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
+        with self._records.reading() as connection:
+            rows = connection.execute(f"SELECT {_COLUMNS} FROM runs {rest}", values)  # noqa: S608
+            return [_run(row) for row in rows]
+
+
+def _row(run: Run) -> tuple[str | None, ...]:
+    error = run.error
+    return (
+        run.id,
+        run.operation,
+        run.trigger,
+        run.status,
+        format_utc(run.started_at),
+        format_utc(run.finished_at) if run.finished_at else None,
+        run.set_id,
+        run.stage,
+        error.code if error else None,
+        error.message if error else None,
+        error.hint if error else None,
+    )
+
+
+def _run(row: tuple[Any, ...]) -> Run:
+    return Run(
+        id=row[0],
+        operation=row[1],
+        trigger=row[2],
+        status=row[3],
+        started_at=parse_utc(row[4]),
+        finished_at=parse_utc(row[5]) if row[5] else None,
+        set_id=row[6],
+        stage=row[7],
+        error=RunError(row[8], row[9], row[10]) if row[8] else None,
+    )

@@ -1,0 +1,1 @@
+"""The routes under /admin/backups, and the metrics."""

@@ -1,0 +1,41 @@
+"""Starting what a request asks for: the same for the JSON routes and for the page."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+from fastapi import Request
+
+from backups.errors import ConfirmationMissing
+from backups.model import Run
+from backups.runs.run import StartedRun
+from backups.service import BackupService
+
+
+def service_of(request: Request) -> BackupService:
+    """The service of the app."""
+    service: BackupService = request.app.state.backups
+    return service
+
+
+def leave_running(request: Request, started: StartedRun) -> Run:
+    """Let the app's thread for runs execute it, and return the run as it is now."""
+    executor: ThreadPoolExecutor = request.app.state.executor
+    executor.submit(started.execute)
+    return started.run
+
+
+def begin_confirmed_restore(
+    service: BackupService, set_id: str, only: str | None, confirmation: str
+) -> StartedRun:
+    """Start a restore in place of what `plan_restore` shows, if its id was given as confirmation.
+
+    Raises `ConfirmationMissing`, and what `plan_restore` and `begin_restore` raise.
+    """
+    plan = service.plan_restore(set_id, only=only)
+    if confirmation != plan.backup_set.id:
+        raise ConfirmationMissing(
+            f"a restore of set {plan.backup_set.id} needs its id as confirmation",
+            f'Look at the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
+        )
+    return service.begin_restore(plan)

@@ -1,0 +1,200 @@
+"""The HTTP face under `/admin/backups`: handlers of a few lines, and one table of statuses."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from backups.doctor import examine
+from backups.errors import (
+    ConfirmationMissing,
+    FormRefused,
+    LeaseHeld,
+    ManifestInvalid,
+    NoRestorePoint,
+    NothingToUndo,
+    OwnerDiffers,
+    RestoreBlocked,
+    RunNotFound,
+    SetNotFound,
+    SourceUnknown,
+)
+from backups.examination import Examination
+from backups.http.begin import begin_confirmed_restore, leave_running, service_of
+from backups.model import Run
+from backups.runs.run import StartedRun
+from backups.view import documents
+from shared.errors import StoreError
+from shared.web.admin_auth import (
+    ADMIN_STATUSES,
+    admin_guard,
+    guarded_by,
+)
+from shared.web.problem_documents import problem_document
+from shared.web.problem_handlers import PROBLEM, Problem, StatusTable, documented
+
+PATH = "/admin/backups"
+
+_log = logging.getLogger(__name__)
+
+# Of the routes that begin a run: they answer at once, or with `wait=true` when it is over.
+_RUNS: dict[str, Any] = {
+    "status_code": 202,
+    "responses": {
+        202: {"description": "The run has begun; `Location` is where it can be followed"},
+        200: {"description": "The finished run", "content": {"application/json": {}}},
+        500: {"description": "The run failed", "content": {PROBLEM: {}}},
+    },
+}
+
+STATUSES: StatusTable = (
+    *ADMIN_STATUSES,
+    (LeaseHeld, 409, "Another run is in progress"),
+    (SetNotFound, 404, "No such restore point"),
+    (RunNotFound, 404, "No such run"),
+    (SourceUnknown, 422, "No such source"),
+    (NoRestorePoint, 404, "There is no restore point"),
+    (NothingToUndo, 404, "There is nothing to undo"),
+    (FormRefused, 403, "The form is not from this page"),
+    (ConfirmationMissing, 409, "The restore is not confirmed"),
+    (RestoreBlocked, 409, "The restore cannot succeed"),
+    (OwnerDiffers, 409, "The restored files would have the wrong owner"),
+    (ManifestInvalid, 422, "The restore point cannot be used"),
+    (StoreError, 502, "The store failed"),
+)
+
+
+def backup_routes() -> APIRouter:
+    """The routes; the app's state has the service, the executor and the admin token."""
+    guard = admin_guard(lambda request: request.app.state.settings.admin_token)
+    router = APIRouter(
+        prefix=PATH,
+        route_class=guarded_by(guard),
+        tags=["backups"],
+        responses=documented(STATUSES),
+    )
+
+    def status(request: Request) -> dict[str, Any]:
+        return documents.status_document(service_of(request).status())
+
+    router.add_api_route("", status, methods=["GET"], summary="Health and schedule")
+    router.add_api_route("/", status, methods=["GET"], include_in_schema=False)
+    router.add_api_route("/status", status, methods=["GET"], summary="Health and schedule")
+
+    @router.get("/sets", summary="Restore points, newest first")
+    def sets(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
+        if error := service_of(request).refresh():
+            _log.warning("listing from local records: %s", error.message)
+        found, more = service_of(request).list_sets(limit, before)
+        return documents.sets_document(found, more=more)
+
+    @router.get("/sets/{set_id}", summary="One restore point")
+    def one_set(request: Request, set_id: str) -> dict[str, Any]:
+        service = service_of(request)
+        if not service.catalogue.has(set_id):
+            service.refresh()
+        return documents.set_document(service.catalogue.get(set_id))
+
+    @router.get("/runs", summary="The run log, newest first")
+    def runs(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
+        found, more = service_of(request).list_runs(limit, before)
+        return documents.runs_document(found, more=more)
+
+    @router.get("/runs/{run_id}", summary="One run")
+    def one_run(request: Request, run_id: str) -> dict[str, Any]:
+        return documents.run_document(service_of(request).get_run(run_id))
+
+    @router.post("/run", **_RUNS, summary="Make a set now")
+    def run(request: Request, only: str | None = None, wait: bool = False) -> JSONResponse:
+        return _started(request, service_of(request).begin_backup(only=only), wait=wait)
+
+    @router.post("/sets/{set_id}/verify", **_RUNS, summary="Prove a stored set again")
+    def verify(request: Request, set_id: str, wait: bool = False) -> JSONResponse:
+        return _started(request, service_of(request).begin_verify(set_id), wait=wait)
+
+    @router.get("/sets/{set_id}/restore", summary="What a restore would do")
+    def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
+        return documents.plan_document(service_of(request).plan_restore(set_id, only=only))
+
+    @router.post("/sets/{set_id}/restore", **_RUNS, summary="Bring the data back, live")
+    def restore(
+        request: Request,
+        set_id: str,
+        body: Confirmation,
+        only: str | None = None,
+        wait: bool = False,
+    ) -> JSONResponse:
+        started = begin_confirmed_restore(service_of(request), set_id, only, body.confirm)
+        return _started(request, started, wait=wait)
+
+    @router.post("/undo", **_RUNS, summary="Put back what the last restore replaced")
+    def undo(request: Request, wait: bool = False) -> JSONResponse:
+        return _started(request, service_of(request).begin_undo(), wait=wait)
+
+    @router.post("/drill", **_RUNS, summary="Rehearse a full restore, timed")
+    def drill(request: Request, wait: bool = False) -> JSONResponse:
+        return _started(request, service_of(request).begin_drill(), wait=wait)
+
+    @router.get("/prune", summary="What retention would keep and drop, with reasons")
+    def prune_plan(request: Request) -> dict[str, Any]:
+        return documents.retention_document(service_of(request).plan_prune())
+
+    @router.post("/prune", **_RUNS, summary="Apply retention")
+    def prune(request: Request, wait: bool = False) -> JSONResponse:
+        return _started(request, service_of(request).begin_prune(), wait=wait)
+
+    @router.post("/sets/{set_id}/accept", summary="Clear a set of suspicion")
+    def accept(request: Request, set_id: str) -> dict[str, Any]:
+        return documents.set_document(service_of(request).accept(set_id))
+
+    @router.get("/doctor", summary="Check everything that can be wrong, reading only")
+    def doctor(request: Request) -> dict[str, Any]:
+        return documents.doctor_document(_examine(request, write=False))
+
+    @router.post("/doctor", summary="Check everything, with write probes")
+    def doctor_write(request: Request) -> dict[str, Any]:
+        return documents.doctor_document(_examine(request, write=True))
+
+    return router
+
+
+class Confirmation(BaseModel):
+    """The body that a restore needs."""
+
+    confirm: str
+
+
+Limit = Annotated[int, Query(ge=1, le=1000)]
+Before = Annotated[str | None, Query(max_length=64)]
+
+
+def _examine(request: Request, *, write: bool) -> Examination:
+    return examine(request.app.state.settings, service_of(request), write=write)
+
+
+def _started(request: Request, started: StartedRun, *, wait: bool) -> JSONResponse:
+    location = {"Location": f"{PATH}/runs/{started.run.id}"}
+    if not wait:
+        run = leave_running(request, started)
+        return JSONResponse(documents.run_document(run), 202, location)
+    return _finished(started.execute(), location)
+
+
+def _finished(run: Run, location: Mapping[str, str]) -> JSONResponse:
+    document = documents.run_document(run)
+    if run.error is None:
+        return JSONResponse(document, 200, location)
+    problem = problem_document(
+        500,
+        f"The {run.operation} {run.status}",
+        run.error.message,
+        run.error.code,
+        run.error.hint,
+        run=document,
+    )
+    return Problem(problem, 500, location)

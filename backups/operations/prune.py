@@ -1,0 +1,186 @@
+"""Carrying out a retention plan, and the sweep: what no manifest claims is removed.
+
+The manifest goes first, so that a set is either whole or not listed. Which keys are to go is
+noted before, so that an interrupted prune is finished by the next one. A dated key is free again
+once its object is gone, and the next set may take it: so before each delete the object itself
+says, in its metadata, which set it belongs to. Between that answer and the delete nothing can
+take its place, since no put of ours overwrites.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from backups.decisions.retention import RetentionPlan
+from backups.errors import SetNotFound
+from backups.format import naming
+from backups.model import BackupSet
+from backups.operations.installation import Installation
+from backups.runs.run import Recorder
+from shared.databases.sqlite import Database
+from shared.errors import ObjectMissing, StoreAccessDenied, StoreFailing
+from shared.logs import fields
+
+ORPHAN_AGE = timedelta(hours=24)
+
+_log = logging.getLogger("backups.run")
+
+
+class Pruner:
+    """Drops sets and sweeps orphans; runs inside an operation, which holds the lease."""
+
+    def __init__(self, installation: Installation, records: Database) -> None:
+        self._store = installation.store
+        self._catalogue = installation.catalogue
+        self._clock = installation.clock
+        self._prefix = installation.plan.prefix
+        self._records = records
+
+    def prune(self, recorder: Recorder, plan: RetentionPlan, ours: Collection[str]) -> None:
+        """Finish what an earlier prune began, drop what the plan drops, sweep the orphans.
+
+        Raises `StoreError`; what is left then is left to the next prune.
+        """
+        recorder.stage("finish")
+        self._finish()
+        recorder.stage("drop")
+        for one in plan.drop:
+            with suppress(SetNotFound):  # another process has learnt in between that it is gone
+                if self._drop(self._catalogue.get(one.backup_set.id)):
+                    _log.info("dropped", extra=fields(set_id=one.backup_set.id, reason=one.reason))
+        recorder.stage("sweep")
+        self.sweep(ours)
+
+    def sweep(self, ours: Collection[str]) -> list[str]:
+        """Remove what this installation put more than 24 h ago and no manifest claims.
+
+        A listing only names candidates: what belongs to a set is an orphan once the store, asked
+        for the manifest of that set by name, has none. A manifest is never one.
+        """
+        before = self._clock.now() - ORPHAN_AGE
+        removed = []
+        for key in self._candidates(before):
+            try:
+                if self._is_orphan(key, ours):
+                    self._store.delete(key)
+                    removed.append(key)
+                    _log.info("swept", extra=fields(key=key))
+            except (StoreAccessDenied, StoreFailing) as error:
+                _log.warning("not swept: %s", error.message, extra=fields(key=key))
+        self._store.abort_unfinished(self._prefix, before, self._could_be_ours)
+        return removed
+
+    def _candidates(self, before: datetime) -> list[str]:
+        """Keys that no known manifest claims, of objects written before a time; none of them
+        while a manifest cannot be read, for nobody knows what it claims."""
+        listed = [found for found in self._store.list(self._prefix) if found.modified_at < before]
+        manifests = {
+            parsed[0]
+            for found in self._store.list(naming.sets_prefix(self._prefix))
+            if (parsed := naming.parse_set_key(self._prefix, found.key))
+            and parsed[1] == naming.MANIFEST
+        }
+        self._catalogue.refresh()
+        known = {found.id: found for found in self._catalogue.sets()}
+        if manifests - known.keys():
+            _log.warning("a manifest cannot be read, so nothing is swept")
+            return []
+        claimed = {stored.key for found in known.values() for stored in found.objects}
+        return [
+            found.key
+            for found in listed
+            if self._could_be_ours(found.key)
+            and found.key not in claimed
+            and not self._belongs_to(found.key, known)
+        ]
+
+    def _could_be_ours(self, key: str) -> bool:
+        """Whether a run of ours may have put this key, and may leave it behind when it dies."""
+        parsed = naming.parse_set_key(self._prefix, key)
+        if parsed is not None:
+            return parsed[1] != naming.MANIFEST and not naming.is_legacy_id(parsed[0])
+        return naming.parse_data_key(self._prefix, key) is not None
+
+    def _belongs_to(self, key: str, known: Collection[str]) -> bool:
+        """Whether a key is that of a document beside the manifest of a known set."""
+        parsed = naming.parse_set_key(self._prefix, key)
+        return parsed is not None and parsed[0] in known
+
+    def _is_orphan(self, key: str, ours: Collection[str]) -> bool:
+        """Whether the object says that it is of a set of `ours`, and that set has no manifest."""
+        try:
+            metadata = self._store.head(key).metadata
+        except ObjectMissing:
+            return False
+        set_id = metadata.get("set-id", "")
+        parsed = naming.parse_set_key(self._prefix, key)
+        if parsed is not None and parsed[0] != set_id:
+            return False
+        return (
+            naming.is_set_id(set_id)
+            and metadata.get("instance") in ours
+            and not self._has_manifest(set_id)
+        )
+
+    def _drop(self, one: BackupSet) -> bool:
+        """Remove a set; False when its manifest does not say that it is this set's."""
+        keys = [stored.key for stored in one.objects]
+        keys += [
+            f"{naming.sets_prefix(self._prefix)}{one.id}/{name}.json"
+            for name in self._catalogue.verdict_names(one.id)
+        ]
+        with self._records.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO doomed(key, set_id) VALUES (?, ?)",
+                [(key, one.id) for key in keys],
+            )
+        gone = self._remove(naming.manifest_key(self._prefix, one.id), one.id)
+        if gone:
+            self._catalogue.forget(one.id)
+        self._finish()
+        return gone
+
+    def _finish(self) -> None:
+        """Delete the doomed keys of sets whose manifest is gone; spare those that still have one.
+
+        A set whose manifest is still there is whole, and planned anew.
+        """
+        with self._records.reading() as connection:
+            rows = connection.execute("SELECT key, set_id FROM doomed ORDER BY set_id").fetchall()
+        alive: dict[str, bool] = {}
+        for key, set_id in rows:
+            if set_id not in alive:
+                alive[set_id] = self._has_manifest(set_id)
+            if not alive[set_id]:
+                self._remove(key, set_id)
+            with self._records.transaction() as connection:
+                connection.execute("DELETE FROM doomed WHERE key = ?", (key,))
+
+    def _remove(self, key: str, set_id: str) -> bool:
+        """Delete an object that says that it belongs to the set; False if it does not say so.
+
+        One that is gone already, by us or by somebody else, is a success.
+        """
+        try:
+            owner = self._store.head(key).metadata.get("set-id")
+        except ObjectMissing:
+            return True
+        if owner != set_id:
+            _log.warning(
+                "kept: the object does not say that it belongs to set %s",
+                set_id,
+                extra=fields(key=key, set_id=owner),
+            )
+            return False
+        self._store.delete(key)
+        return True
+
+    def _has_manifest(self, set_id: str) -> bool:
+        try:
+            self._store.head(naming.manifest_key(self._prefix, set_id))
+        except ObjectMissing:
+            return False
+        return True

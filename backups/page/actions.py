@@ -1,0 +1,61 @@
+"""The routes of the page that do something: each starts what the JSON route of its name starts."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import RedirectResponse
+
+from backups.errors import ConfirmationMissing
+from backups.http.begin import begin_confirmed_restore, leave_running, service_of
+from backups.page.guard import ClosedRoute, fields_of
+from backups.page.login import PATH
+from backups.page.rendering import render
+from backups.runs.run import StartedRun
+
+
+def acting_routes() -> APIRouter:
+    """Each answers with the way to the run's page, where its progress is shown."""
+    router = APIRouter(prefix=PATH, route_class=ClosedRoute, include_in_schema=False)
+
+    @router.post("/run")
+    def run(request: Request) -> Response:
+        return _to_run(request, service_of(request).begin_backup())
+
+    @router.post("/drill")
+    def drill(request: Request) -> Response:
+        return _to_run(request, service_of(request).begin_drill())
+
+    @router.post("/sets/{set_id}/verify")
+    def verify(request: Request, set_id: str) -> Response:
+        return _to_run(request, service_of(request).begin_verify(set_id))
+
+    @router.post("/sets/{set_id}/accept")
+    def accept(request: Request, set_id: str) -> Response:
+        service_of(request).accept(set_id)
+        return RedirectResponse(f"{PATH}/sets/{set_id}", 303)
+
+    @router.post("/sets/{set_id}/restore")
+    def restore(request: Request, set_id: str) -> Response:
+        service = service_of(request)
+        typed = fields_of(request).get("confirm", "").strip()
+        try:
+            started = begin_confirmed_restore(service, set_id, None, typed)
+        except ConfirmationMissing:
+            plan = service.plan_restore(set_id)
+            return render(request, "restore.html", 409, plan=plan, refused=typed)
+        return _to_run(request, started)
+
+    @router.post("/undo")
+    def undo(request: Request) -> Response:
+        return _to_run(request, service_of(request).begin_undo())
+
+    @router.post("/prune")
+    def prune(request: Request) -> Response:
+        return _to_run(request, service_of(request).begin_prune())
+
+    return router
+
+
+def _to_run(request: Request, started: StartedRun) -> Response:
+    run = leave_running(request, started)
+    return RedirectResponse(f"{PATH}/runs/{run.id}", 303)

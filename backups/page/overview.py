@@ -1,0 +1,102 @@
+"""What the overview shows, gathered from this host's records without the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, time, timedelta
+from itertools import takewhile
+from pathlib import Path
+
+from backups.decisions.health import Status
+from backups.model import BackupSet, Run
+from backups.service import BackupService
+from backups.view import calendar, chart
+from backups.view.calendar import Day, History
+from backups.view.chart import Point
+from backups.view.headline import Headline, headline
+
+SHOWN = 10
+PAGE = 50
+
+
+@dataclass(frozen=True)
+class Keys:
+    """Where the keys are: fingerprints and public halves, never a key."""
+
+    token_keys: tuple[str, ...]
+    newest_uses: str | None
+    recipients: tuple[str, ...]
+    identity_file: Path | None
+
+
+@dataclass(frozen=True)
+class Overview:
+    """Everything on the overview.
+
+    `reasons` tell by set id what keeps it, or why it goes; `drills` whether they come by schedule.
+    """
+
+    status: Status
+    headline: Headline
+    days: tuple[Day, ...]
+    points: tuple[Point, ...]
+    sets: tuple[BackupSet, ...]
+    more_sets: bool
+    reasons: Mapping[str, str]
+    runs: tuple[Run, ...]
+    more_runs: bool
+    keys: Keys
+    suspect_set: str | None
+    drills: bool
+
+
+def gather(service: BackupService, now: datetime) -> Overview:
+    """Look at the records once."""
+    status = service.status()
+    since = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
+    since -= timedelta(days=calendar.DAYS - 1)
+    recent = tuple(takewhile(lambda one: one.created_at >= since, service.catalogue.sets()))
+    sets, more_sets = service.list_sets(SHOWN)
+    runs, more_runs = service.list_runs(SHOWN)
+    newest = next((one for one in recent if one.kind == "set" and one.complete), None)
+    return Overview(
+        status=status,
+        headline=headline(status, now),
+        days=calendar.last_days(_history(service, recent, since), service.plan.schedule, now),
+        points=chart.points(recent, service.runlog.backups_since(since, chart.MOST_POINTS)),
+        sets=tuple(sets),
+        more_sets=more_sets,
+        reasons=reasons(service),
+        runs=tuple(runs),
+        more_runs=more_runs,
+        keys=keys(service, status.newest_restore_point),
+        suspect_set=newest.id if newest is not None and newest.suspect else None,
+        drills=service.drill_is_possible(),
+    )
+
+
+def reasons(service: BackupService) -> Mapping[str, str]:
+    """What keeps each set, or why retention drops it next."""
+    plan = service.plan_prune()
+    found = {one.backup_set.id: ", ".join(one.reasons) for one in plan.keep}
+    found.update((one.backup_set.id, f"goes next: {one.reason}") for one in plan.drop)
+    return found
+
+
+def keys(service: BackupService, newest: BackupSet | None) -> Keys:
+    """What opens the backups, and where it is."""
+    return Keys(
+        token_keys=service.plan.token_keys,
+        newest_uses=newest.token_key if newest else None,
+        recipients=service.plan.seal.recipients,
+        identity_file=service.plan.identity_file,
+    )
+
+
+def _history(service: BackupService, recent: tuple[BackupSet, ...], since: datetime) -> History:
+    runs = service.runlog.backups_by_day(since.date())
+    began = service.runlog.began_at()
+    oldest = recent[-1].created_at if recent else None
+    starts = [one for one in (began, oldest) if one is not None]
+    return History(recent, runs, min(starts) if starts else None)

@@ -1,0 +1,92 @@
+"""The routes of the page that only show something; none of them lists the bucket."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+
+from backups.http.begin import service_of
+from backups.model import Run
+from backups.page import events, overview
+from backups.page.download import stored_object, stream
+from backups.page.guard import ClosedRoute
+from backups.page.login import PATH
+from backups.page.rendering import render
+from backups.view import calendar
+from backups.view.steps import steps_of
+
+Before = Annotated[str | None, Query(max_length=64)]
+
+
+def reading_routes() -> APIRouter:
+    """Overview, lists, single records, plans, downloads and progress."""
+    router = APIRouter(prefix=PATH, route_class=ClosedRoute, include_in_schema=False)
+
+    @router.get("/")
+    def show_overview(request: Request) -> Response:
+        service = service_of(request)
+        found = overview.gather(service, service.clock.now())
+        return render(
+            request,
+            "overview.html",
+            found=found,
+            shown=_shown(request, found.status.running),
+            rows=calendar.rows_of_weekdays(found.days),
+            mondays=calendar.mondays(found.days),
+            summary=calendar.summary(found.days),
+        )
+
+    @router.get("/sets")
+    def sets(request: Request, before: Before = None) -> Response:
+        service = service_of(request)
+        found, more = service.list_sets(overview.PAGE, before)
+        why = overview.reasons(service)
+        return render(request, "sets.html", sets=found, more=more, before=before, reasons=why)
+
+    @router.get("/sets/{set_id}")
+    def one_set(request: Request, set_id: str) -> Response:
+        service = service_of(request)
+        found = service.catalogue.get(set_id)
+        why = overview.reasons(service).get(set_id, "")
+        return render(request, "set.html", one=found, reason=why)
+
+    @router.get("/sets/{set_id}/objects/{source}")
+    def download(request: Request, set_id: str, source: str) -> Response:
+        service = service_of(request)
+        return stream(service.store, stored_object(service.catalogue.get(set_id), source))
+
+    @router.get("/sets/{set_id}/restore")
+    def restore_plan(request: Request, set_id: str) -> Response:
+        plan = service_of(request).plan_restore(set_id)
+        return render(request, "restore.html", plan=plan, refused=None)
+
+    @router.get("/undo")
+    def undo_plan(request: Request) -> Response:
+        return render(request, "undo.html", record=service_of(request).undoable())
+
+    @router.get("/prune")
+    def prune_plan(request: Request) -> Response:
+        return render(request, "prune.html", plan=service_of(request).plan_prune())
+
+    @router.get("/runs")
+    def runs(request: Request, before: Before = None) -> Response:
+        found, more = service_of(request).list_runs(overview.PAGE, before)
+        return render(request, "runs.html", runs=found, more=more, before=before)
+
+    @router.get("/runs/{run_id}")
+    def one_run(request: Request, run_id: str) -> Response:
+        run = service_of(request).get_run(run_id)
+        shown = _shown(request, run)
+        return render(request, "run.html", run=run, steps=steps_of(run), shown=shown)
+
+    @router.get("/events")
+    async def follow(request: Request) -> Response:
+        return events.follow(request)
+
+    return router
+
+
+def _shown(request: Request, run: Run | None) -> dict[str, Any] | None:
+    """How far a run is, as the first event of the stream would tell it."""
+    return events.describe(run, request.app.state.page_progress.of(run.id)) if run else None

@@ -1,0 +1,1 @@
+"""One recorded run: its lease, log, deadline and progress."""

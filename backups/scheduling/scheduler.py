@@ -1,0 +1,263 @@
+"""The embedded scheduler: one process of the host schedules; when it dies, another does."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.base import BaseTrigger
+from apscheduler.triggers.interval import IntervalTrigger
+
+from backups.errors import LeaseHeld
+from backups.model import Trigger
+from backups.scheduling.change_follower import ChangeFollower
+from backups.service import BackupService
+from shared.clock import format_utc
+from shared.crontab import Crontab
+from shared.errors import AppError
+from shared.logs import fields
+from shared.process.lasting_work import last
+
+JOB_ID = "backup"
+CATCH_UP_JOB_ID = "catch-up"
+DRILL_JOB_ID = "drill"
+TELL_JOB_ID = "tell"
+POLL_SECONDS = 1
+CATCH_UP_SECONDS = 60
+DUTY_SECONDS = 1
+CAMPAIGN_SECONDS = 5
+GRACE_SECONDS = 6 * 3600
+PATIENCE_AT_SHUTDOWN_SECONDS = 5
+
+_log = logging.getLogger(__name__)
+
+
+class CrontabTrigger(BaseTrigger):  # type: ignore[misc]
+    """APScheduler's view of a `Crontab`, with crontab's weekdays and UTC."""
+
+    def __init__(self, crontab: Crontab) -> None:
+        self._crontab = crontab
+
+    def get_next_fire_time(
+        self, previous_fire_time: datetime | None, now: datetime
+    ) -> datetime | None:
+        """The first due instant after the previous one, or after now."""
+        return self._crontab.next_after(previous_fire_time or now)
+
+
+@dataclass(frozen=True)
+class Duty:
+    """Work of another part of the program that one process of this host does.
+
+    `work` is called at the instants of `schedule`, and every second, also while it goes on: it
+    decides whether something is owed, and raises nothing. `in_office` goes on between the start and
+    the end of this process's time in office; `stop` tells `work` to end soon.
+    """
+
+    name: str
+    schedule: Crontab
+    work: Callable[[], object]
+    in_office: Callable[[], AbstractContextManager[None]]
+    stop: Callable[[], None]
+
+
+class _Following:
+    """A change follower that is made anew after a fault: backups go on without one meanwhile."""
+
+    def __init__(self, service: BackupService, delay: timedelta) -> None:
+        self._service = service
+        self._delay = delay
+        self._follower: ChangeFollower | None = None
+
+    def step(self) -> float:
+        """Follow once; the seconds to wait before the next step."""
+        if self._follower is None:
+            self._follower = ChangeFollower(self._service, self._delay)
+        try:
+            self._follower.step()
+        except Exception:
+            self.close()
+            raise
+        return POLL_SECONDS
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._follower is not None:
+            self._follower.close()
+        self._follower = None
+
+
+class BackupScheduler:
+    """Runs what is due while this process holds the scheduler lease; `start` and `stop` it."""
+
+    def __init__(self, service: BackupService, duties: Sequence[Duty] = ()) -> None:
+        self._service = service
+        self._duties = tuple(duties)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._campaign, name="backup-scheduler")
+
+    def start(self) -> None:
+        """Begin to campaign for the lease, in a thread; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop scheduling; a running backup gets some seconds to end, then stops cleanly."""
+        self._stopping.set()
+        for duty in self._duties:
+            duty.stop()
+        self._thread.join(PATIENCE_AT_SHUTDOWN_SECONDS)
+        self._service.stop()
+        self._thread.join()
+
+    def give_up(self) -> None:
+        """Stop all work at once, from any thread; `stop` follows."""
+        self._stopping.set()
+        for duty in self._duties:
+            duty.stop()
+        self._service.stop()
+
+    def _campaign(self) -> None:
+        last("the scheduler", self._hold_office, self._stopping)
+
+    def _hold_office(self) -> float:
+        """Schedule until this process stops, if nobody else does; when to try again, in seconds."""
+        lease = self._service.directory.scheduler_lease
+        held = lease.try_acquire()
+        if held is None:
+            return CAMPAIGN_SECONDS
+        try:
+            lease.announce()
+            with ExitStack() as offices:
+                for duty in self._duties:
+                    offices.enter_context(duty.in_office())
+                self._schedule()
+        finally:
+            held.release()
+        return CAMPAIGN_SECONDS
+
+    def _schedule(self) -> None:
+        scheduler = BackgroundScheduler(timezone=UTC)
+        scheduler.add_job(
+            self._run_if_owed,
+            CrontabTrigger(self._service.plan.schedule),
+            args=("scheduled",),
+            id=JOB_ID,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+        )
+        scheduler.add_job(
+            self._run_if_owed,
+            IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
+            args=("catch-up",),
+            id=CATCH_UP_JOB_ID,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+            next_run_time=datetime.now(UTC),
+        )
+        if self._service.plan.drill_schedule and self._service.drill_is_possible():
+            scheduler.add_job(
+                self._drill,
+                CrontabTrigger(self._service.plan.drill_schedule),
+                id=DRILL_JOB_ID,
+                coalesce=True,
+                max_instances=1,
+                misfire_grace_time=GRACE_SECONDS,
+            )
+        scheduler.add_job(
+            self._service.tell,
+            IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
+            id=TELL_JOB_ID,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+        )
+        for duty in self._duties:
+            self._add_duty(scheduler, duty)
+        # A host that is new, or was off for long, must not believe its old records.
+        error = self._service.refresh()
+        if error is not None:
+            _log.warning("the catalogue is not fresh: %s", error.message)
+        if self._stopping.is_set():  # that may have taken long
+            return
+        scheduler.start()
+        _log.info(
+            "this process schedules the backups",
+            extra=fields(
+                cron=self._service.plan.schedule.expression,
+                next_run_at=format_utc(self._service.status().next_run_at),
+            ),
+        )
+        try:
+            self._follow_changes()
+        finally:
+            scheduler.shutdown(wait=True)
+
+    def _add_duty(self, scheduler: BackgroundScheduler, duty: Duty) -> None:
+        """At its instants, and every second for what was missed or asked for.
+
+        Two at a time, so that a look while the work goes on is no warning in the log.
+        """
+        scheduler.add_job(
+            duty.work,
+            CrontabTrigger(duty.schedule),
+            id=duty.name,
+            coalesce=True,
+            max_instances=1,
+            misfire_grace_time=GRACE_SECONDS,
+        )
+        scheduler.add_job(
+            duty.work,
+            IntervalTrigger(seconds=DUTY_SECONDS, timezone=UTC),
+            id=f"{duty.name}-catch-up",
+            coalesce=True,
+            max_instances=2,
+            misfire_grace_time=GRACE_SECONDS,
+            next_run_time=datetime.now(UTC),
+        )
+
+    def _follow_changes(self) -> None:
+        """Ask for a run when data that is not volatile changes, until this process stops."""
+        delay = self._service.plan.change_delay
+        if not delay:
+            self._stopping.wait()
+            return
+        follower = _Following(self._service, delay)
+        try:
+            last("following changes", follower.step, self._stopping)
+        finally:
+            follower.close()
+
+    def _run_if_owed(self, trigger: Trigger) -> None:
+        try:
+            run = self._service.back_up_if_owed(trigger)
+        except LeaseHeld as error:
+            _log.info("%s", error.message, extra=fields(trigger=trigger))
+        except AppError as error:
+            _log.error("%s backup: %s [%s] %s", trigger, error.message, error.code, error.hint)
+        else:
+            if run is not None and run.status == "succeeded":
+                self._announce(run.set_id)
+
+    def _drill(self) -> None:
+        try:
+            self._service.begin_drill("scheduled").execute()
+        except LeaseHeld as error:
+            _log.info("no drill this time: %s", error.message)
+        except AppError as error:
+            _log.error("drill: %s [%s] %s", error.message, error.code, error.hint)
+
+    def _announce(self, set_id: str | None) -> None:
+        status = self._service.status()
+        _log.info(
+            "protected: set %s is in %s; next backup at %s; look with: python -m backups status",
+            set_id,
+            status.location,
+            format_utc(status.next_run_at),
+        )

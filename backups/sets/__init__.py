@@ -1,0 +1,1 @@
+"""The sets in the store: sealed, stored, proven, listed."""

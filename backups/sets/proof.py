@@ -1,0 +1,156 @@
+"""Proving that stored bytes can be restored: read them back, compare, unseal, open, count."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from backups.errors import ProofFailed, SealBroken
+from backups.format import naming
+from backups.format.seal_suffix import is_encrypted
+from backups.host.removal import remove_file
+from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
+from backups.sets.seal import SQLITE_MAGIC, unseal
+from backups.sources.inspection import fault_of, open_copy, read_facts
+from shared.errors import DatabaseError, DiskFull, ObjectMissing
+from shared.files import open_private
+from shared.store.object_store import ObjectStore
+
+_HINT = "Do not trust this object. Make a new set now (python -m backups run), or use another."
+
+
+@dataclass(frozen=True)
+class ProofTools:
+    """What a proof works with: the store, a scratch folder, and the identity if it is here."""
+
+    store: ObjectStore
+    scratch: Path
+    identity_file: Path | None
+    progress: ProgressSink
+    stage: str = "proof"
+
+
+def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
+    """Read one object back and check it against its description; `full` or `sealed`.
+
+    Without the identity of an encrypted object only its sealed bytes can be compared. What
+    was downloaded is removed again. Raises `ProofFailed` for a definite verdict on the
+    bytes; any other error means that there is no verdict.
+    """
+    sealed = tools.scratch / f"{stored.source}.sealed"
+    opened = tools.scratch / f"{stored.source}.opened"
+    try:
+        fetch(tools, stored, sealed)
+        if is_encrypted(suffix_of(stored)) and tools.identity_file is None:
+            return "sealed"
+        open_fetched(tools, stored, sealed, opened)
+    except SealBroken as error:
+        raise ProofFailed(f"{stored.key} cannot be restored: {error.message}", _HINT) from error
+    finally:
+        remove_file(sealed)
+        remove_file(opened)
+    return "full"
+
+
+def fetch(tools: ProofTools, stored: StoredObject, path: Path) -> None:
+    """Download an object to the new 0600 file `path`; raises `ProofFailed` if it differs."""
+
+    def report(done: int) -> None:
+        tools.progress(Progress(tools.stage, stored.source, done, stored.bytes))
+
+    with open_private(path) as file:
+        sink = _HashingSink(file)
+        try:
+            tools.store.get(stored.key, sink, report)
+        except ObjectMissing as error:
+            raise ProofFailed(
+                f"{stored.key} is not in the store, which had accepted it", _HINT
+            ) from error
+    _compare(stored, sink.size, sink.hexdigest())
+    if is_encrypted(suffix_of(stored)) and sink.head == SQLITE_MAGIC:
+        raise ProofFailed(
+            f"{stored.key} was to be encrypted, and is a plain SQLite file",
+            "Delete that object: it can be read by whoever can read the bucket.",
+        )
+
+
+def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: Path) -> None:
+    """Unseal a fetched file to `target`, and check the database inside.
+
+    Raises `ProofFailed`, `SealBroken`, `IdentityMissing` or `IdentityWrong`.
+    """
+    suffix = suffix_of(stored)
+    if suffix:
+        most = stored.snapshot_bytes if stored.described else None
+        found = unseal(sealed, suffix, target, tools.identity_file, most=most)
+        remove_file(sealed)  # both together, of all sources, are more than the disk was asked for
+        if stored.described and found != stored.snapshot_sha256:
+            raise ProofFailed(f"what is inside {stored.key} is not what was sealed", _HINT)
+    else:
+        sealed.rename(target)
+    tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
+    check_database(target, stored)
+
+
+def check_database(path: Path, stored: StoredObject) -> DatabaseFacts:
+    """Open a database that came from a set; raises `ProofFailed` unless it is as described."""
+    found: DatabaseFacts | None = None
+    try:
+        if path.stat().st_size == 0:
+            raise ProofFailed(f"{stored.key} cannot be restored: it is empty", _HINT)
+        with open_copy(path, stored.key) as connection:
+            fault = fault_of(connection, "integrity_check")
+            if fault is None:
+                found = read_facts(connection)
+    except DiskFull:
+        raise
+    except DatabaseError as error:
+        fault = error.message
+    if fault or found is None:
+        raise ProofFailed(f"{stored.key} cannot be restored: {fault}", _HINT)
+    described = DatabaseFacts(
+        stored.page_size,
+        stored.page_count,
+        stored.user_version,
+        dict(stored.rows),
+        stored.schema or found.schema,
+    )
+    if stored.described and found != described:
+        raise ProofFailed(f"{stored.key} holds {found}, its manifest says {described}", _HINT)
+    return found
+
+
+def suffix_of(stored: StoredObject) -> str:
+    """What follows `.db` in an object's key: how it was sealed."""
+    return naming.seal_suffix(stored.key)
+
+
+def _compare(stored: StoredObject, size: int, sha256: str) -> None:
+    if stored.described and (size, sha256) != (stored.bytes, stored.sha256):
+        raise ProofFailed(
+            f"{stored.key} has {size} bytes with SHA-256 {sha256}, "
+            f"{stored.bytes} bytes with {stored.sha256} were put",
+            _HINT,
+        )
+
+
+class _HashingSink:
+    """A sink that hashes what passes through it, and remembers how it began."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.head = b""
+
+    def write(self, chunk: bytes) -> int:
+        missing = len(SQLITE_MAGIC) - len(self.head)
+        self.head += chunk[:missing]
+        self._hash.update(chunk)
+        self.size += len(chunk)
+        return self._file.write(chunk)
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()

@@ -1,0 +1,1 @@
+"""The live databases: the only room that touches them."""

@@ -1,0 +1,80 @@
+"""Reading a database file that is not live: its facts, its integrity, its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Literal
+
+from backups.model import DatabaseFacts
+from shared.databases.sqlite import translated
+
+Check = Literal["quick_check", "integrity_check"]
+
+
+@contextmanager
+def open_copy(path: Path, what: str) -> Iterator[sqlite3.Connection]:
+    """A read-only connection to a file that nobody writes; raises `DatabaseError`.
+
+    `immutable=1` keeps SQLite from looking for, or leaving, a journal beside the file.
+    """
+    with (
+        translated(what),
+        closing(
+            sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None
+            )
+        ) as connection,
+    ):
+        yield connection
+
+
+def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:
+    """Page size and count, `user_version`, and the rows of every table.
+
+    Call it inside a transaction when the database is live. Virtual tables are left out (their
+    rows are in their shadow tables), and so are SQLite's own.
+    """
+    names = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table'"
+        " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'"
+        " ORDER BY name"
+    ).fetchall()
+    rows = {}
+    for (name,) in names:
+        quoted = str(name).replace('"', '""')
+        counted = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()  # noqa: S608
+        rows[str(name)] = int(counted[0])
+    return DatabaseFacts(
+        page_size=_pragma(connection, "page_size"),
+        page_count=_pragma(connection, "page_count"),
+        user_version=_pragma(connection, "user_version"),
+        rows=rows,
+        schema=_schema_fingerprint(connection),
+    )
+
+
+def fault_of(connection: sqlite3.Connection, check: Check) -> str | None:
+    """The first fault that SQLite's check finds, or None when the database is sound."""
+    found = connection.execute(f"PRAGMA {check}(1)").fetchone()
+    return None if found and found[0] == "ok" else str(found[0] if found else "no answer")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's bytes, in hex. Never call it on a live database."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _schema_fingerprint(connection: sqlite3.Connection) -> str:
+    statements = connection.execute(
+        "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name"
+    ).fetchall()
+    return hashlib.sha256(repr(statements).encode()).hexdigest()[:16]
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])

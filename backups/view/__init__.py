@@ -1,0 +1,1 @@
+"""How it reads on a page, a terminal and as JSON; pure."""

@@ -1,0 +1,191 @@
+"""The JSON documents of the faces, the same for HTTP and the command line. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from backups.decisions.health import Status
+from backups.decisions.restore_plan import RestorePlan
+from backups.decisions.retention import RetentionPlan
+from backups.examination import Examination
+from backups.model import BackupSet, DrillReport, Finding, RestoreRecord, Run, StoredObject
+from shared.clock import format_utc
+
+Document = dict[str, Any]
+
+
+def run_document(run: Run) -> Document:
+    """A run of the run log."""
+    error = run.error
+    return {
+        "id": run.id,
+        "operation": run.operation,
+        "trigger": run.trigger,
+        "status": run.status,
+        "started_at": _time(run.started_at),
+        "finished_at": _time(run.finished_at),
+        "set_id": run.set_id,
+        "stage": run.stage,
+        "error": {"code": error.code, "message": error.message, "hint": error.hint}
+        if error
+        else None,
+    }
+
+
+def set_document(backup_set: BackupSet) -> Document:
+    """A restore point."""
+    return {
+        "id": backup_set.id,
+        "kind": backup_set.kind,
+        "created_at": _time(backup_set.created_at),
+        "trigger": backup_set.trigger,
+        "instance": backup_set.instance,
+        "complete": backup_set.complete,
+        "proven_at": _time(backup_set.proven_at),
+        "proof": backup_set.proof,
+        "suspect": list(backup_set.suspect) if backup_set.suspect else None,
+        "objects": [_object_document(stored) for stored in backup_set.objects],
+    }
+
+
+def status_document(status: Status) -> Document:
+    """The state of the backups."""
+    owner = status.owner
+    newest = status.newest_restore_point
+    return {
+        "healthy": status.health.healthy,
+        "problems": [_finding_document(found) for found in status.health.problems],
+        "warnings": [_finding_document(found) for found in status.health.warnings],
+        "schedule": {
+            "cron": status.cron,
+            "next_run_at": _time(status.next_run_at),
+            "owner": {"host": owner[0], "pid": owner[1]} if owner else None,
+        },
+        "target": {
+            "kind": status.kind,
+            "offsite": status.offsite,
+            "location": status.location,
+            "last_contact_at": _time(status.last_contact_at),
+        },
+        "running": run_document(status.running) if status.running else None,
+        "last_run": run_document(status.last_run) if status.last_run else None,
+        "last_success": run_document(status.last_success) if status.last_success else None,
+        "newest_restore_point": set_document(newest) if newest else None,
+        "restore_points": status.restore_points,
+        "last_drill": drill_document(status.last_drill) if status.last_drill else None,
+    }
+
+
+def plan_document(plan: RestorePlan) -> Document:
+    """What a restore would do."""
+    return {
+        "set": set_document(plan.backup_set),
+        "age_seconds": int(plan.age.total_seconds()),
+        "items": [
+            {
+                "source": item.stored.source,
+                "key": item.stored.key,
+                "bytes": item.stored.bytes,
+                "rows": dict(item.stored.rows) if item.stored.described else None,
+                "target": str(item.live.path),
+                "state": item.live.state,
+                "live_rows": dict(item.live.rows) if item.live.rows is not None else None,
+                "action": item.action,
+            }
+            for item in plan.items
+        ],
+        "blockers": [_finding_document(found) for found in plan.blockers],
+        "warnings": [_finding_document(found) for found in plan.warnings],
+        "confirm": plan.backup_set.id,
+    }
+
+
+def undo_document(record: RestoreRecord) -> Document:
+    """What an undo would put back."""
+    return {
+        "run_id": record.run_id,
+        "set_id": record.set_id,
+        "restored_at": _time(record.at),
+        "items": [
+            {"source": one.source, "kind": one.kind, "path": str(one.path) if one.path else None}
+            for one in record.to_put_back
+        ],
+    }
+
+
+def doctor_document(examination: Examination) -> Document:
+    """Everything that was looked at."""
+    return {
+        "healthy": examination.healthy,
+        "lines": [
+            {
+                "level": line.level,
+                "subject": line.subject,
+                "message": line.message,
+                "hint": line.hint,
+            }
+            for line in examination.lines
+        ],
+    }
+
+
+def retention_document(plan: RetentionPlan) -> Document:
+    """What retention would keep and drop."""
+    return {
+        "keep": [
+            {"id": one.backup_set.id, "reasons": list(one.reasons), "protected": one.protected}
+            for one in plan.keep
+        ],
+        "drop": [{"id": one.backup_set.id, "reason": one.reason} for one in plan.drop],
+        "warning": plan.warning,
+    }
+
+
+def drill_document(report: DrillReport) -> Document:
+    """A rehearsed restore."""
+    return {
+        "set_id": report.set_id,
+        "at": _time(report.at),
+        "seconds": round(report.seconds, 3),
+        "rows": report.rows,
+        "unreadable": report.unreadable,
+        "failure": report.failure,
+    }
+
+
+def sets_document(sets: list[BackupSet], *, more: bool) -> Document:
+    """A page of restore points; `next` is what to give as `before` for the following page."""
+    return {
+        "sets": [set_document(found) for found in sets],
+        "next": sets[-1].id if more else None,
+    }
+
+
+def runs_document(runs: list[Run], *, more: bool) -> Document:
+    """A page of the run log; `next` is what to give as `before` for the following page."""
+    return {
+        "runs": [run_document(found) for found in runs],
+        "next": runs[-1].id if more else None,
+    }
+
+
+def _object_document(stored: StoredObject) -> Document:
+    return {
+        "source": stored.source,
+        "key": stored.key,
+        "bytes": stored.bytes,
+        "sha256": stored.sha256,
+        "snapshot_bytes": stored.snapshot_bytes,
+        "snapshot_sha256": stored.snapshot_sha256,
+        "rows": dict(stored.rows),
+        "same_instant": stored.same_instant,
+    }
+
+
+def _finding_document(found: Finding) -> Document:
+    return {"code": found.code, "message": found.message, "hint": found.hint}
+
+
+def _time(instant: datetime | None) -> str | None:
+    return format_utc(instant) if instant else None

@@ -1,0 +1,225 @@
+"""What the commands print for a person. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from backups.decisions.health import Status
+from backups.decisions.restore_plan import RestorePlan
+from backups.decisions.retention import RetentionPlan
+from backups.examination import Examination
+from backups.model import BackupSet, DrillReport, Finding, ProofLevel, RestoreRecord, Run
+from backups.view import units
+from backups.view.headline import headline
+from shared.clock import format_utc
+
+
+def set_made(made: BackupSet, status: Status) -> str:
+    """After a run: what was stored where, and when the next one comes."""
+    lines = [f"Set {made.id} is stored in {status.location}, read back and proven:"]
+    lines += [
+        f"  {stored.key}  {stored.bytes:,} bytes, {sum(stored.rows.values()):,} rows"
+        for stored in made.objects
+    ]
+    if not made.complete:
+        lines.append("It does not hold all sources, so it does not count as protection.")
+    lines.append(f"Next scheduled backup: {format_utc(status.next_run_at)}")
+    return "\n".join(lines)
+
+
+def status(found: Status, now: datetime) -> str:
+    """The state of the backups: the headline, what is wrong, then the facts."""
+    newest = found.newest_restore_point
+    first = headline(found, now)
+    lines = [f"{first.title}. {first.message}" if first.good else f"NOT HEALTHY. {first.title}."]
+    lines += _findings("problem", found.health.problems)
+    lines += _findings("warning", found.health.warnings)
+    owner = f"process {found.owner[1]} on {found.owner[0]}" if found.owner else "no process"
+    lines += [
+        f"newest restore point  {newest.id}, proven {_when(newest.proven_at)}"
+        if newest
+        else "newest restore point  none",
+        f"restore points        {found.restore_points}",
+        f"last run              {_run(found.last_run)}" if found.last_run else "last run  none",
+        f"next run              in {units.age(found.next_run_at - now)}, "
+        f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
+        f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
+    ]
+    if found.last_drill:
+        drill = found.last_drill
+        outcome = "FAILED" if drill.failure else f"restored in {drill.seconds:.2f} s"
+        lines.append(f"last drill            set {drill.set_id}, {_when(drill.at)}, {outcome}")
+    if found.running:
+        lines.append(f"running now           {_run(found.running)}")
+    return "\n".join(lines)
+
+
+def verified(set_id: str, level: ProofLevel) -> str:
+    """After a verification."""
+    if level == "sealed":
+        return (
+            f"Set {set_id}: the sealed bytes are what was put. They were not opened: the identity "
+            "is not on this host. Rehearse with it: python -m backups drill --identity FILE"
+        )
+    return f"Set {set_id} was read back and is proven."
+
+
+def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
+    """What a restore would do."""
+    one = found.backup_set
+    lines = [
+        f"Restore point {one.id} ({one.kind}, proof {one.proof}), "
+        f"{format_utc(one.created_at)}, {units.age(found.age)} old"
+    ]
+    for item in found.items:
+        stored, live = item.stored, item.live
+        rows = _rows(stored.rows) if stored.described else "rows unknown until it is read"
+        lines.append(f"  {stored.source}: {rows}; {stored.bytes:,} bytes in {stored.key}")
+        if to is None:
+            now = _rows(live.rows) if live.rows is not None else live.state
+            lines.append(f"    {live.path} now: {now}\n    -> {item.action}")
+        else:
+            lines.append(f"    -> {to / stored.source}.db")
+    lines += _findings("blocked", found.blockers)
+    lines += _findings("warning", found.warnings)
+    if ask and not found.blockers:
+        lines.append(
+            "Nothing was changed. To do it:\n"
+            f"  python -m backups restore {one.id} --in-place --yes\n"
+            f"  python -m backups restore {one.id} --to DIR"
+        )
+    return "\n".join(lines)
+
+
+def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
+    """After a restore."""
+    if to is not None:
+        return f"Set {ended.set_id} is in {to}, checked."
+    names = ", ".join(item.stored.source for item in found.items)
+    return (
+        f"{names}: restored from set {ended.set_id}. A running app serves it already.\n"
+        "What was replaced is kept. To put it back: python -m backups restore --undo --yes"
+    )
+
+
+def undo_plan(record: RestoreRecord) -> str:
+    """What an undo would do."""
+    lines = [f"Run {record.run_id} restored set {record.set_id} at {format_utc(record.at)}."]
+    words = {
+        "copy": "would get back its content of then",
+        "quarantine": "would get back its damaged files of then",
+        "nothing": "did not exist then, and would stay as it is",
+    }
+    lines += [f"  {one.source} {words[one.kind]}" for one in record.to_put_back]
+    return "\n".join(
+        [*lines, "Nothing was changed. To do it: python -m backups restore --undo --yes"]
+    )
+
+
+def retention(found: RetentionPlan) -> str:
+    """What retention would do."""
+    lines = [f"keep  {one.backup_set.id}  {', '.join(one.reasons)}" for one in found.keep]
+    lines += [f"drop  {one.backup_set.id}  {one.reason}" for one in found.drop]
+    if found.warning:
+        lines.append(f"warning: {found.warning}")
+    return "\n".join(lines) or "There are no restore points."
+
+
+def drilled(report: DrillReport) -> str:
+    """After a drill."""
+    return (
+        f"Set {report.set_id} was restored from the store into a scratch folder and opened: "
+        f"{report.rows:,} rows, {report.unreadable:,} unreadable, {report.seconds:.2f} s (RTO)."
+    )
+
+
+def examination(found: Examination) -> str:
+    """Everything the doctor looked at."""
+    lines = []
+    for line in found.lines:
+        lines.append(f"{line.level:<8} {line.subject:<10} {line.message}")
+        if line.level != "ok" and line.hint:
+            lines.append(f"{'':<8} {'':<10} -> {line.hint}")
+    lines.append("All is well." if found.healthy else "There are problems.")
+    return "\n".join(lines)
+
+
+def key_pair(public: str, path: Path) -> str:
+    """After `keygen`."""
+    return (
+        f"The identity (secret) is in {path}; who has it can open the backups, and without it "
+        "nobody can.\nKeep two copies of it away from this host and from the bucket: in a password "
+        "manager, and on paper.\nThe server needs only the public key. In .env:\n"
+        f"  BACKUP_AGE_RECIPIENTS={public}\n"
+        "Leave BACKUP_AGE_IDENTITY_FILE blank to keep the identity off the server; the weekly "
+        "drill is then up to you:\n  python -m backups drill --identity FILE"
+    )
+
+
+def sets(found: Sequence[BackupSet], *, more: bool) -> str:
+    """A table of restore points."""
+    if not found:
+        return "There are no restore points. Make one: python -m backups run"
+    rows = [("SET", "KIND", "TRIGGER", "PROOF", "ROWS", "BYTES", "NOTE")]
+    for one in found:
+        notes = [] if one.complete or one.kind == "pre-restore" else ["not all sources"]
+        notes += [f"suspect: {reason}" for reason in one.suspect or ()]
+        rows.append(
+            (
+                one.id,
+                one.kind,
+                one.trigger,
+                one.proof,
+                " ".join(f"{o.source}={sum(o.rows.values())}" for o in one.objects),
+                f"{sum(o.bytes for o in one.objects):,}",
+                ", ".join(notes),
+            )
+        )
+    return _table(rows) + (f"\nOlder ones: --before {found[-1].id}" if more else "")
+
+
+def runs(found: Sequence[Run], *, more: bool) -> str:
+    """A table of runs, with the error below each that failed."""
+    if not found:
+        return "There are no runs yet."
+    rows = [("RUN", "OPERATION", "TRIGGER", "STATUS", "STARTED", "SET", "ERROR")]
+    rows += [
+        (
+            run.id,
+            run.operation,
+            run.trigger,
+            run.status,
+            format_utc(run.started_at),
+            run.set_id or "-",
+            f"{run.error.code} in {run.stage}: {run.error.message}" if run.error else "",
+        )
+        for run in found
+    ]
+    return _table(rows) + (f"\nOlder ones: --before {found[-1].id}" if more else "")
+
+
+def _rows(rows: Mapping[str, int]) -> str:
+    return ", ".join(f"{table} {count:,} rows" for table, count in rows.items()) or "no tables"
+
+
+def _findings(kind: str, found: Sequence[Finding]) -> list[str]:
+    return [f"  {kind} {one.code}: {one.message}\n    -> {one.hint}" for one in found]
+
+
+def _run(run: Run) -> str:
+    return f"{run.id} {run.operation} ({run.trigger}) {run.status}"
+
+
+def _when(instant: datetime | None) -> str:
+    return format_utc(instant) if instant else "never"
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = (
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,1 @@
+"""SQLite, and the application's own two databases."""

@@ -1,0 +1,46 @@
+"""How the application sees a copy of one of its databases: can it open it, and read it all?"""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from shared.clock import SystemClock
+from shared.databases.cipher import TokenCipher
+from shared.databases.sessions import SessionStorage
+from shared.databases.sqlite import translated
+from shared.databases.tokens import TokenStorage
+
+
+def check_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:
+    """`(rows, rows that no key opens)` of a copy of `tokens.db`, through `TokenStorage`.
+
+    The copy is opened as the application would, which may write to it. Raises
+    `DatabaseError` when that fails.
+    """
+    with closing(TokenStorage(path, cipher)) as storage:
+        return storage.count_readable()
+
+
+def sample_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:
+    """`(values, values that no key opens)` of up to 200 of a copy of `tokens.db`; writes nothing.
+
+    The sample is the oldest and the newest hundred, so that it costs the same at any size.
+    Raises `DatabaseError`; a copy without the table has no values.
+    """
+    sample = (
+        "SELECT value FROM (SELECT value FROM tokens ORDER BY rowid LIMIT 100) UNION"
+        " SELECT value FROM (SELECT value FROM tokens ORDER BY rowid DESC LIMIT 100)"
+    )
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    with translated(str(path)), closing(sqlite3.connect(uri, uri=True)) as copy:
+        tables = copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tokens'").fetchall()
+        values = copy.execute(sample).fetchall() if tables else []
+    return len(values), sum(not cipher.opens(str(value)) for (value,) in values)
+
+
+def check_sessions(path: Path) -> tuple[int, int]:
+    """`(rows, 0)` of a copy of `sessions.db`, through `SessionStorage`."""
+    with closing(SessionStorage(path, SystemClock())) as storage:
+        return storage.count(), 0

@@ -1,0 +1,125 @@
+"""`TokenStorage`: OAuth tokens and user UUIDs in `tokens.db`, every value encrypted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from shared.databases.cipher import TokenCipher
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.errors import CipherError
+
+TokenType = Literal["token", "uuid"]
+
+FACEBOOK_USER_ACCESS_TOKEN = "FACEBOOK_USER_ACCESS_TOKEN"  # noqa: S105 - a key, no token
+
+MIGRATIONS = (
+    "CREATE TABLE IF NOT EXISTS tokens"
+    "(key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)",
+)
+
+
+SHOPIFY_ACCESS_TOKEN = "SHOPIFY_ACCESS_TOKEN_"  # noqa: S105 - how a key begins
+USER_UUID = "USER_UUID_"
+FACEBOOK_ACCESS_TOKEN = "FACEBOOK_ACCESS_TOKEN_"  # noqa: S105 - how a key begins
+PAGE_UUID = "PAGE_UUID_"
+
+
+def shopify_access_token_key(shop_key: str) -> str:
+    """The key of a shop's access token."""
+    return f"{SHOPIFY_ACCESS_TOKEN}{shop_key}"
+
+
+def user_uuid_key(shop_key: str) -> str:
+    """The key of the UUID of the user who owns a shop."""
+    return f"{USER_UUID}{shop_key}"
+
+
+def facebook_access_token_key(page_id: str) -> str:
+    """The key of a Facebook Page's access token."""
+    return f"{FACEBOOK_ACCESS_TOKEN}{page_id}"
+
+
+def facebook_user_access_token_key(user_id: str) -> str:
+    """The key of the access token of a Facebook user, by the id that Meta gives our app."""
+    return f"{FACEBOOK_USER_ACCESS_TOKEN}_{user_id}"
+
+
+def page_uuid_key(page_id: str) -> str:
+    """The key of the UUID of the user who owns a Facebook Page."""
+    return f"{PAGE_UUID}{page_id}"
+
+
+class TokenStorage:
+    """A dictionary of encrypted values that survives the process.
+
+    Safe from many threads and processes. Every method raises `DatabaseError` when the file
+    cannot be used, and those that decrypt raise `CipherError`.
+    """
+
+    def __init__(
+        self, path: Path, cipher: TokenCipher, *, busy_timeout: float = BUSY_TIMEOUT_SECONDS
+    ) -> None:
+        self._cipher = cipher
+        self._database = Database(path, MIGRATIONS, busy_timeout=busy_timeout)
+
+    def put(self, key: str, value: str, kind: TokenType = "token") -> None:
+        """Store `value` under `key`, in place of what was there."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO tokens(key, value, type) VALUES (?, ?, ?) ON CONFLICT(key)"
+                " DO UPDATE SET value = excluded.value, type = excluded.type",
+                (key, self._cipher.encrypt(value), kind),
+            )
+
+    def get(self, key: str) -> str | None:
+        """The value under `key`, or None."""
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT value FROM tokens WHERE key = ?", (key,)).fetchone()
+        return None if row is None else self._cipher.decrypt(row[0])
+
+    def delete(self, key: str) -> None:
+        """Forget `key`; nothing happens when it is not there."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM tokens WHERE key = ?", (key,))
+
+    def names(self, prefix: str) -> list[str]:
+        """What follows `prefix` in the keys that begin with it, in order."""
+        return [key.removeprefix(prefix) for key in self.keys() if key.startswith(prefix)]
+
+    def keys(self, kind: TokenType | None = None) -> list[str]:
+        """All keys in order, or those of one type."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT key FROM tokens WHERE ?1 IS NULL OR type = ?1 ORDER BY key", (kind,)
+            ).fetchall()
+        return [row[0] for row in rows]
+
+    def rotate_keys(self) -> int:
+        """Re-encrypt every value with the first key, in one transaction; how many there were.
+
+        Raises `CipherError`, and changes nothing, when one value opens with no key.
+        """
+        with self._database.transaction() as connection:
+            rows = connection.execute("SELECT key, value FROM tokens").fetchall()
+            connection.executemany(
+                "UPDATE tokens SET value = ? WHERE key = ?",
+                [(self._cipher.rotate(value), key) for key, value in rows],
+            )
+        return len(rows)
+
+    def count_readable(self) -> tuple[int, int]:
+        """How many values there are, and how many of them no key opens."""
+        unreadable = rows = 0
+        with self._database.reading() as connection:
+            for (value,) in connection.execute("SELECT value FROM tokens"):
+                rows += 1
+                try:
+                    self._cipher.decrypt(value)
+                except CipherError:
+                    unreadable += 1
+        return rows, unreadable
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()

@@ -1,0 +1,1 @@
+"""What every platform of merchants needs: inbox, polling, documents, logins."""

@@ -1,0 +1,78 @@
+"""`MerchantData`: JSON documents under `users/` in the store, written only when they changed."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import re
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from shared.errors import ObjectMissing
+from shared.logs import fields
+from shared.store.object_store import DocumentStore
+
+_log = logging.getLogger(__name__)
+_LOCKS = 64
+
+
+class MerchantData:
+    """Reads, merges and writes documents. Only one process of an installation may change them.
+
+    Within it, changes of one document come one after the other. Raises `StoreError`.
+    """
+
+    def __init__(self, store: DocumentStore) -> None:
+        self._store = store
+        self._locks = [threading.Lock() for _ in range(_LOCKS)]
+
+    def read(self, key: str) -> Any:
+        """The document, or None when there is none that can be read."""
+        sink = io.BytesIO()
+        try:
+            self._store.get(key, sink)
+        except ObjectMissing:
+            return None
+        try:
+            return json.loads(sink.getvalue())
+        except (ValueError, RecursionError):
+            _log.warning("a document is not JSON, and is made anew", extra=fields(key=key))
+            return None
+
+    def change(self, key: str, change: Callable[[Any], Any]) -> bool:
+        """Put `change(document)` in place of the document; whether that was anything new.
+
+        `change` gets None when there is no document; the document itself must stay as it is.
+        """
+        with self._locks[hash(key) % _LOCKS]:
+            before = self.read(key)
+            after = canonical(change(before))
+            if before is not None and canonical(before) == after:
+                return False
+            self._store.replace(key, after)
+        _log.info("stored", extra=fields(key=key, bytes=len(after)))
+        return True
+
+    def remove_all(self, prefix: str) -> int:
+        """Delete every document below `prefix`, which ends with a slash; how many there were."""
+        assert prefix.endswith("/")  # noqa: S101 - `users/1` is also how `users/10` begins
+        keys = [found.key for found in self._store.list(prefix)]
+        for key in keys:
+            self._store.delete(key)
+        return len(keys)
+
+
+def canonical(document: Any) -> bytes:
+    """The one JSON text of a document: sorted names, no blanks, UTF-8."""
+    text = json.dumps(document, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    # A lone surrogate, which a sender may write as \ud800, stays that.
+    return text.encode(errors="backslashreplace")
+
+
+def user_folder(user: str) -> str:
+    """How the keys of a user's documents begin; raises `ValueError` for what is no user's id."""
+    if not re.fullmatch(r"[0-9A-Za-z][0-9A-Za-z-]{0,63}", user):
+        raise ValueError("a user's id is a UUID")
+    return f"users/{user}/"

@@ -1,0 +1,144 @@
+"""`Outbound`: requests to the platforms, with limits on time and size, and patience."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from shared.merchants.errors import PlatformBusy, PlatformUnreachable
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
+
+T = TypeVar("T")
+
+_LONGEST_WAIT_SECONDS = 60.0
+
+# Someone is looking at a browser.
+ATTEMPTS_WHILE_WATCHED = 2
+ATTEMPTS = 6
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an answer may take: seconds to connect, of silence, and in all; and bytes."""
+
+    connect: float = 10.0
+    silence: float = 20.0
+    whole_answer: float = 60.0
+    most_bytes: int = 32 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A complete answer, whatever its status; header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def document(self) -> dict[str, Any]:
+        """The JSON object in it; raises `PlatformUnreachable` for anything else."""
+        try:
+            found = json.loads(self.body)
+        except (ValueError, RecursionError):
+            found = None
+        if not isinstance(found, dict):
+            raise PlatformUnreachable(
+                f"the answer ({self.status}) is not a JSON object", "It is tried again by itself."
+            )
+        return found
+
+
+class Outbound:
+    """One HTTP client for all threads. Redirects are not followed; `close` it in the end."""
+
+    def __init__(self, limits: Limits = Limits()) -> None:
+        # Imported only here: most commands of this program never talk to a platform.
+        import httpx2  # noqa: PLC0415
+
+        self._limits = limits
+        timeout = httpx2.Timeout(limits.silence, connect=limits.connect)
+        self._client = httpx2.Client(timeout=timeout, follow_redirects=False)
+        self._closing = threading.Event()
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        form: Mapping[str, str] | None = None,
+        document: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """One request; raises `PlatformUnreachable` without a complete answer in time."""
+        import httpx2  # noqa: PLC0415
+
+        deadline = time.monotonic() + self._limits.whole_answer
+        try:
+            with self._client.stream(
+                method,
+                url,
+                params=params,
+                data=form,
+                json=document,
+                headers={"Accept": "application/json", **(headers or {})},
+            ) as response:
+                body = bytearray()
+                for chunk in response.iter_bytes():
+                    body += chunk
+                    if len(body) > self._limits.most_bytes or time.monotonic() > deadline:
+                        raise PlatformUnreachable(
+                            f"the answer of {response.url.host} is too large or too slow"
+                        )
+                return Answer(response.status_code, dict(response.headers), bytes(body))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            # Their texts may hold the whole URL.
+            raise PlatformUnreachable(
+                f"no complete answer from {httpx2.URL(url).host} ({type(error).__name__})",
+                "Check this host's network; it is tried again by itself.",
+            ) from None
+        except RuntimeError:
+            if not self._closing.is_set():
+                raise
+            raise _shutting_down() from None  # the client was closed before, or meanwhile
+
+    def patiently(self, call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
+        """The result of `call`, tried again while the platform is busy or out of reach.
+
+        Waits as long as the platform says, or twice as long each time. Raises the last error.
+        """
+        import tenacity  # noqa: PLC0415
+
+        return tenacity.Retrying(
+            sleep=self._pause,
+            stop=tenacity.stop_after_attempt(attempts),
+            wait=_wait,
+            retry=tenacity.retry_if_exception_type((PlatformBusy, PlatformUnreachable)),
+            reraise=True,
+        )(call)
+
+    def close(self) -> None:
+        """End all waiting, and close the connections."""
+        self._closing.set()
+        self._client.close()
+
+    def _pause(self, seconds: float) -> None:
+        if self._closing.wait(seconds):
+            raise _shutting_down()
+
+
+def _shutting_down() -> PlatformUnreachable:
+    return PlatformUnreachable("the program is shutting down", "It is tried again by itself.")
+
+
+def _wait(state: RetryCallState) -> float:
+    error = state.outcome.exception() if state.outcome else None
+    told = error.wait if isinstance(error, PlatformBusy) else None
+    seconds = told if told is not None else 2.0 ** (state.attempt_number - 1)
+    return min(seconds, _LONGEST_WAIT_SECONDS)

@@ -1,0 +1,105 @@
+"""Small facts beside the inbox: used login states, accounts to reconnect, the last polling."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from shared.clock import Clock, format_utc, parse_utc
+from shared.databases.sqlite import Database
+from shared.merchants.inbox import Provider
+
+_LAST_SYNC = "last_sync"
+_SYNC_WANTED = "sync_wanted"
+
+
+@dataclass(frozen=True)
+class Reconnect:
+    """An account whose token no longer works, why, and since when."""
+
+    reason: str
+    since: datetime
+
+
+class Marks:
+    """These facts in `inbox.db`. Safe from many threads and processes; raises `DatabaseError`."""
+
+    def __init__(self, database: Database, clock: Clock) -> None:
+        self._database = database
+        self._clock = clock
+
+    def use_state(self, nonce: str, expires_at: datetime) -> bool:
+        """Use a login state up; False when it has been used before."""
+        now = int(self._clock.now().timestamp())
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM used_states WHERE expires_at < ?", (now,))
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO used_states(nonce, expires_at) VALUES (?, ?)",
+                (nonce, int(expires_at.timestamp()) + 1),
+            )
+            return cursor.rowcount == 1
+
+    def mark_reconnect(self, provider: Provider, account: str, reason: str) -> bool:
+        """Note that an account has to be connected again; False when that is known."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO reconnects(provider, account, reason, since)"
+                " VALUES (?, ?, ?, ?)",
+                (provider, account, reason, format_utc(self._clock.now())),
+            )
+            return cursor.rowcount == 1
+
+    def clear_reconnect(self, provider: Provider, account: str) -> None:
+        """The account works."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM reconnects WHERE provider = ? AND account = ?", (provider, account)
+            )
+
+    def reconnects(self, provider: Provider) -> dict[str, Reconnect]:
+        """The accounts of a platform that have to be connected again."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT account, reason, since FROM reconnects WHERE provider = ?", (provider,)
+            ).fetchall()
+        return {row[0]: Reconnect(row[1], parse_utc(row[2])) for row in rows}
+
+    def last_sync(self) -> datetime | None:
+        """When the last polling of everything began."""
+        return self._time(_LAST_SYNC)
+
+    def note_sync(self, began_at: datetime) -> None:
+        """A polling of everything that began then is over; what was asked for before is done."""
+        with self._database.transaction() as connection:
+            _set(connection, _LAST_SYNC, began_at)
+            connection.execute(
+                "DELETE FROM facts WHERE name = ? AND value <= ?",
+                (_SYNC_WANTED, _padded(began_at)),
+            )
+
+    def ask_for_sync(self) -> None:
+        """Ask whichever process polls to do so now."""
+        with self._database.transaction() as connection:
+            _set(connection, _SYNC_WANTED, self._clock.now())
+
+    def sync_is_wanted(self) -> bool:
+        """Whether somebody asked since the last polling began."""
+        return self._time(_SYNC_WANTED) is not None
+
+    def _time(self, name: str) -> datetime | None:
+        with self._database.reading() as connection:
+            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+        return None if row is None else datetime.fromisoformat(row[0])
+
+
+def _set(connection: sqlite3.Connection, name: str, instant: datetime) -> None:
+    connection.execute(
+        "INSERT INTO facts(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = ?2",
+        (name, _padded(instant)),
+    )
+
+
+def _padded(instant: datetime) -> str:
+    """With all digits, so that texts compare as times do."""
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")

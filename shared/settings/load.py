@@ -1,0 +1,268 @@
+"""Every setting, read once from the environment and `.env`, checked, and frozen.
+
+Nothing else in the program reads the environment. All faults are reported together.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, cast
+
+from dotenv import dotenv_values
+
+from shared.crontab import Crontab
+from shared.errors import SettingsError
+from shared.logs import LogFormat
+from shared.settings.platforms import (
+    FacebookSettings,
+    ShopifySettings,
+    is_local,
+    read_facebook,
+    read_shopify,
+)
+from shared.settings.reader import MAKE_FERNET_KEY, MAKE_SECRET, SettingReader, parse_path
+from shared.store.object_store import key_fault
+from shared.store.spaces_access import SpacesSettings, read_spaces
+
+MOST_SOURCES = 8
+_SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
+
+
+@dataclass(frozen=True)
+class KeepSettings:
+    """How many of each kind are kept; None is `forever` (of bytes: no limit)."""
+
+    changes_hours: int | None
+    all_days: int | None
+    daily: int | None
+    weekly: int | None
+    monthly: int | None
+    yearly: int | None
+    max_bytes: int | None
+
+
+@dataclass(frozen=True)
+class BackupSettings:
+    """What is backed up, when, and where to."""
+
+    schedule: Crontab
+    directory: Path
+    local_store: Path
+    prefix: str
+    local_copies: int
+    extra_sources: tuple[tuple[str, Path], ...]
+    log_directory: Path | None
+    compression: Literal["none", "zstd"]
+    age_recipients: tuple[str, ...]
+    age_identity_file: Path | None
+    drill_schedule: Crontab
+    restore_on_empty: bool
+    change_delay: int
+    timeout: int
+    keep: KeepSettings
+    notify_urls: tuple[str, ...] = field(repr=False)
+    heartbeat_url: str | None = field(repr=False)
+    notify_success: bool
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings of one installation. Secrets are left out of its `repr`."""
+
+    token_db_path: Path
+    session_db_path: Path
+    inbox_db_path: Path
+    sync_schedule: Crontab
+    facebook: FacebookSettings | None
+    shopify: ShopifySettings | None
+    backup: BackupSettings
+    spaces: SpacesSettings | None
+    host: str
+    port: int
+    log_format: LogFormat
+    metrics_public: bool
+    admin_token: str | None = field(repr=False)
+    token_encryption_keys: tuple[str, ...] = field(repr=False)
+    state_token_secret: str | None = field(repr=False)
+
+    @property
+    def cookies_secure(self) -> bool:
+        """Whether cookies go over https alone: always, unless logins come back to localhost."""
+        platforms = [found for found in (self.facebook, self.shopify) if found]
+        return not platforms or not all(is_local(found.redirect_uri) for found in platforms)
+
+
+def read_environment(env_file: Path = Path(".env")) -> Mapping[str, str]:
+    """The process environment over the lines of `env_file`; blank values count as unset.
+
+    Raises `SettingsError` when there is such a file and it cannot be read.
+    """
+    try:
+        lines = dotenv_values(env_file, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise SettingsError((f"{env_file}: cannot be read: {why}",)) from error
+    given = {name: value for name, value in lines.items() if value and value.strip()}
+    given.update((name, value) for name, value in os.environ.items() if value.strip())
+    return given
+
+
+def load_settings(values: Mapping[str, str], *, for_app: bool = False) -> Settings:
+    """Check `values` (name -> text) and make `Settings` of them.
+
+    With `for_app`, the secrets that only the bot needs must be there too; the backup
+    commands run without them. Raises `SettingsError`, which names every wrong variable.
+    """
+    reader = SettingReader(values)
+    settings = Settings(
+        token_db_path=reader.path("TOKEN_DB_PATH", "./data/tokens.db"),
+        session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
+        inbox_db_path=reader.path("INBOX_DB_PATH", "./data/inbox.db"),
+        sync_schedule=reader.parsed("SYNC_SCHEDULE", "0 2 * * *", Crontab),
+        facebook=read_facebook(reader),
+        shopify=read_shopify(reader),
+        backup=_read_backup(reader),
+        spaces=read_spaces(reader),
+        host=reader.value("HOST", "127.0.0.1"),
+        port=reader.whole("PORT", 5000, 1, 65535),
+        log_format=cast(LogFormat, reader.choice("LOG_FORMAT", "human", ("human", "json"))),
+        metrics_public=reader.flag("METRICS_PUBLIC"),
+        admin_token=reader.secret("ADMIN_TOKEN", 16),
+        token_encryption_keys=reader.fernet_keys("TOKEN_ENCRYPTION_KEYS"),
+        state_token_secret=reader.secret("STATE_TOKEN_SECRET", 16),
+    )
+    if for_app:
+        if not settings.token_encryption_keys:
+            reader.missing("TOKEN_ENCRYPTION_KEYS", MAKE_FERNET_KEY)
+        if settings.state_token_secret is None:
+            reader.missing("STATE_TOKEN_SECRET", MAKE_SECRET)
+    _check_paths(reader, settings)
+    secrets = (
+        settings.shopify and settings.shopify.api_secret,
+        settings.facebook and settings.facebook.app_secret,
+    )
+    if settings.state_token_secret in filter(None, secrets):
+        reader.fault("STATE_TOKEN_SECRET", "is a platform's secret; it needs one of its own")
+    if reader.faults:
+        raise SettingsError(tuple(dict.fromkeys(reader.faults)))
+    return settings
+
+
+def _read_backup(reader: SettingReader) -> BackupSettings:
+    log_directory = reader.optional("BACKUP_LOG_DIR")
+    identity = reader.optional("BACKUP_AGE_IDENTITY_FILE")
+    if identity and not Path(identity).expanduser().is_file():
+        reader.fault("BACKUP_AGE_IDENTITY_FILE", f"there is no file {identity}")
+    return BackupSettings(
+        schedule=reader.parsed("BACKUP_SCHEDULE", "0 1 * * *", Crontab),
+        directory=reader.path("BACKUP_DIR", "./data/backups"),
+        local_store=reader.path("BACKUP_LOCAL_STORE", "./data/spaces"),
+        prefix=reader.parsed("BACKUP_PREFIX", "backups/", _parse_prefix),
+        local_copies=reader.whole("BACKUP_LOCAL_COPIES", 2, 0, 1000),
+        extra_sources=reader.parsed("BACKUP_EXTRA_SOURCES", ",", _parse_extra_sources),
+        log_directory=reader.path("BACKUP_LOG_DIR", ".") if log_directory else None,
+        compression=cast(
+            'Literal["none", "zstd"]', reader.choice("BACKUP_COMPRESSION", "none", ("none", "zstd"))
+        ),
+        age_recipients=reader.parsed("BACKUP_AGE_RECIPIENTS", ",", _parse_recipients),
+        age_identity_file=Path(identity).expanduser() if identity else None,
+        drill_schedule=reader.parsed("BACKUP_DRILL_SCHEDULE", "0 3 * * 0", Crontab),
+        restore_on_empty=reader.flag("BACKUP_RESTORE_ON_EMPTY"),
+        change_delay=reader.whole("BACKUP_CHANGE_DELAY", 60, 0, 86_400),
+        timeout=reader.whole("BACKUP_TIMEOUT", 3600, 1, 86_400),
+        keep=KeepSettings(
+            changes_hours=reader.count("BACKUP_KEEP_CHANGES_HOURS", "24"),
+            all_days=reader.count("BACKUP_KEEP_ALL_DAYS", "7"),
+            daily=reader.count("BACKUP_KEEP_DAILY", "16"),
+            weekly=reader.count("BACKUP_KEEP_WEEKLY", "8"),
+            monthly=reader.count("BACKUP_KEEP_MONTHLY", "4"),
+            yearly=reader.count("BACKUP_KEEP_YEARLY", "2"),
+            max_bytes=reader.count("BACKUP_KEEP_MAX_BYTES", "forever"),
+        ),
+        notify_urls=_read_notify_urls(reader),
+        heartbeat_url=_read_heartbeat_url(reader),
+        notify_success=reader.flag("BACKUP_NOTIFY_SUCCESS"),
+    )
+
+
+def _parse_prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    if fault := key_fault(prefix):
+        raise ValueError(fault)
+    if prefix.startswith("."):
+        raise ValueError("a prefix does not begin with a dot")
+    if prefix.split("/")[0] == "users":
+        raise ValueError("users/ is where the merchants' documents are, which are overwritten")
+    return f"{prefix}/"
+
+
+def _parse_extra_sources(text: str) -> tuple[tuple[str, Path], ...]:
+    found: dict[str, Path] = {}
+    for part in (part.strip() for part in text.split(",")):
+        if not part:
+            continue
+        name, equals, path = (piece.strip() for piece in part.partition("="))
+        if not equals or not path or not _SOURCE_NAME.fullmatch(name):
+            raise ValueError("write name=path,name=path; a name is a-z, 0-9 and _, at most 32 long")
+        if name in found or name in ("tokens", "sessions"):
+            raise ValueError(f"the source {name} is named twice")
+        found[name] = parse_path(path)
+    if len(found) > MOST_SOURCES - 2:
+        raise ValueError(f"at most {MOST_SOURCES} sources in all, tokens and sessions included")
+    return tuple(found.items())
+
+
+def _parse_recipients(text: str) -> tuple[str, ...]:
+    recipients = tuple(part.strip() for part in text.split(",") if part.strip())
+    if recipients:
+        import pyrage  # noqa: PLC0415 - only who encrypts pays for it
+
+        for recipient in recipients:
+            try:
+                pyrage.x25519.Recipient.from_str(recipient)
+            except pyrage.RecipientError:
+                raise ValueError(
+                    "age public keys begin with age1, and are separated by commas; "
+                    "make a pair with: python -m backups keygen"
+                ) from None
+    return recipients
+
+
+def _read_notify_urls(reader: SettingReader) -> tuple[str, ...]:
+    urls = tuple((reader.optional("BACKUP_NOTIFY_URLS") or "").replace(",", " ").split())
+    if urls:
+        import apprise  # noqa: PLC0415 - slow to import, and only for who is notified
+
+        wrong = [place for place, url in enumerate(urls, 1) if not apprise.Apprise().add(url)]
+        for place in wrong:  # the URL itself is not repeated: it holds a secret
+            reader.fault("BACKUP_NOTIFY_URLS", f"number {place} is not a URL that apprise knows")
+    return urls
+
+
+def _read_heartbeat_url(reader: SettingReader) -> str | None:
+    url = reader.optional("BACKUP_HEARTBEAT_URL")
+    if url is not None and not url.startswith(("https://", "http://")):
+        reader.fault("BACKUP_HEARTBEAT_URL", "is not an http or https URL")
+        return None
+    return url
+
+
+def _check_paths(reader: SettingReader, settings: Settings) -> None:
+    named = {
+        "TOKEN_DB_PATH": settings.token_db_path,
+        "SESSION_DB_PATH": settings.session_db_path,
+        **{f"BACKUP_EXTRA_SOURCES ({name})": path for name, path in settings.backup.extra_sources},
+    }
+    taken: dict[str, str] = {}
+    for name, path in named.items():
+        real = os.path.realpath(path)
+        if real in taken:
+            reader.fault(name, f"names the same file as {taken[real]}")
+        taken.setdefault(real, name)
+    inbox = os.path.realpath(settings.inbox_db_path)  # it may be an extra source
+    if taken.get(inbox) in ("TOKEN_DB_PATH", "SESSION_DB_PATH"):
+        reader.fault("INBOX_DB_PATH", f"names the same file as {taken[inbox]}")

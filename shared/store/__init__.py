@@ -1,0 +1,1 @@
+"""Where objects are kept: Spaces or a folder, behind one port."""

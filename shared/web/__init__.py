@@ -1,0 +1,1 @@
+"""What every route needs: authentication, problem documents, headers."""

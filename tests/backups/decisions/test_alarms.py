@@ -1,0 +1,479 @@
+"""Tests of the alarms: each state is told once, its end is told once, and staleness is noticed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from backups.decisions.alarms import (
+    ALARMING,
+    Message,
+    active_alarms,
+    message_for,
+    success_message,
+)
+from backups.decisions.alarms import (
+    test_message as message_of_a_test,
+)
+from backups.decisions.retention import RetentionPolicy
+from backups.format.manifest import dump_manifest
+from backups.model import DrillReport, Finding
+from shared.errors import DiskFull
+from shared.store.directory import DirectoryStore
+from tests.support.bench import Bench, open_bench, write
+from tests.support.clock import FixedClock
+from tests.support.installation import REPOSITORY
+from tests.support.records import INSTANT
+from tests.support.store_wrappers import WatchedStore
+
+
+def finding(code: str) -> Finding:
+    """A problem with this code."""
+    return Finding(code, f"message of {code}", f"hint of {code}")
+
+
+# --- what to say ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "title"),
+    [
+        ((), (), None),
+        ((), ("overdue",), "Backup problem on h: overdue"),
+        (("overdue",), ("overdue",), None),
+        (("overdue",), (), "Backups are well again on h"),
+        (("overdue", "suspect"), ("suspect",), None),  # not all is over yet
+        (("suspect",), ("overdue", "suspect"), "Backup problem on h: overdue"),
+        (("suspect",), ("overdue",), "Backup problem on h: overdue"),
+        ((), ("last_run_failed", "overdue"), "Backup problem on h: last_run_failed"),
+        (("overdue", "suspect"), (), "Backups are well again on h"),
+    ],
+)
+def test_what_is_said_when_alarms_change(
+    before: tuple[str, ...], now: tuple[str, ...], title: str | None
+) -> None:
+    """New ones are told once, what lasts is not repeated, and that all are over is told once."""
+    message = message_for(before, [finding(code) for code in now], name="h")
+
+    assert (message.title if message else None) == title
+
+
+def test_a_message_has_every_new_alarm_with_its_remedy() -> None:
+    """The body names what is new, and only that."""
+    message = message_for(["a"], [finding("a"), finding("b"), finding("c")], name="h")
+
+    assert message is not None
+    assert message.body == "message of b\n-> hint of b\n\nmessage of c\n-> hint of c"
+
+
+def test_the_end_names_what_is_over() -> None:
+    """The last message says which problems have gone."""
+    assert message_for(["b", "a"], [], name="h") == Message(
+        "Backups are well again on h", "Over: a, b"
+    )
+
+
+def test_only_what_someone_must_hear_of_is_an_alarm() -> None:
+    """The issue's list: failure, suspect, staleness, drill, two writers, keys."""
+    assert set(ALARMING) == {
+        *("last_run_failed", "suspect", "overdue", "drill_failed", "two_writers"),
+        *("token_key_lost", "started_empty"),
+    }
+    found = [finding(code) for code in ("no_restore_point", "overdue", "else", "suspect")]
+    assert [one.code for one in active_alarms(found)] == ["overdue", "suspect"]
+
+
+def test_other_messages_name_the_host() -> None:
+    """Success and test messages say where they come from."""
+    assert "h" in success_message("h", "20261122T010000Z").title
+    assert "20261122T010000Z" in success_message("h", "20261122T010000Z").body
+    assert "h" in message_of_a_test("h").title
+
+
+# --- when it is said --------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    return FixedClock(INSTANT)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WatchedStore:
+    return WatchedStore(DirectoryStore(tmp_path / "store"))
+
+
+@pytest.fixture
+def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
+    with open_bench(tmp_path, store, clock=clock) as bench:
+        yield bench
+
+
+def test_a_failure_is_told_once_and_its_end_once(
+    bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """Three failures in a row are one message, and the first success after them is one more."""
+    bench.made("scheduled")
+    assert bench.notes.messages == []
+    store.break_at("put", 0)
+    for _ in range(3):
+        clock.advance(minutes=5)
+        assert bench.run("scheduled").status == "failed"
+        bench.service.tell()
+    assert bench.notes.titles() == ["last_run_failed"]
+    assert "there was no answer" in bench.notes.messages[0].body
+
+    store.mend()
+    clock.advance(minutes=5)
+    bench.made("scheduled")
+    clock.advance(minutes=5)
+    bench.made()
+    bench.service.tell()
+
+    assert bench.notes.titles() == ["last_run_failed", "well"]
+
+
+def test_a_second_failure_after_the_recovery_is_told_again(
+    bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """Once for one state, and a new state is a new message."""
+    for _ in range(2):
+        store.break_at("put", 0)
+        bench.run()
+        store.mend()
+        clock.advance(minutes=1)
+        bench.made()
+        clock.advance(minutes=1)
+
+    assert bench.notes.titles() == ["last_run_failed", "well"] * 2
+
+
+def test_an_interrupted_run_is_no_recovery(
+    bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """A failure that is merely followed by a shutdown is not said to be over."""
+    store.break_at("put", 0)
+    bench.run()
+    store.mend()
+    bench.service.stop()
+    assert bench.run().status == "interrupted"
+    bench.service.tell()
+
+    assert bench.notes.titles() == ["last_run_failed"]
+
+
+def test_success_is_not_told_unless_it_is_wanted(tmp_path: Path, clock: FixedClock) -> None:
+    """`BACKUP_NOTIFY_SUCCESS` gives one message for each proven run, and no other."""
+    store = WatchedStore(DirectoryStore(tmp_path / "store"))
+    with open_bench(tmp_path, store, clock=clock, notify_success=True) as bench:
+        bench.made()
+        store.break_at("put", 0)
+        clock.advance(minutes=1)
+        bench.run()
+
+        assert bench.notes.titles() == ["done", "last_run_failed"]
+
+
+def test_the_heartbeat_follows_proven_runs_only(
+    bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """Not after a failed, a suspect or a partial run, nor after a verification or a prune."""
+    bench.made("scheduled")
+    assert bench.notes.heartbeats == 1
+    store.break_at("get", 0)
+    bench.run()
+    store.mend()
+    clock.advance(minutes=1)
+    bench.made(only="tokens")
+    bench.service.begin_verify().execute()
+    bench.prune()
+    write(bench.tokens, "DELETE FROM tokens")
+    clock.advance(minutes=1)
+    bench.made()
+
+    assert bench.notes.heartbeats == 1
+
+
+def test_a_notifier_that_fails_is_tried_again(
+    bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """An alarm that reached nobody is sent at every occasion until it did, then no more."""
+    bench.notes.works = False
+    store.break_at("put", 0)
+    bench.run()
+    bench.service.tell()
+    assert (bench.notes.attempts, bench.notes.messages) == (2, [])
+
+    bench.notes.works = True
+    bench.service.tell()
+    bench.service.tell()
+
+    assert bench.notes.titles() == ["last_run_failed"]
+    assert bench.notes.attempts == 3
+    store.mend()
+    bench.notes.works = False
+    clock.advance(minutes=1)
+    bench.made()
+    bench.notes.works = True
+    bench.service.tell()
+    assert bench.notes.titles() == ["last_run_failed", "well"]
+
+
+def test_a_failed_drill_is_told(bench: Bench, clock: FixedClock) -> None:
+    """A rehearsal that failed is an alarm until one succeeds."""
+    made = bench.made()
+    bench.facts.set_last_drill(
+        DrillReport(made.id, clock.now(), 1.0, 3, 3, "3 of 3 rows cannot be used")
+    )
+    bench.service.tell()
+    clock.advance(minutes=1)
+    assert bench.service.begin_drill().execute().status == "succeeded"
+    bench.service.tell()
+
+    assert bench.notes.titles() == ["drill_failed", "well"]
+
+
+def test_keys_that_no_longer_open_are_told(
+    bench: Bench, clock: FixedClock, tmp_path: Path, store: WatchedStore
+) -> None:
+    """A newest set whose key this host has no more is an alarm."""
+    bench.made()
+    newest = bench.service.latest()
+    assert newest is not None
+
+    document = dump_manifest(replace(newest, token_key="a" * 16), application="t", sqlite="3")
+    bench.service.catalogue.add_manifest(newest.id, document)
+    with open_bench(
+        tmp_path, store, clock=clock, sources=bench.sources, token_keys=("b" * 16,)
+    ) as rotated:
+        rotated.service.tell()
+
+        assert rotated.notes.titles() == ["token_key_lost"]
+
+
+# --- two processes ----------------------------------------------------------------------
+
+
+def test_two_services_tell_it_once(tmp_path: Path, bench: Bench, store: WatchedStore) -> None:
+    """However many processes of a host notice it at the same time, one message goes out."""
+    store.break_at("put", 0)
+    bench.notes.works = False
+    bench.run()
+    bench.notes.works = True
+    barrier = threading.Barrier(4)
+
+    with open_bench(tmp_path, store, clock=FixedClock(INSTANT), sources=bench.sources) as other:
+
+        def tell(one: Bench) -> None:
+            barrier.wait()
+            one.service.tell()
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(tell, [bench, other, bench, other]))
+
+        assert (bench.notes.titles() + other.notes.titles()) == ["last_run_failed"]
+
+
+_RACER = """
+import sys
+from pathlib import Path
+from contextlib import closing
+from backups.host.state import HostFacts
+from backups.host.records import open_records
+with closing(open_records(Path(sys.argv[1]))) as records:
+    facts = HostFacts(records)
+    print("ready", flush=True)
+    for line in sys.stdin:
+        print(facts.claim_alarms(line.split()) is not None, flush=True)
+"""
+
+
+def test_one_of_several_processes_claims_a_change(bench: Bench) -> None:
+    """A change of alarms is claimed by exactly one process, each time."""
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _RACER, str(bench.directory.path)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=REPOSITORY,
+        )
+        for _ in range(3)
+    ]
+    try:
+        for racer in racers:
+            assert racer.stdout is not None
+            assert racer.stdout.readline() == "ready\n"
+        for number in range(20):
+            for racer in racers:
+                assert racer.stdin is not None
+                racer.stdin.write("overdue\n" if number % 2 == 0 else "suspect overdue\n")
+                racer.stdin.flush()
+            answers = [racer.stdout.readline() for racer in racers if racer.stdout]
+            assert sorted(answers) == ["False\n", "False\n", "True\n"]
+    finally:
+        for racer in racers:
+            racer.communicate(timeout=10)
+
+
+# --- staleness --------------------------------------------------------------------------
+
+
+def hours(number: float) -> timedelta:
+    """So many hours."""
+    return timedelta(hours=number)
+
+
+SUNDAY = datetime(2026, 11, 22, 1, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "quiet", "stale"),
+    [
+        ("0 1 * * *", hours(26), hours(26.1)),
+        ("0 1 * * 0", hours(7 * 24 + 2), hours(7 * 24 + 2.1)),
+        ("0 * * * *", hours(3), hours(3.1)),
+        ("*/10 * * * *", hours(2 + 1 / 6), hours(2.3)),
+        ("0 1 1 * *", timedelta(days=9, hours=2), timedelta(days=9, hours=2.1)),
+    ],
+    ids=["daily", "weekly", "hourly", "ten minutes", "monthly"],
+)
+def test_staleness_fires_with_a_scheduler_that_never_runs(
+    tmp_path: Path, schedule: str, quiet: timedelta, stale: timedelta
+) -> None:
+    """Two hours after the missed instant one message goes out; after a new set one more."""
+    clock = FixedClock(SUNDAY)
+    store = DirectoryStore(tmp_path / "store")
+    with open_bench(tmp_path, store, clock=clock, schedule=schedule) as bench:
+        bench.made("scheduled")
+        clock.advance(seconds=quiet.total_seconds())
+        bench.service.tell()
+        assert bench.problems() == []
+
+        clock.advance(seconds=(stale - quiet).total_seconds())
+        for _ in range(48):
+            bench.service.tell()
+            clock.advance(hours=1)
+        assert bench.problems() == ["overdue"]
+        assert bench.notes.titles() == ["overdue"]
+
+        bench.made("catch-up")
+        bench.service.tell()
+        assert bench.problems() == []
+        assert bench.notes.titles() == ["overdue", "well"]
+
+
+def test_a_host_that_never_made_a_set_is_stale_too(bench: Bench, clock: FixedClock) -> None:
+    """Two hours after its first due instant one message goes out; after a set one more."""
+    for _ in range(48):
+        bench.service.tell()
+        due = clock.now() > datetime(2026, 11, 23, 3, tzinfo=UTC)
+        assert bench.notes.titles() == (["overdue"] if due else [])
+        clock.advance(hours=1)
+    assert bench.problems() == ["no_restore_point", "overdue"]
+    bench.made("catch-up")
+    assert bench.notes.titles() == ["overdue", "well"]
+
+
+def test_runs_that_only_fail_are_stale_too(
+    bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """Failure is told first, staleness when the grace is over, and one message ends both."""
+    bench.made("scheduled")
+    store.break_at("put", 0)
+    for _ in range(8):
+        clock.advance(hours=6)
+        bench.run("scheduled")
+    store.mend()
+    clock.advance(hours=1)
+    bench.made("scheduled")
+
+    assert bench.notes.titles() == ["last_run_failed", "overdue", "well"]
+    assert bench.notes.messages[-1].body == "Over: last_run_failed, overdue"
+
+
+def test_sets_that_do_not_protect_do_not_end_staleness(bench: Bench, clock: FixedClock) -> None:
+    """A suspect or partial set is no reason to say that backups are well."""
+    bench.made("scheduled")
+    clock.advance(days=2)
+    bench.service.tell()
+    bench.made(only="tokens")
+    assert bench.notes.titles() == ["overdue"]
+    write(bench.tokens, "DELETE FROM tokens")
+    clock.advance(minutes=1)
+    bench.made()
+
+    assert bench.notes.titles() == ["overdue", "suspect"]
+    assert bench.problems() == ["overdue", "suspect"]
+
+
+def test_a_clock_set_back_is_not_stale(bench: Bench, clock: FixedClock) -> None:
+    """A newest set that lies in the future is not overdue."""
+    bench.made("scheduled")
+    clock.advance(days=-30)
+    bench.service.tell()
+
+    assert bench.notes.messages == []
+
+
+# --- alarms and the rest ----------------------------------------------------------------
+
+
+def broken_records(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Make the records unusable for alarms."""
+
+    def full(_: object) -> tuple[str, ...]:
+        raise DiskFull("the disk is full", "Make room.")
+
+    monkeypatch.setattr(bench.facts, "claim_alarms", full)
+    return monkeypatch.undo
+
+
+def test_records_that_cannot_be_written_break_no_run(
+    bench: Bench, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When nobody can note what was told, the run ends as it did, and it is told later."""
+    repair = broken_records(bench, monkeypatch)
+    store.break_at("put", 0)
+
+    assert bench.run().status == "failed"
+    assert bench.notes.messages == []
+    repair()
+    bench.service.tell()
+    assert bench.notes.titles() == ["last_run_failed"]
+
+
+def test_a_budget_that_cannot_be_kept_is_a_warning_and_no_alarm(
+    tmp_path: Path, clock: FixedClock
+) -> None:
+    """What is protected beats `BACKUP_KEEP_MAX_BYTES`; status says so, nobody is woken."""
+    store = DirectoryStore(tmp_path / "store")
+    with open_bench(tmp_path, store, clock=clock, retention=RetentionPolicy(max_bytes=1)) as bench:
+        bench.made()
+
+        health = bench.service.status().health
+        assert health.healthy
+        assert "over_budget" in [one.code for one in health.warnings]
+        assert bench.notes.messages == []
+
+
+def test_alarms_survive_a_restart(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> None:
+    """What was told is remembered in the records, so a restart tells nothing twice."""
+    with open_bench(tmp_path, store, clock=clock) as bench:
+        store.break_at("put", 0)
+        bench.run()
+        sources = bench.sources
+        assert json.loads(json.dumps(bench.facts.told_alarms())) == ["last_run_failed"]
+    with open_bench(tmp_path, store, clock=clock, sources=sources) as bench:
+        bench.service.tell()
+
+        assert bench.notes.messages == []

@@ -1,0 +1,272 @@
+"""What the old cron scripts left: listed, grouped by date, proven, and restored."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+
+from backups.errors import NoRestorePoint
+from shared.store.spaces import SpacesStore
+from tests.support.restore_bench import (
+    LIVE_STATES,
+    PREFIX,
+    SOURCES,
+    Bench,
+    LiveStateName,
+    bring_into,
+    checkpoint,
+    connect,
+    generation_of,
+    open_bench,
+    write_generation,
+)
+from tests.support.s3_server import S3Server
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    """Live databases with `genlive`, and an empty store."""
+    with open_bench(tmp_path) as bench:
+        bench.write("genlive")
+        yield bench
+
+
+def copy_of(folder: Path, source: str, name: str, *, page_size: int = 4096) -> bytes:
+    """What `cp` makes of a database in WAL mode that an app has closed: the WAL flag is set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_generation(folder, name)
+    live = folder / "data" / f"{source}.db"
+    if page_size != 4096:
+        with closing(connect(live)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+            connection.execute(f"PRAGMA page_size={page_size}")
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA journal_mode=WAL")
+    checkpoint(live)
+    copy = folder / f"copy-{source}.db"
+    shutil.copyfile(live, copy)
+    content = copy.read_bytes()
+    assert content[18:20] == b"\x02\x02"
+    return content
+
+
+def put_group(bench: Bench, day: str, name: str, **options: int) -> None:
+    """Store what the old scripts stored on a day."""
+    for source in SOURCES:
+        body = copy_of(bench.folder / "old" / name, source, name, **options)
+        bench.put(f"{PREFIX}{source}_{day}.db", body)
+
+
+def listed(bench: Bench) -> list[tuple[str, str, bool]]:
+    """Id, kind and completeness of every restore point, newest first."""
+    bench.service.refresh()
+    return [(one.id, one.kind, one.complete) for one in bench.service.catalogue.sets()]
+
+
+def test_legacy_objects_are_listed_by_date(bench: Bench) -> None:
+    """Each day with such objects is one restore point, the newest first, whole or not."""
+    put_group(bench, "2025-07-04", "genold")
+    put_group(bench, "2025-07-05", "gennew")
+    bench.put(f"{PREFIX}tokens_2025-07-06.db", b"half a group")
+    bench.put(f"{PREFIX}notes.txt", b"something else")
+    bench.put(f"{PREFIX}tokens_2025-13-40.db", b"no day")
+    assert listed(bench) == [
+        ("legacy-2025-07-06", "legacy", False),
+        ("legacy-2025-07-05", "legacy", True),
+        ("legacy-2025-07-04", "legacy", True),
+    ]
+    found = bench.service.catalogue.get("legacy-2025-07-05")
+    assert [stored.key for stored in found.objects] == [
+        f"{PREFIX}tokens_2025-07-05.db",
+        f"{PREFIX}sessions_2025-07-05.db",
+    ]
+    assert found.created_at.date().isoformat() == "2025-07-05"
+    assert found.proof == "none"
+
+
+def test_the_newest_whole_group_is_latest_until_there_is_a_set(bench: Bench) -> None:
+    """Half groups are never `latest`, and any set that protects comes before all groups."""
+    bench.put(f"{PREFIX}tokens_2025-07-06.db", b"half a group")
+    with pytest.raises(NoRestorePoint):
+        bench.service.plan_restore()
+    put_group(bench, "2025-07-05", "gennew")
+    assert bench.service.plan_restore().backup_set.id == "legacy-2025-07-05"
+    made = bench.make_set()
+    assert bench.service.plan_restore().backup_set.id == made.id
+    at = datetime(2025, 7, 6, tzinfo=UTC)
+    assert bench.service.plan_restore(at=at).backup_set.id == "legacy-2025-07-05"
+
+
+@pytest.mark.parametrize("page_size", [1024, 4096])
+def test_a_group_is_restored_in_place_and_to_a_folder(bench: Bench, page_size: int) -> None:
+    """A plain copy of a database in WAL mode is restored right, of any page size."""
+    put_group(bench, "2025-07-04", "genold", page_size=page_size)
+    bench.restored(to=bench.folder / "target")
+    for source in SOURCES:
+        file = bench.folder / "target" / f"{source}.db"
+        assert generation_of(file) == "genold"
+        assert file.read_bytes()[18:20] == b"\x01\x01"  # self-contained: no -wal is looked for
+    assert len(list((bench.folder / "target").iterdir())) == 2
+    bench.restored()
+    assert bench.generations() == dict.fromkeys(SOURCES, "genold")
+    bench.undo()
+    assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
+
+
+@pytest.mark.parametrize("state", LIVE_STATES)
+def test_a_group_is_restored_in_every_state(bench: Bench, state: LiveStateName) -> None:
+    """A legacy group brings back databases in whatever state they are."""
+    put_group(bench, "2025-07-04", "genold")
+    for source in SOURCES:
+        bring_into(state, bench.live(source))
+    bench.restored("legacy-2025-07-04")
+    assert bench.generations() == dict.fromkeys(SOURCES, "genold")
+
+
+def test_a_group_is_verified(bench: Bench) -> None:
+    """A proof of a group opens both files, and its verdict stays beside it in the store."""
+    put_group(bench, "2025-07-04", "genold")
+    run = bench.service.begin_verify("legacy-2025-07-04").execute()
+    assert run.status == "succeeded", run.error
+    assert bench.service.catalogue.get("legacy-2025-07-04").proof == "full"
+    with open_bench(bench.folder, {"BACKUP_DIR": str(bench.folder / "elsewhere")}) as other:
+        other.service.refresh()
+        assert other.service.catalogue.get("legacy-2025-07-04").proof == "full"
+        assert other.service.plan_restore("legacy-2025-07-04").warnings == ()
+
+
+@pytest.mark.parametrize("harm", ["cut", "garbage", "empty", "flipped page"])
+def test_a_damaged_legacy_file_is_refused_and_marked(bench: Bench, harm: str) -> None:
+    """Where no hash was noted, SQLite's own check decides; nothing live is touched."""
+    put_group(bench, "2025-07-04", "genold")
+    key = f"{PREFIX}sessions_2025-07-04.db"
+    body = bench.bytes_of(key)
+    bench.replace_object(
+        key,
+        {
+            "cut": body[: len(body) - 4096],
+            "garbage": zlib.compress(body),
+            "empty": b"",
+            "flipped page": body[:4096] + b"\xff" * 4096 + body[8192:],
+        }[harm],
+    )
+    for to in (None, bench.folder / "target"):
+        run = bench.restore("legacy-2025-07-04", to=to)
+        assert run.error is not None
+        assert run.error.code == "proof_failed"
+        assert key in run.error.message
+    assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
+    assert bench.service.begin_verify("legacy-2025-07-04").execute().status == "failed"
+    assert bench.service.catalogue.get("legacy-2025-07-04").suspect
+    with pytest.raises(NoRestorePoint):
+        bench.service.plan_restore()
+
+
+def test_half_a_group_is_restored_by_its_id(bench: Bench) -> None:
+    """The one database of a day is restored, and the other is left alone."""
+    bench.put(f"{PREFIX}tokens_2025-07-04.db", copy_of(bench.folder / "old", "tokens", "genold"))
+    bench.restored("legacy-2025-07-04")
+    assert bench.generations() == {"tokens": "genold", "sessions": "genlive"}
+
+
+def test_our_own_orphans_are_not_legacy(bench: Bench) -> None:
+    """A dated object with our metadata that no manifest claims is no restore point."""
+    body = copy_of(bench.folder / "old", "tokens", "genold")
+    for source in SOURCES:
+        bench.store.put(
+            f"{PREFIX}{source}_2025-07-04.db",
+            BytesIO(body),
+            {"set-id": "20250704T010000Z", "sha256": "0" * 64, "instance": "gone"},
+        )
+    assert listed(bench) == []
+
+
+def test_our_own_dated_objects_are_not_legacy(bench: Bench) -> None:
+    """The day's first set takes dated keys too, and is listed as a set alone."""
+    made = bench.make_set()
+    assert made.objects[0].key == f"{PREFIX}tokens_{made.created_at:%Y-%m-%d}.db"
+    assert listed(bench) == [(made.id, "set", True)]
+
+
+def test_what_the_old_scripts_wrote_today_is_not_overwritten(bench: Bench) -> None:
+    """With a legacy object under today's dated key the set takes timed keys; both are listed."""
+    today = bench.parts.clock.now()
+    put_group(bench, f"{today:%Y-%m-%d}", "genold")
+    made = bench.make_set()
+    assert {stored.key for stored in made.objects} == {
+        f"{PREFIX}{source}_{made.created_at:%Y-%m-%dT%H%M%SZ}.db" for source in SOURCES
+    }
+    assert {kind for _, kind, _ in listed(bench)} == {"set", "legacy"}
+    bench.restored(f"legacy-{today:%Y-%m-%d}")
+    assert bench.generations() == dict.fromkeys(SOURCES, "genold")
+
+
+def test_each_object_is_asked_for_its_metadata_once(bench: Bench) -> None:
+    """However often the catalogue is refreshed, there is one HEAD for each dated object."""
+    put_group(bench, "2025-07-04", "genold")
+    for _ in range(3):
+        bench.service.refresh()
+    assert sorted(bench.store.keys("head")) == [
+        f"{PREFIX}sessions_2025-07-04.db",
+        f"{PREFIX}tokens_2025-07-04.db",
+    ]
+    with open_bench(bench.folder) as later:
+        later.service.refresh()
+        assert later.store.keys("head") == []
+
+
+def test_a_refresh_fetches_only_what_is_new(bench: Bench) -> None:
+    """Manifests, proofs and drills that are known are not fetched again."""
+    made = bench.make_set()
+    assert bench.service.begin_drill().execute().status == "succeeded"
+    assert bench.service.begin_verify(made.id).execute().status == "succeeded"
+    bench.service.refresh()
+    bench.store.calls.clear()
+    bench.service.refresh()
+    assert bench.store.keys("get") == []
+
+
+def test_a_group_that_goes_is_forgotten(bench: Bench) -> None:
+    """An object that someone deleted or replaced is noticed at the next refresh."""
+    put_group(bench, "2025-07-04", "genold")
+    assert len(listed(bench)) == 1
+    bench.store.delete(f"{PREFIX}sessions_2025-07-04.db")
+    assert listed(bench) == [("legacy-2025-07-04", "legacy", False)]
+    bench.store.delete(f"{PREFIX}tokens_2025-07-04.db")
+    assert listed(bench) == []
+
+
+def test_legacy_objects_in_a_real_bucket(tmp_path: Path, s3_server: S3Server, bucket: str) -> None:
+    """What `aws s3 cp` stored is listed and restored from a real S3 server."""
+    store = SpacesStore(s3_server.settings(bucket))
+    with open_bench(tmp_path, store=store) as bench:
+        bench.write("genlive")
+        client = s3_server.client()
+        for source in SOURCES:
+            body = copy_of(tmp_path / "old", source, "genold")
+            client.put_object(Bucket=bucket, Key=f"{PREFIX}{source}_2025-07-04.db", Body=body)
+        assert listed(bench) == [("legacy-2025-07-04", "legacy", True)]
+        bench.restored()
+        assert bench.generations() == dict.fromkeys(SOURCES, "genold")
+
+
+def test_a_legacy_file_without_a_schema_version_serves_the_app(bench: Bench) -> None:
+    """The old app never set `user_version`; the storages bring such a file to today's schema."""
+    for source in SOURCES:
+        path = bench.folder / f"old-{source}.db"
+        path.write_bytes(copy_of(bench.folder / "old", source, "genold"))
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("PRAGMA user_version=0")
+        checkpoint(path)
+        bench.put(f"{PREFIX}{source}_2025-07-04.db", path.read_bytes())
+    bench.restored()
+    write_generation(bench.folder, "genafter")
+    assert bench.generations() == dict.fromkeys(SOURCES, "genafter")

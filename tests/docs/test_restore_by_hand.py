@@ -1,0 +1,94 @@
+"""`docs/restore-by-hand.md` is run as it is written, with the standard tools and a real bucket."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from backups.sets.seal import generate_key_pair
+from tests.support.installation import REPOSITORY, spaces
+from tests.support.restore_bench import SOURCES, generation_of, open_bench, rows_of
+from tests.support.s3_server import S3Server
+
+SECRET, PUBLIC = generate_key_pair()
+PACKAGES = {"aws": "awscli", "age": "age", "zstd": "zstd", "sqlite3": "sqlite3"}
+DOCUMENT = REPOSITORY / "docs" / "restore-by-hand.md"
+
+
+def script() -> str:
+    """The document's commands, in their order."""
+    for tool, package in PACKAGES.items():
+        assert shutil.which(tool), f"`{tool}` is not installed: apt-get install {package}"
+    blocks = re.findall(r"^```sh\n(.*?)^```", DOCUMENT.read_text(), re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 5
+    return "\n".join(blocks)
+
+
+def by_hand(
+    folder: Path, settings: dict[str, str], set_id: str
+) -> subprocess.CompletedProcess[str]:
+    """What a person gets who follows the document in an empty folder."""
+    folder.mkdir()
+    identity = folder.parent / "identity"
+    identity.write_text(SECRET + "\n")
+    return subprocess.run(
+        ["bash", "-eu", "-c", script()],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder.parent),
+            **settings,
+            "SET": set_id,
+            "IDENTITY_FILE": str(identity),
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "seal",
+    [
+        {},
+        {"BACKUP_COMPRESSION": "zstd", "BACKUP_AGE_RECIPIENTS": PUBLIC},
+    ],
+    ids=["unsealed", "zstd and age"],
+)
+def test_the_document_brings_back_both_databases(
+    tmp_path: Path, s3_server: S3Server, bucket: str, seal: dict[str, str]
+) -> None:
+    """Its commands alone give the databases of a set, row by row, and say `ok` of each."""
+    settings = spaces(s3_server.settings(bucket))
+    with open_bench(tmp_path / "installation", {**settings, **seal}) as bench:
+        bench.write("genset")
+        made = bench.make_set()
+        expected = {source: rows_of(bench.live(source)) for source in SOURCES}
+    done = by_hand(tmp_path / "hand", settings, made.id)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ["ok", "ok"]
+    for source in SOURCES:
+        (file,) = (tmp_path / "hand").glob(f"{source}_*.db")
+        shutil.copy(file, tmp_path / f"{source}.db")
+        assert generation_of(tmp_path / f"{source}.db") == "genset"
+        assert rows_of(tmp_path / f"{source}.db") == expected[source]
+
+
+def test_the_document_notices_an_object_that_was_changed(
+    tmp_path: Path, s3_server: S3Server, bucket: str
+) -> None:
+    """The comparison with the manifest's hashes stops who follows the document."""
+    settings = spaces(s3_server.settings(bucket))
+    with open_bench(tmp_path / "installation", settings) as bench:
+        bench.write("genset")
+        made = bench.make_set()
+        key = made.objects[0].key
+        body = bench.bytes_of(key)
+        bench.replace_object(key, body[:-1] + bytes([body[-1] ^ 1]))
+    assert by_hand(tmp_path / "hand", settings, made.id).returncode != 0

@@ -1,0 +1,183 @@
+"""The inbox: kept before the answer, once, until the work is done, whoever does it."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shared.clock import SystemClock
+from shared.errors import DatabaseNotSqlite
+from shared.merchants.inbox import REMEMBERED, Event, Inbox, open_inbox
+from tests.support.clock import MIDNIGHT, FixedClock
+
+
+def event(number: int = 1, account: str = "1001", topic: str = "message") -> Event:
+    """Something that happened."""
+    return Event("facebook", f"m_{number}", account, topic, f'{{"number":{number}}}', MIDNIGHT)
+
+
+@pytest.fixture
+def clock() -> FixedClock:
+    """The time, which stands still."""
+    return FixedClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the database is."""
+    return tmp_path / "inbox.db"
+
+
+@pytest.fixture
+def inbox(path: Path, clock: FixedClock) -> Iterator[Inbox]:
+    """An empty inbox."""
+    with closing(open_inbox(path)) as database:
+        yield Inbox(database, clock)
+
+
+def due(inbox: Inbox) -> list[Event]:
+    """What is to be done now."""
+    return [waiting.event for waiting in inbox.due(100)]
+
+
+def finish_all(inbox: Inbox) -> None:
+    """All of it is done."""
+    inbox.finish([waiting.sequence for waiting in inbox.due(100)])
+
+
+def test_events_come_out_as_they_went_in(inbox: Inbox) -> None:
+    """In their order, with everything that the sender told."""
+    given = [event(1), event(2, account="1002"), Event("shopify", "w", "a", "t", "{}")]
+
+    assert inbox.add(given) == 3
+
+    assert due(inbox) == given
+    assert [waiting.event for waiting in inbox.due(2)] == given[:2]
+
+
+def test_the_same_event_is_kept_once(inbox: Inbox) -> None:
+    """Twice in one delivery, again while it waits, and again when it is done."""
+    assert inbox.add([event(1), event(1), event(2)]) == 2
+    assert inbox.add([event(1)]) == 0
+    finish_all(inbox)
+
+    assert inbox.add([event(1), event(2), event(3)]) == 1
+    assert due(inbox) == [event(3)]
+
+
+def test_platforms_name_their_events_independently(inbox: Inbox) -> None:
+    """The same id from the other platform is another event."""
+    inbox.add([Event("facebook", "1", "a", "t", "{}")])
+
+    assert inbox.add([Event("shopify", "1", "a", "t", "{}")]) == 1
+
+
+def test_a_delivery_is_kept_whole_or_not_at_all(inbox: Inbox) -> None:
+    """Its sender gets one answer for all of it."""
+    broken = Event("facebook", "m_9", "1001", "message", "half of an emoji: \ud83d")
+
+    with pytest.raises(UnicodeEncodeError):
+        inbox.add([event(1), broken])
+
+    assert due(inbox) == []
+
+
+def test_what_is_done_is_forgotten_but_for_its_name(inbox: Inbox, path: Path) -> None:
+    """What people wrote does not stay in this database."""
+    inbox.add([event(1)])
+
+    finish_all(inbox)
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT event_id, body, done FROM events").fetchall() == [
+            ("m_1", None, 1)
+        ]
+
+
+def test_what_failed_is_tried_again_later(inbox: Inbox, clock: FixedClock) -> None:
+    """Not before its time, and the attempts are counted; others do not wait for it."""
+    inbox.add([event(1), event(2)])
+    first = inbox.due(1)
+
+    inbox.postpone([first[0].sequence], 60)
+
+    assert due(inbox) == [event(2)]
+    clock.advance(seconds=59.5)
+    assert due(inbox) == [event(2)]
+    clock.advance(seconds=0.5)
+    assert [(one.event, one.attempts) for one in inbox.due(9)] == [(event(1), 1), (event(2), 0)]
+
+
+def test_a_deletion_can_be_asked_after(inbox: Inbox) -> None:
+    """In progress, done, or unknown; other events are nobody's to ask after."""
+    inbox.add([event(1, topic="data_deletion"), event(2)])
+
+    assert inbox.is_done("facebook", "data_deletion", "m_1") is False
+    finish_all(inbox)
+    assert inbox.is_done("facebook", "data_deletion", "m_1") is True
+    assert inbox.is_done("facebook", "data_deletion", "m_2") is None
+    assert inbox.is_done("shopify", "data_deletion", "m_1") is None
+
+
+def test_old_events_are_purged_but_not_those_that_wait(inbox: Inbox, clock: FixedClock) -> None:
+    """After three days, when no sender tries again; requests for deletion stay answerable."""
+    inbox.add([event(1), event(2, topic="data_deletion")])
+    finish_all(inbox)
+    inbox.add([event(3)])
+
+    clock.advance(days=REMEMBERED / timedelta(days=1))
+    inbox.purge()
+    assert inbox.add([event(1)]) == 0
+    clock.advance(seconds=1)
+    inbox.purge()
+
+    assert inbox.add([event(1)]) == 1
+    assert inbox.is_done("facebook", "data_deletion", "m_2") is True
+    assert due(inbox) == [event(3), event(1)]
+
+
+def test_the_inbox_outlives_its_process(path: Path, clock: FixedClock) -> None:
+    """What was kept is there when it is opened again."""
+    with closing(open_inbox(path)) as database:
+        Inbox(database, clock).add([event(1)])
+
+    with closing(open_inbox(path)) as database:
+        assert due(Inbox(database, clock)) == [event(1)]
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def add_many(path: str, first: int) -> int:
+    """In another process: add a hundred events one by one; how many were new."""
+    with closing(open_inbox(Path(path))) as database:
+        inbox = Inbox(database, SystemClock())
+        return sum(inbox.add([event(number)]) for number in range(first, first + 100))
+
+
+def test_two_processes_keep_each_event_once(path: Path) -> None:
+    """Both add the same events at the same time: each is new for one of them."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        new = list(pool.map(add_many, [os.fspath(path)] * 2, [0, 50]))
+
+    with closing(open_inbox(path)) as database:
+        found = [one.event.event_id for one in Inbox(database, SystemClock()).due(1000)]
+    assert sorted(found) == sorted({f"m_{number}" for number in range(150)})
+    assert sum(new) == 150
+
+
+def test_a_damaged_inbox_names_its_own_remedy(tmp_path: Path) -> None:
+    """It has no backup, so nobody is sent to restore it: it is moved aside and made anew."""
+    path = tmp_path / "inbox.db"
+    path.write_bytes(b"not a database" * 100)
+    with pytest.raises(DatabaseNotSqlite) as refused:
+        open_inbox(path)
+    assert "Move it aside" in refused.value.hint
+    assert "restore" not in refused.value.hint

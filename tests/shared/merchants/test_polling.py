@@ -1,0 +1,193 @@
+"""When everything is fetched, and that one failure stays one failure."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from shared.crontab import Crontab
+from shared.errors import AppError, DatabaseError
+from shared.merchants.errors import PermissionMissing, PlatformUnreachable, TokenRefused
+from shared.merchants.inbox import Provider, WaitingEvent, open_inbox
+from shared.merchants.marks import Marks
+from shared.merchants.platform import Connection
+from shared.merchants.polling import Polling
+from tests.support.clock import MIDNIGHT, FixedClock
+
+
+@dataclass
+class Shops:
+    """A platform whose accounts fail as a test says."""
+
+    failing: dict[str, Exception] = field(default_factory=dict)
+    names: list[str] = field(default_factory=lambda: ["a", "b", "c"])
+    polled: list[str] = field(default_factory=list)
+    provider: Provider = "shopify"
+    unreadable: AppError | None = None
+    hold: threading.Event | None = None
+
+    def connections(self, user: str) -> list[Connection]:
+        return []
+
+    def accounts(self) -> list[str]:
+        if self.unreadable:
+            raise self.unreadable
+        return self.names
+
+    def poll(self, account: str) -> None:
+        self.polled.append(account)
+        if self.hold:
+            self.hold.wait(10)
+        if account in self.failing:
+            raise self.failing[account]
+
+    def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
+        raise AssertionError("polling works no events")
+
+
+@dataclass
+class Desk:
+    """A polling with its platform, its marks and its time."""
+
+    shops: Shops
+    marks: Marks
+    clock: FixedClock
+    polling: Polling
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    """Polls at two in the morning; it is midnight, and nothing was polled yet."""
+    clock, shops = FixedClock(), Shops()
+    with closing(open_inbox(tmp_path / "inbox.db")) as database:
+        marks = Marks(database, clock)
+        yield Desk(shops, marks, clock, Polling([shops], marks, Crontab("0 2 * * *"), clock))
+
+
+def test_polling_is_owed_at_its_instants(desk: Desk) -> None:
+    """The first time at once, then once a day at two, and not in between."""
+    assert desk.polling.poll_if_owed() is True
+    assert desk.marks.last_sync() == MIDNIGHT
+    assert desk.polling.poll_if_owed() is False
+    desk.clock.advance(hours=1, minutes=59)
+    assert desk.polling.poll_if_owed() is False
+    desk.clock.advance(minutes=1)
+    assert desk.polling.poll_if_owed() is True
+    assert desk.polling.poll_if_owed() is False
+    assert desk.shops.polled == ["a", "b", "c"] * 2
+
+
+def test_a_missed_instant_is_made_up_for_once(desk: Desk) -> None:
+    """A host that was off for a week polls once when it is back."""
+    desk.polling.poll()
+    desk.clock.advance(days=7)
+
+    assert [desk.polling.poll_if_owed() for _ in range(3)] == [True, False, False]
+
+
+def test_who_asks_is_served_once(desk: Desk) -> None:
+    """By whichever process polls, and not again at the next look."""
+    desk.polling.poll()
+    desk.clock.advance(seconds=1)
+    desk.marks.ask_for_sync()
+
+    assert [desk.polling.poll_if_owed() for _ in range(3)] == [True, False, False]
+
+
+@pytest.mark.parametrize("error", [TokenRefused("expired"), PermissionMissing("not granted")])
+def test_an_account_to_reconnect_is_marked_and_the_others_go_on(
+    desk: Desk, caplog: pytest.LogCaptureFixture, error: AppError
+) -> None:
+    """Exactly that one, logged once; when it works again the mark is gone."""
+    desk.shops.failing = {"b": error}
+
+    assert (desk.polling.poll(), desk.polling.poll()) == (1, 1)
+
+    assert desk.shops.polled == ["a", "b", "c"] * 2
+    assert {name: one.reason for name, one in desk.marks.reconnects("shopify").items()} == {
+        "b": error.message
+    }
+    assert [one.message for one in caplog.records if "reconnect" in one.message] == [
+        f"reconnect: {error.message}. "
+    ]
+    desk.shops.failing = {}
+    desk.polling.poll()
+    assert desk.marks.reconnects("shopify") == {}
+
+
+@pytest.mark.parametrize(
+    "error", [PlatformUnreachable("gone"), ZeroDivisionError("a fault of ours")]
+)
+def test_any_other_failure_is_logged_and_the_others_go_on(
+    desk: Desk, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
+    """It says nothing about the token, so nothing is marked, and an older mark stays."""
+    desk.marks.mark_reconnect("shopify", "a", "expired")
+    desk.shops.failing = {"a": error, "b": error}
+
+    assert desk.polling.poll() == 2
+
+    assert desk.shops.polled == ["a", "b", "c"]
+    assert list(desk.marks.reconnects("shopify")) == ["a"]
+    told = [one for one in caplog.records if one.levelno == logging.ERROR]
+    assert len(told) == 2
+    # Only a fault of this program is told with its traceback.
+    assert {bool(one.exc_info) for one in told} == {isinstance(error, ZeroDivisionError)}
+    assert desk.marks.last_sync() == MIDNIGHT
+
+
+def test_a_polling_that_was_stopped_is_still_owed(desk: Desk) -> None:
+    """It ends after the account in hand."""
+    desk.polling.stop()
+
+    assert desk.polling.poll() == 0
+
+    assert desk.shops.polled == []
+    assert desk.marks.last_sync() is None
+
+
+def test_a_database_that_is_being_restored_is_an_entry_in_the_log(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is raised into the scheduler, and it stays owed: it is tried again in a while."""
+    desk.shops.unreadable = DatabaseError("tokens.db is not a database")
+
+    assert desk.polling.poll_if_owed() is False
+
+    assert "tokens.db is not a database" in caplog.text
+    desk.shops.unreadable = None
+    assert desk.polling.poll_if_owed() is False  # asked again in some seconds, not at once
+    desk.clock.advance(seconds=15)
+    assert desk.polling.poll_if_owed() is True
+
+
+def test_two_pollings_do_not_meet(desk: Desk) -> None:
+    """One that is asked for while another goes on leaves it alone."""
+    desk.shops.hold = threading.Event()
+    desk.marks.ask_for_sync()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(desk.polling.poll_if_owed)
+        while not desk.shops.polled:
+            assert not first.done()
+        assert desk.polling.poll_if_owed() is False
+        desk.shops.hold.set()
+        assert first.result(10) is True
+    assert desk.shops.polled == ["a", "b", "c"]
+
+
+def test_the_day_begins_in_utc(desk: Desk) -> None:
+    """Two o'clock is two o'clock UTC, whatever the host's zone."""
+    desk.polling.poll()
+    due = MIDNIGHT + timedelta(hours=2)
+
+    desk.clock.advance(seconds=(due - desk.clock.now()).total_seconds())
+
+    assert desk.polling.poll_if_owed() is True
