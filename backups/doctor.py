@@ -199,7 +199,7 @@ def _store(settings: Settings, service: BackupService, *, write: bool) -> Iterat
             f"not offsite: {store.location} is on this host's own disk",
             "Set the five SPACES_ settings.",
         )
-    latest = service.latest()
+    latest = service.own_sets.latest()
     if latest is not None:
         store.get(latest.objects[0].key, _Nowhere())
         yield Line("ok", "store", f"{latest.objects[0].key} can be read")
@@ -322,7 +322,7 @@ def _notifications(settings: Settings, service: BackupService, *, notify: bool) 
         )
     elif not notify:
         yield Line("ok", "notify", f"{count} URL(s) are told; try them with doctor --notify")
-    elif service.send_test_message():
+    elif service.alerts.send_test_message():
         yield Line("ok", "notify", f"a test message went to {count} URL(s)")
     else:
         yield Line(

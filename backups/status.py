@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from datetime import UTC
 
+from backups.config import BackupConfig
 from backups.decisions.health import HealthFacts, Status, assess
 from backups.host.state import HostFacts
-from backups.operations.installation import Installation, Plan
+from backups.operations.installation import Installation
 from backups.operations.own_sets import Standing
 
 _BEGUN = "begun"
 
 
-def drill_is_possible(plan: Plan) -> bool:
+def drill_is_possible(plan: BackupConfig) -> bool:
     """Whether this host can open what it seals, and so can rehearse by itself."""
     return not plan.seal.recipients or plan.identity_file is not None
 

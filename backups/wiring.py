@@ -7,17 +7,16 @@ from contextlib import closing, contextmanager
 from datetime import timedelta
 
 from backups.alerts.notifier import AppriseNotifier, Notifier
+from backups.config import BackupConfig, SealConfig
 from backups.decisions.retention import RetentionPolicy
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
 from backups.host.state import HostFacts
 from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
-from backups.operations.installation import Installation, Plan
-from backups.operations.prune import Pruner
+from backups.operations.installation import Installation
 from backups.service import BackupService
 from backups.sets.catalogue import Catalogue, has_restore_points
-from backups.sets.seal import SealPlan
 from shared.clock import Clock, SystemClock
 from shared.databases.checks import check_sessions, check_tokens, sample_tokens
 from shared.databases.cipher import TokenCipher, key_fingerprint
@@ -56,7 +55,7 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
 
 
 def assemble(
-    plan: Plan,
+    plan: BackupConfig,
     store: ObjectStore,
     directory: BackupDirectory,
     records: Database,
@@ -74,19 +73,14 @@ def assemble(
         catalogue=Catalogue(records, store, plan.prefix, clock),
         clock=clock,
     )
-    return BackupService(
-        installation,
-        HostFacts(records),
-        Pruner(installation, records),
-        notifier,
-        notify_success=notify_success,
-    )
+    facts = HostFacts(records)
+    return BackupService(installation, facts, records, notifier, notify_success=notify_success)
 
 
-def build_plan(settings: Settings) -> Plan:
+def build_plan(settings: Settings) -> BackupConfig:
     """What the settings say is to be backed up, and how."""
     backup = settings.backup
-    return Plan(
+    return BackupConfig(
         sources=(
             Source("tokens", settings.token_db_path),
             Source("sessions", settings.session_db_path, volatile=True),
@@ -98,7 +92,7 @@ def build_plan(settings: Settings) -> Plan:
         log_directory=backup.log_directory,
         busy_timeout=BUSY_TIMEOUT_SECONDS,
         drill_schedule=backup.drill_schedule,
-        seal=SealPlan(backup.compression, backup.age_recipients),
+        seal=SealConfig(backup.compression, backup.age_recipients),
         identity_file=backup.age_identity_file,
         token_keys=tuple(key_fingerprint(key) for key in settings.token_encryption_keys),
         content_checks=tuple(_content_checks(settings).items()),

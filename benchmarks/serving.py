@@ -95,7 +95,7 @@ class Obedience:
 
     def backup(self) -> Document:
         """Run one, in the thread in which the routes run it."""
-        return self._in_executor(lambda see: self._service.begin_backup(progress=see).execute())
+        return self._in_executor(lambda see: self._service.backup.begin(progress=see).execute())
 
     def restore(self) -> Document:
         """Restore the newest restore point in place."""

@@ -25,7 +25,7 @@ DONE, FAILED, USAGE, UNHEALTHY, BUSY = 0, 1, 2, 3, 4
 def run(service: BackupService, options: argparse.Namespace) -> int:
     """`run`: make a set now."""
     with terminal_progress(sys.stderr) as progress:
-        ended = service.begin_backup(only=options.only, progress=progress).execute()
+        ended = service.backup.begin(only=options.only, progress=progress).execute()
     made = service.catalogue.get(ended.set_id) if ended.set_id else None
     if options.json:
         document = documents.run_document(ended)
@@ -38,7 +38,7 @@ def run(service: BackupService, options: argparse.Namespace) -> int:
 def verify(service: BackupService, options: argparse.Namespace) -> int:
     """`verify`: prove a stored set again."""
     with terminal_progress(sys.stderr) as progress:
-        ended = service.begin_verify(options.set, progress=progress).execute()
+        ended = service.verify.begin(options.set, progress=progress).execute()
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None and ended.set_id:
@@ -59,7 +59,7 @@ def status(service: BackupService, options: argparse.Namespace) -> int:
 
 def list_sets(service: BackupService, options: argparse.Namespace) -> int:
     """`list`: restore points."""
-    if error := service.refresh():
+    if error := service.own_sets.refresh():
         print(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
     found, more = service.list_sets(options.limit, options.before)
     if options.json:
@@ -143,14 +143,14 @@ def drill(service: BackupService, options: argparse.Namespace) -> int:
 def prune(service: BackupService, options: argparse.Namespace) -> int:
     """`prune`: apply retention, or show what it would do."""
     if options.dry_run:
-        service.refresh()
-        found = service.plan_prune()
+        service.own_sets.refresh()
+        found = service.own_sets.plan_prune()
         if options.json:
             print_json(documents.retention_document(found))
         else:
             print(text.retention(found))
         return DONE
-    ended = service.begin_prune().execute()
+    ended = service.prune.begin().execute()
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
@@ -160,7 +160,7 @@ def prune(service: BackupService, options: argparse.Namespace) -> int:
 
 def accept(service: BackupService, options: argparse.Namespace) -> int:
     """`accept`: clear a set of suspicion."""
-    found = service.accept(options.set)
+    found = service.acceptance.accept(options.set)
     if options.json:
         print_json(documents.set_document(found))
     else:

@@ -88,7 +88,7 @@ def backup_routes() -> APIRouter:
 
     @router.get("/sets", summary="Restore points, newest first")
     def sets(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
-        if error := service_of(request).refresh():
+        if error := service_of(request).own_sets.refresh():
             _log.warning("listing from local records: %s", error.message)
         found, more = service_of(request).list_sets(limit, before)
         return documents.sets_document(found, more=more)
@@ -97,7 +97,7 @@ def backup_routes() -> APIRouter:
     def one_set(request: Request, set_id: str) -> dict[str, Any]:
         service = service_of(request)
         if not service.catalogue.has(set_id):
-            service.refresh()
+            service.own_sets.refresh()
         return documents.set_document(service.catalogue.get(set_id))
 
     @router.get("/runs", summary="The run log, newest first")
@@ -111,11 +111,11 @@ def backup_routes() -> APIRouter:
 
     @router.post("/run", **_RUNS, summary="Make a set now")
     def run(request: Request, only: str | None = None, wait: bool = False) -> JSONResponse:
-        return _started(request, service_of(request).begin_backup(only=only), wait=wait)
+        return _started(request, service_of(request).backup.begin(only=only), wait=wait)
 
     @router.post("/sets/{set_id}/verify", **_RUNS, summary="Prove a stored set again")
     def verify(request: Request, set_id: str, wait: bool = False) -> JSONResponse:
-        return _started(request, service_of(request).begin_verify(set_id), wait=wait)
+        return _started(request, service_of(request).verify.begin(set_id), wait=wait)
 
     @router.get("/sets/{set_id}/restore", summary="What a restore would do")
     def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
@@ -142,15 +142,15 @@ def backup_routes() -> APIRouter:
 
     @router.get("/prune", summary="What retention would keep and drop, with reasons")
     def prune_plan(request: Request) -> dict[str, Any]:
-        return documents.retention_document(service_of(request).plan_prune())
+        return documents.retention_document(service_of(request).own_sets.plan_prune())
 
     @router.post("/prune", **_RUNS, summary="Apply retention")
     def prune(request: Request, wait: bool = False) -> JSONResponse:
-        return _started(request, service_of(request).begin_prune(), wait=wait)
+        return _started(request, service_of(request).prune.begin(), wait=wait)
 
     @router.post("/sets/{set_id}/accept", summary="Clear a set of suspicion")
     def accept(request: Request, set_id: str) -> dict[str, Any]:
-        return documents.set_document(service_of(request).accept(set_id))
+        return documents.set_document(service_of(request).acceptance.accept(set_id))
 
     @router.get("/doctor", summary="Check everything that can be wrong, reading only")
     def doctor(request: Request) -> dict[str, Any]:

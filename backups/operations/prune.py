@@ -1,4 +1,6 @@
-"""Carrying out a retention plan, and the sweep: what no manifest claims is removed.
+"""Prune: carry out the retention plan, and sweep what no manifest claims.
+
+    finish what an earlier prune began -> drop -> sweep
 
 The manifest goes first, so that a set is either whole or not listed. Which keys are to go is
 noted before, so that an interrupted prune is finished by the next one. A dated key is free again
@@ -13,46 +15,97 @@ import logging
 from collections.abc import Collection
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 
-from backups.decisions.retention import RetentionPlan
+from backups.decisions.retention import PRE_RESTORE_DAYS
 from backups.errors import SetNotFound
 from backups.format import naming
-from backups.model import BackupSet
+from backups.host.state import HostFacts
+from backups.model import BackupSet, ProgressSink, Trigger
 from backups.operations.installation import Installation
-from backups.runs.run import Recorder
+from backups.operations.own_sets import Standing
+from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from shared.databases.sqlite import Database
-from shared.errors import ObjectMissing, StoreAccessDenied, StoreFailing
+from shared.errors import AppError, ObjectMissing, StoreAccessDenied, StoreFailing
 from shared.logs import fields
 
 ORPHAN_AGE = timedelta(hours=24)
 
 _log = logging.getLogger("backups.run")
 
+_SWEPT = "swept"
+_SWEEP_INTERVAL = timedelta(hours=24)
 
-class Pruner:
-    """Drops sets and sweeps orphans; runs inside an operation, which holds the lease."""
 
-    def __init__(self, installation: Installation, records: Database) -> None:
+class Prune:
+    """Removes what the retention policy no longer keeps, and orphans."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        starter: RunStarter,
+        own_sets: Standing,
+        *,
+        facts: HostFacts,
+        records: Database,
+    ) -> None:
+        self._prefix = installation.plan.prefix
         self._store = installation.store
+        self._directory = installation.directory
         self._catalogue = installation.catalogue
         self._clock = installation.clock
-        self._prefix = installation.plan.prefix
+        self._starter = starter
+        self._own_sets = own_sets
+        self._facts = facts
         self._records = records
 
-    def prune(self, recorder: Recorder, plan: RetentionPlan, ours: Collection[str]) -> None:
-        """Finish what an earlier prune began, drop what the plan drops, sweep the orphans.
+    def begin(
+        self, trigger: Trigger = "manual", progress: ProgressSink = ignore_progress
+    ) -> StartedRun:
+        """Start carrying out the retention plan, and the sweep; the caller executes it.
 
-        Raises `StoreError`; what is left then is left to the next prune.
+        Raises `LeaseHeld`. What a failed prune leaves is left to the next one.
         """
+        return self._starter.begin("prune", trigger, self._prune, progress)
+
+    def run_if_needed(self) -> None:
+        """Prune after a good run, when there is something to do; a failure stays in the log."""
+        swept = self._facts.time(_SWEPT)
+        if swept is None:  # a new host: nothing of its own can be old enough
+            swept = self._clock.now()
+            self._facts.set_time(_SWEPT, swept)
+        recently = self._clock.now() - swept < _SWEEP_INTERVAL
+        try:
+            if not recently or self._own_sets.plan_prune().drop:
+                self.begin("scheduled").execute()
+        except AppError as error:
+            _log.warning("prune: %s [%s]", error.message, error.code)
+
+    def _prune(self, recorder: Recorder, _staging: Path) -> None:
+        self._catalogue.refresh()
+        plan, ours = self._own_sets.plan_prune(), self._own_sets.ours()
         recorder.stage("finish")
         self._finish()
         recorder.stage("drop")
-        for one in plan.drop:
+        for dropped in plan.drop:
+            set_id, reason = dropped.backup_set.id, dropped.reason
             with suppress(SetNotFound):  # another process has learnt in between that it is gone
-                if self._drop(self._catalogue.get(one.backup_set.id)):
-                    _log.info("dropped", extra=fields(set_id=one.backup_set.id, reason=one.reason))
+                if self._drop(self._catalogue.get(set_id)):
+                    _log.info("dropped", extra=fields(set_id=set_id, reason=reason))
         recorder.stage("sweep")
         self.sweep(ours)
+        if self._own_sets.frozen() is None:
+            self._drop_old_safety_copies()
+        self._facts.set_time(_SWEPT, self._clock.now())
+
+    def _drop_old_safety_copies(self) -> None:
+        """What restores replaced stays here for as long as in the store; the newest for undo."""
+        last = self._facts.last_restore()
+        needed = (*last.replaced, *last.owed) if last else ()
+        self._directory.drop_pre_restore(
+            self._clock.now() - timedelta(days=PRE_RESTORE_DAYS),
+            keep=[replaced.path for replaced in needed if replaced.path is not None],
+        )
 
     def sweep(self, ours: Collection[str]) -> list[str]:
         """Remove what this installation put more than 24 h ago and no manifest claims.
@@ -125,21 +178,21 @@ class Pruner:
             and not self._has_manifest(set_id)
         )
 
-    def _drop(self, one: BackupSet) -> bool:
+    def _drop(self, backup_set: BackupSet) -> bool:
         """Remove a set; False when its manifest does not say that it is this set's."""
-        keys = [stored.key for stored in one.objects]
+        keys = [stored.key for stored in backup_set.objects]
         keys += [
-            f"{naming.sets_prefix(self._prefix)}{one.id}/{name}.json"
-            for name in self._catalogue.verdict_names(one.id)
+            f"{naming.sets_prefix(self._prefix)}{backup_set.id}/{name}.json"
+            for name in self._catalogue.verdict_names(backup_set.id)
         ]
         with self._records.transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO doomed(key, set_id) VALUES (?, ?)",
-                [(key, one.id) for key in keys],
+                [(key, backup_set.id) for key in keys],
             )
-        gone = self._remove(naming.manifest_key(self._prefix, one.id), one.id)
+        gone = self._remove(naming.manifest_key(self._prefix, backup_set.id), backup_set.id)
         if gone:
-            self._catalogue.forget(one.id)
+            self._catalogue.forget(backup_set.id)
         self._finish()
         return gone
 

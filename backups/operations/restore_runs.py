@@ -12,8 +12,7 @@ from backups.model import BackupSet, ProgressSink, Run, Trigger
 from backups.operations.installation import Installation
 from backups.operations.own_sets import Standing
 from backups.operations.restoring import Restorer
-from backups.runs.run import Recorder, StartedRun
-from backups.runs.run_starter import RunStarter, ignore_progress
+from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.seal import identities_fit
 from shared.errors import DatabaseMissing
 

@@ -43,10 +43,13 @@ from backups.model import (
     Source,
     StoredObject,
 )
-from backups.operations.installation import Installation, source_log
-from backups.operations.making import Maker, SetFacts
+from backups.operations.installation import Installation
+from backups.runs.log_files import source_log
 from backups.runs.run import Recorder
 from backups.sets import proof
+from backups.sets.instants import Instants
+from backups.sets.publish import Publisher, SetFacts
+from backups.sets.verdicts import Verdicts
 from backups.sources import install
 from backups.sources.inspection import sha256_of
 from backups.sources.snapshot import copy_one
@@ -64,13 +67,23 @@ _log = logging.getLogger("backups.run")
 class Restorer:
     """Brings data back; runs inside an operation, which holds the lease."""
 
-    def __init__(self, installation: Installation, facts: HostFacts, maker: Maker) -> None:
+    def __init__(
+        self,
+        installation: Installation,
+        facts: HostFacts,
+        *,
+        publisher: Publisher,
+        verdicts: Verdicts,
+        instants: Instants,
+    ) -> None:
         self._installation = installation
         self._plan = installation.plan
         self._directory = installation.directory
         self._clock = installation.clock
         self._facts = facts
-        self._maker = maker
+        self._publisher = publisher
+        self._verdicts = verdicts
+        self._instants = instants
         self._record: RestoreRecord
         self._unfinished: tuple[Replaced, ...] = ()
 
@@ -224,7 +237,7 @@ class Restorer:
         self._facts.set_last_drill(report_of_all)
         if failure is not None:
             raise failure
-        self._maker.note_drill(report_of_all)
+        self._verdicts.note_drill(report_of_all)
         return report_of_all
 
     # --- getting ------------------------------------------------------------------------
@@ -441,9 +454,9 @@ class Restorer:
             with suppress(FileExistsError):
                 os.link(file.path, path)
             linked.append(replace(file, path=path))
-        instant = self._maker.free_instant()
+        instant = self._instants.free()
         try:
-            made = self._maker.store_set(
+            made = self._publisher.store_set(
                 recorder,
                 Snapshots(instant, tuple(linked), 0.0),
                 staging,

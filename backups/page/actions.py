@@ -19,7 +19,7 @@ def acting_routes() -> APIRouter:
 
     @router.post("/run")
     def run(request: Request) -> Response:
-        return _to_run(request, service_of(request).begin_backup())
+        return _to_run(request, service_of(request).backup.begin())
 
     @router.post("/drill")
     def drill(request: Request) -> Response:
@@ -27,11 +27,11 @@ def acting_routes() -> APIRouter:
 
     @router.post("/sets/{set_id}/verify")
     def verify(request: Request, set_id: str) -> Response:
-        return _to_run(request, service_of(request).begin_verify(set_id))
+        return _to_run(request, service_of(request).verify.begin(set_id))
 
     @router.post("/sets/{set_id}/accept")
     def accept(request: Request, set_id: str) -> Response:
-        service_of(request).accept(set_id)
+        service_of(request).acceptance.accept(set_id)
         return RedirectResponse(f"{PATH}/sets/{set_id}", 303)
 
     @router.post("/sets/{set_id}/restore")
@@ -51,7 +51,7 @@ def acting_routes() -> APIRouter:
 
     @router.post("/prune")
     def prune(request: Request) -> Response:
-        return _to_run(request, service_of(request).begin_prune())
+        return _to_run(request, service_of(request).prune.begin())
 
     return router
 

@@ -78,7 +78,7 @@ def gather(service: BackupService, now: datetime) -> Overview:
 
 def reasons(service: BackupService) -> Mapping[str, str]:
     """What keeps each set, or why retention drops it next."""
-    plan = service.plan_prune()
+    plan = service.own_sets.plan_prune()
     found = {one.backup_set.id: ", ".join(one.reasons) for one in plan.keep}
     found.update((one.backup_set.id, f"goes next: {one.reason}") for one in plan.drop)
     return found

@@ -53,7 +53,7 @@ def open_page(app: FastAPI, service: BackupService) -> Iterator[None]:
 
     From SIGTERM on, nobody is kept waiting for news: the server waits for all who are.
     """
-    service.watch(app.state.page_progress.note)
+    service.runs.watch(app.state.page_progress.note)
     with after_termination(0, app.state.page_stopping.set):
         yield
 

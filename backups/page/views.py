@@ -67,7 +67,7 @@ def reading_routes() -> APIRouter:
 
     @router.get("/prune")
     def prune_plan(request: Request) -> Response:
-        return render(request, "prune.html", plan=service_of(request).plan_prune())
+        return render(request, "prune.html", plan=service_of(request).own_sets.plan_prune())
 
     @router.get("/runs")
     def runs(request: Request, before: Before = None) -> Response:

@@ -6,9 +6,10 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from backups.errors import InternalError, LeaseHeld, RunInterrupted, RunTimedOut
 from backups.format import naming
@@ -33,6 +34,10 @@ _log = logging.getLogger("backups.run")
 
 # Longer than a look at whether the lease is free, shorter than a person's patience.
 _LEASE_WAIT_SECONDS = 2.0
+
+
+def ignore_progress(_: Progress) -> None:
+    """The `ProgressSink` of a caller that does not watch."""
 
 
 # Told of each report of each run of this process, beside the one who began the run.
@@ -101,18 +106,18 @@ def _shutting_down() -> RunInterrupted:
     )
 
 
-# The work returns the id of the set that it made or looked at.
-Work = Callable[[Recorder], str | None]
+# Given the staging folder; returns the id of the set that it made or looked at.
+Work = Callable[[Recorder, Path], str | None]
 
 
 class StartedRun:
     """A run that holds the lease and has its row in the run log; `execute` it once."""
 
-    def __init__(self, recorder: Recorder, work: Work, held: HeldLease, operations: Operations):
+    def __init__(self, recorder: Recorder, work: Work, held: HeldLease, starter: RunStarter):
         self._recorder = recorder
         self._work = work
         self._held = held
-        self._operations = operations
+        self._starter = starter
         self.afterwards: Callable[[Run], None] = lambda _: None
 
     @property
@@ -127,21 +132,29 @@ class StartedRun:
         """
         with lines_of_run(self.run.id):
             try:
-                run = self._operations.finish(self._recorder, self._work)
+                with self._starter.log_files():  # the outcome, too, is one of their lines
+                    failure = None
+                    try:
+                        with self._starter.staging(self.run) as staging:
+                            set_id = self._work(self._recorder, staging)
+                    except Exception as error:  # recorded: a run must end with an outcome
+                        failure, set_id = error, self.run.set_id
+                    run = self._starter.finish(self._recorder, set_id, failure)
             finally:
                 self._held.release()
             self.afterwards(run)
             return run
 
 
-class Operations:
-    """Starts runs, one at a time on this host."""
+class RunStarter:
+    """Starts the runs of an installation, one at a time on this host."""
 
     def __init__(
         self,
         runlog: RunLog,
         directory: BackupDirectory,
         clock: Clock,
+        *,
         log_files: Callable[[], AbstractContextManager[None]],
         seconds: float = float("inf"),
     ) -> None:
@@ -149,9 +162,13 @@ class Operations:
         self._runlog = runlog
         self._directory = directory
         self._clock = clock
-        self._log_files = log_files
         self._stop = threading.Event()
-        self.watcher: RunWatcher = nobody_watches
+        self._watcher: RunWatcher = nobody_watches
+        self.log_files = log_files
+
+    def watch(self, watcher: RunWatcher) -> None:
+        """Tell `watcher` of the progress of every run of this process from now on."""
+        self._watcher = watcher
 
     def stop(self) -> None:
         """Make the running work of this process end at its next report of progress."""
@@ -162,15 +179,27 @@ class Operations:
         operation: OperationName,
         trigger: Trigger,
         work: Work,
-        sink: ProgressSink,
+        progress: ProgressSink = ignore_progress,
+    ) -> StartedRun:
+        """Take the lease and record the run. Raises `LeaseHeld`."""
+        started = self.begin_unless(lambda: False, operation, trigger, work, progress)
+        assert started is not None  # noqa: S101 - only a needless run is None
+        return started
+
+    def begin_unless(
+        self,
+        needless: Callable[[], bool],
+        operation: OperationName,
+        trigger: Trigger,
+        work: Work,
+        progress: ProgressSink = ignore_progress,
         *,
-        needless: Callable[[], bool] = lambda: False,
         patience: float = _LEASE_WAIT_SECONDS,
     ) -> StartedRun | None:
-        """Take the lease and record the run; None when it is `needless`, asked under the lease.
+        """The same, but None when it is `needless`, which is asked under the lease.
 
-        Waits for the lease for `patience` seconds, then raises `LeaseHeld` with the id of the
-        run that is in the way.
+        Waits for the lease for `patience` seconds, by default as long as a person would; then
+        raises `LeaseHeld` with the id of the run that is in the way.
         """
         held = self._directory.run_lease.try_acquire(patience)
         if held is None:
@@ -193,52 +222,29 @@ class Operations:
         except BaseException:
             held.release()
             raise
-        return StartedRun(
-            Recorder(run, self._runlog, sink, self._stop, self._seconds, watcher=self.watcher),
-            work,
-            held,
-            self,
+        recorder = Recorder(
+            run, self._runlog, progress, self._stop, self._seconds, watcher=self._watcher
         )
+        return StartedRun(recorder, work, held, self)
 
     def close_dead_runs(self) -> None:
         """Mark runs whose process died as interrupted, if nobody holds the lease."""
-        if self._runlog.running() is None:
-            return
-        held = self._directory.run_lease.try_acquire()
-        if held is not None:
+        if self._runlog.running() and (held := self._directory.run_lease.try_acquire()):
             try:
                 self._clean_up_after_the_dead()
             finally:
                 held.release()
 
-    def finish(self, recorder: Recorder, work: Work) -> Run:
-        """Do the work and record its outcome; see `StartedRun.execute`."""
-        with self._log_files():  # the outcome, too, is one of their lines
-            return self._finish(recorder, work)
+    @contextmanager
+    def staging(self, run: Run) -> Iterator[Path]:
+        """A folder for the work of a run, for as long as it lasts."""
+        with self._directory.staging(run.id) as staging:
+            _log.info("%s begins", run.operation, extra=fields(run=run.id, trigger=run.trigger))
+            yield staging
 
-    def _finish(self, recorder: Recorder, work: Work) -> Run:
-        status: RunStatus = "succeeded"
-        error: AppError | None = None
-        set_id = recorder.run.set_id
-        try:
-            set_id = work(recorder)
-        except RunInterrupted as interruption:
-            status, error = "interrupted", interruption
-        except StoreUnreachable as failure:
-            # At a shutdown the store gives up by itself: it was not what failed.
-            stopped = self._stop.is_set()
-            status = "interrupted" if stopped else "failed"
-            error = _shutting_down() if stopped else failure
-        except AppError as failure:
-            status, error = "failed", failure
-        except OSError as failure:
-            status, error = "failed", disk_error(failure, self._directory.path)
-        except Exception:  # recorded: a run must end with an outcome, whatever happens
-            _log.exception("the run met a fault of this program")
-            status = "failed"
-            error = InternalError(
-                "the run met a fault of this program", "Please report it with the log's traceback."
-            )
+    def finish(self, recorder: Recorder, set_id: str | None, failure: Exception | None) -> Run:
+        """Record how the work of a run ended; see `StartedRun.execute`."""
+        status, error = self._outcome(failure)
         run = replace(
             recorder.run,
             status=status,
@@ -249,6 +255,24 @@ class Operations:
         self._report(run)
         self._runlog.finish(run, recorder.leave_stage())
         return run
+
+    def _outcome(self, failure: Exception | None) -> tuple[RunStatus, AppError | None]:
+        match failure:
+            case None:
+                return "succeeded", None
+            case RunInterrupted():
+                return "interrupted", failure
+            case StoreUnreachable() if self._stop.is_set():
+                # At a shutdown the store gives up by itself: it was not what failed.
+                return "interrupted", _shutting_down()
+            case AppError():
+                return "failed", failure
+            case OSError():
+                return "failed", disk_error(failure, self._directory.path)
+        _log.error("the run met a fault of this program", exc_info=failure)
+        return "failed", InternalError(
+            "the run met a fault of this program", "Please report it with the log's traceback."
+        )
 
     def _report(self, run: Run) -> None:
         named = fields(run=run.id, operation=run.operation, trigger=run.trigger, set_id=run.set_id)

@@ -37,7 +37,7 @@ class ChangeFollower:
         # Before the run: what is written while it runs is a change of its own.
         changed_at, self._changed_at = self._changed_at, None
         try:
-            run = self._service.back_up_change()
+            run = self._service.backup.begin("change").execute()
         except LeaseHeld:
             self._changed_at = changed_at  # asked again at the next step
             return None
@@ -67,7 +67,7 @@ class ChangeFollower:
 
     def _changed_before_the_start(self) -> datetime | None:
         """A write that came after the newest set, while nobody watched, is a change too."""
-        newest = self._service.catalogue.newest_protecting(self._service.ours())
+        newest = self._service.catalogue.newest_protecting(self._service.own_sets.ours())
         modified = self._watch.modified_at()
         if newest is None or modified is None or modified <= newest.created_at:
             return None

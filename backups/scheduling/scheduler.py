@@ -171,7 +171,7 @@ class BackupScheduler:
                 misfire_grace_time=GRACE_SECONDS,
             )
         scheduler.add_job(
-            self._service.tell,
+            self._service.alerts.tell,
             IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
             id=TELL_JOB_ID,
             coalesce=True,
@@ -181,7 +181,7 @@ class BackupScheduler:
         for duty in self._duties:
             self._add_duty(scheduler, duty)
         # A host that is new, or was off for long, must not believe its old records.
-        error = self._service.refresh()
+        error = self._service.own_sets.refresh()
         if error is not None:
             _log.warning("the catalogue is not fresh: %s", error.message)
         if self._stopping.is_set():  # that may have taken long
@@ -236,7 +236,7 @@ class BackupScheduler:
 
     def _run_if_owed(self, trigger: Trigger) -> None:
         try:
-            run = self._service.back_up_if_owed(trigger)
+            run = self._service.backup.run_if_owed(trigger)
         except LeaseHeld as error:
             _log.info("%s", error.message, extra=fields(trigger=trigger))
         except AppError as error:

@@ -10,14 +10,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
+from backups.config import SealConfig
 from backups.errors import IdentityMissing, IdentityWrong, KeyMalformed, SealBroken
 from backups.format.seal_suffix import is_encrypted
 from shared.files import open_private
 from shared.store.object_store import CHUNK_BYTES
 
-Compression = Literal["none", "zstd"]
 SQLITE_MAGIC = b"SQLite format 3\x00"
 # Of a bomb, this many bytes unfold into some 30 MB before it is noticed.
 _UNFOLDED_AT_A_TIME = 1024
@@ -36,20 +36,6 @@ class SealedFile:
     sha256: str
 
 
-@dataclass(frozen=True)
-class SealPlan:
-    """How snapshots are sealed here: the compression, and the age public keys that may open."""
-
-    compression: Compression = "none"
-    recipients: tuple[str, ...] = ()
-
-    @property
-    def suffix(self) -> str:
-        """`""`, `.zst`, `.age` or `.zst.age`."""
-        zst = ".zst" if self.compression == "zstd" else ""
-        return zst + (".age" if self.recipients else "")
-
-
 def generate_key_pair() -> tuple[str, str]:
     """A new age identity (secret) and its public key."""
     import pyrage  # noqa: PLC0415
@@ -58,17 +44,19 @@ def generate_key_pair() -> tuple[str, str]:
     return str(identity), str(identity.to_public())
 
 
-def seal(snapshot: Path, sha256: str, plan: SealPlan, tick: Callable[[int], None]) -> SealedFile:
+def seal(
+    snapshot: Path, sha256: str, config: SealConfig, tick: Callable[[int], None]
+) -> SealedFile:
     """Seal `snapshot` into a file beside it; without compression and keys, it is the snapshot.
 
     `tick` hears how many bytes of the snapshot are done, and may raise to stop the work.
     """
-    if not plan.suffix:
+    if not config.suffix:
         return SealedFile(snapshot, "", snapshot.stat().st_size, sha256)
-    path = snapshot.with_name(snapshot.name + plan.suffix)
+    path = snapshot.with_name(snapshot.name + config.suffix)
     with snapshot.open("rb") as source, open_private(path) as target:
         reader: Any = _Counted(source, tick)
-        if plan.compression == "zstd":
+        if config.compression == "zstd":
             import zstandard  # noqa: PLC0415
 
             compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
@@ -76,17 +64,17 @@ def seal(snapshot: Path, sha256: str, plan: SealPlan, tick: Callable[[int], None
                 compressor.stream_reader(reader, size=snapshot.stat().st_size), reader
             )
         sink = _HashingFile(target)
-        if plan.recipients:
+        if config.recipients:
             import pyrage  # noqa: PLC0415
 
-            keys = [pyrage.x25519.Recipient.from_str(text) for text in plan.recipients]
+            keys = [pyrage.x25519.Recipient.from_str(text) for text in config.recipients]
             with _own_errors(reader, sink), _age_errors(path.name):
                 pyrage.encrypt_io(reader, sink, keys)
         else:
             while chunk := reader.read(CHUNK_BYTES):
                 sink.write(chunk)
         target.flush()
-    return SealedFile(path, plan.suffix, sink.size, sink.hexdigest())
+    return SealedFile(path, config.suffix, sink.size, sink.hexdigest())
 
 
 def unseal(

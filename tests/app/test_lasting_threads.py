@@ -62,7 +62,7 @@ def failing_once(
 def protected_by(bench: Bench, scheduler: BackupScheduler) -> None:
     """The scheduler makes the set that is owed, and its thread ends when it is told to."""
     try:
-        eventually(lambda: bench.service.latest() is not None, "a set is made")
+        eventually(lambda: bench.service.own_sets.latest() is not None, "a set is made")
         assert scheduler._thread.is_alive()
     finally:
         scheduler.stop()
@@ -152,12 +152,12 @@ def test_a_set_dated_on_the_last_day_of_the_calendar_breaks_nothing(bench: Bench
         planted = a_set(at, instance=instance)
         key = naming.manifest_key(PREFIX, planted.id)
         bench.store.put(key, io.BytesIO(a_manifest(planted)), {})
-    assert bench.service.refresh() is None
+    assert bench.service.own_sets.refresh() is None
 
     assert bench.service.status().restore_points == 2
-    bench.service.plan_prune()
-    bench.service.tell()
-    bench.service.back_up_if_owed("catch-up")
+    bench.service.own_sets.plan_prune()
+    bench.service.alerts.tell()
+    bench.service.backup.run_if_owed("catch-up")
     assert bench.run().status == "succeeded"
 
 

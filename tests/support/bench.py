@@ -13,17 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from backups.alerts.notifier import Notifier
+from backups.config import BackupConfig
 from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
-from backups.host.run_log import RunLog
 from backups.host.state import HostFacts
 from backups.model import BackupSet, ReadabilityCheck, Run, Source, Trigger
-from backups.operations.installation import Installation, Plan
-from backups.operations.prune import Pruner
 from backups.service import BackupService
-from backups.sets.catalogue import Catalogue
+from backups.wiring import assemble
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
 from shared.store.object_store import ObjectStore
@@ -85,7 +83,6 @@ class Bench:
 
     service: BackupService
     store: ObjectStore
-    pruner: Pruner
     facts: HostFacts
     directory: BackupDirectory
     sources: tuple[Source, ...]
@@ -103,7 +100,7 @@ class Bench:
 
     def run(self, trigger: Trigger = "manual", *, only: str | None = None) -> Run:
         """Make a set, or fail; the finished run."""
-        return self.service.begin_backup(trigger, only=only).execute()
+        return self.service.backup.begin(trigger, only=only).execute()
 
     def made(self, trigger: Trigger = "manual", *, only: str | None = None) -> BackupSet:
         """Make a set, which must succeed; the set."""
@@ -114,7 +111,7 @@ class Bench:
 
     def prune(self) -> Run:
         """Prune by hand; the finished run."""
-        return self.service.begin_prune().execute()
+        return self.service.prune.begin().execute()
 
     def problems(self) -> list[str]:
         """The codes of what is wrong now."""
@@ -179,28 +176,26 @@ def open_bench(
     backup_directory = BackupDirectory(folder / directory)
     notes = MemoryNotifier()
     with closing(open_records(backup_directory.path)) as records:
-        installation = Installation(
-            plan=Plan(
-                sources=chosen,
-                schedule=Crontab(schedule),
-                prefix=PREFIX,
-                local_copies=local_copies,
-                log_directory=None,
-                busy_timeout=busy_timeout,
-                token_keys=token_keys,
-                readability_checks=readability,
-                retention=retention or RetentionPolicy(),
-                change_delay=timedelta(seconds=change_delay),
-                timeout=timedelta(seconds=timeout),
-            ),
-            store=store,
-            directory=backup_directory,
-            runlog=RunLog(records),
-            catalogue=Catalogue(records, store, PREFIX, clock),
+        config = BackupConfig(
+            sources=chosen,
+            schedule=Crontab(schedule),
+            prefix=PREFIX,
+            local_copies=local_copies,
+            log_directory=None,
+            busy_timeout=busy_timeout,
+            token_keys=token_keys,
+            readability_checks=readability,
+            retention=retention or RetentionPolicy(),
+            change_delay=timedelta(seconds=change_delay),
+            timeout=timedelta(seconds=timeout),
+        )
+        service = assemble(
+            config,
+            store,
+            backup_directory,
+            records,
             clock=clock,
+            notifier=notifier or notes,
+            notify_success=notify_success,
         )
-        facts, pruner = HostFacts(records), Pruner(installation, records)
-        service = BackupService(
-            installation, facts, pruner, notifier or notes, notify_success=notify_success
-        )
-        yield Bench(service, store, pruner, facts, backup_directory, chosen, notes)
+        yield Bench(service, store, service.facts, backup_directory, chosen, notes)

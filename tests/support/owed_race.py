@@ -28,7 +28,7 @@ def main() -> None:
         def ask(trigger: Trigger) -> None:
             barrier.wait()
             try:
-                run = service.back_up_if_owed(trigger)
+                run = service.backup.run_if_owed(trigger)
             except LeaseHeld:
                 return
             if run is not None:

@@ -23,7 +23,6 @@ from backups.host.run_log import RunLog
 from backups.host.state import HostFacts
 from backups.model import BackupSet, ProgressSink, Run
 from backups.operations.installation import Installation as Parts
-from backups.operations.prune import Pruner
 from backups.service import BackupService, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.wiring import build_plan, build_store
@@ -217,7 +216,7 @@ class Bench:
 
     def make_set(self, *, only: str | None = None) -> BackupSet:
         """Make a set, which must succeed."""
-        run = self.service.begin_backup(only=only).execute()
+        run = self.service.backup.begin(only=only).execute()
         assert run.status == "succeeded", run.error
         assert run.set_id is not None
         return self.service.catalogue.get(run.set_id)
@@ -316,7 +315,7 @@ def open_bench(
         )
         yield Bench(
             installation,
-            BackupService(parts, HostFacts(records), Pruner(parts, records), MemoryNotifier()),
+            BackupService(parts, HostFacts(records), records, MemoryNotifier()),
             watched,
             parts,
         )

@@ -132,7 +132,7 @@ def _main(order: dict[str, Any]) -> None:
                 most = len(list(Path("/proc/self/fd").iterdir())) + order["open_files"]
                 resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
             counting = True
-            run = bench.service.begin_backup(progress=on_progress).execute()
+            run = bench.service.backup.begin(progress=on_progress).execute()
             counting = False
             status, code = run.status, run.error.code if run.error else None
     except AppError as error:

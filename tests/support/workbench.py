@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from backups.config import BackupConfig, SealConfig
 from backups.format import naming
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.model import BackupSet, Run, Source, Trigger
-from backups.operations.installation import Plan
 from backups.service import BackupService
-from backups.sets.seal import SealPlan
 from backups.wiring import assemble
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
@@ -27,7 +26,7 @@ from shared.store.object_store import ObjectStore
 from tests.support.memory_notifier import MemoryNotifier
 
 PREFIX = "backups/"
-UNSEALED = SealPlan()
+UNSEALED = SealConfig()
 # The keys of a set that is made at `records.INSTANT`, the first of its day.
 TOKENS, SESSIONS = "backups/tokens_2026-11-22.db", "backups/sessions_2026-11-22.db"
 MANIFEST = "backups/sets/20261122T010000Z/manifest.json"
@@ -90,7 +89,7 @@ class Workbench:
 
     def run(self, trigger: Trigger = "manual", *, only: str | None = None) -> Run:
         """Make a set, or fail; the finished run."""
-        return self.service.begin_backup(trigger, only=only).execute()
+        return self.service.backup.begin(trigger, only=only).execute()
 
     def made(self, *, only: str | None = None) -> BackupSet:
         """Make a set, which must succeed; the set."""
@@ -101,7 +100,7 @@ class Workbench:
 
     def verify(self, set_id: str | None = None) -> Run:
         """Prove a set again, or fail; the finished run."""
-        return self.service.begin_verify(set_id).execute()
+        return self.service.verify.begin(set_id).execute()
 
     def all_keys(self) -> list[str]:
         """All keys in the store but those of instances."""
@@ -148,14 +147,14 @@ def open_workbench(
     log_directory: Path | None = None,
     schedule: str = "0 1 * * *",
     busy_timeout: float = 5.0,
-    seal: SealPlan = UNSEALED,
+    seal: SealConfig = UNSEALED,
 ) -> Iterator[Workbench]:
     """A service below `folder`; its sources are made there unless they are given."""
     clock = clock or SystemClock()
     chosen = make_sources(folder / "data") if sources is None else tuple(sources)
     backup_directory = BackupDirectory(folder / directory)
     with closing(open_records(backup_directory.path)) as records:
-        plan = Plan(
+        config = BackupConfig(
             sources=chosen,
             schedule=Crontab(schedule),
             prefix=PREFIX,
@@ -165,7 +164,7 @@ def open_workbench(
             seal=seal,
         )
         service = assemble(
-            plan, store, backup_directory, records, clock=clock, notifier=MemoryNotifier()
+            config, store, backup_directory, records, clock=clock, notifier=MemoryNotifier()
         )
         yield Workbench(service, store, records, backup_directory.path, chosen)
 

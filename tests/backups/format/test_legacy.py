@@ -67,7 +67,7 @@ def put_group(bench: Bench, day: str, name: str, **options: int) -> None:
 
 def listed(bench: Bench) -> list[tuple[str, str, bool]]:
     """Id, kind and completeness of every restore point, newest first."""
-    bench.service.refresh()
+    bench.service.own_sets.refresh()
     return [(one.id, one.kind, one.complete) for one in bench.service.catalogue.sets()]
 
 
@@ -134,11 +134,11 @@ def test_a_group_is_restored_in_every_state(bench: Bench, state: LiveStateName) 
 def test_a_group_is_verified(bench: Bench) -> None:
     """A proof of a group opens both files, and its verdict stays beside it in the store."""
     put_group(bench, "2025-07-04", "genold")
-    run = bench.service.begin_verify("legacy-2025-07-04").execute()
+    run = bench.service.verify.begin("legacy-2025-07-04").execute()
     assert run.status == "succeeded", run.error
     assert bench.service.catalogue.get("legacy-2025-07-04").proof == "full"
     with open_bench(bench.folder, {"BACKUP_DIR": str(bench.folder / "elsewhere")}) as other:
-        other.service.refresh()
+        other.service.own_sets.refresh()
         assert other.service.catalogue.get("legacy-2025-07-04").proof == "full"
         assert other.service.plan_restore("legacy-2025-07-04").warnings == ()
 
@@ -164,7 +164,7 @@ def test_a_damaged_legacy_file_is_refused_and_marked(bench: Bench, harm: str) ->
         assert run.error.code == "proof_failed"
         assert key in run.error.message
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
-    assert bench.service.begin_verify("legacy-2025-07-04").execute().status == "failed"
+    assert bench.service.verify.begin("legacy-2025-07-04").execute().status == "failed"
     assert bench.service.catalogue.get("legacy-2025-07-04").suspect
     with pytest.raises(NoRestorePoint):
         bench.service.plan_restore()
@@ -213,13 +213,13 @@ def test_each_object_is_asked_for_its_metadata_once(bench: Bench) -> None:
     """However often the catalogue is refreshed, there is one HEAD for each dated object."""
     put_group(bench, "2025-07-04", "genold")
     for _ in range(3):
-        bench.service.refresh()
+        bench.service.own_sets.refresh()
     assert sorted(bench.store.keys("head")) == [
         f"{PREFIX}sessions_2025-07-04.db",
         f"{PREFIX}tokens_2025-07-04.db",
     ]
     with open_bench(bench.folder) as later:
-        later.service.refresh()
+        later.service.own_sets.refresh()
         assert later.store.keys("head") == []
 
 
@@ -227,10 +227,10 @@ def test_a_refresh_fetches_only_what_is_new(bench: Bench) -> None:
     """Manifests, proofs and drills that are known are not fetched again."""
     made = bench.make_set()
     assert bench.service.begin_drill().execute().status == "succeeded"
-    assert bench.service.begin_verify(made.id).execute().status == "succeeded"
-    bench.service.refresh()
+    assert bench.service.verify.begin(made.id).execute().status == "succeeded"
+    bench.service.own_sets.refresh()
     bench.store.calls.clear()
-    bench.service.refresh()
+    bench.service.own_sets.refresh()
     assert bench.store.keys("get") == []
 
 

@@ -56,13 +56,13 @@ def test_a_mass_delete_is_stored_suspect_and_told(bench: Bench, clock: FixedCloc
     assert not bad.protects
     assert bench.stored_ids() == [good.id, bad.id]
     assert bench.json_of(f"backups/sets/{bad.id}/manifest.json")["suspect"] == list(bad.suspect)
-    assert bench.service.latest() == good
+    assert bench.service.own_sets.latest() == good
     assert bench.service.plan_restore().backup_set.id == good.id
     assert bench.problems() == ["suspect"]
     assert bench.notes.titles() == ["suspect"]
     assert bad.id in bench.notes.messages[0].body
     assert f"accept {bad.id}" in bench.notes.messages[0].body
-    bench.service.tell()
+    bench.service.alerts.tell()
     assert bench.notes.titles() == ["suspect"]
 
 
@@ -79,9 +79,9 @@ def test_nothing_is_pruned_while_the_newest_set_is_suspect(bench: Bench, clock: 
     assert bench.prune().status == "succeeded"
 
     assert before.items() <= bench.everything().items()
-    assert bench.service.plan_prune().drop == ()
-    assert "suspect" in bench.service.plan_prune().keep[0].reasons[0]
-    bench.service.accept(bad.id)
+    assert bench.service.own_sets.plan_prune().drop == ()
+    assert "suspect" in bench.service.own_sets.plan_prune().keep[0].reasons[0]
+    bench.service.acceptance.accept(bad.id)
     assert bench.prune().status == "succeeded"
     assert bench.stored_ids() == [bad.id]
 
@@ -90,10 +90,10 @@ def test_a_set_can_be_accepted_again_at_once(bench: Bench, clock: FixedClock) ->
     """Twice in one second: who clicks twice is told the same, and not that the store failed."""
     made = bench.made("scheduled")
 
-    first = bench.service.accept(made.id)
+    first = bench.service.acceptance.accept(made.id)
     clock.advance(seconds=0.25)
 
-    assert bench.service.accept(made.id) == first
+    assert bench.service.acceptance.accept(made.id) == first
 
 
 def test_accept_clears_the_set_the_alarm_and_the_guard(bench: Bench, clock: FixedClock) -> None:
@@ -103,10 +103,10 @@ def test_accept_clears_the_set_the_alarm_and_the_guard(bench: Bench, clock: Fixe
     clock.advance(days=1)
     bad = bench.made("scheduled")
 
-    accepted = bench.service.accept(bad.id)
+    accepted = bench.service.acceptance.accept(bad.id)
 
     assert accepted.protects
-    assert bench.service.latest() == accepted
+    assert bench.service.own_sets.latest() == accepted
     assert bench.problems() == []
     assert bench.notes.titles() == ["suspect", "well"]
     clock.advance(days=1)
@@ -122,7 +122,7 @@ def test_every_further_set_is_suspect_until_somebody_looks(bench: Bench, clock: 
         clock.advance(days=1)
         assert bench.made("scheduled").suspect
 
-    assert bench.service.latest() == good
+    assert bench.service.own_sets.latest() == good
     assert bench.notes.titles()[0] == "suspect"
     assert bench.notes.titles().count("suspect") == 1
 
@@ -143,19 +143,19 @@ def test_data_that_comes_back_ends_the_suspicion_by_itself(bench: Bench, clock: 
 
 def test_a_suspect_set_is_the_set_of_its_due_instant(bench: Bench, clock: FixedClock) -> None:
     """The catch-up of every minute does not make one suspect set after the other."""
-    assert bench.service.back_up_if_owed("scheduled") is not None
+    assert bench.service.backup.run_if_owed("scheduled") is not None
     lose_rows(bench)
     clock.advance(days=1)
-    run = bench.service.back_up_if_owed("scheduled")
+    run = bench.service.backup.run_if_owed("scheduled")
     assert run is not None
     assert run.status == "succeeded"
 
     for _ in range(30):
         clock.advance(minutes=1)
-        assert bench.service.back_up_if_owed("catch-up") is None
+        assert bench.service.backup.run_if_owed("catch-up") is None
     assert len(bench.stored_ids()) == 2
     clock.advance(days=1)
-    assert bench.service.back_up_if_owed("scheduled") is not None
+    assert bench.service.backup.run_if_owed("scheduled") is not None
 
 
 def test_a_change_set_is_not_the_set_of_a_due_instant(bench: Bench, clock: FixedClock) -> None:
@@ -163,11 +163,11 @@ def test_a_change_set_is_not_the_set_of_a_due_instant(bench: Bench, clock: Fixed
     clock.advance(seconds=1)
     bench.made("change")
 
-    run = bench.service.back_up_if_owed("catch-up")
+    run = bench.service.backup.run_if_owed("catch-up")
 
     assert run is not None
     assert run.status == "succeeded"
-    assert bench.service.back_up_if_owed("catch-up") is None
+    assert bench.service.backup.run_if_owed("catch-up") is None
 
 
 def test_an_empty_database_is_suspect(bench: Bench, clock: FixedClock) -> None:
@@ -247,9 +247,9 @@ def test_keys_that_were_swapped_are_suspect(tmp_path: Path, store: DirectoryStor
             "200 sampled values of tokens open with none of today's keys, 0 before",
         )
         assert bad.objects[0].unreadable == 200
-        assert bench.service.latest() == good
+        assert bench.service.own_sets.latest() == good
         assert bench.notes.titles() == ["suspect"]
-        bench.service.accept(bad.id)
+        bench.service.acceptance.accept(bad.id)
         clock.advance(days=1)
         assert bench.made("scheduled").suspect is None  # known by now
         assert count(bench.tokens) == 300
@@ -263,7 +263,7 @@ def test_an_acceptance_is_in_the_store(
     lose_rows(bench, 29)
     clock.advance(days=1)
     accepted = bench.made("scheduled")
-    bench.service.accept(accepted.id)
+    bench.service.acceptance.accept(accepted.id)
     lose_rows(bench, 2)
     clock.advance(days=1)
     refused = bench.made("scheduled")
@@ -271,12 +271,12 @@ def test_an_acceptance_is_in_the_store(
     with open_bench(
         tmp_path, store, clock=clock, sources=bench.sources, directory="new-host"
     ) as other:
-        assert other.service.refresh() is None
+        assert other.service.own_sets.refresh() is None
         catalogue = other.service.catalogue
 
         assert catalogue.get(accepted.id).protects
         assert catalogue.get(refused.id).suspect == ("tokens.tokens has 2 rows, 29 before",)
-        assert other.service.latest() == catalogue.get(accepted.id)
+        assert other.service.own_sets.latest() == catalogue.get(accepted.id)
 
 
 def test_accepting_does_not_make_bad_bytes_good(
@@ -287,9 +287,9 @@ def test_accepting_does_not_make_bad_bytes_good(
     stored = tmp_path / "store" / made.objects[0].key
     stored.write_bytes(stored.read_bytes()[:-1] + b"!")
     clock.advance(minutes=1)
-    assert bench.service.begin_verify(made.id).execute().status == "failed"
+    assert bench.service.verify.begin(made.id).execute().status == "failed"
 
-    accepted = bench.service.accept(made.id)
+    accepted = bench.service.acceptance.accept(made.id)
 
     assert accepted.proof == "none"
     assert not accepted.protects
@@ -301,11 +301,11 @@ def test_a_proof_that_fails_after_an_acceptance_counts(
     """The later of acceptance and failed proof is what the set is judged by."""
     made = bench.made()
     clock.advance(minutes=1)
-    bench.service.accept(made.id)
+    bench.service.acceptance.accept(made.id)
     stored = tmp_path / "store" / made.objects[0].key
     stored.write_bytes(stored.read_bytes()[:-1] + b"!")
     clock.advance(minutes=1)
-    bench.service.begin_verify(made.id).execute()
+    bench.service.verify.begin(made.id).execute()
 
     assert bench.service.catalogue.get(made.id).suspect
     assert "suspect" in bench.problems()

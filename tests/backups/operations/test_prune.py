@@ -66,7 +66,7 @@ def make_some(bench: Bench, clock: FixedClock, number: int = 3) -> list[BackupSe
     for _ in range(number):
         made.append(bench.made())
         clock.advance(minutes=1)
-    bench.service.begin_verify(made[0].id).execute()
+    bench.service.verify.begin(made[0].id).execute()
     return made
 
 
@@ -80,11 +80,11 @@ def keys_of(one: BackupSet, bench: Bench) -> set[str]:
 
 def every_listed_set_is_whole(bench: Bench) -> None:
     """A set that the store lists has all its objects, and they pass their proof."""
-    assert bench.service.refresh() is None
+    assert bench.service.own_sets.refresh() is None
     keys = set(bench.all_keys())
     for one in bench.service.catalogue.sets():
         assert {stored.key for stored in one.objects} <= keys, one.id
-        assert bench.service.begin_verify(one.id).execute().status == "succeeded"
+        assert bench.service.verify.begin(one.id).execute().status == "succeeded"
 
 
 def put(bench: Bench, key: str, **metadata: str) -> str:

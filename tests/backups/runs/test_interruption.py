@@ -100,7 +100,7 @@ def test_a_killed_run_publishes_nothing_and_the_next_one_succeeds(
             assert only_run(service).status == "running"
             assert service.status().running is not None
             with pytest.raises(LeaseHeld) as caught:
-                service.begin_backup()
+                service.backup.begin()
             assert caught.value.run_id == only_run(service).id
             assert staged(installation)
 
@@ -114,10 +114,10 @@ def test_a_killed_run_publishes_nothing_and_the_next_one_succeeds(
         assert run.error.code == "interrupted"
         assert service.status().running is None
         assert staged(installation) == []
-        service.refresh()
+        service.own_sets.refresh()
         assert list(service.catalogue.sets()) == []
 
-        again = service.begin_backup().execute()
+        again = service.backup.begin().execute()
         assert again.status == "succeeded"
         newest = service.catalogue.newest_protecting()
         assert newest is not None
@@ -163,7 +163,7 @@ def test_a_terminated_run_takes_back_what_it_put(
     with this_process(installation) as service:
         assert only_run(service).status == "interrupted"
         assert staged(installation) == []
-        assert service.begin_backup().execute().status == "succeeded"
+        assert service.backup.begin().execute().status == "succeeded"
 
 
 def test_a_running_run_of_long_ago_is_closed_by_whoever_looks(

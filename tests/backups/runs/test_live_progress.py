@@ -73,7 +73,9 @@ def test_every_run_of_this_process_is_watched(tmp_path: Path) -> None:
     """Whoever starts it: the watcher hears each stage, beside the one who asked for the run."""
     with open_workbench(tmp_path, DirectoryStore(tmp_path / "store")) as bench:
         heard: list[tuple[str, str]] = []
-        bench.service.watch(lambda run, progress: heard.append((run.operation, progress.stage)))
+        bench.service.runs.watch(
+            lambda run, progress: heard.append((run.operation, progress.stage))
+        )
         bench.made()
         bench.verify()
     assert {"snapshot", "store", "proof"} <= {stage for of, stage in heard if of == "backup"}

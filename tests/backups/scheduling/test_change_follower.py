@@ -147,7 +147,7 @@ def test_our_own_snapshot_is_no_change(tmp_path: Path, sources: tuple[Source, ..
         closing(ChangeWatch(sources[:1])) as watch,
     ):
         bench.made()
-        bench.service.begin_verify().execute()
+        bench.service.verify.begin().execute()
 
         assert not watch.poll()
 
@@ -342,7 +342,7 @@ def test_a_change_run_is_a_run_like_any_other(
     add_rows(bench.tokens, 1)
     steps(follower, clock, 90)
 
-    newest = bench.service.latest()
+    newest = bench.service.own_sets.latest()
     assert newest is not None
     assert newest.protects
     assert newest.trigger == "change"
@@ -374,11 +374,11 @@ def test_a_run_log_that_cannot_be_written_is_not_hammered(
 
     asked: list[datetime] = []
 
-    def full() -> Any:
+    def full(_trigger: str) -> Any:
         asked.append(clock.now())
         raise DiskFull("the disk is full", "Make room.")
 
-    monkeypatch.setattr(bench.service, "back_up_change", full)
+    monkeypatch.setattr(bench.service.backup, "begin", full)
     add_rows(bench.tokens, 1)
 
     assert steps(follower, clock, 1200) == []
@@ -394,7 +394,7 @@ def test_a_run_that_holds_the_lease_only_delays(
     """While another run is in progress the change waits, and is then protected at once."""
     add_rows(bench.tokens, 1)
     steps(follower, clock, 59)
-    other = bench.service.begin_backup()
+    other = bench.service.backup.begin()
     clock.advance(seconds=2)
     assert follower.step() is None
     other.execute()
@@ -461,7 +461,7 @@ def test_a_set_a_minute_is_thinned_by_the_runs_themselves(
     clock = FixedClock(INSTANT)
     with open_bench(tmp_path, store, clock=clock) as bench:
         for _ in range(75):
-            bench.service.back_up_change()
+            bench.service.backup.begin("change").execute()
             clock.advance(minutes=1)
 
         kept = bench.stored_ids()

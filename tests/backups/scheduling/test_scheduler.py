@@ -17,10 +17,10 @@ from typing import Any
 import httpx2
 import pytest
 
+from backups.config import BackupConfig
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.model import Source
-from backups.operations.installation import Plan
 from backups.scheduling.scheduler import (
     PATIENCE_AT_SHUTDOWN_SECONDS,
     BackupScheduler,
@@ -153,7 +153,7 @@ def service_at(folder: Path, clock: Clock, schedule: str) -> Iterator[BackupServ
     directory = BackupDirectory(folder / "data" / "backups")
     store = DirectoryStore(folder / "data" / "spaces")
     with closing(open_records(directory.path)) as records:
-        plan = Plan(
+        plan = BackupConfig(
             sources=(
                 Source("tokens", folder / "data" / "tokens.db"),
                 Source("sessions", folder / "data" / "sessions.db", volatile=True),
@@ -178,14 +178,16 @@ def test_failures_are_tried_again_more_and_more_rarely(installation: Installatio
     with service_at(installation.folder, clock, "0 1 * * *") as service:
         tried = []
         for minute in range(4 * 60):
-            run = service.back_up_if_owed("catch-up")
+            run = service.backup.run_if_owed("catch-up")
             if run is not None:
                 assert run.status == "failed"
                 tried.append(minute)
             clock.advance(minutes=1)
         assert tried == [0, 5, 20, 80, 140, 200]
         blocked.unlink()
-        made = [service.back_up_if_owed("catch-up") for _ in range(60) if clock.advance(minutes=1)]
+        made = [
+            service.backup.run_if_owed("catch-up") for _ in range(60) if clock.advance(minutes=1)
+        ]
         assert [run.status for run in made if run is not None] == ["succeeded"]
 
 
@@ -196,15 +198,15 @@ def test_the_schedule_tries_whatever_failed_before(installation: Installation) -
     clock = FixedClock(SUNDAY)
     with service_at(installation.folder, clock, "0 1 * * *") as service:
         for _ in range(3):
-            run = service.back_up_if_owed("scheduled")
+            run = service.backup.run_if_owed("scheduled")
             assert run is not None
             assert run.status == "failed"
-        assert service.back_up_if_owed("catch-up") is None
+        assert service.backup.run_if_owed("catch-up") is None
         blocked.unlink()
-        run = service.back_up_if_owed("scheduled")
+        run = service.backup.run_if_owed("scheduled")
         assert run is not None
         assert run.status == "succeeded"
-        assert service.back_up_if_owed("scheduled") is None
+        assert service.backup.run_if_owed("scheduled") is None
 
 
 # --- who --------------------------------------------------------------------------------

@@ -14,12 +14,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backups.config import Compression, SealConfig
 from backups.errors import IdentityMissing, IdentityWrong, KeyMalformed, SealBroken
 from backups.sets.seal import (
     SQLITE_MAGIC,
-    Compression,
     SealedFile,
-    SealPlan,
     generate_key_pair,
     identities_fit,
     load_identities,
@@ -39,9 +38,9 @@ CONTENTS = {
 }
 
 
-def plan(form: tuple[Compression, int]) -> SealPlan:
+def plan(form: tuple[Compression, int]) -> SealConfig:
     """A form as a plan: the compression, and how many recipients there are."""
-    return SealPlan(form[0], tuple(public for _, public in KEYS[: form[1]]))
+    return SealConfig(form[0], tuple(public for _, public in KEYS[: form[1]]))
 
 
 def identity(folder: Path, number: int = 0) -> Path:

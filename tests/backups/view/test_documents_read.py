@@ -26,7 +26,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         for hours in range(1, _MANY):
             one = a_set(made.created_at - timedelta(hours=hours), instance=made.instance)
             bench.store.put(bench.manifest_key(one.id), io.BytesIO(a_manifest(one)), {})
-        assert bench.service.refresh() is None
+        assert bench.service.own_sets.refresh() is None
         yield bench
 
 
@@ -63,7 +63,7 @@ def test_a_retention_plan_reads_one_manifest(bench: Bench) -> None:
     """All is decided by the table of points; only whether the newest set is suspect is read."""
     known = {one.id for one in all_sets(bench)}
     with manifests_read(bench) as read:
-        plan = bench.service.plan_prune()
+        plan = bench.service.own_sets.plan_prune()
     kept, dropped = ({one.backup_set.id for one in part} for part in (plan.keep, plan.drop))
     assert kept | dropped == known
     assert len(read) == 1

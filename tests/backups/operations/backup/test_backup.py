@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from backups.config import SealConfig
 from backups.errors import SourceUnknown
 from backups.model import Progress, Source
-from backups.sets.seal import SealPlan
 from shared.store.directory import DirectoryStore
 from tests.backups.conftest import LogLines
 from tests.support.clock import FixedClock
@@ -255,8 +255,8 @@ def test_what_computes_leaves_the_bot_a_processor(
             seen.setdefault(progress.stage, set()).add(threading.current_thread().name)
 
     store = DirectoryStore(tmp_path / "store")
-    with open_workbench(tmp_path, store, seal=SealPlan("zstd")) as bench:
-        started = bench.service.begin_backup(progress=see)
+    with open_workbench(tmp_path, store, seal=SealConfig("zstd")) as bench:
+        started = bench.service.backup.begin(progress=see)
         run = threading.Thread(target=started.execute, name="the run")
         run.start()
         run.join()
@@ -389,7 +389,7 @@ def test_a_new_host_lists_the_same_sets(
         tmp_path, either_store, clock=clock, directory="new-host", sources=bench.sources
     ) as other:
         assert other.service.list_sets(100) == ([], False)
-        assert other.service.refresh() is None
+        assert other.service.own_sets.refresh() is None
 
         assert other.service.list_sets(100) == listed
         assert len(listed[0]) == 4
@@ -437,7 +437,7 @@ def test_a_refresh_that_fails_says_why_and_changes_nothing(
     made = bench.made()
     store.before("list", "", fail)
 
-    error = bench.service.refresh()
+    error = bench.service.own_sets.refresh()
 
     assert error is not None
     assert error.code == "store_unreachable"

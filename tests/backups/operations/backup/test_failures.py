@@ -161,7 +161,7 @@ def test_a_full_disk_fails_the_run_by_name(bench: Workbench) -> None:
         if progress.stage == "proof" and progress.done:
             raise OSError(ENOSPC, "No space left on device", str(bench.directory / "staging"))
 
-    run = bench.service.begin_backup(progress=full).execute()
+    run = bench.service.backup.begin(progress=full).execute()
 
     assert (run.status, run.stage) == ("failed", "proof")
     assert run.error is not None
@@ -177,7 +177,7 @@ def test_a_fault_of_the_program_ends_the_run_too(bench: Workbench, log_lines: Lo
         if progress.stage == "proof":
             raise KeyError("a fault with shpat_secret in it")
 
-    run = bench.service.begin_backup(progress=bug).execute()
+    run = bench.service.backup.begin(progress=bug).execute()
 
     assert run.status == "failed"
     assert run.error is not None
@@ -205,7 +205,7 @@ def test_a_store_whose_manifest_reads_back_differently_fails_the_run(
     assert run.error is not None
     assert run.error.code == "proof_failed"
     assert bench.service.catalogue.newest_protecting() is None
-    bench.service.refresh()
+    bench.service.own_sets.refresh()
     assert bench.service.catalogue.newest_protecting() is None
 
 

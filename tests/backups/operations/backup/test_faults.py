@@ -97,9 +97,9 @@ class Witness:
             assert now.get(key, body if pruned else b"") == body, key
         assert bench.directory.run_lease.is_free()
         assert bench.staged() == []
-        assert bench.service.refresh() is None
+        assert bench.service.own_sets.refresh() is None
         for one in list(bench.service.catalogue.sets()):
-            run = bench.service.begin_verify(one.id).execute()
+            run = bench.service.verify.begin(one.id).execute()
             assert run.status == "succeeded", (one.id, run.error)
         assert bench.service.runlog.running() is None
         made = bench.made()
@@ -213,10 +213,10 @@ def do(bench: Bench, operation: Operation, newest: str) -> tuple[str, str | None
     run: Run
     try:
         if operation == "refresh":
-            error = bench.service.refresh()
+            error = bench.service.own_sets.refresh()
             return ("failed", error.code) if error else ("succeeded", None)
         if operation == "accept":
-            bench.service.accept(newest)
+            bench.service.acceptance.accept(newest)
             return "succeeded", None
         if operation == "prune":
             run = bench.prune()
@@ -241,14 +241,14 @@ def test_a_fault_of_the_network_is_survived_or_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Prune, restore, drill, accept and refresh end well or by name, and lose nothing."""
-    monkeypatch.setattr(bench.service._retention, "prune_if_needed", lambda: None)
+    monkeypatch.setattr(bench.service.prune, "run_if_needed", lambda: None)
     for _ in range(2):
         add_rows(bench.tokens, 5)
         newest = bench.made().id
         clock.advance(hours=1)
     monkeypatch.undo()
     add_rows(bench.tokens, 1 if case.operation != "restore" else 0)
-    bench.service.refresh()
+    bench.service.own_sets.refresh()
     witness = Witness.of(bench, honest)
     files = open_files()
     proxy.on(case.fault, method=case.method, key=case.key, times=case.times)
@@ -461,7 +461,7 @@ def run_with(bench: Bench, stage: str, act: Callable[[], None]) -> Run:
             done.append(True)
             act()
 
-    run = bench.service.begin_backup(progress=watch).execute()
+    run = bench.service.backup.begin(progress=watch).execute()
     assert done
     return run
 
@@ -552,7 +552,7 @@ def test_no_file_stays_open_after_many_runs(near: Bench, clock: FixedClock) -> N
     for _ in range(5):
         clock.advance(minutes=1)
         near.made()
-        near.service.begin_verify().execute()
+        near.service.verify.begin().execute()
         near.service.begin_drill().execute()
         near.prune()
         moved = near.tokens.rename(near.tokens.with_name("away.db"))
@@ -576,7 +576,7 @@ def killed_at(folder: Path, moment: int, with_: signal.Signals) -> Outcome:
         bench.service.status()
         last = bench.service.runlog.page(1)[0]
         assert last.status in ("interrupted", "succeeded")
-        assert bench.service.refresh() is None
+        assert bench.service.own_sets.refresh() is None
         published = set(bench.stored_ids()) - {
             key.split("/")[2] for key in before if "sets/" in key
         }
@@ -690,7 +690,7 @@ def test_a_clock_that_jumps(tmp_path: Path, jump: tuple[datetime, timedelta], st
 
         if stage == "between":
             clock.advance(seconds=by.total_seconds())
-        run = bench.service.begin_backup("scheduled", progress=watch).execute()
+        run = bench.service.backup.begin("scheduled", progress=watch).execute()
 
         assert run.status == "succeeded", run.error
         assert run.set_id != first.id

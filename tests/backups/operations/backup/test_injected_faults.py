@@ -241,7 +241,7 @@ def test_a_manifest_whose_answers_are_all_lost_is_found_later(
 
     refused(run, "store_unreachable", bench)
     proxy.lift()
-    bench.service.refresh()
+    bench.service.own_sets.refresh()
     (found,) = bench.service.catalogue.sets()
     assert found.protects
     assert bench.verify(found.id).status == "succeeded"
@@ -306,11 +306,11 @@ def test_a_refresh_asks_only_for_what_is_new(
         counts = []
         for _ in range(2):
             proxy.forget_requests()
-            assert other.service.refresh() is None
+            assert other.service.own_sets.refresh() is None
             counts.append(dict(proxy.counts()))
         bench.made()
         proxy.forget_requests()
-        other.service.refresh()
+        other.service.own_sets.refresh()
         counts.append(dict(proxy.counts()))
 
     assert counts == [{"LIST": 1, "GET": 3}, {"LIST": 1}, {"LIST": 1, "GET": 1}]
@@ -321,7 +321,7 @@ def test_no_listing_makes_the_catalogue_forget(bench: Workbench, proxy: FaultPro
     made = bench.made()
     proxy.on(refuse(503, "SlowDown"), method="LIST")
 
-    error = bench.service.refresh()
+    error = bench.service.own_sets.refresh()
 
     assert error is not None
     assert error.code == "store_failing"

@@ -37,12 +37,12 @@ def test_a_folder_that_is_gone_is_named_and_nothing_forgotten(
     installation: Installation, service: BackupService
 ) -> None:
     """As when its disk is not mounted: the sets stay known, and no set goes anywhere else."""
-    made = service.begin_backup().execute()
+    made = service.backup.begin().execute()
     store = installation.stored("")
     away = store.rename(store.with_name("away"))
 
-    error = service.refresh()
-    run = service.begin_backup().execute()
+    error = service.own_sets.refresh()
+    run = service.backup.begin().execute()
 
     assert isinstance(error, StoreUnreachable)
     assert "BACKUP_LOCAL_STORE" in error.hint
@@ -51,7 +51,7 @@ def test_a_folder_that_is_gone_is_named_and_nothing_forgotten(
     assert ids(service) == [made.set_id]
     assert not store.exists()
     away.rename(store)
-    assert service.begin_backup().execute().status == "succeeded"
+    assert service.backup.begin().execute().status == "succeeded"
     assert len(ids(service)) == 2
 
 
@@ -59,17 +59,17 @@ def test_a_folder_that_was_made_anew_is_begun_anew(
     installation: Installation, service: BackupService
 ) -> None:
     """An empty folder says that the old sets are gone for good: they are no longer listed."""
-    service.begin_backup().execute()
+    service.backup.begin().execute()
     store = installation.stored("")
     store.rename(store.with_name("away"))
     store.mkdir()
 
-    assert service.refresh() is None
+    assert service.own_sets.refresh() is None
     assert ids(service) == []
-    assert service.begin_backup().execute().status == "succeeded"
+    assert service.backup.begin().execute().status == "succeeded"
 
 
 def test_a_new_installation_has_no_folder_yet(service: BackupService) -> None:
     """Before the first run there is nothing to miss."""
-    assert service.refresh() is None
-    assert service.begin_backup().execute().status == "succeeded"
+    assert service.own_sets.refresh() is None
+    assert service.backup.begin().execute().status == "succeeded"

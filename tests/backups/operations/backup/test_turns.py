@@ -24,10 +24,10 @@ from tests.support.workbench import (
 
 def test_one_run_at_a_time(bench: Workbench) -> None:
     """While a run holds the lease the next one is refused with its id, and then let in."""
-    started = bench.service.begin_backup()
+    started = bench.service.backup.begin()
 
     with pytest.raises(LeaseHeld) as caught:
-        bench.service.begin_backup()
+        bench.service.backup.begin()
     assert caught.value.run_id == started.run.id
     assert started.run.id in caught.value.message
     status = bench.service.status()
@@ -53,13 +53,13 @@ def test_a_run_that_cannot_be_recorded_is_not_begun(bench: Workbench) -> None:
 
 def test_a_due_instant_gets_one_set(bench: Workbench, clock: FixedClock) -> None:
     """Once there is a set as young as the due instant, further asking does nothing."""
-    assert bench.service.back_up_if_owed("catch-up") is not None
-    assert bench.service.back_up_if_owed("scheduled") is None
+    assert bench.service.backup.run_if_owed("catch-up") is not None
+    assert bench.service.backup.run_if_owed("scheduled") is None
     clock.advance(hours=23, minutes=59)
-    assert bench.service.back_up_if_owed("catch-up") is None
+    assert bench.service.backup.run_if_owed("catch-up") is None
 
     clock.advance(minutes=1)
-    run = bench.service.back_up_if_owed("scheduled")
+    run = bench.service.backup.run_if_owed("scheduled")
     assert run is not None
     assert (run.status, run.trigger) == ("succeeded", "scheduled")
     assert len(bench.manifests()) == 2
@@ -79,7 +79,7 @@ def test_however_many_ask_at_once_one_set_is_made(
 
         def ask(one: Workbench) -> object:
             try:
-                return one.service.back_up_if_owed("catch-up")
+                return one.service.backup.run_if_owed("catch-up")
             except LeaseHeld as error:
                 return error
 
@@ -96,15 +96,15 @@ def test_a_failure_is_tried_again_after_a_pause(
     """The catch-up of every minute waits five minutes after a first failure, then runs."""
     clock.advance(seconds=0.005)  # as a scheduler wakes up
     store.before("put", TOKENS, fail)
-    failed = bench.service.back_up_if_owed("scheduled")
+    failed = bench.service.backup.run_if_owed("scheduled")
     assert failed is not None
     assert failed.status == "failed"
 
     for _ in range(4):
         clock.advance(minutes=1)
-        assert bench.service.back_up_if_owed("catch-up") is None
+        assert bench.service.backup.run_if_owed("catch-up") is None
     clock.advance(minutes=1)
-    again = bench.service.back_up_if_owed("catch-up")
+    again = bench.service.backup.run_if_owed("catch-up")
 
     assert again is not None
     assert again.status == "succeeded"
@@ -115,7 +115,7 @@ def test_a_set_of_one_source_does_not_count_as_the_days_backup(bench: Workbench)
     """After `--only` the whole set is still owed."""
     bench.made(only="tokens")
 
-    run = bench.service.back_up_if_owed("catch-up")
+    run = bench.service.backup.run_if_owed("catch-up")
 
     assert run is not None
     assert run.status == "succeeded"
@@ -135,7 +135,7 @@ def test_stopping_ends_a_run_in_any_stage(
             bench.service.stop()
 
     # The manifest stage is entered by a progress, and from then on there is no way back.
-    run = bench.service.begin_backup("scheduled", progress=stop).execute()
+    run = bench.service.backup.begin("scheduled", progress=stop).execute()
 
     if stage == "manifest":
         assert run.status == "succeeded"
@@ -167,7 +167,7 @@ def test_stopping_in_the_middle_of_a_put_keeps_no_part(
             opened.service.stop()
 
     with open_workbench(tmp_path, either_store, clock=clock, sources=sources) as opened:
-        run = opened.service.begin_backup(progress=stop).execute()
+        run = opened.service.backup.begin(progress=stop).execute()
 
         assert (run.status, run.stage) == ("interrupted", "store")
         assert 0 < sent[-1].done < sent[-1].total
@@ -183,7 +183,7 @@ def test_an_exit_in_the_middle_cleans_up_and_is_seen_later(bench: Workbench) -> 
         if progress.stage == "proof":
             raise SystemExit(143)
 
-    started = bench.service.begin_backup(progress=leave)
+    started = bench.service.backup.begin(progress=leave)
     with pytest.raises(SystemExit):
         started.execute()
 

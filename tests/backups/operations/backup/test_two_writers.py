@@ -60,14 +60,14 @@ def night(*benches: Bench) -> list[str]:
     """Each makes the set that it owes, and looks at what there is; the ids of the sets."""
     made = []
     for bench in benches:
-        run = bench.service.back_up_if_owed("scheduled")
+        run = bench.service.backup.run_if_owed("scheduled")
         assert run is not None
         assert run.status == "succeeded", run.error
         assert run.set_id is not None
         made.append(run.set_id)
     for bench in benches:
-        assert bench.service.refresh() is None
-        bench.service.tell()
+        assert bench.service.own_sets.refresh() is None
+        bench.service.alerts.tell()
     return made
 
 
@@ -103,14 +103,18 @@ def test_nothing_is_overwritten_or_skipped(one: Bench, two: Bench, clock: FixedC
         found = one.service.catalogue.get(set_id)
         rows = found.objects[0].rows["tokens"]
         assert rows == (67 if found.instance == two.directory.instance() else 60)
-        assert one.service.begin_verify(set_id).execute().status == "succeeded"
+        assert one.service.verify.begin(set_id).execute().status == "succeeded"
 
 
 def test_each_means_its_own_by_latest(one: Bench, two: Bench) -> None:
     """A restore without an id never brings the other host's data by mistake."""
     first, second = night(one, two)
 
-    assert [found.id for found in (one.service.latest(), two.service.latest()) if found] == [
+    assert [
+        found.id
+        for found in (one.service.own_sets.latest(), two.service.own_sets.latest())
+        if found
+    ] == [
         first,
         second,
     ]
@@ -136,12 +140,12 @@ def test_two_that_publish_in_the_same_second_lose_nothing(
     assert run.error.code == "object_exists"
     assert {key: one.bytes_of(key) for key in published} == published
     clock.advance(minutes=5)
-    again = one.service.back_up_if_owed("catch-up")
+    again = one.service.backup.run_if_owed("catch-up")
     assert again is not None
     assert again.status == "succeeded"
-    assert one.service.refresh() is None
+    assert one.service.own_sets.refresh() is None
     for found in one.service.catalogue.sets():
-        assert one.service.begin_verify(found.id).execute().status == "succeeded"
+        assert one.service.verify.begin(found.id).execute().status == "succeeded"
     assert len({found.instance for found in one.service.catalogue.sets()}) == 2
 
 
@@ -178,13 +182,13 @@ def test_a_successor_by_restore_is_no_second_writer(
     (made,) = night(one)
     clock.advance(hours=1)
     with open_bench(tmp_path / "new", store, clock=clock) as new:
-        assert new.service.refresh() is None
+        assert new.service.own_sets.refresh() is None
         assert new.problems() == ["no_restore_point", "two_writers"]
         plan = new.service.plan_restore(made)
         assert new.service.begin_restore(plan).execute().status == "succeeded"
 
         assert new.problems() == []
-        assert new.service.ours() == {one.directory.instance(), new.directory.instance()}
+        assert new.service.own_sets.ours() == {one.directory.instance(), new.directory.instance()}
         assert count(new.tokens) == count(one.tokens)
         clock.advance(days=1)
         night(new)
@@ -195,11 +199,11 @@ def test_a_successor_by_restore_is_no_second_writer(
 def test_a_restore_to_a_folder_makes_no_successor(tmp_path: Path, one: Bench, two: Bench) -> None:
     """Looking at another host's data is not taking it over."""
     (made,) = night(one)
-    assert two.service.refresh() is None
+    assert two.service.own_sets.refresh() is None
     plan = two.service.plan_restore(made)
     two.service.begin_restore(plan, to=tmp_path / "look").execute()
 
-    assert two.service.ours() == {two.directory.instance()}
+    assert two.service.own_sets.ours() == {two.directory.instance()}
     assert "two_writers" in two.problems()
 
 
@@ -244,10 +248,10 @@ def test_pre_restore_sets_and_legacy_objects_are_no_second_writer(
     """Only sets that somebody made on a schedule or by hand tell of a writer."""
     (made,) = night(one)
     clock.advance(days=3)
-    two.service.refresh()
+    two.service.own_sets.refresh()
     plan = two.service.plan_restore(made)
     assert two.service.begin_restore(plan).execute().status == "succeeded"
-    one.service.refresh()
+    one.service.own_sets.refresh()
     night(one)
 
     kinds = {found.kind for found in one.service.catalogue.sets()}

@@ -72,7 +72,7 @@ def test_a_failed_verification_ends_the_protection(
     with open_workbench(
         tmp_path, bench.store, clock=clock, directory="other-host", sources=bench.sources
     ) as other:
-        other.service.refresh()
+        other.service.own_sets.refresh()
         assert other.service.catalogue.newest_protecting() == older
         assert other.service.catalogue.get(newer.id).proof == "none"
     assert newer.objects[1].key in bench.all_keys()  # a bad set is not deleted either

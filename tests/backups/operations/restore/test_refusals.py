@@ -317,7 +317,7 @@ def test_a_strangers_document_stops_nothing(bench: Bench, key: str, body: bytes)
     """A document that someone else put into the bucket hides no restore point."""
     bench.put(f"{PREFIX}{key}", body)
     assert [found.kind for found in bench.service.catalogue.sets()][:1] == ["set"]
-    bench.service.refresh()
+    bench.service.own_sets.refresh()
     bench.service.status()
     bench.restored()
     assert bench.generations() == dict.fromkeys(SOURCES, "genset")

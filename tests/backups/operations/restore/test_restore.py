@@ -169,7 +169,7 @@ def test_nothing_to_undo_is_said_before_anything_happens(bench: Bench) -> None:
 def test_what_was_replaced_becomes_a_restore_point(bench: Bench) -> None:
     """The safety copies are stored as a set that only its id reaches, and it can be restored."""
     bench.restored()
-    bench.service.refresh()
+    bench.service.own_sets.refresh()
     (kept,) = (found for found in bench.service.catalogue.sets() if found.kind == "pre-restore")
     assert kept.trigger == "pre-restore"
     assert not kept.protects
@@ -323,14 +323,14 @@ def test_what_restores_replaced_goes_after_a_week_but_for_the_last(tmp_path: Pat
         assert len(bench.safety_copies("tokens")) == 3
         clock.advance(days=-1)
         bench.make_set()  # the newest prune comes after a good run
-        assert bench.service.begin_prune().execute().status == "succeeded"
+        assert bench.service.prune.begin().execute().status == "succeeded"
         assert [generation_of(copy) for copy in bench.safety_copies("tokens")] == [
             "gentwo",
             "genthree",
         ]
         clock.advance(days=60)
         bench.make_set()
-        assert bench.service.begin_prune().execute().status == "succeeded"
+        assert bench.service.prune.begin().execute().status == "succeeded"
         assert [generation_of(copy) for copy in bench.safety_copies("tokens")] == ["genthree"]
         bench.undo()
         assert bench.generations() == dict.fromkeys(SOURCES, "genthree")
@@ -347,9 +347,9 @@ def test_nothing_that_was_replaced_goes_after_a_failed_run(tmp_path: Path) -> No
             bench.restored(bench.service.list_sets(9)[0][-1].id)
             clock.advance(days=30)
         moved = bench.live("tokens").rename(tmp_path / "away.db")
-        assert bench.service.begin_backup().execute().status == "failed"
+        assert bench.service.backup.begin().execute().status == "failed"
         moved.rename(bench.live("tokens"))
-        bench.service.begin_prune().execute()
+        bench.service.prune.begin().execute()
         assert len(bench.safety_copies("tokens")) == 2
 
 

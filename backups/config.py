@@ -1,0 +1,61 @@
+"""What was configured: the sources of an installation, and how they are backed up."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Literal
+
+from backups.decisions.retention import RetentionPolicy
+from backups.model import ContentCheck, ReadabilityCheck, Source
+from shared.crontab import Crontab
+
+APPLICATION = "gpt-messenger-sales-bot 0.1.0"
+
+Compression = Literal["none", "zstd"]
+
+
+@dataclass(frozen=True)
+class SealConfig:
+    """How snapshots are sealed here: the compression, and the age public keys that may open."""
+
+    compression: Compression = "none"
+    recipients: tuple[str, ...] = ()
+
+    @property
+    def suffix(self) -> str:
+        """`""`, `.zst`, `.age` or `.zst.age`."""
+        zst = ".zst" if self.compression == "zstd" else ""
+        return zst + (".age" if self.recipients else "")
+
+
+@dataclass(frozen=True)
+class BackupConfig:
+    """What is backed up, when, how it is called and sealed, and what stays nearby.
+
+    `token_keys` are the fingerprints of today's token keys, the first in use; empty when
+    this process does not know them. `content_checks` open a restored source (by name) as
+    the application would; `readability_checks` sample a snapshot without
+    writing to it. A `change_delay` of zero means that changes ask for nothing.
+    """
+
+    sources: tuple[Source, ...]
+    schedule: Crontab
+    prefix: str
+    local_copies: int
+    log_directory: Path | None
+    busy_timeout: float
+    drill_schedule: Crontab | None = None
+    seal: SealConfig = field(default_factory=SealConfig)
+    identity_file: Path | None = None
+    token_keys: tuple[str, ...] = ()
+    content_checks: tuple[tuple[str, ContentCheck], ...] = ()
+    readability_checks: tuple[tuple[str, ReadabilityCheck], ...] = ()
+    retention: RetentionPolicy = field(default_factory=RetentionPolicy)
+    change_delay: timedelta = timedelta(0)
+    timeout: timedelta = timedelta(hours=1)
+
+    def content_check(self, source: str) -> ContentCheck | None:
+        """How the application opens this source, if it says."""
+        return dict(self.content_checks).get(source)

@@ -1,0 +1,185 @@
+"""Backup: a new set of all sources, or of one.
+
+    check the store -> snapshot (all sources, one instant) -> look for damage -> publish
+
+`sets/publish.py` has the rest of the order. A backup that fails before its manifest has
+published nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from backups.alerts.dispatch import Teller
+from backups.decisions.suspicion import suspicions
+from backups.errors import SourceUnknown
+from backups.format import naming
+from backups.host.removal import remove_file
+from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
+from backups.operations.installation import Installation
+from backups.operations.own_sets import Standing
+from backups.operations.prune import Prune
+from backups.runs.log_files import source_log
+from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+from backups.sets.instants import Instants, wait_for_next_second
+from backups.sets.publish import Publisher, SetFacts
+from backups.sources.snapshot import take_snapshots
+from shared.logs import fields
+
+_log = logging.getLogger("backups.run")
+
+
+class Backup:
+    """Makes sets, and prunes after a good one."""
+
+    def __init__(
+        self,
+        installation: Installation,
+        starter: RunStarter,
+        own_sets: Standing,
+        *,
+        instants: Instants,
+        publisher: Publisher,
+        prune: Prune,
+        teller: Teller,
+    ) -> None:
+        self._config = installation.plan
+        self._directory = installation.directory
+        self._catalogue = installation.catalogue
+        self._clock = installation.clock
+        self._starter = starter
+        self._own_sets = own_sets
+        self._instants = instants
+        self._publisher = publisher
+        self._prune = prune
+        self._teller = teller
+
+    def begin(
+        self,
+        trigger: Trigger = "manual",
+        *,
+        only: str | None = None,
+        progress: ProgressSink = ignore_progress,
+    ) -> StartedRun:
+        """Start a backup run of all sources, or of `only` one; the caller executes it.
+
+        Raises `LeaseHeld` when another run is in progress, `SourceUnknown` for a bad `only`.
+        """
+        work = partial(self._make, trigger, self._chosen(only))
+        started = self._starter.begin("backup", trigger, work, progress)
+        started.afterwards = self._after
+        return started
+
+    def run_if_owed(self, trigger: Trigger) -> Run | None:
+        """Run a backup unless a lasting set is as young as the last due instant.
+
+        Asked again under the lease, so that however many ask, one due instant gets one set.
+        Raises `LeaseHeld` when another run is in progress.
+        """
+        if trigger == "scheduled":
+            self._own_sets.refresh()  # another host may have begun to write here by mistake
+        if not self._own_sets.is_owed(trigger):
+            return None
+        started = self._starter.begin_unless(
+            lambda: not self._own_sets.is_owed(trigger),
+            "backup",
+            trigger,
+            partial(self._make, trigger, self._config.sources),
+        )
+        if started is None:
+            return None
+        started.afterwards = self._after
+        return started.execute()
+
+    def _chosen(self, only: str | None) -> tuple[Source, ...]:
+        if only is None:
+            return self._config.sources
+        chosen = tuple(source for source in self._config.sources if source.name == only)
+        if not chosen:
+            names = ", ".join(source.name for source in self._config.sources)
+            raise SourceUnknown(f"there is no source {only!r}", f"The sources are: {names}.")
+        return chosen
+
+    def _make(
+        self, trigger: Trigger, sources: tuple[Source, ...], recorder: Recorder, staging: Path
+    ) -> str:
+        """A new set of `sources`, stored, proven and published; its id.
+
+        It is suspect when it looks damaged beside the last proven set.
+        """
+        suspect = list(self._own_sets.suspicions())
+        recorder.stage("check")
+        self._publisher.check_store()
+        recorder.stage("snapshot")
+        snapshots = self._take(sources, staging, recorder)
+        unreadable = self._unreadable(snapshots)
+        suspect += self._suspicions(snapshots, unreadable)
+        about = SetFacts(
+            kind="set",
+            trigger=trigger,
+            complete=sources == self._config.sources,
+            suspect=tuple(suspect) or None,
+        )
+        made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
+        if made.complete:
+            self._directory.keep_copies(
+                made.id, [file.path for file in snapshots.files], self._config.local_copies
+            )
+        return made.id
+
+    def _take(self, sources: Sequence[Source], staging: Path, recorder: Recorder) -> Snapshots:
+        """Take the snapshots in a second that has no set yet."""
+        while True:
+            self._instants.free()
+            snapshots = take_snapshots(
+                sources,
+                staging,
+                self._clock,
+                recorder.progress,
+                busy_timeout=self._config.busy_timeout,
+            )
+            if not self._publisher.is_published(naming.set_id(snapshots.instant)):
+                break
+            for file in snapshots.files:
+                remove_file(file.path)
+            wait_for_next_second(self._clock)
+        for file in snapshots.files:
+            source_log(file.source).info(
+                "snapshot",
+                extra=fields(
+                    instant=naming.set_id(snapshots.instant),
+                    bytes=file.bytes,
+                    rows=sum(file.facts.rows.values()),
+                    same_instant=file.same_instant,
+                ),
+            )
+        return snapshots
+
+    def _unreadable(self, snapshots: Snapshots) -> dict[str, int]:
+        """How many sampled values of each source cannot be decrypted with the current keys."""
+        checks = dict(self._config.readability_checks)
+        return {
+            file.source: check(file.path).unreadable
+            for file in snapshots.files
+            if (check := checks.get(file.source))
+        }
+
+    def _suspicions(self, snapshots: Snapshots, unreadable: dict[str, int]) -> tuple[str, ...]:
+        baseline = self._catalogue.newest_protecting(self._own_sets.ours())
+        volatile = frozenset(source.name for source in self._config.sources if source.volatile)
+        reasons = suspicions(snapshots.files, baseline, volatile, unreadable)
+        for reason in reasons:
+            _log.warning("suspect: %s", reason)
+        return tuple(reasons)
+
+    def _after(self, run: Run) -> None:
+        """What follows a backup: prune, heartbeat, messages. None of it changes the run."""
+        if run.status == "succeeded" and run.set_id is not None:
+            made = self._catalogue.get(run.set_id)
+            if made.protects:
+                self._prune.run_if_needed()
+                self._teller.tell_success(made.id)
+        self._teller.tell()

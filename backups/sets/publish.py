@@ -1,0 +1,312 @@
+"""How snapshots become a set in the store.
+
+    seal -> put (each) -> proof (each, from the stored bytes) -> MANIFEST, the commit point
+
+Inside a stage, the sources go side by side (where it computes, only if that leaves the bot a
+processor); the next one begins when all are through. What fails before its manifest has
+published nothing, and takes back what it had put.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import logging
+import sqlite3
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import MappingProxyType
+
+from backups.config import APPLICATION, BackupConfig
+from backups.errors import ProofFailed
+from backups.format import manifest, naming
+from backups.host.directory import BackupDirectory
+from backups.host.removal import remove_file
+from backups.model import (
+    BackupSet,
+    Progress,
+    ProgressSink,
+    ProofLevel,
+    SetKind,
+    SnapshotFile,
+    Snapshots,
+    StoredObject,
+    Trigger,
+)
+from backups.runs.log_files import source_log
+from backups.runs.parallel import calm_lanes, in_lanes
+from backups.runs.run import Recorder
+from backups.sets import proof
+from backups.sets.catalogue import Catalogue
+from backups.sets.seal import SealedFile, seal
+from shared.clock import Clock
+from shared.errors import ObjectExists, ObjectMissing, StoreError
+from shared.logs import fields
+from shared.store.object_store import ObjectStore
+
+_log = logging.getLogger("backups.run")
+
+
+@dataclass(frozen=True)
+class SetFacts:
+    """What a set is called and why it was made, apart from its files."""
+
+    kind: SetKind
+    trigger: Trigger
+    complete: bool
+    suspect: tuple[str, ...] | None
+
+
+class Publisher:
+    """Stores, proves and publishes sets; runs inside a run, which holds the lease."""
+
+    def __init__(
+        self,
+        config: BackupConfig,
+        store: ObjectStore,
+        *,
+        directory: BackupDirectory,
+        catalogue: Catalogue,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._directory = directory
+        self._catalogue = catalogue
+        self._clock = clock
+
+    def check_store(self) -> None:
+        """Raise `StoreError` unless the store takes objects and keeps what it has."""
+        instance = self._directory.instance()
+        self._store.check(
+            naming.instance_key(self._config.prefix, instance),
+            json.dumps({"instance": instance}).encode() + b"\n",
+        )
+
+    def is_published(self, set_id: str) -> bool:
+        """Whether the store has the manifest of a set, whoever put it. Raises `StoreError`."""
+        try:
+            self._store.head(naming.manifest_key(self._config.prefix, set_id))
+        except ObjectMissing:
+            return False
+        return True
+
+    def store_set(
+        self,
+        recorder: Recorder,
+        snapshots: Snapshots,
+        staging: Path,
+        about: SetFacts,
+        unreadable: Mapping[str, int] = MappingProxyType({}),
+    ) -> BackupSet:
+        """Seal, put and prove the files of `snapshots`, then publish them as a set.
+
+        `unreadable` has, by source, how many sampled values cannot be decrypted.
+        Raises `StoreError`, `ProofFailed`.
+        """
+        set_id = naming.set_id(snapshots.instant)
+        instance = self._directory.instance()
+        recorder.stage("seal")
+        files = self._seal(snapshots, recorder)
+        recorder.stage("store")
+        puts = _Puts(self._store, {"set-id": set_id, "instance": instance})
+        try:
+            objects = tuple(
+                replace(stored, unreadable=unreadable.get(stored.source, 0))
+                for stored in self._put_all(puts, snapshots, files, recorder, about.kind)
+            )
+            for sealed in files:
+                if sealed.suffix:  # the proof needs the room
+                    remove_file(sealed.path)
+            recorder.stage("proof")
+            level = self.prove(recorder, objects, staging)
+            made = BackupSet(
+                id=set_id,
+                kind=about.kind,
+                created_at=snapshots.instant,
+                trigger=about.trigger,
+                instance=instance,
+                complete=about.complete,
+                proven_at=self._clock.now(),
+                proof=level,
+                suspect=about.suspect,
+                objects=objects,
+                recipients=self._config.seal.recipients,
+                token_key=self._config.token_keys[0] if self._config.token_keys else None,
+            )
+            recorder.stage("manifest")
+        except BaseException:
+            puts.take_back()
+            raise
+        self._publish(made)
+        return made
+
+    def prove(
+        self, recorder: Recorder, objects: Sequence[StoredObject], staging: Path
+    ) -> ProofLevel:
+        """Prove all objects of a set from the stored bytes; the least level that was reached.
+
+        Raises `ProofFailed` for a definite verdict on the bytes.
+        """
+
+        def prove_one(stored: StoredObject, report: ProgressSink) -> ProofLevel:
+            tools = proof.ProofTools(self._store, staging, self._config.identity_file, report)
+            level = proof.prove_stored(tools, stored)
+            source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
+            return level
+
+        levels = in_lanes(prove_one, objects, recorder.progress, lanes=calm_lanes())
+        return "sealed" if "sealed" in levels else "full"
+
+    def _seal(self, snapshots: Snapshots, recorder: Recorder) -> list[SealedFile]:
+        def seal_one(file: SnapshotFile, report: ProgressSink) -> SealedFile:
+            def tick(done: int) -> None:
+                report(Progress("seal", file.source, done, file.bytes))
+
+            return seal(file.path, file.sha256, self._config.seal, tick)
+
+        return in_lanes(seal_one, snapshots.files, recorder.progress, lanes=calm_lanes())
+
+    def _put_all(
+        self,
+        puts: _Puts,
+        snapshots: Snapshots,
+        files: Sequence[SealedFile],
+        recorder: Recorder,
+        kind: SetKind,
+    ) -> list[StoredObject]:
+        """Put all files under the day's keys if these are free, else all under timed keys."""
+        if kind == "set" and self._day_is_free(snapshots):
+            try:
+                uploads = self._uploads(snapshots, files, dated=True)
+                return in_lanes(puts.put, uploads, recorder.progress)
+            except ObjectExists:
+                puts.take_back()
+        uploads = self._uploads(snapshots, files, dated=False)
+        return in_lanes(puts.put, uploads, recorder.progress)
+
+    def _day_is_free(self, snapshots: Snapshots) -> bool:
+        prefix, instant = self._config.prefix, snapshots.instant
+        return not any(
+            naming.takes_dated_stem(prefix, file.source, instant, listed.key)
+            for file in snapshots.files
+            for listed in self._store.list(naming.dated_stem(prefix, file.source, instant))
+        )
+
+    def _uploads(
+        self, snapshots: Snapshots, files: Sequence[SealedFile], *, dated: bool
+    ) -> list[_Upload]:
+        return [
+            _Upload(
+                file,
+                sealed,
+                naming.data_key(
+                    self._config.prefix,
+                    file.source,
+                    snapshots.instant,
+                    dated=dated,
+                    suffix=sealed.suffix,
+                ),
+            )
+            for file, sealed in zip(snapshots.files, files, strict=True)
+        ]
+
+    def _publish(self, backup_set: BackupSet) -> None:
+        """Write the manifest: from here on the set exists.
+
+        When that fails, nothing is taken back: the answer may have been lost on its way, and
+        a manifest without its objects would be worse than objects without a manifest.
+        """
+        key = naming.manifest_key(self._config.prefix, backup_set.id)
+        document = manifest.dump_manifest(
+            backup_set, application=APPLICATION, sqlite=sqlite3.sqlite_version
+        )
+        metadata = {"set-id": backup_set.id, "instance": backup_set.instance}
+        put_document(self._store, key, document, metadata)
+        self._catalogue.add_manifest(backup_set.id, document)
+        self._catalogue.note_contact()
+
+
+def put_document(
+    store: ObjectStore, key: str, document: bytes, metadata: Mapping[str, str]
+) -> None:
+    """Put a document under a new key, and read it back.
+
+    Raises `StoreError`, and `ProofFailed` when it reads back as something else.
+    """
+    sha256 = hashlib.sha256(document).hexdigest()
+    store.put(key, io.BytesIO(document), {**metadata, "sha256": sha256})
+    read_back = io.BytesIO()
+    with suppress(ObjectMissing):
+        store.get(key, read_back)
+    if read_back.getvalue() != document:
+        raise ProofFailed(
+            f"{key} was accepted by the store, and reads back as something else",
+            "Do not trust this store; look at its provider's status, then run again.",
+        )
+
+
+@dataclass(frozen=True)
+class _Upload:
+    """One sealed snapshot, and the key that it is to have."""
+
+    file: SnapshotFile
+    sealed: SealedFile
+    key: str
+
+
+class _Puts:
+    """The puts of one run, and the way to take them back."""
+
+    def __init__(self, store: ObjectStore, metadata: dict[str, str]) -> None:
+        self._store = store
+        self._metadata = metadata
+        self._keys: list[str] = []
+
+    def put(self, upload: _Upload, progress: ProgressSink) -> StoredObject:
+        """Put a sealed file under a new key; raises `ObjectExists` when it is taken."""
+        key, sealed, source = upload.key, upload.sealed, upload.file.source
+
+        def report(done: int) -> None:
+            progress(Progress("store", source, done, sealed.bytes))
+
+        with sealed.path.open("rb") as body:
+            self._keys.append(key)  # before the put: it may succeed without our knowing
+            self._store.put(key, body, {**self._metadata, "sha256": sealed.sha256}, report)
+        source_log(source).info("stored", extra=fields(key=key, bytes=sealed.bytes))
+        return _stored(upload)
+
+    def take_back(self) -> None:
+        """Delete what this run put, and nothing else; a failure leaves it to the sweep."""
+        while self._keys:
+            key = self._keys.pop()
+            try:
+                metadata = self._store.head(key).metadata
+                if all(metadata.get(name) == value for name, value in self._metadata.items()):
+                    self._store.delete(key)
+            except ObjectMissing:
+                continue
+            except StoreError as error:
+                _log.warning("left behind: %s", error.message, extra=fields(key=key))
+
+
+def _stored(upload: _Upload) -> StoredObject:
+    file, sealed = upload.file, upload.sealed
+    return StoredObject(
+        source=file.source,
+        key=upload.key,
+        bytes=sealed.bytes,
+        sha256=sealed.sha256,
+        snapshot_bytes=file.bytes,
+        snapshot_sha256=file.sha256,
+        page_size=file.facts.page_size,
+        page_count=file.facts.page_count,
+        user_version=file.facts.user_version,
+        rows=file.facts.rows,
+        same_instant=file.same_instant,
+        journal_mode=file.journal_mode,
+        schema=file.facts.schema,
+    )

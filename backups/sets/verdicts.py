@@ -1,0 +1,82 @@
+"""What is written beside a manifest: verdicts, the reports of drills, acceptances."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from backups.format import manifest, naming
+from backups.host.directory import BackupDirectory
+from backups.model import DrillReport, ProofLevel, Verdict
+from backups.sets.catalogue import Catalogue
+from backups.sets.instants import wait_for_next_second
+from backups.sets.publish import put_document
+from shared.clock import Clock, format_utc
+from shared.errors import AppError, ObjectExists
+from shared.store.object_store import ObjectStore
+
+_log = logging.getLogger("backups.run")
+
+
+class Verdicts:
+    """Writes documents beside the manifests in the store, and into the catalogue."""
+
+    def __init__(
+        self,
+        prefix: str,
+        store: ObjectStore,
+        *,
+        directory: BackupDirectory,
+        catalogue: Catalogue,
+        clock: Clock,
+    ) -> None:
+        self._prefix = prefix
+        self._store = store
+        self._directory = directory
+        self._catalogue = catalogue
+        self._clock = clock
+
+    def note_proof(self, set_id: str, level: ProofLevel, detail: str) -> None:
+        """Leave the outcome of a later proof of a set. Raises `StoreError`, `ProofFailed`."""
+        self._put_now(
+            set_id, "proof", lambda at: manifest.dump_verdict(Verdict(set_id, at, level, detail))
+        )
+
+    def note_acceptance(self, set_id: str) -> None:
+        """Leave that a person has looked at a set, and clears it of suspicion.
+
+        Raises `StoreError`, `ProofFailed`.
+        """
+        self._put_now(set_id, "accept", lambda at: _acceptance(set_id, at))
+
+    def note_drill(self, report: DrillReport) -> None:
+        """Leave the report of a drill; a failure is logged, never raised."""
+        try:
+            self._put(report.set_id, "drill", report.at, manifest.dump_drill(report))
+        except AppError as error:
+            _log.warning("the drill's report stays on this host: %s", error.message)
+
+    def _put_now(self, set_id: str, kind: str, dump: Callable[[datetime], bytes]) -> None:
+        at = self._clock.now()
+        try:
+            self._put(set_id, kind, at, dump(at))
+        except ObjectExists:  # there has been one in this second
+            wait_for_next_second(self._clock)
+            at = self._clock.now()
+            self._put(set_id, kind, at, dump(at))
+
+    def _put(self, set_id: str, kind: str, at: datetime, document: bytes) -> None:
+        key = naming.verdict_key(self._prefix, set_id, kind, at)
+        metadata = {"set-id": set_id, "instance": self._directory.instance()}
+        put_document(self._store, key, document, metadata)
+        parsed = naming.parse_set_key(self._prefix, key)
+        assert parsed is not None  # noqa: S101 - naming reads what it writes
+        self._catalogue.add_verdict(set_id, parsed[1], document)
+        self._catalogue.note_contact()
+
+
+def _acceptance(set_id: str, at: datetime) -> bytes:
+    document = {"format": manifest.FORMAT, "set_id": set_id, "at": format_utc(at)}
+    return json.dumps(document).encode() + b"\n"
