@@ -63,7 +63,7 @@ def test_a_failed_verification_ends_the_protection(
 
     run = bench.verify(newer.id)
 
-    assert run.status == "failed"
+    assert (run.status, run.set_id) == ("failed", newer.id)
     assert run.error is not None
     assert run.error.code == "proof_failed"
     assert newer.objects[1].key in run.error.message
