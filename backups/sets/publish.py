@@ -9,19 +9,15 @@ published nothing, and takes back what it had put.
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
 import sqlite3
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 
 from backups.config import APPLICATION, BackupConfig
-from backups.errors import ProofFailed
 from backups.format import manifest, naming
 from backups.host.directory import BackupDirectory
 from backups.host.removal import remove_file
@@ -41,9 +37,10 @@ from backups.runs.parallel import calm_lanes, in_lanes
 from backups.runs.run import Recorder
 from backups.sets import proof
 from backups.sets.catalogue import Catalogue
+from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, seal
 from shared.clock import Clock
-from shared.errors import ObjectExists, ObjectMissing, StoreError
+from shared.errors import ObjectExists, ObjectMissing
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
 
@@ -112,7 +109,7 @@ class Publisher:
         recorder.stage("seal")
         files = self._seal(snapshots, recorder)
         recorder.stage("store")
-        puts = _Puts(self._store, {"set-id": set_id, "instance": instance})
+        puts = Puts(self._store, {"set-id": set_id, "instance": instance})
         try:
             objects = tuple(
                 replace(stored, unreadable=unreadable.get(stored.source, 0))
@@ -172,7 +169,7 @@ class Publisher:
 
     def _put_all(
         self,
-        puts: _Puts,
+        puts: Puts,
         snapshots: Snapshots,
         files: Sequence[SealedFile],
         recorder: Recorder,
@@ -198,9 +195,9 @@ class Publisher:
 
     def _uploads(
         self, snapshots: Snapshots, files: Sequence[SealedFile], *, dated: bool
-    ) -> list[_Upload]:
+    ) -> list[Upload]:
         return [
-            _Upload(
+            Upload(
                 file,
                 sealed,
                 naming.data_key(
@@ -228,85 +225,3 @@ class Publisher:
         put_document(self._store, key, document, metadata)
         self._catalogue.add_manifest(backup_set.id, document)
         self._catalogue.note_contact()
-
-
-def put_document(
-    store: ObjectStore, key: str, document: bytes, metadata: Mapping[str, str]
-) -> None:
-    """Put a document under a new key, and read it back.
-
-    Raises `StoreError`, and `ProofFailed` when it reads back as something else.
-    """
-    sha256 = hashlib.sha256(document).hexdigest()
-    store.put(key, io.BytesIO(document), {**metadata, "sha256": sha256})
-    read_back = io.BytesIO()
-    with suppress(ObjectMissing):
-        store.get(key, read_back)
-    if read_back.getvalue() != document:
-        raise ProofFailed(
-            f"{key} was accepted by the store, and reads back as something else",
-            "Do not trust this store; look at its provider's status, then run again.",
-        )
-
-
-@dataclass(frozen=True)
-class _Upload:
-    """One sealed snapshot, and the key that it is to have."""
-
-    file: SnapshotFile
-    sealed: SealedFile
-    key: str
-
-
-class _Puts:
-    """The puts of one run, and the way to take them back."""
-
-    def __init__(self, store: ObjectStore, metadata: dict[str, str]) -> None:
-        self._store = store
-        self._metadata = metadata
-        self._keys: list[str] = []
-
-    def put(self, upload: _Upload, progress: ProgressSink) -> StoredObject:
-        """Put a sealed file under a new key; raises `ObjectExists` when it is taken."""
-        key, sealed, source = upload.key, upload.sealed, upload.file.source
-
-        def report(done: int) -> None:
-            progress(Progress("store", source, done, sealed.bytes))
-
-        with sealed.path.open("rb") as body:
-            self._keys.append(key)  # before the put: it may succeed without our knowing
-            self._store.put(key, body, {**self._metadata, "sha256": sealed.sha256}, report)
-        source_log(source).info("stored", extra=fields(key=key, bytes=sealed.bytes))
-        return _stored(upload)
-
-    def take_back(self) -> None:
-        """Delete what this run put, and nothing else; a failure leaves it to the sweep."""
-        while self._keys:
-            key = self._keys.pop()
-            try:
-                metadata = self._store.head(key).metadata
-                if all(metadata.get(name) == value for name, value in self._metadata.items()):
-                    self._store.delete(key)
-            except ObjectMissing:
-                continue
-            except StoreError as error:
-                _log.warning("left behind: %s", error.message, extra=fields(key=key))
-
-
-def _stored(upload: _Upload) -> StoredObject:
-    file, sealed = upload.file, upload.sealed
-    return StoredObject(
-        source=file.source,
-        key=upload.key,
-        bytes=sealed.bytes,
-        sha256=sealed.sha256,
-        snapshot_bytes=file.bytes,
-        snapshot_sha256=file.sha256,
-        page_size=file.facts.page_size,
-        page_count=file.facts.page_count,
-        user_version=file.facts.user_version,
-        rows=file.facts.rows,
-        same_instant=file.same_instant,
-        journal_mode=file.journal_mode,
-        schema=file.facts.schema,
-    )

@@ -27,5 +27,5 @@ def test_few_functions_stand_between_the_command_and_the_store(tmp_path: Path) -
 
     stack = json.loads(ended.stdout.splitlines()[-1])
     assert stack[-1] == "backups.cli.main.main"
-    assert stack[0].startswith("backups.sets.publish.")
+    assert stack[0].startswith("backups.sets.puts.")
     assert len(stack) <= MOST, stack
