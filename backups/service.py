@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import islice
-from pathlib import Path
 
 from backups.alerts.dispatch import Teller
 from backups.alerts.notifier import Notifier
 from backups.decisions.health import Status
-from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
 from backups.host.state import HostFacts
-from backups.model import BackupSet, DrillReport, ProgressSink, RestoreRecord, Run, Trigger
+from backups.model import BackupSet, ProgressSink, Run, Trigger
 from backups.operations.backup_runs import BackupRuns
+from backups.operations.drill import Drill
 from backups.operations.installation import Installation
 from backups.operations.making import Maker
 from backups.operations.own_sets import Standing
 from backups.operations.prune import Pruner
-from backups.operations.restore_runs import RestoreRuns
-from backups.operations.restoring import Restorer
+from backups.operations.replace import Replacer
+from backups.operations.restore import Restore
+from backups.operations.restore_on_empty import RestoreOnEmpty
 from backups.operations.retention_runs import RetentionRuns
+from backups.operations.undo import Undo
 from backups.runs.run import RunWatcher, StartedRun
 from backups.runs.run_starter import RunStarter, ignore_progress
+from backups.sets.fetch import Fetcher
 from backups.status import drill_is_possible, read_status
 from shared.errors import StoreError
 from shared.store.object_store import Interruptible
@@ -58,10 +59,8 @@ class BackupService:
         self._starter = starter = RunStarter(installation)
         self._standing = standing = Standing(installation, facts)
         self._maker = maker = Maker(installation)
-        self._restorer = Restorer(installation, facts, maker)
         self._teller = Teller(self.status, facts, notifier, of_success=notify_success)
         self._retention = RetentionRuns(installation, starter, standing, facts, pruner)
-        self._restores = RestoreRuns(installation, starter, standing, facts, self._restorer)
         self._backups = BackupRuns(
             installation,
             starter,
@@ -69,6 +68,46 @@ class BackupService:
             maker,
             retention=self._retention,
             teller=self._teller,
+        )
+        fetcher = Fetcher(self.store, self.directory, self.plan.identity_file)
+        replacer = Replacer(
+            sources=self.plan.sources,
+            busy_timeout=self.plan.busy_timeout,
+            directory=self.directory,
+            facts=facts,
+            runlog=self.runlog,
+            clock=self.clock,
+            maker=maker,
+        )
+        self.restore = Restore(
+            config=self.plan,
+            catalogue=self.catalogue,
+            own_sets=standing,
+            directory=self.directory,
+            facts=facts,
+            clock=self.clock,
+            starter=starter,
+            fetcher=fetcher,
+            replacer=replacer,
+        )
+        self.undo = Undo(facts=facts, starter=starter, replacer=replacer)
+        self.restore_on_empty = RestoreOnEmpty(
+            catalogue=self.catalogue,
+            own_sets=standing,
+            facts=facts,
+            clock=self.clock,
+            starter=starter,
+            restore=self.restore,
+        )
+        self.drill = Drill(
+            config=self.plan,
+            catalogue=self.catalogue,
+            own_sets=standing,
+            facts=facts,
+            clock=self.clock,
+            starter=starter,
+            fetcher=fetcher,
+            maker=maker,
         )
 
     # --- backup and verify --------------------------------------------------------------
@@ -97,57 +136,7 @@ class BackupService:
         """See `BackupRuns.begin_verify`."""
         return self._backups.begin_verify(set_id, progress)
 
-    # --- restore and drill --------------------------------------------------------------
-
-    def plan_restore(
-        self, target: str = "latest", *, at: datetime | None = None, only: str | None = None
-    ) -> RestorePlan:
-        """See `RestoreRuns.plan_restore`; on a bad day the store may be away too.
-
-        Then local records and copies serve.
-        """
-        self.refresh()
-        return self._restores.plan_restore(target, at=at, only=only)
-
-    def begin_restore(
-        self,
-        plan: RestorePlan,
-        *,
-        to: Path | None = None,
-        progress: ProgressSink = ignore_progress,
-    ) -> StartedRun:
-        """See `RestoreRuns.begin_restore`."""
-        return self._restores.begin_restore(plan, to=to, progress=progress)
-
-    def undoable(self) -> RestoreRecord:
-        """What `begin_undo` would put back; raises `NothingToUndo`."""
-        return self._restorer.undoable()
-
-    def begin_undo(self, progress: ProgressSink = ignore_progress) -> StartedRun:
-        """See `RestoreRuns.begin_undo`."""
-        return self._restores.begin_undo(progress)
-
-    def restore_on_empty(self) -> Run | None:
-        """See `RestoreRuns.restore_on_empty`."""
-        return self._restores.restore_on_empty()
-
-    def note_missing(self) -> None:
-        """See `RestoreRuns.note_missing`."""
-        self._restores.note_missing()
-
-    def begin_drill(
-        self,
-        trigger: Trigger = "manual",
-        *,
-        identity_file: Path | None = None,
-        progress: ProgressSink = ignore_progress,
-    ) -> StartedRun:
-        """See `RestoreRuns.begin_drill`."""
-        return self._restores.begin_drill(trigger, identity_file=identity_file, progress=progress)
-
-    def last_drill(self) -> DrillReport | None:
-        """The newest drill on this host."""
-        return self.facts.last_drill()
+    # --- drill --------------------------------------------------------------------------
 
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""

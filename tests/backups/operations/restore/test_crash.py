@@ -89,7 +89,7 @@ class Scene:
                 if self.act == "restore":
                     run = bench.restore(self.set_id)
                 else:
-                    run = bench.service.begin_undo().execute()
+                    run = bench.service.undo.begin().execute()
                 assert run.status == "succeeded", (moment, run.error)
             assert bench.generations() == dict.fromkeys(SOURCES, self.new), moment
             if self.state == "healthy":
