@@ -77,7 +77,8 @@ class BackupService:
             facts=facts,
             runlog=self.runlog,
             clock=self.clock,
-            maker=maker,
+            publisher=maker,
+            instants=maker,
         )
         self.restore = Restore(
             config=self.plan,
@@ -107,7 +108,7 @@ class BackupService:
             clock=self.clock,
             starter=starter,
             fetcher=fetcher,
-            maker=maker,
+            verdicts=maker,
         )
 
     # --- backup and verify --------------------------------------------------------------

@@ -36,7 +36,7 @@ class Drill:
     clock: Clock
     starter: RunStarter
     fetcher: Fetcher
-    maker: Maker
+    verdicts: Maker
 
     def begin(
         self,
@@ -92,7 +92,7 @@ class Drill:
         self.facts.set_last_drill(report)
         if failure is not None:
             raise failure
-        self.maker.note_drill(report)
+        self.verdicts.note_drill(report)
         return report.set_id
 
     def _open_each(

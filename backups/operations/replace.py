@@ -54,7 +54,8 @@ class Replacer:
     facts: HostFacts
     runlog: RunLog
     clock: Clock
-    maker: Maker
+    publisher: Maker
+    instants: Maker
 
     def replaceable(self, names: Sequence[str]) -> list[Source]:
         """The sources of these names; raises `BackupError` for another one, `OwnerDiffers`."""
@@ -104,9 +105,9 @@ class Replacer:
             with suppress(FileExistsError):
                 os.link(file.path, path)
             linked.append(replace(file, path=path))
-        instant = self.maker.free_instant()
+        instant = self.instants.free_instant()
         try:
-            made = self.maker.store_set(
+            made = self.publisher.store_set(
                 replacement.recorder,
                 Snapshots(instant, tuple(linked), 0.0),
                 staging,
