@@ -207,7 +207,7 @@ class Replaced:
 class RestoreRecord:
     """A restore in place, for undo and for those who look back.
 
-    `owed` is what an undo is about to put back; it is empty when that is done.
+    `owed` is what an undo puts back: it is owed until the run of that undo has succeeded.
     """
 
     run_id: str

@@ -91,7 +91,7 @@ class BackupService:
             fetcher=fetcher,
             replacer=replacer,
         )
-        self.undo = Undo(facts=facts, starter=starter, replacer=replacer)
+        self.undo = Undo(starter=starter, replacer=replacer)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=self.catalogue,
             own_sets=standing,

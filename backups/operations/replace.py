@@ -78,22 +78,34 @@ class Replacer:
         record = RestoreRecord(recorder.run.id, set_id, self.clock.now(), (), owed)
         return Replacement(self, recorder, record, self._unfinished(set_id, owed=bool(owed)))
 
+    def last_record(self) -> RestoreRecord | None:
+        """What the newest restore or undo replaced; an undo owes until its run has succeeded.
+
+        A run that dies after its last switch is not recorded as a success: the same command
+        again must finish that undo, and not undo it.
+        """
+        record = self.facts.last_restore()
+        if record is not None and record.owed and self._has_succeeded(record.run_id):
+            return replace(record, owed=())
+        return record
+
+    def _has_succeeded(self, run_id: str) -> bool:
+        try:
+            return self.runlog.get(run_id).status == "succeeded"
+        except RunNotFound:  # nothing says that it has to be finished
+            return True
+
     def _unfinished(self, set_id: str, *, owed: bool) -> tuple[Replaced, ...]:
         """What the run that this one finishes had put aside, if the last one did not end.
 
         Undo must bring back what was there before that run, not what it left half done.
         """
-        last = self.facts.last_restore()
+        last = self.last_record()
         if last is None or last.set_id != set_id:
             return ()
         if last.owed:  # an undo that did not end: this run finishes it, or the restore before it
             return last.replaced if owed else last.owed
-        if owed:
-            return ()
-        with suppress(RunNotFound):
-            if self.runlog.get(last.run_id).status != "succeeded":
-                return last.replaced
-        return ()
+        return () if owed or self._has_succeeded(last.run_id) else last.replaced
 
     def store_kept(self, replacement: Replacement, staging: Path) -> None:
         """Store the safety copies as a set too; they stay on this host whatever happens."""
@@ -168,10 +180,6 @@ class Replacement:
             self._move_aside(source, missing=not is_taken(source.path))
         install.bring_back(folder, source.path, begun=begun)
 
-    def finish_undo(self) -> None:
-        """Record that an undo has put back all that it was owed."""
-        self._set_record(replace(self.record, owed=()))
-
     def _install(self, source: Source, staged: Path) -> None:
         state = inspect_live(source, self._busy_timeout).state
         if state == "healthy":
@@ -240,11 +248,8 @@ class Replacement:
         earlier = self._earlier(replaced.source)
         if earlier and (earlier.path is None or earlier.path.exists()):
             replaced = earlier
-        self._set_record(replace(self.record, replaced=(*others, replaced)))
-
-    def _set_record(self, record: RestoreRecord) -> None:
-        self.record = record
-        self._facts.set_last_restore(record)
+        self.record = replace(self.record, replaced=(*others, replaced))
+        self._facts.set_last_restore(self.record)
 
 
 def _make_durable(path: Path) -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backups.errors import NothingToUndo
-from backups.host.state import HostFacts
 from backups.model import ProgressSink, RestoreRecord
 from backups.operations.replace import Replacer
 from backups.runs.run import Recorder, StartedRun
@@ -21,13 +20,12 @@ from backups.runs.run_starter import RunStarter, ignore_progress
 class Undo:
     """Knows what an undo would put back, and starts it."""
 
-    facts: HostFacts
     starter: RunStarter
     replacer: Replacer
 
     def undoable(self) -> RestoreRecord:
         """The record of the last restore in place; raises `NothingToUndo`."""
-        record = self.facts.last_restore()
+        record = self.replacer.last_record()
         if record is None or not any(one.kind != "nothing" for one in record.to_put_back):
             raise NothingToUndo(
                 "no restore in place on this host has replaced anything",
@@ -70,5 +68,4 @@ class Undo:
                 replacement.bring_back(source, one.path, main=one.main)
         recorder.stage("keep")
         self.replacer.store_kept(replacement, staging)
-        replacement.finish_undo()
         return record.set_id

@@ -191,6 +191,16 @@ def test_a_kill_at_steps_on_the_file_system(
         crash(scene, tmp_path / f"at-{number}", kill_at=number)
 
 
+def test_a_kill_at_the_end_of_an_undo(tmp_path: Path, scenes: dict[tuple[Act, str], Scene]) -> None:
+    """An undo killed before it is recorded as done is finished by the next, and not undone."""
+    scene = scenes["undo", "healthy"]
+    whole = scene.run(scene.copy(tmp_path / "whole"))
+    last = len(whole.moments) - 1
+    staging_goes = last - whole.moments[::-1].index("shutil.rmtree")
+    for number in (staging_goes, last):
+        crash(scene, tmp_path / f"at-{number}", kill_at=number)
+
+
 def test_a_kill_at_random_moments(tmp_path: Path, scenes: dict[tuple[Act, str], Scene]) -> None:
     """A restore killed at any time harms nothing."""
     scene = scenes["restore", "healthy"]
