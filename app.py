@@ -111,8 +111,8 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     stack.enter_context(open_page(app, app.state.backups))
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
-        app.state.backups.restore_on_empty()
-    app.state.backups.note_missing()
+        app.state.backups.restore_on_empty.restore_missing()
+    app.state.backups.restore_on_empty.note_missing()
     app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
     app.state.sessions = stack.enter_context(
         closing(SessionStorage(settings.session_db_path, SystemClock()))

@@ -18,7 +18,7 @@ from uuid import uuid4
 from backups.examination import Examination, Line
 from backups.service import BackupService
 from backups.sets.seal import load_identities
-from backups.sources.install import inspect_live
+from backups.sources.live import inspect_live
 from shared.clock import format_utc
 from shared.errors import AppError, ObjectMissing
 from shared.settings.load import Settings

@@ -13,6 +13,7 @@ Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
 ProofLevel = Literal["full", "sealed", "none"]
 OperationName = Literal["backup", "verify", "drill", "restore", "prune"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
+SourceState = Literal["healthy", "corrupt", "missing", "leftover"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,16 @@ class Source:
     name: str
     path: Path
     volatile: bool = False
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """How a source is found before a restore; `rows` only when it is healthy."""
+
+    source: str
+    path: Path
+    state: SourceState
+    rows: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -196,7 +207,7 @@ class Replaced:
 class RestoreRecord:
     """A restore in place, for undo and for those who look back.
 
-    `owed` is what an undo is about to put back; it is empty when that is done.
+    `owed` is what an undo puts back: it is owed until the run of that undo has succeeded.
     """
 
     run_id: str

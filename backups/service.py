@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from itertools import islice
-from pathlib import Path
 
 from backups.alerts.dispatch import Teller
 from backups.alerts.notifier import Notifier
 from backups.decisions.health import Status
-from backups.decisions.restore_plan import RestorePlan
 from backups.host.state import HostFacts
-from backups.model import BackupSet, DrillReport, ProgressSink, RestoreRecord, Run, Trigger
+from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.backup import Backup
+from backups.operations.drill import Drill
 from backups.operations.installation import Installation
 from backups.operations.own_sets import Standing
 from backups.operations.prune import Prune
-from backups.operations.restore_runs import RestoreRuns
-from backups.operations.restoring import Restorer
+from backups.operations.replace import Replacer
+from backups.operations.restore import Restore
+from backups.operations.restore_on_empty import RestoreOnEmpty
+from backups.operations.undo import Undo
 from backups.operations.verify import Verify
 from backups.runs.log_files import open_log_files
-from backups.runs.run import RunStarter, StartedRun, ignore_progress
+from backups.runs.run import RunStarter, ignore_progress
+from backups.sets.fetch import Fetcher
 from backups.sets.instants import Instants
 from backups.sets.publish import Publisher
 from backups.sets.verdicts import Verdicts
@@ -86,62 +87,47 @@ class BackupService:
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
         self.acceptance = Acceptance(catalogue, verdicts, facts, teller=teller)
-        self._restorer = Restorer(
-            installation, facts, publisher=publisher, verdicts=verdicts, instants=instants
+        fetcher = Fetcher(store, directory, plan.identity_file)
+        replacer = Replacer(
+            sources=plan.sources,
+            busy_timeout=plan.busy_timeout,
+            directory=directory,
+            facts=facts,
+            runlog=self.runlog,
+            clock=clock,
+            publisher=publisher,
+            instants=instants,
         )
-        self._restores = RestoreRuns(installation, starter, own_sets, facts, self._restorer)
-
-    # --- restore and drill --------------------------------------------------------------
-
-    def plan_restore(
-        self, target: str = "latest", *, at: datetime | None = None, only: str | None = None
-    ) -> RestorePlan:
-        """See `RestoreRuns.plan_restore`; on a bad day the store may be away too.
-
-        Then local records and copies serve.
-        """
-        self.own_sets.refresh()
-        return self._restores.plan_restore(target, at=at, only=only)
-
-    def begin_restore(
-        self,
-        plan: RestorePlan,
-        *,
-        to: Path | None = None,
-        progress: ProgressSink = ignore_progress,
-    ) -> StartedRun:
-        """See `RestoreRuns.begin_restore`."""
-        return self._restores.begin_restore(plan, to=to, progress=progress)
-
-    def undoable(self) -> RestoreRecord:
-        """What `begin_undo` would put back; raises `NothingToUndo`."""
-        return self._restorer.undoable()
-
-    def begin_undo(self, progress: ProgressSink = ignore_progress) -> StartedRun:
-        """See `RestoreRuns.begin_undo`."""
-        return self._restores.begin_undo(progress)
-
-    def restore_on_empty(self) -> Run | None:
-        """See `RestoreRuns.restore_on_empty`."""
-        return self._restores.restore_on_empty()
-
-    def note_missing(self) -> None:
-        """See `RestoreRuns.note_missing`."""
-        self._restores.note_missing()
-
-    def begin_drill(
-        self,
-        trigger: Trigger = "manual",
-        *,
-        identity_file: Path | None = None,
-        progress: ProgressSink = ignore_progress,
-    ) -> StartedRun:
-        """See `RestoreRuns.begin_drill`."""
-        return self._restores.begin_drill(trigger, identity_file=identity_file, progress=progress)
-
-    def last_drill(self) -> DrillReport | None:
-        """The newest drill on this host."""
-        return self.facts.last_drill()
+        self.restore = Restore(
+            config=plan,
+            catalogue=catalogue,
+            own_sets=own_sets,
+            directory=directory,
+            facts=facts,
+            clock=clock,
+            starter=starter,
+            fetcher=fetcher,
+            replacer=replacer,
+        )
+        self.undo = Undo(starter=starter, replacer=replacer)
+        self.restore_on_empty = RestoreOnEmpty(
+            catalogue=catalogue,
+            own_sets=own_sets,
+            facts=facts,
+            clock=clock,
+            starter=starter,
+            restore=self.restore,
+        )
+        self.drill = Drill(
+            config=plan,
+            catalogue=catalogue,
+            own_sets=own_sets,
+            facts=facts,
+            clock=clock,
+            starter=starter,
+            fetcher=fetcher,
+            verdicts=verdicts,
+        )
 
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""

@@ -99,9 +99,9 @@ class Obedience:
 
     def restore(self) -> Document:
         """Restore the newest restore point in place."""
-        plan = self._service.plan_restore("latest")
+        plan = self._service.restore.plan("latest")
         return self._in_executor(
-            lambda see: self._service.begin_restore(plan, progress=see).execute()
+            lambda see: self._service.restore.begin(plan, progress=see).execute()
         )
 
     def list_page(self) -> Document:

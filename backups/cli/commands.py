@@ -88,7 +88,7 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     """`restore`: the plan, or the act."""
     if options.undo:
         return _undo(service, options)
-    plan = service.plan_restore(options.set, at=options.at, only=options.only)
+    plan = service.restore.plan(options.set, at=options.at, only=options.only)
     acts = options.to is not None or options.in_place
     if not options.json:
         print(text.plan(plan, to=options.to, ask=not acts), file=sys.stderr if acts else sys.stdout)
@@ -102,7 +102,7 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
             "Read the plan above, then add --yes.",
         )
     with terminal_progress(sys.stderr) as progress:
-        ended = service.begin_restore(plan, to=options.to, progress=progress).execute()
+        ended = service.restore.begin(plan, to=options.to, progress=progress).execute()
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
@@ -111,7 +111,7 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
 
 
 def _undo(service: BackupService, options: argparse.Namespace) -> int:
-    record = service.undoable()
+    record = service.undo.undoable()
     if not options.yes:
         if options.json:
             print_json(documents.undo_document(record))
@@ -119,7 +119,7 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
             print(text.undo_plan(record))
         return DONE
     with terminal_progress(sys.stderr) as progress:
-        ended = service.begin_undo(progress).execute()
+        ended = service.undo.begin(progress).execute()
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
@@ -130,8 +130,8 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
 def drill(service: BackupService, options: argparse.Namespace) -> int:
     """`drill`: rehearse a full restore."""
     with terminal_progress(sys.stderr) as progress:
-        ended = service.begin_drill(identity_file=options.identity, progress=progress).execute()
-    report = service.last_drill()
+        ended = service.drill.begin(identity_file=options.identity, progress=progress).execute()
+    report = service.drill.last_report()
     if options.json:
         document = documents.run_document(ended)
         print_json({**document, "drill": documents.drill_document(report) if report else None})

@@ -5,33 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
-from typing import Literal
 
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
 from backups.format.seal_suffix import is_encrypted
-from backups.model import BackupSet, Finding, StoredObject
+from backups.model import BackupSet, Finding, LiveState, SourceState, StoredObject
 from shared.clock import format_utc
 
-State = Literal["healthy", "corrupt", "missing", "leftover"]
-
-ACTIONS: Mapping[State, str] = {
+ACTIONS: Mapping[SourceState, str] = {
     "healthy": "replace its content in one transaction; readers and writers go on",
     "corrupt": "replace its content, or move the damaged files aside and install a new one",
     "missing": "install it",
     "leftover": "move the leftover -wal and -shm aside, and install it",
 }
-
-
-@dataclass(frozen=True)
-class LiveState:
-    """How a source is found before a restore; `rows` only when it is healthy."""
-
-    source: str
-    path: Path
-    state: State
-    rows: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,14 @@ def leave_running(request: Request, started: StartedRun) -> Run:
 def begin_confirmed_restore(
     service: BackupService, set_id: str, only: str | None, confirmation: str
 ) -> StartedRun:
-    """Start a restore in place of what `plan_restore` shows, if its id was given as confirmation.
+    """Start a restore in place of what `restore.plan` shows, if its id was given as confirmation.
 
-    Raises `ConfirmationMissing`, and what `plan_restore` and `begin_restore` raise.
+    Raises `ConfirmationMissing`, and what `restore.plan` and `restore.begin` raise.
     """
-    plan = service.plan_restore(set_id, only=only)
+    plan = service.restore.plan(set_id, only=only)
     if confirmation != plan.backup_set.id:
         raise ConfirmationMissing(
             f"a restore of set {plan.backup_set.id} needs its id as confirmation",
             f'Look at the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
         )
-    return service.begin_restore(plan)
+    return service.restore.begin(plan)

@@ -119,7 +119,7 @@ def backup_routes() -> APIRouter:
 
     @router.get("/sets/{set_id}/restore", summary="What a restore would do")
     def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
-        return documents.plan_document(service_of(request).plan_restore(set_id, only=only))
+        return documents.plan_document(service_of(request).restore.plan(set_id, only=only))
 
     @router.post("/sets/{set_id}/restore", **_RUNS, summary="Bring the data back, live")
     def restore(
@@ -134,11 +134,11 @@ def backup_routes() -> APIRouter:
 
     @router.post("/undo", **_RUNS, summary="Put back what the last restore replaced")
     def undo(request: Request, wait: bool = False) -> JSONResponse:
-        return _started(request, service_of(request).begin_undo(), wait=wait)
+        return _started(request, service_of(request).undo.begin(), wait=wait)
 
     @router.post("/drill", **_RUNS, summary="Rehearse a full restore, timed")
     def drill(request: Request, wait: bool = False) -> JSONResponse:
-        return _started(request, service_of(request).begin_drill(), wait=wait)
+        return _started(request, service_of(request).drill.begin(), wait=wait)
 
     @router.get("/prune", summary="What retention would keep and drop, with reasons")
     def prune_plan(request: Request) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def acting_routes() -> APIRouter:
 
     @router.post("/drill")
     def drill(request: Request) -> Response:
-        return _to_run(request, service_of(request).begin_drill())
+        return _to_run(request, service_of(request).drill.begin())
 
     @router.post("/sets/{set_id}/verify")
     def verify(request: Request, set_id: str) -> Response:
@@ -41,13 +41,13 @@ def acting_routes() -> APIRouter:
         try:
             started = begin_confirmed_restore(service, set_id, None, typed)
         except ConfirmationMissing:
-            plan = service.plan_restore(set_id)
+            plan = service.restore.plan(set_id)
             return render(request, "restore.html", 409, plan=plan, refused=typed)
         return _to_run(request, started)
 
     @router.post("/undo")
     def undo(request: Request) -> Response:
-        return _to_run(request, service_of(request).begin_undo())
+        return _to_run(request, service_of(request).undo.begin())
 
     @router.post("/prune")
     def prune(request: Request) -> Response:

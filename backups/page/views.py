@@ -58,12 +58,12 @@ def reading_routes() -> APIRouter:
 
     @router.get("/sets/{set_id}/restore")
     def restore_plan(request: Request, set_id: str) -> Response:
-        plan = service_of(request).plan_restore(set_id)
+        plan = service_of(request).restore.plan(set_id)
         return render(request, "restore.html", plan=plan, refused=None)
 
     @router.get("/undo")
     def undo_plan(request: Request) -> Response:
-        return render(request, "undo.html", record=service_of(request).undoable())
+        return render(request, "undo.html", record=service_of(request).undo.undoable())
 
     @router.get("/prune")
     def prune_plan(request: Request) -> Response:

@@ -247,7 +247,7 @@ class BackupScheduler:
 
     def _drill(self) -> None:
         try:
-            self._service.begin_drill("scheduled").execute()
+            self._service.drill.begin("scheduled").execute()
         except LeaseHeld as error:
             _log.info("no drill this time: %s", error.message)
         except AppError as error:

@@ -15,48 +15,18 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
-from backups.decisions.restore_plan import LiveState
 from backups.errors import OwnerDiffers
 from backups.model import Source
-from backups.sources.inspection import fault_of, read_facts
+from backups.sources.live import connect, side_files
 from backups.sources.snapshot import what
 from shared.databases.sqlite import translated
 from shared.errors import (
-    DatabaseCorrupt,
     DatabaseLocked,
-    DatabaseNotSqlite,
     DatabaseUnreadable,
 )
 from shared.files import make_private_directory, open_private, sync_directory
 
-# What SQLite would apply to a main file of the same name.
-SIDE_FILES = ("-wal", "-shm", "-journal")
 _PAGES_A_STEP = 1024
-
-
-def inspect_live(source: Source, busy_timeout: float) -> LiveState:
-    """How a source is now; raises `DatabaseLocked` or `DatabaseUnreadable`."""
-    path = source.path
-    try:
-        there = path.exists()
-    except OSError as error:
-        raise DatabaseUnreadable(
-            f"{what(source)} cannot be reached: {error.strerror}",
-            "Check the owner and mode of its directories.",
-        ) from error
-    if not there:
-        leftover = any(side.exists() for side in _side_files(path))
-        return LiveState(source.name, path, "leftover" if leftover else "missing")
-    if path.stat().st_size == 0:
-        return LiveState(source.name, path, "corrupt")
-    try:
-        with translated(what(source)), closing(_connect(path, busy_timeout)) as connection:
-            connection.execute("BEGIN")
-            if fault_of(connection, "quick_check") is not None:
-                return LiveState(source.name, path, "corrupt")
-            return LiveState(source.name, path, "healthy", read_facts(connection).rows)
-    except (DatabaseCorrupt, DatabaseNotSqlite):
-        return LiveState(source.name, path, "corrupt")
 
 
 def refuse_foreign_owner(path: Path) -> None:
@@ -90,7 +60,7 @@ def replace_content(
     Raises `DatabaseError`: `DatabaseCorrupt` or `DatabaseNotSqlite` when the live file is too
     damaged to be written into.
     """
-    with translated(what(source)), closing(_connect(source.path, busy_timeout)) as target:
+    with translated(what(source)), closing(connect(source.path, busy_timeout)) as target:
         page_size = int(target.execute("PRAGMA page_size").fetchone()[0])
         pages = _prepare(staged, page_size)
         deadline = time.monotonic() + busy_timeout
@@ -124,11 +94,6 @@ def replace_content(
         )
 
 
-def is_taken(path: Path) -> bool:
-    """Whether a database, or what SQLite would apply to one, is at the path."""
-    return any(file.exists() for file in (*_side_files(path), path))
-
-
 def quarantine(path: Path, folder: Path) -> None:
     """Move a database's files into a folder beside them; the same call again finishes it.
 
@@ -140,7 +105,7 @@ def quarantine(path: Path, folder: Path) -> None:
     folder.mkdir(mode=0o700, exist_ok=True)
     main = folder / path.name
     if path.exists():
-        for side in _side_files(path):
+        for side in side_files(path):
             kept = folder / side.name
             kept.unlink(missing_ok=True)  # of an earlier call: what is here may be newer
             if side.exists():
@@ -148,7 +113,7 @@ def quarantine(path: Path, folder: Path) -> None:
         sync_directory(folder)
         path.rename(main)
     elif not main.exists():  # nothing but side files was left of it
-        for side in _side_files(path):
+        for side in side_files(path):
             if side.exists():
                 side.rename(folder / side.name)
     remove_moved(path, folder)
@@ -156,7 +121,7 @@ def quarantine(path: Path, folder: Path) -> None:
 
 def remove_moved(path: Path, folder: Path) -> None:
     """The last step of `quarantine`: whatever else may be at the place stays."""
-    for side in _side_files(path):
+    for side in side_files(path):
         kept = folder / side.name
         if not (side.exists() and kept.exists() and side.samefile(kept)):
             continue
@@ -172,10 +137,10 @@ def bring_back(folder: Path, path: Path, *, begun: bool = False) -> None:
     The place must be free, but for what an earlier call has brought back if it was `begun`;
     raises `FileExistsError` when it is not.
     """
-    for file in (*_side_files(path), path):
+    for file in (*side_files(path), path):
         if file.exists() and (not begun or (folder / file.name).exists()):
             raise FileExistsError(f"{file} is in the way")
-    for file in (*_side_files(path), path):
+    for file in (*side_files(path), path):
         kept = folder / file.name
         if kept.exists():
             kept.rename(file)
@@ -235,13 +200,3 @@ def _in_wal_mode(target: sqlite3.Connection) -> Iterator[None]:
         if mode != "wal":
             with suppress(sqlite3.OperationalError):  # in use: it stays in WAL mode
                 target.execute(f"PRAGMA journal_mode={mode}")
-
-
-def _connect(path: Path, timeout: float) -> sqlite3.Connection:
-    return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None
-    )
-
-
-def _side_files(path: Path) -> tuple[Path, ...]:
-    return tuple(path.with_name(f"{path.name}{suffix}") for suffix in SIDE_FILES)

@@ -231,8 +231,8 @@ class Bench:
         progress: ProgressSink = ignore_progress,
     ) -> Run:
         """Plan and restore, in place or into a folder; the finished run."""
-        plan = self.service.plan_restore(target, only=only, at=at)
-        return self.service.begin_restore(plan, to=to, progress=progress).execute()
+        plan = self.service.restore.plan(target, only=only, at=at)
+        return self.service.restore.begin(plan, to=to, progress=progress).execute()
 
     def restored(self, target: str = "latest", **options: Any) -> Run:
         """Restore, which must succeed; the run."""
@@ -242,7 +242,7 @@ class Bench:
 
     def undo(self) -> Run:
         """Undo the last restore, which must succeed; the run."""
-        run = self.service.begin_undo().execute()
+        run = self.service.undo.begin().execute()
         assert run.status == "succeeded", run.error
         return run
 

@@ -108,10 +108,10 @@ def _main(order: dict[str, Any]) -> None:
     settings = load_settings(dict(os.environ), for_app=True)
     with open_service(settings) as service:
         if order["act"] == "undo":
-            started = service.begin_undo(on_progress)
+            started = service.undo.begin(on_progress)
         else:
-            plan = service.plan_restore(order["target"])
-            started = service.begin_restore(plan, progress=on_progress)
+            plan = service.restore.plan(order["target"])
+            started = service.restore.begin(plan, progress=on_progress)
         sys.addaudithook(on_audit)
         print("go", flush=True)
         began = time.perf_counter()

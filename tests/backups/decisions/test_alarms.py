@@ -236,7 +236,7 @@ def test_a_failed_drill_is_told(bench: Bench, clock: FixedClock) -> None:
     )
     bench.service.alerts.tell()
     clock.advance(minutes=1)
-    assert bench.service.begin_drill().execute().status == "succeeded"
+    assert bench.service.drill.begin().execute().status == "succeeded"
     bench.service.alerts.tell()
 
     assert bench.notes.titles() == ["drill_failed", "well"]

@@ -96,13 +96,13 @@ def test_the_newest_whole_group_is_latest_until_there_is_a_set(bench: Bench) -> 
     """Half groups are never `latest`, and any set that protects comes before all groups."""
     bench.put(f"{PREFIX}tokens_2025-07-06.db", b"half a group")
     with pytest.raises(NoRestorePoint):
-        bench.service.plan_restore()
+        bench.service.restore.plan()
     put_group(bench, "2025-07-05", "gennew")
-    assert bench.service.plan_restore().backup_set.id == "legacy-2025-07-05"
+    assert bench.service.restore.plan().backup_set.id == "legacy-2025-07-05"
     made = bench.make_set()
-    assert bench.service.plan_restore().backup_set.id == made.id
+    assert bench.service.restore.plan().backup_set.id == made.id
     at = datetime(2025, 7, 6, tzinfo=UTC)
-    assert bench.service.plan_restore(at=at).backup_set.id == "legacy-2025-07-05"
+    assert bench.service.restore.plan(at=at).backup_set.id == "legacy-2025-07-05"
 
 
 @pytest.mark.parametrize("page_size", [1024, 4096])
@@ -140,7 +140,7 @@ def test_a_group_is_verified(bench: Bench) -> None:
     with open_bench(bench.folder, {"BACKUP_DIR": str(bench.folder / "elsewhere")}) as other:
         other.service.own_sets.refresh()
         assert other.service.catalogue.get("legacy-2025-07-04").proof == "full"
-        assert other.service.plan_restore("legacy-2025-07-04").warnings == ()
+        assert other.service.restore.plan("legacy-2025-07-04").warnings == ()
 
 
 @pytest.mark.parametrize("harm", ["cut", "garbage", "empty", "flipped page"])
@@ -167,7 +167,7 @@ def test_a_damaged_legacy_file_is_refused_and_marked(bench: Bench, harm: str) ->
     assert bench.service.verify.begin("legacy-2025-07-04").execute().status == "failed"
     assert bench.service.catalogue.get("legacy-2025-07-04").suspect
     with pytest.raises(NoRestorePoint):
-        bench.service.plan_restore()
+        bench.service.restore.plan()
 
 
 def test_half_a_group_is_restored_by_its_id(bench: Bench) -> None:
@@ -226,7 +226,7 @@ def test_each_object_is_asked_for_its_metadata_once(bench: Bench) -> None:
 def test_a_refresh_fetches_only_what_is_new(bench: Bench) -> None:
     """Manifests, proofs and drills that are known are not fetched again."""
     made = bench.make_set()
-    assert bench.service.begin_drill().execute().status == "succeeded"
+    assert bench.service.drill.begin().execute().status == "succeeded"
     assert bench.service.verify.begin(made.id).execute().status == "succeeded"
     bench.service.own_sets.refresh()
     bench.store.calls.clear()

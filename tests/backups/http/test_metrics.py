@@ -29,7 +29,7 @@ def test_the_names_types_and_labels_are_those_that_are_promised(bench: Workbench
     empty = scrape(bench.service)
     assert empty.types == {name: kind for name, (kind, _) in METRICS.items()}
     bench.made()
-    assert bench.service.begin_drill().execute().status == "succeeded"
+    assert bench.service.drill.begin().execute().status == "succeeded"
 
     found = scrape(bench.service)
     assert found.types == empty.types
@@ -114,7 +114,7 @@ def test_a_later_proof(bench: Workbench, clock: FixedClock) -> None:
 def test_a_drill(bench: Workbench, store: WatchedStore) -> None:
     """A drill tells its time; one that failed has none, and is a problem."""
     bench.made()
-    assert bench.service.begin_drill("scheduled").execute().status == "succeeded"
+    assert bench.service.drill.begin("scheduled").execute().status == "succeeded"
     good = scrape(bench.service)
     rto = good.value("backup_drill_rto_seconds")
     assert rto is not None
@@ -122,7 +122,7 @@ def test_a_drill(bench: Workbench, store: WatchedStore) -> None:
     assert runs(good, "drill", "succeeded", "scheduled") == 1
 
     store.before("get", "tokens", fail)
-    assert bench.service.begin_drill().execute().status == "failed"
+    assert bench.service.drill.begin().execute().status == "failed"
     bad = scrape(bench.service)
     assert bad.value("backup_drill_rto_seconds") is None
     assert bad.value("backup_problem", code="drill_failed") == 1

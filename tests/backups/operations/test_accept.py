@@ -57,7 +57,7 @@ def test_a_mass_delete_is_stored_suspect_and_told(bench: Bench, clock: FixedCloc
     assert bench.stored_ids() == [good.id, bad.id]
     assert bench.json_of(f"backups/sets/{bad.id}/manifest.json")["suspect"] == list(bad.suspect)
     assert bench.service.own_sets.latest() == good
-    assert bench.service.plan_restore().backup_set.id == good.id
+    assert bench.service.restore.plan().backup_set.id == good.id
     assert bench.problems() == ["suspect"]
     assert bench.notes.titles() == ["suspect"]
     assert bad.id in bench.notes.messages[0].body

@@ -35,7 +35,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def drill(bench: Bench, **options: Any) -> Run:
     """Rehearse; the finished run."""
-    return bench.service.begin_drill(**options).execute()
+    return bench.service.drill.begin(**options).execute()
 
 
 def problems(bench: Bench) -> dict[str, str]:
@@ -47,7 +47,7 @@ def test_a_drill_reports_rows_and_seconds(bench: Bench) -> None:
     """A good drill counts every row, measures the time, and is in status."""
     run = drill(bench)
     assert (run.status, run.operation) == ("succeeded", "drill")
-    report = bench.service.last_drill()
+    report = bench.service.drill.last_report()
     assert report is not None
     assert report == bench.service.status().last_drill
     assert (report.rows, report.unreadable, report.failure) == (24, 0, None)
@@ -91,7 +91,7 @@ def test_a_damaged_object_fails_the_drill_although_a_local_copy_is_there(
     run = drill(bench)
     assert run.error is not None
     assert run.error.code == "proof_failed"
-    report = bench.service.last_drill()
+    report = bench.service.drill.last_report()
     assert report is not None
     assert key in str(report.failure)
     assert key in problems(bench)["drill_failed"]
@@ -116,7 +116,7 @@ def test_tokens_that_todays_keys_do_not_open_fail_the_drill(tmp_path: Path) -> N
         assert run.error.code == "drill_failed"
         assert "12 of 24" in run.error.message
         assert "TOKEN_ENCRYPTION_KEYS" in run.error.hint
-        report = bench.service.last_drill()
+        report = bench.service.drill.last_report()
         assert report is not None
         assert (report.rows, report.unreadable) == (24, 12)
         assert "12 of 24" in problems(bench)["drill_failed"]
@@ -163,7 +163,7 @@ def test_a_sealed_set_is_drilled_with_the_identity(tmp_path: Path) -> None:
         assert run.error is not None
         assert run.error.code == "identity_missing"
         assert drill(bench, identity_file=identity).status == "succeeded"
-        report = bench.service.last_drill()
+        report = bench.service.drill.last_report()
         assert report is not None
         assert (report.rows, report.unreadable) == (24, 0)
     with open_bench(tmp_path, {**SEALED, "BACKUP_AGE_IDENTITY_FILE": str(identity)}) as bench:
@@ -182,7 +182,7 @@ def test_a_legacy_group_is_drilled(tmp_path: Path) -> None:
         for source, body in bodies.items():
             bench.put(f"{PREFIX}{source}_2025-07-04.db", body)
         assert drill(bench).set_id == "legacy-2025-07-04"
-        report = bench.service.last_drill()
+        report = bench.service.drill.last_report()
         assert report is not None
         assert report.rows == 24
 

@@ -17,9 +17,7 @@ from backups.sources import install
 from shared.errors import DatabaseLocked, DatabaseNotSqlite, DiskFull
 from tests.support.installation import REPOSITORY
 from tests.support.restore_bench import (
-    LIVE_STATES,
     bring_into,
-    checkpoint,
     connect,
     leave_wal_behind,
     side_files,
@@ -199,45 +197,6 @@ def test_a_damaged_header_is_named(tmp_path: Path) -> None:
     with pytest.raises(DatabaseNotSqlite):
         replace(staged, live)
     assert live.read_bytes() == content
-
-
-def test_inspection_knows_every_state(tmp_path: Path) -> None:
-    """Each way in which a live database can be found has its name, and healthy ones are counted."""
-    found = {}
-    for state in LIVE_STATES:
-        path = make(tmp_path / state / "t.db", "old", rows=500)
-        bring_into(state, path)
-        inspected = install.inspect_live(Source("t", path), 1.0)
-        found[state] = (inspected.state, inspected.rows)
-    assert found == {
-        "healthy": ("healthy", {"t": 500}),
-        "corrupt body": ("corrupt", None),
-        "corrupt header": ("corrupt", None),
-        "missing": ("missing", None),
-        "leftover": ("leftover", None),
-        "zero bytes": ("corrupt", None),
-    }
-
-
-@pytest.mark.parametrize("size", [2, 15, 16, 99, 100, 511, 512, 4096, 5000, 12288, 40960])
-def test_a_file_cut_anywhere_is_corrupt_and_is_never_healthy(tmp_path: Path, size: int) -> None:
-    """Wherever a live file was cut, it is known as corrupt, never as healthy or as an accident."""
-    live = make(tmp_path / "live" / "t.db", "old", rows=300)
-    checkpoint(live)
-    with live.open("r+b") as file:
-        file.truncate(size)
-    assert install.inspect_live(Source("t", live), 1.0).state == "corrupt"
-
-
-@pytest.mark.parametrize("side", ["-wal", "-shm", "-journal"])
-def test_a_leftover_side_file_is_seen(tmp_path: Path, side: str) -> None:
-    """A file that SQLite would apply to a new database is noticed where the database is gone."""
-    path = tmp_path / "t.db"
-    path.with_name(f"t.db{side}").write_bytes(b"left")
-    assert install.inspect_live(Source("t", path), 1.0).state == "leftover"
-    install.quarantine(path, tmp_path / "aside")
-    assert [file.name for file in (tmp_path / "aside").iterdir()] == [f"t.db{side}"]
-    assert install.inspect_live(Source("t", path), 1.0).state == "missing"
 
 
 def test_quarantine_takes_all_files_together_and_brings_them_back(tmp_path: Path) -> None:

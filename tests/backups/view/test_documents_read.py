@@ -73,7 +73,7 @@ def test_a_restore_plan_of_the_latest_reads_one_manifest(bench: Bench) -> None:
     """The way to the data does not become longer with the number of restore points."""
     newest = all_sets(bench)[0]
     with manifests_read(bench) as read:
-        assert bench.service.plan_restore().backup_set == newest
+        assert bench.service.restore.plan().backup_set == newest
     assert len(read) == 1
 
 
@@ -81,5 +81,5 @@ def test_a_restore_plan_of_a_named_set_reads_one_manifest(bench: Bench) -> None:
     """However old it is."""
     oldest = all_sets(bench)[-1]
     with manifests_read(bench) as read:
-        assert bench.service.plan_restore(oldest.id).backup_set == oldest
+        assert bench.service.restore.plan(oldest.id).backup_set == oldest
     assert len(read) == 1

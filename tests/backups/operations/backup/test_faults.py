@@ -221,9 +221,9 @@ def do(bench: Bench, operation: Operation, newest: str) -> tuple[str, str | None
         if operation == "prune":
             run = bench.prune()
         elif operation == "drill":
-            run = bench.service.begin_drill().execute()
+            run = bench.service.drill.begin().execute()
         else:
-            run = bench.service.begin_restore(bench.service.plan_restore(newest)).execute()
+            run = bench.service.restore.begin(bench.service.restore.plan(newest)).execute()
     except AppError as error:
         return "failed", error.code
     assert bench.service.runlog.get(run.id) == run
@@ -553,7 +553,7 @@ def test_no_file_stays_open_after_many_runs(near: Bench, clock: FixedClock) -> N
         clock.advance(minutes=1)
         near.made()
         near.service.verify.begin().execute()
-        near.service.begin_drill().execute()
+        near.service.drill.begin().execute()
         near.prune()
         moved = near.tokens.rename(near.tokens.with_name("away.db"))
         assert near.run().status == "failed"

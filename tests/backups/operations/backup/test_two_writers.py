@@ -184,8 +184,8 @@ def test_a_successor_by_restore_is_no_second_writer(
     with open_bench(tmp_path / "new", store, clock=clock) as new:
         assert new.service.own_sets.refresh() is None
         assert new.problems() == ["no_restore_point", "two_writers"]
-        plan = new.service.plan_restore(made)
-        assert new.service.begin_restore(plan).execute().status == "succeeded"
+        plan = new.service.restore.plan(made)
+        assert new.service.restore.begin(plan).execute().status == "succeeded"
 
         assert new.problems() == []
         assert new.service.own_sets.ours() == {one.directory.instance(), new.directory.instance()}
@@ -200,8 +200,8 @@ def test_a_restore_to_a_folder_makes_no_successor(tmp_path: Path, one: Bench, tw
     """Looking at another host's data is not taking it over."""
     (made,) = night(one)
     assert two.service.own_sets.refresh() is None
-    plan = two.service.plan_restore(made)
-    two.service.begin_restore(plan, to=tmp_path / "look").execute()
+    plan = two.service.restore.plan(made)
+    two.service.restore.begin(plan, to=tmp_path / "look").execute()
 
     assert two.service.own_sets.ours() == {two.directory.instance()}
     assert "two_writers" in two.problems()
@@ -249,8 +249,8 @@ def test_pre_restore_sets_and_legacy_objects_are_no_second_writer(
     (made,) = night(one)
     clock.advance(days=3)
     two.service.own_sets.refresh()
-    plan = two.service.plan_restore(made)
-    assert two.service.begin_restore(plan).execute().status == "succeeded"
+    plan = two.service.restore.plan(made)
+    assert two.service.restore.begin(plan).execute().status == "succeeded"
     one.service.own_sets.refresh()
     night(one)
 

@@ -89,7 +89,7 @@ class Scene:
                 if self.act == "restore":
                     run = bench.restore(self.set_id)
                 else:
-                    run = bench.service.begin_undo().execute()
+                    run = bench.service.undo.begin().execute()
                 assert run.status == "succeeded", (moment, run.error)
             assert bench.generations() == dict.fromkeys(SOURCES, self.new), moment
             if self.state == "healthy":
@@ -188,6 +188,16 @@ def test_a_kill_at_steps_on_the_file_system(
     steps = [n for n, name in enumerate(whole.moments) if name in _STEPS]
     chosen = {*steps[:4], *random.sample(steps, 2)} if state == "corrupt header" else steps[:2]
     for number in chosen:
+        crash(scene, tmp_path / f"at-{number}", kill_at=number)
+
+
+def test_a_kill_at_the_end_of_an_undo(tmp_path: Path, scenes: dict[tuple[Act, str], Scene]) -> None:
+    """An undo killed before it is recorded as done is finished by the next, and not undone."""
+    scene = scenes["undo", "healthy"]
+    whole = scene.run(scene.copy(tmp_path / "whole"))
+    last = len(whole.moments) - 1
+    staging_goes = last - whole.moments[::-1].index("shutil.rmtree")
+    for number in (staging_goes, last):
         crash(scene, tmp_path / f"at-{number}", kill_at=number)
 
 

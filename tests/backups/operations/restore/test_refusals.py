@@ -291,7 +291,7 @@ def test_an_id_that_is_a_path_is_no_restore_point(bench: Bench, set_id: str) -> 
     """A set id that is a path finds nothing and writes nothing."""
     before = snapshot_of_the_world(bench)
     with pytest.raises(SetNotFound):
-        bench.service.plan_restore(set_id)
+        bench.service.restore.plan(set_id)
     assert snapshot_of_the_world(bench) == before
 
 
@@ -347,7 +347,7 @@ def test_without_the_right_identity_the_plan_is_blocked(
     settings = {"BACKUP_AGE_IDENTITY_FILE": identity(tmp_path, secret)} if secret else {}
     with open_bench(tmp_path, {**SEALS["zstd and age"], **settings}) as bench:
         before = everything_live(bench)
-        plan = bench.service.plan_restore()
+        plan = bench.service.restore.plan()
         assert [found.code for found in plan.blockers] == [code]
         assert plan.blockers[0].hint
         for to in (None, tmp_path / "target"):
@@ -399,7 +399,7 @@ def test_a_rotated_token_key_restores(tmp_path: Path) -> None:
         pass
     keys = f"{OTHER_KEY},{TOKEN_ENCRYPTION_KEY}"
     with open_bench(tmp_path, {"TOKEN_ENCRYPTION_KEYS": keys}) as bench:
-        assert bench.service.plan_restore().warnings == ()
+        assert bench.service.restore.plan().warnings == ()
         assert "token_key_lost" not in {p.code for p in bench.service.status().health.problems}
         bench.restored()
         assert bench.generations() == dict.fromkeys(SOURCES, "genset")
@@ -412,7 +412,7 @@ def test_a_lost_token_key_is_named_and_stops_a_restore_in_place(tmp_path: Path) 
     with open_bench(tmp_path, {"TOKEN_ENCRYPTION_KEYS": OTHER_KEY}) as bench:
         write_generation(tmp_path, "genlive", key=OTHER_KEY)
         before = everything_live(bench)
-        (warning,) = bench.service.plan_restore().warnings
+        (warning,) = bench.service.restore.plan().warnings
         (problem,) = (
             found
             for found in bench.service.status().health.problems
@@ -457,8 +457,8 @@ if os.geteuid() == 0:
 else:
     os.geteuid = lambda: 65534
 with open_service(settings) as service:
-    plan = service.plan_restore()
-    run = service.begin_restore(plan).execute()
+    plan = service.restore.plan()
+    run = service.restore.begin(plan).execute()
     print(json.dumps([run.status, run.error.code, run.error.hint, run.stage]))
 """
 

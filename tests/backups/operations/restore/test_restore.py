@@ -98,8 +98,8 @@ def test_the_safety_copy_is_on_the_disk_before_the_live_data_changes(
             at_the_first_page.append(list(synced))
 
     monkeypatch.setattr(os, "fsync", watched)
-    plan = bench.service.plan_restore()
-    assert bench.service.begin_restore(plan, progress=progress).execute().status == "succeeded"
+    plan = bench.service.restore.plan()
+    assert bench.service.restore.begin(plan, progress=progress).execute().status == "succeeded"
 
     (copy,) = bench.safety_copies("tokens")
     assert {copy, copy.parent, copy.parent.parent, bench.backup_dir} <= set(at_the_first_page[0])
@@ -119,7 +119,7 @@ def test_what_was_replaced_is_kept_and_can_be_undone(bench: Bench, state: LiveSt
             assert kept.stat().st_mode & 0o077 == 0
     if state == "missing":
         with pytest.raises(NothingToUndo):
-            bench.service.begin_undo()
+            bench.service.undo.begin()
         return
 
     bench.undo()
@@ -157,12 +157,12 @@ def test_undo_keeps_what_was_written_since_the_restore(bench: Bench) -> None:
 def test_nothing_to_undo_is_said_before_anything_happens(bench: Bench) -> None:
     """Without a restore, or when what it replaced has gone, undo is refused by name."""
     with pytest.raises(NothingToUndo):
-        bench.service.begin_undo()
+        bench.service.undo.begin()
     bench.restored()
     for copy in bench.safety_copies("sessions"):
         copy.unlink()
     with pytest.raises(NothingToUndo, match="sessions"):
-        bench.service.begin_undo()
+        bench.service.undo.begin()
     assert bench.generations() == dict.fromkeys(SOURCES, "genset")
 
 
@@ -173,7 +173,7 @@ def test_what_was_replaced_becomes_a_restore_point(bench: Bench) -> None:
     (kept,) = (found for found in bench.service.catalogue.sets() if found.kind == "pre-restore")
     assert kept.trigger == "pre-restore"
     assert not kept.protects
-    assert bench.service.plan_restore().backup_set.kind == "set"
+    assert bench.service.restore.plan().backup_set.kind == "set"
     bench.restored(kept.id)
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
 
@@ -505,7 +505,7 @@ def test_to_a_folder_writes_checked_private_files_and_touches_nothing_live(bench
     assert {file.stat().st_mode & 0o777 for file in target.iterdir()} == {0o600}
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
     with pytest.raises(NothingToUndo):
-        bench.service.begin_undo()
+        bench.service.undo.begin()
 
 
 @pytest.mark.parametrize("end", ["", "-wal", "-shm", "-journal"])
@@ -549,7 +549,7 @@ def test_a_source_that_is_not_known_here_can_be_restored_to_a_folder(tmp_path: P
         old.make_set()
     store = str(tmp_path / "old" / "data" / "spaces")
     with open_bench(tmp_path / "new", {"BACKUP_LOCAL_STORE": store}) as new:
-        plan = new.service.plan_restore()
+        plan = new.service.restore.plan()
         assert plan.foreign == ("extra",)
         assert [found.code for found in plan.warnings] == ["foreign_source"]
         new.restored(to=tmp_path / "all")

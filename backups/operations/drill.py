@@ -1,0 +1,115 @@
+"""Rehearsing a full restore of the newest restore point, from the store and timed.
+
+get (store only, unsealed, checked) -> open as the application would -> report
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from backups.config import BackupConfig
+from backups.errors import DrillFailed
+from backups.host.state import HostFacts
+from backups.model import BackupSet, ContentReport, DrillReport, ProgressSink, Trigger
+from backups.operations.own_sets import Standing
+from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+from backups.sets.catalogue import Catalogue
+from backups.sets.fetch import Fetcher
+from backups.sets.verdicts import Verdicts
+from backups.sources.install import install_new
+from shared.clock import Clock
+from shared.errors import AppError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drill:
+    """Starts drills, and knows how the last one went."""
+
+    config: BackupConfig
+    catalogue: Catalogue
+    own_sets: Standing
+    facts: HostFacts
+    clock: Clock
+    starter: RunStarter
+    fetcher: Fetcher
+    verdicts: Verdicts
+
+    def begin(
+        self,
+        trigger: Trigger = "manual",
+        *,
+        identity_file: Path | None = None,
+        progress: ProgressSink = ignore_progress,
+    ) -> StartedRun:
+        """Start the rehearsal of a full restore of the newest restore point, from the store.
+
+        Raises `NoRestorePoint`, `StoreError`, `LeaseHeld`.
+        """
+        self.catalogue.refresh()
+        chosen = self.own_sets.required_latest()
+
+        def work(recorder: Recorder, staging: Path) -> str:
+            return self._drill(recorder, chosen, staging, identity_file)
+
+        return self.starter.begin("drill", trigger, work, progress)
+
+    def last_report(self) -> DrillReport | None:
+        """The newest drill on this host."""
+        return self.facts.last_drill()
+
+    def _drill(
+        self, recorder: Recorder, backup_set: BackupSet, staging: Path, identity_file: Path | None
+    ) -> str:
+        """The report is remembered either way; raises what stopped it, after recording that."""
+        began = time.perf_counter()
+        reports: list[ContentReport] = []
+        failure: AppError | None = None
+        try:
+            for content in self._open_each(recorder, backup_set, staging, identity_file):
+                reports.append(content)
+        except AppError as error:
+            failure = error
+        rows = sum(content.rows for content in reports)
+        unreadable = sum(content.unreadable for content in reports)
+        if unreadable and failure is None:
+            failure = DrillFailed(
+                f"{unreadable} of {rows} rows of set {backup_set.id} cannot be used with "
+                "today's keys",
+                "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, behind the first.",
+            )
+        report = DrillReport(
+            set_id=backup_set.id,
+            at=self.clock.now(),
+            seconds=time.perf_counter() - began,
+            rows=rows,
+            unreadable=unreadable,
+            failure=failure.message if failure else None,
+        )
+        self.facts.set_last_drill(report)
+        if failure is not None:
+            raise failure
+        self.verdicts.note_drill(report)
+        return report.set_id
+
+    def _open_each(
+        self, recorder: Recorder, backup_set: BackupSet, staging: Path, identity_file: Path | None
+    ) -> Iterator[ContentReport]:
+        """What the application finds in each file of a set."""
+        recorder.stage("get")
+        files = self.fetcher.fetch(
+            backup_set,
+            backup_set.objects,
+            staging,
+            recorder.progress,
+            copies=False,
+            identity_file=identity_file,
+        )
+        recorder.stage("open")
+        for stored in backup_set.objects:
+            opened = staging / f"drill-{stored.source}.db"
+            install_new(files[stored.source], opened)
+            check = self.config.content_check(stored.source)
+            yield check(opened) if check else ContentReport(sum(stored.rows.values()), 0)

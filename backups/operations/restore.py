@@ -1,0 +1,219 @@
+"""Restoring a set into a folder, or in place of live databases.
+
+    check -> get (local copy or store, unsealed, checked) -> install -> keep
+
+Nothing live is touched before every file of the restore has been checked. Each database changes
+in one step: a crash leaves it with the old or the new content, and the same command again
+finishes the rest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from errno import EACCES, ENOTDIR
+from pathlib import Path
+
+from backups.config import BackupConfig
+from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
+from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
+from backups.host.directory import BackupDirectory
+from backups.host.state import HostFacts
+from backups.model import BackupSet, ProgressSink, StoredObject
+from backups.operations.own_sets import Standing
+from backups.operations.replace import Replacer
+from backups.runs.log_files import source_log
+from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+from backups.sets.catalogue import Catalogue
+from backups.sets.fetch import Fetcher
+from backups.sets.seal import identities_fit
+from backups.sources.install import install_new
+from backups.sources.live import inspect_live, side_files
+from shared.clock import Clock
+from shared.errors import CipherError
+from shared.logs import fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Restore:
+    """Plans restores, and starts them."""
+
+    config: BackupConfig
+    catalogue: Catalogue
+    own_sets: Standing
+    directory: BackupDirectory
+    facts: HostFacts
+    clock: Clock
+    starter: RunStarter
+    fetcher: Fetcher
+    replacer: Replacer
+
+    def plan(
+        self, target: str = "latest", *, at: datetime | None = None, only: str | None = None
+    ) -> RestorePlan:
+        """What a restore would do; changes nothing.
+
+        On a bad day the store may be away too: then local records and copies serve. Raises
+        `SetNotFound`, `NoRestorePoint`, `SourceUnknown`, `ManifestInvalid`.
+        """
+        self.own_sets.refresh()
+        # `get` says why, if a manifest cannot be read.
+        sets = self.catalogue.sets() if target == "latest" else [self.catalogue.get(target)]
+        chosen = choose(sets, target, at)
+        keys = KeyFacts(self._identity_fits(chosen), self.config.token_keys)
+        live = [inspect_live(source, self.config.busy_timeout) for source in self.config.sources]
+        return plan_restore(chosen, live, only, keys, self.clock.now())
+
+    def begin(
+        self,
+        plan: RestorePlan,
+        *,
+        to: Path | None = None,
+        progress: ProgressSink = ignore_progress,
+    ) -> StartedRun:
+        """Start the restore of a plan into the folder `to`, or else in place.
+
+        Raises the plan's first blocker as an error, and `LeaseHeld`.
+        """
+        chosen = plan.backup_set
+        for one in plan.blockers:
+            raise RestoreBlocked(chosen.id, one.code, one.message, one.hint)
+        wanted = {item.stored.source for item in plan.items}
+        if to is not None:
+            wanted |= set(plan.foreign)
+        objects = tuple(stored for stored in chosen.objects if stored.source in wanted)
+        if not objects:
+            raise SourceUnknown(
+                f"this installation has no source {', '.join(plan.foreign)}",
+                "Name it in BACKUP_EXTRA_SOURCES, or use --to DIR.",
+            )
+
+        def work(recorder: Recorder, staging: Path) -> str:
+            if to is not None:
+                return self._restore_to(recorder, chosen, objects, to, staging)
+            return self.restore_in_place(recorder, chosen, objects, staging)
+
+        return self.starter.begin("restore", "manual", work, progress)
+
+    def restore_in_place(
+        self,
+        recorder: Recorder,
+        backup_set: BackupSet,
+        objects: Sequence[StoredObject],
+        staging: Path,
+    ) -> str:
+        """Replace the live data of the sources in `objects`; what it replaces is kept.
+
+        The work of a run. Returns the id of the set.
+        """
+        recorder.stage("check")
+        sources = self.replacer.replaceable([stored.source for stored in objects])
+        recorder.stage("get")
+        files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
+        self._refuse_unreadable(files)
+        recorder.stage("install")
+        replacement = self.replacer.begin(recorder, backup_set.id)
+        for source in sources:
+            replacement.install(source, files[source.name])
+        for source in sources:
+            self.facts.forget_started_empty(source.name)
+        if backup_set.instance and backup_set.instance != self.directory.instance():
+            self.facts.succeed(backup_set.instance)
+        recorder.stage("keep")
+        self.replacer.store_kept(replacement, staging)
+        return backup_set.id
+
+    def _restore_to(
+        self,
+        recorder: Recorder,
+        backup_set: BackupSet,
+        objects: Sequence[StoredObject],
+        folder: Path,
+        staging: Path,
+    ) -> str:
+        """Write checked `<source>.db` files into `folder`, and overwrite nothing there."""
+        recorder.stage("check")
+        targets = {stored.source: folder / f"{stored.source}.db" for stored in objects}
+        with _target_errors(folder):
+            _refuse_unwritable(folder)
+            for path in targets.values():
+                _refuse_occupied(path)
+        recorder.stage("get")
+        files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
+        recorder.stage("install")
+        for source, path in targets.items():
+            try:
+                with _target_errors(folder):
+                    install_new(files[source], path)
+            except FileExistsError:
+                raise _occupied(path) from None
+            source_log(source).info("restored", extra=fields(path=path))
+        return backup_set.id
+
+    def _identity_fits(self, chosen: BackupSet) -> bool | None:
+        if self.config.identity_file is None:
+            return None
+        if not chosen.recipients:
+            return True
+        return identities_fit(self.config.identity_file, chosen.recipients)
+
+    def _refuse_unreadable(self, files: Mapping[str, Path]) -> None:
+        """Data that no key of today opens must not replace data that one may open.
+
+        A sample tells: the drill is what opens every value, and a bad day has no time for it.
+        """
+        for name, path in files.items():
+            check = dict(self.config.readability_checks).get(name)
+            report = check(path) if check else None
+            if report is None or not report.unreadable:
+                continue
+            if report.unreadable == report.rows:
+                raise CipherError(
+                    f"none of {report.rows} sampled values of {name} opens with today's keys. "
+                    "Nothing was touched",
+                    "Put the key that encrypted them into TOKEN_ENCRYPTION_KEYS, behind the "
+                    "first, then restore again. Without keys: restore --to DIR.",
+                )
+            source_log(name).warning(
+                "%d of %d sampled values open with none of today's keys",
+                report.unreadable,
+                report.rows,
+            )
+
+
+@contextmanager
+def _target_errors(folder: Path) -> Iterator[None]:
+    """Raise `TargetUnusable` for an `OSError` on the folder that a person has chosen."""
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        raise TargetUnusable(
+            f"{error.filename or folder} cannot be written: {error.strerror or error}",
+            "Choose a folder for --to that this user may write, on a disk with room.",
+        ) from error
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """Before anything is fetched; a folder that is not there is made later."""
+    there = next(found for found in (folder, *folder.absolute().parents) if found.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(there))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise PermissionError(EACCES, os.strerror(EACCES), str(there))
+
+
+def _refuse_occupied(path: Path) -> None:
+    for file in (path, *side_files(path)):
+        if file.exists():
+            raise _occupied(file)
+
+
+def _occupied(path: Path) -> TargetOccupied:
+    return TargetOccupied(
+        f"{path} exists already, and is not overwritten", "Choose an empty or new directory."
+    )

@@ -1,0 +1,83 @@
+"""Restoring, before the bot opens its databases, those that are missing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from backups.host.state import HostFacts
+from backups.model import Run
+from backups.operations.own_sets import Standing
+from backups.operations.restore import Restore
+from backups.runs.run import Recorder, RunStarter
+from backups.sets.catalogue import Catalogue
+from shared.clock import Clock
+from shared.errors import DatabaseMissing
+
+# How long a start waits for another process that restores what is missing.
+_PATIENCE_SECONDS = 3600.0
+_START_EMPTY = "To start empty all the same: BACKUP_RESTORE_ON_EMPTY=false"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RestoreOnEmpty:
+    """Brings missing databases back at a start, or remembers that they were begun anew."""
+
+    catalogue: Catalogue
+    own_sets: Standing
+    facts: HostFacts
+    clock: Clock
+    starter: RunStarter
+    restore: Restore
+
+    def restore_missing(self) -> Run | None:
+        """Restore the sources that are missing, if there is a restore point; before any opens.
+
+        Waits while another process of this host does the same. Raises `AppError` when the
+        store cannot be asked, when all that could be restored is suspect, or when the restore
+        fails: then the bot must not start empty.
+        """
+        missing = self.own_sets.missing_sources()
+        if not missing:
+            return None
+        self.catalogue.refresh()
+        chosen = self.own_sets.latest()
+        if chosen is None:
+            self._refuse_to_forget_suspect_sets(missing)
+            return None  # a new installation
+
+        def work(recorder: Recorder, staging: Path) -> str:
+            still = self.own_sets.missing_sources()
+            objects = tuple(o for o in chosen.objects if o.source in still)
+            return self.restore.restore_in_place(recorder, chosen, objects, staging)
+
+        started = self.starter.begin_unless(
+            lambda: not self.own_sets.missing_sources(),
+            "restore",
+            "manual",
+            work,
+            patience=_PATIENCE_SECONDS,
+        )
+        run = started.execute() if started else None
+        if run is not None and run.error is not None:
+            raise DatabaseMissing(
+                f"{', '.join(missing)} missing, and not restored: {run.error.message}",
+                f"{run.error.hint} {_START_EMPTY}",
+            )
+        return run
+
+    def note_missing(self) -> None:
+        """Remember which sources are missing at a start, which is about to begin them anew."""
+        for source in self.own_sets.missing_sources():
+            self.facts.note_started_empty(source, self.clock.now())
+
+    def _refuse_to_forget_suspect_sets(self, missing: list[str]) -> None:
+        suspect = next((found for found in self.catalogue.sets() if found.suspect), None)
+        if suspect is None:
+            return
+        raise DatabaseMissing(
+            f"{', '.join(missing)} missing, and not restored: the newest restore point, "
+            f"{suspect.id}, is suspect ({'; '.join(suspect.suspect or ())})",
+            f"If its data is good: python -m backups accept {suspect.id}, or restore it by its "
+            f"id: python -m backups restore {suspect.id} --in-place --yes. {_START_EMPTY}",
+        )
