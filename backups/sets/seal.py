@@ -6,7 +6,7 @@ The bytes are those of the standard tools: `zstd -d` and `age -d` open them.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,10 @@ from backups.config import SealConfig
 from backups.errors import IdentityMissing, IdentityWrong, KeyMalformed, SealBroken
 from backups.format.seal_suffix import is_encrypted
 from shared.files import open_private
-from shared.store.object_store import CHUNK_BYTES
+from shared.store.object_store import CHUNK_BYTES, ByteProgress
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
+_BROKEN_HINT = "Choose another restore point (python -m backups list)."
 # Of a bomb, this many bytes unfold into some 30 MB before it is noticed.
 _UNFOLDED_AT_A_TIME = 1024
 # What they unfold into is hashed and written together: each step has its price.
@@ -44,9 +45,7 @@ def generate_key_pair() -> tuple[str, str]:
     return str(identity), str(identity.to_public())
 
 
-def seal(
-    snapshot: Path, sha256: str, config: SealConfig, tick: Callable[[int], None]
-) -> SealedFile:
+def seal(snapshot: Path, sha256: str, config: SealConfig, tick: ByteProgress) -> SealedFile:
     """Seal `snapshot` into a file beside it; without compression and keys, it is the snapshot.
 
     `tick` hears how many bytes of the snapshot are done, and may raise to stop the work.
@@ -150,9 +149,6 @@ def identities_fit(identity_file: Path, recipients: Sequence[str]) -> bool:
     return any(str(one.to_public()) in recipients for one in load_identities(identity_file))
 
 
-_BROKEN_HINT = "Choose another restore point (python -m backups list)."
-
-
 @contextmanager
 def _age_errors(name: str) -> Iterator[None]:
     """pyrage raises `OSError` without a number for a broken stream."""
@@ -190,7 +186,7 @@ def _own_errors(*streams: Any) -> Iterator[None]:
 class _Counted:
     """A reader that tells how far it is, and keeps the error of its listener."""
 
-    def __init__(self, source: BinaryIO, tick: Callable[[int], None]) -> None:
+    def __init__(self, source: BinaryIO, tick: ByteProgress) -> None:
         self._source = source
         self._tick = tick
         self._done = 0

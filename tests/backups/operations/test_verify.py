@@ -1,4 +1,4 @@
-"""Tests of `backups.service`: proving a stored set again."""
+"""Tests of `backups.operations.verify`: proving a stored set again."""
 
 from __future__ import annotations
 
