@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
 ProofLevel = Literal["full", "sealed", "none"]
 OperationName = Literal["backup", "verify", "drill", "restore", "prune"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
+Level = Literal["ok", "warning", "problem"]
 
 
 @dataclass(frozen=True)
@@ -236,6 +237,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class DayOfRuns:
+    """How many backup runs of a day (UTC) ended in one way."""
+
+    day: date
+    status: RunStatus
+    count: int
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a stage is with one source; `done` and `total` are bytes, 0 when unknown."""
 
@@ -255,3 +265,25 @@ class Finding:
     code: str
     message: str
     hint: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that the doctor looked at; `hint` is the remedy when the level is not `ok`."""
+
+    level: Level
+    subject: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the doctor found: all lines, in the order in which they were looked at."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no line is a problem."""
+        return all(line.level != "problem" for line in self.lines)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
-from backups.format.seal_suffix import is_encrypted
+from backups.format.naming import is_encrypted
 from backups.model import BackupSet, Finding, StoredObject
 from shared.clock import format_utc
 

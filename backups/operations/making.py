@@ -42,7 +42,7 @@ from backups.model import (
     Verdict,
 )
 from backups.operations.installation import APPLICATION, Installation, source_log
-from backups.runs.parallel import calm_lanes, in_lanes
+from backups.runs.parallel import cpu_workers, in_parallel
 from backups.runs.run import Recorder
 from backups.sets import proof
 from backups.sets.seal import SealedFile, seal
@@ -230,7 +230,7 @@ class Maker:
 
             return seal(file.path, file.sha256, self._plan.seal, tick)
 
-        sealed = in_lanes(seal_one, snapshots.files, recorder.progress, lanes=calm_lanes())
+        sealed = in_parallel(seal_one, snapshots.files, recorder.progress, workers=cpu_workers())
         return {file.source: one for file, one in zip(snapshots.files, sealed, strict=True)}
 
     def _prove(
@@ -242,7 +242,7 @@ class Maker:
             source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
             return level
 
-        levels = in_lanes(prove_one, objects, recorder.progress, lanes=calm_lanes())
+        levels = in_parallel(prove_one, objects, recorder.progress, workers=cpu_workers())
         return "sealed" if "sealed" in levels else "full"
 
     def _put_all(
@@ -291,7 +291,7 @@ class Maker:
             source_log(file.source).info("stored", extra=fields(key=key, bytes=sealed.bytes))
             return _stored(file, sealed, key)
 
-        return tuple(in_lanes(put_one, snapshots.files, recorder.progress))
+        return tuple(in_parallel(put_one, snapshots.files, recorder.progress))
 
     def _publish(self, backup_set: BackupSet) -> None:
         """Write the manifest: from here on the set exists.

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from backups.errors import ProofFailed, SealBroken
 from backups.format import naming
-from backups.format.seal_suffix import is_encrypted
+from backups.format.naming import is_encrypted
 from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.sets.seal import SQLITE_MAGIC, unseal

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NoReturn
 
 from backups.errors import IdentityMissing, IdentityWrong, KeyMalformed, SealBroken
-from backups.format.seal_suffix import is_encrypted
+from backups.format.naming import is_encrypted
 from shared.files import open_private
 from shared.store.object_store import CHUNK_BYTES
 

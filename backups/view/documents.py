@@ -8,8 +8,15 @@ from typing import Any
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
-from backups.examination import Examination
-from backups.model import BackupSet, DrillReport, Finding, RestoreRecord, Run, StoredObject
+from backups.model import (
+    BackupSet,
+    DrillReport,
+    Examination,
+    Finding,
+    RestoreRecord,
+    Run,
+    StoredObject,
+)
 from shared.clock import format_utc
 
 Document = dict[str, Any]
