@@ -11,7 +11,6 @@ from backups.host.records import open_records
 from backups.host.run_log import RunLog
 from backups.model import STAGES
 from backups.runs.run import Recorder
-from backups.runs.run_starter import ignore_progress
 from tests.support.records import a_run
 
 
@@ -21,7 +20,7 @@ def test_a_stage_that_the_operation_does_not_have_is_refused(tmp_path: Path) -> 
     runlog = RunLog(records)
     run = a_run(operation="drill", status="running", finished_at=None, stage=None)
     runlog.start(run)
-    recorder = Recorder(run, runlog, ignore_progress, Event())
+    recorder = Recorder(run, runlog, lambda _progress: None, Event())
     for stage in STAGES["drill"]:
         recorder.stage(stage.name)
 
