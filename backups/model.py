@@ -1,4 +1,7 @@
-"""The frozen records that travel along the way of the data."""
+"""The frozen records that travel along the way of the data, and the stages of each operation.
+
+One file, because all rooms share these words and a reader looks them up in one place.
+"""
 
 from __future__ import annotations
 
