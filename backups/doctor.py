@@ -15,7 +15,7 @@ from io import BytesIO
 from pathlib import Path
 from uuid import uuid4
 
-from backups.examination import Examination, Line
+from backups.model import Examination, Line
 from backups.service import BackupService
 from backups.sets.seal import load_identities
 from backups.sources.live import inspect_live

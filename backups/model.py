@@ -1,19 +1,32 @@
-"""The frozen records that travel along the way of the data."""
+"""The frozen records that travel along the way of the data, and the stages of each operation.
+
+One file, because all rooms share these words and a reader looks them up in one place.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from pydantic import Field, PlainSerializer
 
 SetKind = Literal["set", "legacy", "pre-restore"]
 Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
 ProofLevel = Literal["full", "sealed", "none"]
 OperationName = Literal["backup", "verify", "drill", "restore", "prune"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
+Level = Literal["ok", "warning", "problem"]
 SourceState = Literal["healthy", "corrupt", "missing", "leftover"]
+
+# What a manifest may say; checked where one is read, and not when a record is made.
+Count = Annotated[int, Field(ge=0)]
+PageSize = Annotated[int, Field(ge=512, le=65536)]
+RowCounts = Annotated[Mapping[str, Count], PlainSerializer(dict)]  # of any kind of mapping
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
 @dataclass(frozen=True)
@@ -78,33 +91,58 @@ class Snapshots:
 class StoredObject:
     """One stored file of a set: `bytes` and `sha256` as stored, `snapshot_*` of what is inside.
 
-    Of a legacy object only source, key and bytes are known; it is not `described`.
+    These are the members of an object in a manifest, in their order (`docs/format.md`). Of a
+    legacy object only source, key and bytes are known; it is not `described`.
     """
 
-    source: str
+    source: SourceName
     key: str
-    bytes: int
-    sha256: str
-    snapshot_bytes: int
-    snapshot_sha256: str
-    page_size: int
-    page_count: int
+    bytes: Count
+    sha256: Sha256
+    snapshot_bytes: Count
+    snapshot_sha256: Sha256
+    page_size: PageSize
+    page_count: Count
     user_version: int
-    rows: Mapping[str, int]
+    rows: RowCounts
     same_instant: bool
     journal_mode: str
     schema: str = ""
-    unreadable: int = 0
+    unreadable: Count = 0
 
     @property
     def described(self) -> bool:
         """Whether hashes and counts are known."""
         return bool(self.sha256)
 
+    @property
+    def facts(self) -> DatabaseFacts:
+        """What is known of the database inside; its `schema` is empty when it is not known."""
+        return DatabaseFacts(
+            page_size=self.page_size,
+            page_count=self.page_count,
+            user_version=self.user_version,
+            rows=dict(self.rows),
+            schema=self.schema,
+        )
+
 
 def legacy_object(source: str, key: str, size: int) -> StoredObject:
     """An object that the old cron scripts left: a copy of which nothing was noted."""
-    return StoredObject(source, key, size, "", 0, "", 0, 0, 0, {}, False, "unknown")
+    return StoredObject(
+        source=source,
+        key=key,
+        bytes=size,
+        sha256="",
+        snapshot_bytes=0,
+        snapshot_sha256="",
+        page_size=0,
+        page_count=0,
+        user_version=0,
+        rows={},
+        same_instant=False,
+        journal_mode="unknown",
+    )
 
 
 @dataclass(frozen=True)
@@ -247,6 +285,56 @@ class Run:
 
 
 @dataclass(frozen=True)
+class DayOfRuns:
+    """How many backup runs of a day (UTC) ended in one way."""
+
+    day: date
+    status: RunStatus
+    count: int
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of a run: its name in the run log, and what the run does in it."""
+
+    name: str
+    does: str
+
+
+# The stages of each operation, in their order. A run may end before the last one.
+STAGES: Mapping[OperationName, tuple[Stage, ...]] = {
+    "backup": (
+        Stage("check", "Check the store"),
+        Stage("snapshot", "Copy all databases at one instant"),
+        Stage("seal", "Compress and encrypt, where that is set"),
+        Stage("store", "Send to the store"),
+        Stage("proof", "Read back and prove"),
+        Stage("manifest", "Publish"),
+    ),
+    "verify": (Stage("proof", "Read back and prove"),),
+    "drill": (
+        Stage("get", "Fetch from the store"),
+        Stage("open", "Restore into a scratch folder and open"),
+    ),
+    "restore": (
+        Stage("check", "Check the target"),
+        Stage("get", "Get the files and check them"),
+        Stage("install", "Put the files in place, keep what was there"),
+        Stage("keep", "Make a set of what was replaced"),
+        Stage("seal", "Compress and encrypt it, where that is set"),
+        Stage("store", "Send it to the store"),
+        Stage("proof", "Read it back and prove it"),
+        Stage("manifest", "Publish it"),
+    ),
+    "prune": (
+        Stage("finish", "Finish what an earlier prune began"),
+        Stage("drop", "Drop what no rule keeps"),
+        Stage("sweep", "Sweep what no backup claims"),
+    ),
+}
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a stage is with one source; `done` and `total` are bytes, 0 when unknown."""
 
@@ -266,3 +354,25 @@ class Finding:
     code: str
     message: str
     hint: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """One thing that the doctor looked at; `hint` is the remedy when the level is not `ok`."""
+
+    level: Level
+    subject: str
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What the doctor found: all lines, in the order in which they were looked at."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def healthy(self) -> bool:
+        """Whether no line is a problem."""
+        return all(line.level != "problem" for line in self.lines)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
-from backups.format.seal_suffix import is_encrypted
+from backups.format.naming import is_encrypted
 from backups.model import BackupSet, Finding, LiveState, SourceState, StoredObject
 from shared.clock import format_utc
 

@@ -28,9 +28,6 @@ from shared.clock import format_utc
 
 FORMAT = 1
 
-_Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-_Count = Annotated[int, Field(ge=0)]
-
 
 def _in_utc(instant: datetime) -> datetime:
     try:
@@ -40,24 +37,6 @@ def _in_utc(instant: datetime) -> datetime:
 
 
 _Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
-
-
-@dataclass(frozen=True)
-class _Object:
-    source: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
-    key: str
-    bytes: _Count
-    sha256: _Sha256
-    snapshot_bytes: _Count
-    snapshot_sha256: _Sha256
-    page_size: Annotated[int, Field(ge=512, le=65536)]
-    page_count: _Count
-    user_version: int
-    rows: dict[str, _Count]
-    same_instant: bool
-    journal_mode: str
-    schema: str = ""
-    unreadable: _Count = 0
 
 
 @dataclass(frozen=True)
@@ -75,7 +54,7 @@ class Manifest:
     proven_at: _Instant
     application: str
     sqlite: str
-    objects: Annotated[tuple[_Object, ...], Field(min_length=1)]
+    objects: Annotated[tuple[StoredObject, ...], Field(min_length=1)]
     suspect: tuple[str, ...] | None = None
     token_key: str | None = None
     recipients: tuple[str, ...] = ()
@@ -116,7 +95,7 @@ def dump_manifest(backup_set: BackupSet, *, application: str, sqlite: str) -> by
         proven_at=backup_set.proven_at,
         application=application,
         sqlite=sqlite,
-        objects=tuple(_Object(**{**vars(o), "rows": dict(o.rows)}) for o in backup_set.objects),
+        objects=backup_set.objects,
         suspect=backup_set.suspect,
         token_key=backup_set.token_key,
         recipients=backup_set.recipients,
@@ -134,7 +113,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
     what = f"the manifest of set {expected_id}" if expected_id else "the manifest"
     _refuse_newer(document, what)
     try:
-        manifest = _manifests().validate_json(document)
+        manifest = _manifests().validate_json(document, strict=True)
     except ValidationError as error:
         raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
     fault = _fault(manifest, prefix, expected_id)
@@ -150,7 +129,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
         proven_at=manifest.proven_at,
         proof=manifest.proof,
         suspect=manifest.suspect,
-        objects=tuple(StoredObject(**vars(o)) for o in manifest.objects),
+        objects=manifest.objects,
         token_key=manifest.token_key,
         recipients=manifest.recipients,
     )
@@ -171,12 +150,12 @@ def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
     what = f"a verdict on set {expected_id}"
     _refuse_newer(document, what)
     try:
-        found = _verdicts().validate_json(document)
+        verdict = _verdicts().validate_json(document, strict=True)
     except ValidationError as error:
         raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
-    if found.set_id != expected_id:
-        raise ManifestInvalid(f"{what} speaks of set {found.set_id!r}", _HINT)
-    return Verdict(found.set_id, found.at, found.proof, found.reason)
+    if verdict.set_id != expected_id:
+        raise ManifestInvalid(f"{what} speaks of set {verdict.set_id!r}", _HINT)
+    return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason)
 
 
 def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:

@@ -139,6 +139,11 @@ def seal_suffix(key: str) -> str:
     return key.rpartition(".db")[2]
 
 
+def is_encrypted(suffix: str) -> bool:
+    """Whether a file with this suffix needs an identity to be opened."""
+    return suffix.endswith(".age")
+
+
 def instance_key(prefix: str, instance: str) -> str:
     """The key of the object that an installation leaves where it writes."""
     return f"{prefix}instances/{instance}.json"

@@ -9,8 +9,7 @@ from typing import Any
 from backups.errors import RunNotFound
 from backups.host import totals
 from backups.host.totals import RunKind, StageTally, StageTime
-from backups.model import OperationName, Run, RunError, RunStatus
-from backups.view.calendar import DayOfRuns
+from backups.model import DayOfRuns, OperationName, Run, RunError, RunStatus
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 

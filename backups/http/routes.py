@@ -24,9 +24,8 @@ from backups.errors import (
     SetNotFound,
     SourceUnknown,
 )
-from backups.examination import Examination
 from backups.http.begin import begin_confirmed_restore, leave_running, service_of
-from backups.model import Run
+from backups.model import Examination, Run
 from backups.runs.run import StartedRun
 from backups.view import documents
 from shared.errors import StoreError

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from backups.decisions.due import may_try, owed_since
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
-from backups.decisions.schedule import may_try, owed_since
 from backups.errors import NoRestorePoint
 from backups.host.state import HostFacts
 from backups.model import BackupSet, Trigger

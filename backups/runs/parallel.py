@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from backups.model import Progress, ProgressSink
 
-# A third lane would cost memory and the bot's processor time, and the bot has two sources.
-LANES = 2
-# How long an interrupted caller waits for lanes that a silent store keeps from noticing.
+# A third worker would cost memory and the bot's processor time, and the bot has two sources.
+MAX_WORKERS = 2
+# How long an interrupted caller waits for workers that a silent store keeps from noticing.
 _GRACE_SECONDS = 2.0
 _LOOK_SECONDS = 0.2
 
@@ -21,31 +21,31 @@ _Result = TypeVar("_Result")
 
 
 class _Stopped(Exception):
-    """Ends the work of a lane because another one has failed."""
+    """Ends the work of a worker because another one has failed."""
 
 
-def calm_lanes() -> int:
-    """How many lanes may compute at once: one of this process's processors stays the bot's."""
+def cpu_workers() -> int:
+    """How many workers may compute at once: one of this process's processors stays the bot's."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(LANES, processors - 1))
+    return max(1, min(MAX_WORKERS, processors - 1))
 
 
-def in_lanes(
+def in_parallel(
     work: Callable[[_Item, ProgressSink], _Result],
     items: Sequence[_Item],
     progress: ProgressSink,
     *,
-    lanes: int = LANES,
+    workers: int = MAX_WORKERS,
 ) -> list[_Result]:
-    """`work` on all `items`, `lanes` at a time; what it returned for each, in their order.
+    """`work` on all `items`, `workers` at a time; what it returned for each, in their order.
 
     It is given a sink that leads to `progress`, one report at a time. When one fails, nothing
     more begins, and the other ends at its next report; what the first one raised is raised
     when both have ended, so that nobody works on behind the caller's back. Only a caller that
-    is interrupted (by a signal) leaves a lane behind that does not end in time.
+    is interrupted (by a signal) leaves a worker behind that does not end in time.
     """
-    if lanes == 1 or len(items) == 1:
+    if workers == 1 or len(items) == 1:
         return [work(item, progress) for item in items]
     waiting = iter(enumerate(items))
     results: dict[int, _Result] = {}
@@ -58,7 +58,7 @@ def in_lanes(
         with turn:
             progress(reported)
 
-    def lane(ended: threading.Event) -> None:
+    def worker(ended: threading.Event) -> None:
         try:
             while not stopped.is_set():
                 with turn:
@@ -75,11 +75,14 @@ def in_lanes(
             ended.set()
 
     # Not `join`: interrupted by a signal, it takes a thread that still runs for one that ended.
-    ends = [threading.Event() for _ in range(min(lanes, len(items)))]
+    ends = [threading.Event() for _ in range(min(workers, len(items)))]
     try:
         for ended in ends:
             threading.Thread(
-                target=contextvars.copy_context().run, args=(lane, ended), name="lane", daemon=True
+                target=contextvars.copy_context().run,
+                args=(worker, ended),
+                name="worker",
+                daemon=True,
             ).start()
         for ended in ends:
             while not ended.wait(_LOOK_SECONDS):

@@ -18,6 +18,7 @@ from backups.host.lease import HeldLease
 from backups.host.run_log import RunLog
 from backups.host.totals import StageTime
 from backups.model import (
+    STAGES,
     OperationName,
     Progress,
     ProgressSink,
@@ -71,7 +72,13 @@ class Recorder:
         self._entered = time.monotonic()
 
     def stage(self, name: str) -> None:
-        """Enter a stage."""
+        """Enter a stage; raises `ValueError` for one that the operation does not have."""
+        known = [stage.name for stage in STAGES[self.run.operation]]
+        if name not in known:
+            raise ValueError(
+                f"the operation {self.run.operation} has no stage {name!r} in STAGES, "
+                f"only {', '.join(known)}"
+            )
         left = self.leave_stage()
         self.run = replace(self.run, stage=name)
         self._runlog.set_stage(self.run.id, name, left)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import datetime, timedelta
 
-from backups.decisions.change import ChangeFacts, due_at
+from backups.decisions.due import ChangeFacts, due_at
 from backups.errors import LeaseHeld
 from backups.model import Run
 from backups.service import BackupService

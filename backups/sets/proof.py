@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
 from backups.errors import ProofFailed, SealBroken
 from backups.format import naming
-from backups.format.seal_suffix import is_encrypted
+from backups.format.naming import is_encrypted
 from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.sets.seal import SQLITE_MAGIC, unseal
@@ -110,13 +110,9 @@ def check_database(path: Path, stored: StoredObject) -> DatabaseFacts:
         fault = error.message
     if fault or found is None:
         raise ProofFailed(f"{stored.key} cannot be restored: {fault}", _HINT)
-    described = DatabaseFacts(
-        stored.page_size,
-        stored.page_count,
-        stored.user_version,
-        dict(stored.rows),
-        stored.schema or found.schema,
-    )
+    described = stored.facts
+    if not described.schema:
+        described = replace(described, schema=found.schema)
     if stored.described and found != described:
         raise ProofFailed(f"{stored.key} holds {found}, its manifest says {described}", _HINT)
     return found

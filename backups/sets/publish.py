@@ -33,7 +33,7 @@ from backups.model import (
     Trigger,
 )
 from backups.runs.log_files import source_log
-from backups.runs.parallel import calm_lanes, in_lanes
+from backups.runs.parallel import cpu_workers, in_parallel
 from backups.runs.run import Recorder
 from backups.sets import proof
 from backups.sets.catalogue import Catalogue
@@ -155,7 +155,7 @@ class Publisher:
             source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
             return level
 
-        levels = in_lanes(prove_one, objects, recorder.progress, lanes=calm_lanes())
+        levels = in_parallel(prove_one, objects, recorder.progress, workers=cpu_workers())
         return "sealed" if "sealed" in levels else "full"
 
     def _seal(self, snapshots: Snapshots, recorder: Recorder) -> list[SealedFile]:
@@ -165,7 +165,7 @@ class Publisher:
 
             return seal(file.path, file.sha256, self._config.seal, tick)
 
-        return in_lanes(seal_one, snapshots.files, recorder.progress, lanes=calm_lanes())
+        return in_parallel(seal_one, snapshots.files, recorder.progress, workers=cpu_workers())
 
     def _put_all(
         self,
@@ -179,11 +179,11 @@ class Publisher:
         if kind == "set" and self._day_is_free(snapshots):
             try:
                 uploads = self._uploads(snapshots, files, dated=True)
-                return in_lanes(puts.put, uploads, recorder.progress)
+                return in_parallel(puts.put, uploads, recorder.progress)
             except ObjectExists:
                 puts.take_back()
         uploads = self._uploads(snapshots, files, dated=False)
-        return in_lanes(puts.put, uploads, recorder.progress)
+        return in_parallel(puts.put, uploads, recorder.progress)
 
     def _day_is_free(self, snapshots: Snapshots) -> bool:
         prefix, instant = self._config.prefix, snapshots.instant

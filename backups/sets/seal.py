@@ -5,25 +5,27 @@ The bytes are those of the standard tools: `zstd -d` and `age -d` open them.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO
 
 from backups.config import SealConfig
 from backups.errors import IdentityMissing, IdentityWrong, KeyMalformed, SealBroken
-from backups.format.seal_suffix import is_encrypted
+from backups.format.naming import is_encrypted
+from backups.sets.seal_streams import (
+    BROKEN_HINT,
+    CompressingReader,
+    CountedReader,
+    HashingWriter,
+    UnfoldingWriter,
+    own_errors,
+)
 from shared.files import open_private
 from shared.store.object_store import CHUNK_BYTES, ByteProgress
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
-_BROKEN_HINT = "Choose another restore point (python -m backups list)."
-# Of a bomb, this many bytes unfold into some 30 MB before it is noticed.
-_UNFOLDED_AT_A_TIME = 1024
-# What they unfold into is hashed and written together: each step has its price.
-_WRITTEN_AT_A_TIME = 256 * 1024
 _ZSTD_LEVEL = 1  # on encrypted tokens higher levels are no smaller, and slower
 
 
@@ -54,20 +56,20 @@ def seal(snapshot: Path, sha256: str, config: SealConfig, tick: ByteProgress) ->
         return SealedFile(snapshot, "", snapshot.stat().st_size, sha256)
     path = snapshot.with_name(snapshot.name + config.suffix)
     with snapshot.open("rb") as source, open_private(path) as target:
-        reader: Any = _Counted(source, tick)
+        reader: Any = CountedReader(source, tick)
         if config.compression == "zstd":
             import zstandard  # noqa: PLC0415
 
             compressor = zstandard.ZstdCompressor(level=_ZSTD_LEVEL, write_checksum=True)
-            reader = _Guarded(
+            reader = CompressingReader(
                 compressor.stream_reader(reader, size=snapshot.stat().st_size), reader
             )
-        sink = _HashingFile(target)
+        sink = HashingWriter(target)
         if config.recipients:
             import pyrage  # noqa: PLC0415
 
             keys = [pyrage.x25519.Recipient.from_str(text) for text in config.recipients]
-            with _own_errors(reader, sink), _age_errors(path.name):
+            with own_errors(reader, sink), _age_errors(path.name):
                 pyrage.encrypt_io(reader, sink, keys)
         else:
             while chunk := reader.read(CHUNK_BYTES):
@@ -86,9 +88,9 @@ def unseal(
     identity, `IdentityWrong` when no identity fits, `SealBroken` when the bytes are damaged.
     """
     with sealed.open("rb") as source, open_private(target) as file:
-        sink = _HashingFile(file, most)
-        writer = _Unfolded(sink, sealed.name) if ".zst" in suffix else sink
-        with _own_errors(sink, writer):
+        sink = HashingWriter(file, most)
+        writer = UnfoldingWriter(sink, sealed.name) if ".zst" in suffix else sink
+        with own_errors(sink, writer):
             if is_encrypted(suffix):
                 _decrypt(source, writer, sealed.name, identity_file)
             else:
@@ -111,7 +113,7 @@ def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | Non
                 f"{name} is not encrypted for any identity in {identity_file}",
                 "Use the identity whose public key was in BACKUP_AGE_RECIPIENTS when it was made.",
             ) from None
-        raise SealBroken(f"{name} cannot be decrypted: {error}", _BROKEN_HINT) from None
+        raise SealBroken(f"{name} cannot be decrypted: {error}", BROKEN_HINT) from None
 
 
 def load_identities(identity_file: Path | None) -> list[Any]:
@@ -157,143 +159,4 @@ def _age_errors(name: str) -> Iterator[None]:
     except OSError as error:
         if error.errno is not None:
             raise
-        raise SealBroken(f"{name} is damaged: {error}", _BROKEN_HINT) from None
-
-
-@contextmanager
-def _zstd_errors(name: str) -> Iterator[None]:
-    import zstandard  # noqa: PLC0415
-
-    try:
-        yield
-    except zstandard.ZstdError as error:
-        raise SealBroken(f"{name} is damaged: {error}", _BROKEN_HINT) from None
-
-
-@contextmanager
-def _own_errors(*streams: Any) -> Iterator[None]:
-    """Raise what one of our streams raised, in place of what a library made of it."""
-    try:
-        yield
-    except Exception as error:
-        for stream in streams:
-            own = getattr(stream, "error", None)
-            if isinstance(own, BaseException):
-                raise own from error
-        raise
-
-
-class _Counted:
-    """A reader that tells how far it is, and keeps the error of its listener."""
-
-    def __init__(self, source: BinaryIO, tick: ByteProgress) -> None:
-        self._source = source
-        self._tick = tick
-        self._done = 0
-        self.error: BaseException | None = None
-
-    def read(self, size: int = -1) -> bytes:
-        chunk = self._source.read(size)
-        self._done += len(chunk)
-        try:
-            self._tick(self._done)
-        except BaseException as error:
-            self.error = error
-            raise
-        return chunk
-
-
-class _Guarded:
-    """The reader of a compressor, with the error that its own source met."""
-
-    def __init__(self, reader: Any, source: _Counted) -> None:
-        self._reader = reader
-        self._source = source
-
-    @property
-    def error(self) -> BaseException | None:
-        return self._source.error
-
-    def read(self, size: int = -1) -> bytes:
-        found: bytes = self._reader.read(size)
-        return found
-
-
-class _HashingFile:
-    """A writer that hashes, counts, refuses to grow beyond `most`, and keeps its error."""
-
-    def __init__(self, file: BinaryIO, most: int | None = None) -> None:
-        self._file = file
-        self._most = most
-        self._hash = hashlib.sha256()
-        self.size = 0
-        self.error: BaseException | None = None
-
-    def write(self, chunk: bytes) -> int:
-        try:
-            self.size += len(chunk)
-            if self._most is not None and self.size > self._most:
-                raise SealBroken(
-                    f"the sealed file unfolds into more than the {self._most} bytes it should have",
-                    _BROKEN_HINT,
-                )
-            self._hash.update(chunk)
-            return self._file.write(chunk)
-        except BaseException as error:
-            self.error = error
-            raise
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def hexdigest(self) -> str:
-        return self._hash.hexdigest()
-
-
-class _Unfolded:
-    """A writer that decompresses into another; `flush` refuses a frame that has not ended."""
-
-    def __init__(self, sink: _HashingFile, name: str) -> None:
-        import zstandard  # noqa: PLC0415
-
-        self._sink = sink
-        self._name = name
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._pieces: list[bytes] = []
-        self._waiting = 0
-        self.error: BaseException | None = None
-
-    def write(self, chunk: bytes) -> int:
-        view = memoryview(chunk)
-        try:
-            with _zstd_errors(self._name):
-                self._unfold(view)
-        except BaseException as error:
-            self.error = error
-            raise
-        return len(view)
-
-    def _unfold(self, view: memoryview) -> None:
-        for start in range(0, len(view), _UNFOLDED_AT_A_TIME):
-            if self._frame.eof:
-                self._refuse("it goes on behind its end")
-            piece = self._frame.decompress(view[start : start + _UNFOLDED_AT_A_TIME])
-            self._pieces.append(piece)
-            self._waiting += len(piece)
-            if self._waiting >= _WRITTEN_AT_A_TIME:
-                self._write_waiting()
-        if self._frame.unused_data:
-            self._refuse("it goes on behind its end")
-
-    def flush(self) -> None:
-        if not self._frame.eof:
-            self._refuse("its end is missing")
-        self._write_waiting()
-        self._sink.flush()
-
-    def _write_waiting(self) -> None:
-        pieces, self._pieces, self._waiting = self._pieces, [], 0
-        self._sink.write(b"".join(pieces))
-
-    def _refuse(self, why: str) -> NoReturn:
-        raise SealBroken(f"{self._name} is damaged: {why}", _BROKEN_HINT)
+        raise SealBroken(f"{name} is damaged: {error}", BROKEN_HINT) from None

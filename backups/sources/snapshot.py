@@ -30,7 +30,7 @@ from backups.model import (
     Snapshots,
     Source,
 )
-from backups.runs.parallel import calm_lanes, in_lanes
+from backups.runs.parallel import cpu_workers, in_parallel
 from backups.sources.inspection import fault_of, read_facts, sha256_of
 from shared.clock import Clock
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, translate, translated
@@ -87,8 +87,8 @@ def take_snapshots(
         gated = [pin for pin in pins if pin.gated]
         instant, held = _pin_together(gated, clock, busy_timeout, progress)
         # Each copy is checked and hashed at once, which takes two processors as it is.
-        files = in_lanes(
-            lambda pin, report: _copy(pin, into, report), gated, progress, lanes=calm_lanes()
+        files = in_parallel(
+            lambda pin, report: _copy(pin, into, report), gated, progress, workers=cpu_workers()
         )
         files += [_copy(pin, into, progress) for pin in pins if not pin.gated]
     by_source = {file.source: file for file in files}

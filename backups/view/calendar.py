@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 
 from backups.decisions.health import GRACE
-from backups.model import BackupSet, RunStatus
+from backups.model import BackupSet, DayOfRuns, RunStatus
 from shared.crontab import Crontab
 
 DAYS = 90
@@ -24,15 +24,6 @@ _WORDS: dict[DayState, str] = {
     "due": "not due yet",
     "none": "nothing was due",
 }
-
-
-@dataclass(frozen=True)
-class DayOfRuns:
-    """How many backup runs of a day (UTC) ended in one way."""
-
-    day: date
-    status: RunStatus
-    count: int
 
 
 @dataclass(frozen=True)

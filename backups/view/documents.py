@@ -3,16 +3,37 @@
 from __future__ import annotations
 
 from datetime import datetime
+from functools import cache
 from typing import Any
+
+from pydantic import TypeAdapter
 
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
-from backups.examination import Examination
-from backups.model import BackupSet, DrillReport, Finding, RestoreRecord, Run, StoredObject
+from backups.model import (
+    BackupSet,
+    DrillReport,
+    Examination,
+    Finding,
+    RestoreRecord,
+    Run,
+    StoredObject,
+)
 from shared.clock import format_utc
 
 Document = dict[str, Any]
+
+_SHOWN_OF_AN_OBJECT = {
+    "source",
+    "key",
+    "bytes",
+    "sha256",
+    "snapshot_bytes",
+    "snapshot_sha256",
+    "rows",
+    "same_instant",
+}
 
 
 def run_document(run: Run) -> Document:
@@ -171,16 +192,13 @@ def runs_document(runs: list[Run], *, more: bool) -> Document:
 
 
 def _object_document(stored: StoredObject) -> Document:
-    return {
-        "source": stored.source,
-        "key": stored.key,
-        "bytes": stored.bytes,
-        "sha256": stored.sha256,
-        "snapshot_bytes": stored.snapshot_bytes,
-        "snapshot_sha256": stored.snapshot_sha256,
-        "rows": dict(stored.rows),
-        "same_instant": stored.same_instant,
-    }
+    document: Document = _objects().dump_python(stored, include=_SHOWN_OF_AN_OBJECT)
+    return document
+
+
+@cache
+def _objects() -> TypeAdapter[StoredObject]:
+    return TypeAdapter(StoredObject)
 
 
 def _finding_document(found: Finding) -> Document:

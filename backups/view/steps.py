@@ -1,38 +1,13 @@
-"""The steps of a run, in the words of the page. Pure."""
+"""The stages of a run as the steps of its page: which are done, and which is not. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from backups.model import OperationName, Run
+from backups.model import STAGES, Run, Stage
 
 StepState = Literal["done", "current", "failed", "open"]
-
-_STAGES: Mapping[OperationName, tuple[tuple[str, str], ...]] = {
-    "backup": (
-        ("check", "Ask the store"),
-        ("snapshot", "Copy all databases at one instant"),
-        ("seal", "Compress and encrypt, where that is set"),
-        ("store", "Send to the store"),
-        ("proof", "Read back and prove"),
-        ("manifest", "Publish"),
-    ),
-    "verify": (("proof", "Read back and prove"),),
-    "drill": (("get", "Fetch from the store"), ("open", "Restore into a scratch folder and open")),
-    "restore": (
-        ("check", "Check the files in place"),
-        ("get", "Fetch and check"),
-        ("install", "Replace the live data"),
-        ("keep", "Keep what was replaced"),
-    ),
-    "prune": (
-        ("finish", "Finish what an earlier prune began"),
-        ("drop", "Drop what no rule keeps"),
-        ("sweep", "Sweep what no backup claims"),
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -45,15 +20,19 @@ class Step:
 
 
 def steps_of(run: Run) -> tuple[Step, ...]:
-    """The steps of a run's operation; a stage that is not known here stands alone."""
-    known = _STAGES.get(run.operation, ())
-    names = [stage for stage, _ in known]
+    """The steps of a run's operation; of a run that succeeded, those that it needed.
+
+    A stage that the operation does not have (of another version of this program) stands alone.
+    """
+    stages = STAGES.get(run.operation, ())
+    names = [stage.name for stage in stages]
     if run.stage is not None and run.stage not in names:
-        known, names = ((run.stage, run.stage),), [run.stage]
+        stages, names = (Stage(run.stage, run.stage),), [run.stage]
     place = names.index(run.stage) if run.stage is not None else -1
+    shown = stages[: place + 1] if run.status == "succeeded" else stages
     return tuple(
-        Step(stage, words, _state(number, place, run))
-        for number, (stage, words) in enumerate(known)
+        Step(stage.name, stage.does, _state(number, place, run))
+        for number, stage in enumerate(shown)
     )
 
 

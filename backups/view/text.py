@@ -9,8 +9,15 @@ from pathlib import Path
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
-from backups.examination import Examination
-from backups.model import BackupSet, DrillReport, Finding, ProofLevel, RestoreRecord, Run
+from backups.model import (
+    BackupSet,
+    DrillReport,
+    Examination,
+    Finding,
+    ProofLevel,
+    RestoreRecord,
+    Run,
+)
 from backups.view import units
 from backups.view.headline import headline
 from shared.clock import format_utc

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import pytest
 
 from backups.doctor import examine
-from backups.examination import Examination, Line
+from backups.model import Examination, Line
 from backups.sets.seal import generate_key_pair
 from backups.wiring import open_service
 from shared.clock import SystemClock

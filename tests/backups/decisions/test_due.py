@@ -1,4 +1,4 @@
-"""Tests of `backups.decisions.schedule`."""
+"""Tests of `backups.decisions.due`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from backups.decisions.schedule import may_try, owed_since
+from backups.decisions.due import may_try, owed_since
 from shared.crontab import Crontab
 from tests.support.records import a_set
 

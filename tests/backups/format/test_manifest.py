@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, get_args
 
 import pytest
@@ -166,6 +167,9 @@ def test_the_manifest_that_the_next_tests_change_is_good() -> None:
         pytest.param(changed(trigger="other"), id="unknown trigger"),
         pytest.param(changed(proof="other"), id="unknown proof"),
         pytest.param(changed(complete="perhaps"), id="complete is no bool"),
+        pytest.param(changed(complete="yes"), id="complete is a word for true"),
+        pytest.param(changed(proven_at=1795914000), id="proven at a number"),
+        pytest.param(changed(format=True), id="format is a truth"),
         pytest.param(changed(proven_at=None), id="never proven"),
         pytest.param(changed(suspect="a text"), id="suspect is no list"),
         pytest.param(with_object(key="backups/../tokens_2026-11-22.db"), id=".. in the key"),
@@ -184,6 +188,16 @@ def test_the_manifest_that_the_next_tests_change_is_good() -> None:
         pytest.param(with_object(bytes=-1), id="negative bytes"),
         pytest.param(with_object(bytes=1.5), id="half a byte"),
         pytest.param(with_object(bytes=None), id="no bytes"),
+        pytest.param(with_object(bytes="8192"), id="bytes as a text"),
+        pytest.param(with_object(bytes=8192.0), id="bytes as a fraction"),
+        pytest.param(with_object(bytes=float("nan")), id="bytes that are no number"),
+        pytest.param(with_object(bytes=float("inf")), id="endless bytes"),
+        pytest.param(with_object(unreadable=True), id="a count as a truth"),
+        pytest.param(with_object(unreadable=-1), id="negative unreadable"),
+        pytest.param(with_object(rows={"tokens": "3"}), id="rows as a text"),
+        pytest.param(with_object(same_instant=1), id="a truth as a number"),
+        pytest.param(with_object(same_instant="true"), id="a truth as a text"),
+        pytest.param(with_object(key=7), id="a key as a number"),
         pytest.param(with_object(snapshot_bytes=-1), id="negative snapshot bytes"),
         pytest.param(with_object(page_size=0), id="page size zero"),
         pytest.param(with_object(page_size=-4096), id="negative page size"),
@@ -258,6 +272,7 @@ def test_a_verdict_on_another_set_is_refused() -> None:
     [
         lambda document: document | {"proof": "perhaps"},
         lambda document: document | {"at": "2026-11-22"},
+        lambda document: document | {"at": 1795914000},
         lambda document: document | {"set_id": None},
         lambda document: {name: document[name] for name in document if name != "proof"},
     ],
@@ -307,6 +322,49 @@ def test_the_members_are_those_that_are_documented() -> None:
         "source", "key", "bytes", "sha256", "snapshot_bytes", "snapshot_sha256", "page_size",
         "page_count", "user_version", "rows", "same_instant", "journal_mode",
     }  # fmt: skip
+
+
+def test_the_bytes_of_a_manifest() -> None:
+    """A manifest is these bytes: what older programs wrote and later ones will read."""
+    backup_set = a_set(objects=(a_stored_object(rows=MappingProxyType({"tokens": 3})),))
+    document = """{
+  "format": 1,
+  "id": "20261122T010000Z",
+  "kind": "set",
+  "instant": "2026-11-22T01:00:00Z",
+  "trigger": "scheduled",
+  "instance": "0123456789abcdef",
+  "complete": true,
+  "proof": "full",
+  "proven_at": "2026-11-22T01:00:00Z",
+  "application": "the tests",
+  "sqlite": "3.40.1",
+  "objects": [
+    {
+      "source": "tokens",
+      "key": "backups/tokens_2026-11-22.db",
+      "bytes": 8192,
+      "sha256": "HASH",
+      "snapshot_bytes": 8192,
+      "snapshot_sha256": "HASH",
+      "page_size": 4096,
+      "page_count": 2,
+      "user_version": 1,
+      "rows": {
+        "tokens": 3
+      },
+      "same_instant": true,
+      "journal_mode": "wal",
+      "schema": "",
+      "unreadable": 0
+    }
+  ],
+  "suspect": null,
+  "token_key": null,
+  "recipients": []
+}
+"""
+    assert a_manifest(backup_set).decode() == document.replace("HASH", "a" * 64)
 
 
 def test_a_set_without_a_proof_has_no_manifest() -> None:

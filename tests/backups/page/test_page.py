@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from app import create_app
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
-from backups.model import RunError
+from backups.model import STAGES, RunError
 from shared.web.admin_auth import OF_ALL, PER_CLIENT
 from tests.support.app_process import AppProcess
 from tests.support.history import SESSIONS, TOKENS, give_history, quiet_settings
@@ -387,6 +387,33 @@ def test_the_actions(app: AppProcess, operator: httpx2.Client) -> None:
     assert "succeeded" in outcome(operator, press(operator, "/admin/drill"))
     assert "succeeded" in outcome(operator, press(operator, "/admin/prune"))
     assert press(operator, f"{base}/accept").headers["location"] == base
+
+
+def steps(page: str) -> list[tuple[str, str]]:
+    """The steps on the page of a run: the stage of each, and how it is marked."""
+    return [
+        (stage, mark) for mark, stage in re.findall(r'<li class="(\w+)" data-stage="(\w+)"', page)
+    ]
+
+
+def test_the_steps_of_a_run(operator: httpx2.Client) -> None:
+    """After a restore, an undo and a drill, their pages show each of their stages as done."""
+    made = outcome(operator, press(operator, "/admin/run"))
+    found = re.search(r"/admin/sets/(\w+)", made)
+    assert found is not None
+    path = f"/admin/sets/{found.group(1)}/restore"
+    pages = {
+        "backup": [made],
+        "restore": [
+            outcome(operator, press(operator, path, confirm=found.group(1))),
+            outcome(operator, press(operator, "/admin/undo")),
+        ],
+        "drill": [outcome(operator, press(operator, "/admin/drill"))],
+    }
+
+    for operation, stages in STAGES.items():
+        for page in pages.get(operation, []):
+            assert steps(page) == [(stage.name, "done") for stage in stages]
 
 
 def test_an_object_that_is_gone(app: AppProcess, operator: httpx2.Client) -> None:

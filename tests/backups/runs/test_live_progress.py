@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backups.model import OperationName, Progress, Run
+from backups.model import Progress
 from backups.runs.live_progress import LiveProgress, ProgressBoard
-from backups.view.steps import steps_of
 from shared.store.directory import DirectoryStore
 from tests.support.records import a_run
 from tests.support.workbench import open_workbench
@@ -80,20 +79,3 @@ def test_every_run_of_this_process_is_watched(tmp_path: Path) -> None:
         bench.verify()
     assert {"snapshot", "store", "proof"} <= {stage for of, stage in heard if of == "backup"}
     assert ("verify", "proof") in heard
-
-
-def states(run: Run) -> list[str]:
-    """How the steps of a run are marked."""
-    return [one.state for one in steps_of(run)]
-
-
-def test_steps() -> None:
-    """Behind the current step all is done, before it all is open; a failure stays where it is."""
-    backup: OperationName = "backup"
-    running = a_run(operation=backup, status="running", stage="store")
-    assert states(running) == ["done", "done", "done", "current", "open", "open"]
-    failed = a_run(operation=backup, status="failed", stage="snapshot")
-    assert states(failed) == ["done", "failed", "open", "open", "open", "open"]
-    assert states(a_run(operation=backup)) == ["done"] * 6
-    assert states(a_run(status="running", stage=None)) == ["open"] * 6
-    assert states(a_run(status="running", stage="something new")) == ["current"]

@@ -10,7 +10,7 @@ from contextvars import ContextVar
 import pytest
 
 from backups.model import Progress, ProgressSink
-from backups.runs.parallel import LANES, calm_lanes, in_lanes
+from backups.runs.parallel import MAX_WORKERS, cpu_workers, in_parallel
 
 PATIENCE_SECONDS = 20.0
 
@@ -30,14 +30,14 @@ def test_results_come_in_the_order_of_the_items() -> None:
             second_is_done.set()
         return item * 10
 
-    assert in_lanes(work, [1, 2, 3, 4, 5], ignore) == [10, 20, 30, 40, 50]
-    assert in_lanes(work, [7], ignore) == [70]
-    assert in_lanes(work, [], ignore) == []
+    assert in_parallel(work, [1, 2, 3, 4, 5], ignore) == [10, 20, 30, 40, 50]
+    assert in_parallel(work, [7], ignore) == [70]
+    assert in_parallel(work, [], ignore) == []
 
 
 def test_two_items_are_worked_on_at_once_and_never_more() -> None:
     """A second item begins before the first has ended, and a third one waits."""
-    both, working, most = threading.Barrier(LANES), [0], [0]
+    both, working, most = threading.Barrier(MAX_WORKERS), [0], [0]
     lock = threading.Lock()
 
     def work(_item: int, _: ProgressSink) -> None:
@@ -48,13 +48,13 @@ def test_two_items_are_worked_on_at_once_and_never_more() -> None:
         with lock:
             working[0] -= 1
 
-    in_lanes(work, range(3 * LANES), ignore)
+    in_parallel(work, range(3 * MAX_WORKERS), ignore)
 
-    assert most == [LANES]
+    assert most == [MAX_WORKERS]
 
 
-def test_one_lane_takes_one_item_after_the_other() -> None:
-    """With one lane nothing begins before what is before it has ended, and a failure ends all."""
+def test_one_worker_takes_one_item_after_the_other() -> None:
+    """With one worker nothing begins before what is before it has ended, and a failure ends all."""
     told: list[str] = []
 
     def work(item: str, report: ProgressSink) -> str:
@@ -66,30 +66,33 @@ def test_one_lane_takes_one_item_after_the_other() -> None:
         return item.upper()
 
     seen: list[str | None] = []
-    assert in_lanes(work, ["a", "b"], lambda one: seen.append(one.source), lanes=1) == ["A", "B"]
+    assert in_parallel(work, ["a", "b"], lambda one: seen.append(one.source), workers=1) == [
+        "A",
+        "B",
+    ]
     assert told == ["a begins", "a ends", "b begins", "b ends"]
     assert seen == ["a", "b"]
 
     with pytest.raises(ValueError, match="fails"):
-        in_lanes(work, ["fails", "never begins"], ignore, lanes=1)
+        in_parallel(work, ["fails", "never begins"], ignore, workers=1)
     assert told[-1] == "fails begins"
 
 
-@pytest.mark.parametrize(("processors", "lanes"), [(1, 1), (2, 1), (3, 2), (64, 2)])
+@pytest.mark.parametrize(("processors", "workers"), [(1, 1), (2, 1), (3, 2), (64, 2)])
 def test_computing_leaves_the_bot_a_processor(
-    monkeypatch: pytest.MonkeyPatch, processors: int, lanes: int
+    monkeypatch: pytest.MonkeyPatch, processors: int, workers: int
 ) -> None:
-    """Of the processors that this process may use, one stays free; one lane there always is."""
+    """Of the processors that this process may use, one stays free; one worker there always is."""
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
-    assert calm_lanes() == lanes
+    assert cpu_workers() == workers
 
     monkeypatch.delattr(os, "sched_getaffinity")  # a Mac has none
     monkeypatch.setattr(os, "cpu_count", lambda: processors)
-    assert calm_lanes() == lanes
+    assert cpu_workers() == workers
 
 
 def test_a_failure_stops_the_others_and_is_what_comes_out() -> None:
-    """The other lane ends at its next report, no further item begins, and the cause is raised."""
+    """The other worker ends at its next report, no further item begins, and the cause is raised."""
     begun: list[str] = []
     other_works, failed = threading.Event(), ValueError("the cause")
 
@@ -103,14 +106,14 @@ def test_a_failure_stops_the_others_and_is_what_comes_out() -> None:
             report(Progress("stage", item))
 
     with pytest.raises(ValueError, match="the cause") as raised:
-        in_lanes(work, ["goes on", "fails", "never begins"], ignore)
+        in_parallel(work, ["goes on", "fails", "never begins"], ignore)
 
     assert raised.value is failed
     assert sorted(begun) == ["fails", "goes on"]
 
 
 def test_what_the_listener_raises_stops_all() -> None:
-    """A run that is told to stop stops in every lane, with the reason that it was given."""
+    """A run that is told to stop stops in every worker, with the reason that it was given."""
 
     class Stop(Exception):
         pass
@@ -123,11 +126,11 @@ def test_what_the_listener_raises_stops_all() -> None:
             report(Progress("stage", str(item)))
 
     with pytest.raises(Stop):
-        in_lanes(work, [1, 2], listener)
+        in_parallel(work, [1, 2], listener)
 
 
-def test_a_signal_to_the_caller_stops_the_lanes() -> None:
-    """When a signal ends the thread that waits, no lane works on behind its back."""
+def test_a_signal_to_the_caller_stops_the_workers() -> None:
+    """When a signal ends the thread that waits, no worker works on behind its back."""
 
     class Signal(BaseException):
         pass
@@ -135,7 +138,7 @@ def test_a_signal_to_the_caller_stops_the_lanes() -> None:
     def on_signal(_number: int, _frame: object) -> None:
         raise Signal
 
-    begun, ended = threading.Barrier(LANES + 1), []
+    begun, ended = threading.Barrier(MAX_WORKERS + 1), []
 
     def work(item: int, report: ProgressSink) -> None:
         begun.wait(PATIENCE_SECONDS)
@@ -154,7 +157,7 @@ def test_a_signal_to_the_caller_stops_the_lanes() -> None:
     sender.start()
     try:
         with pytest.raises(Signal):
-            in_lanes(work, [1, 2], ignore)
+            in_parallel(work, [1, 2], ignore)
     finally:
         sender.join()
         signal.signal(signal.SIGUSR1, before)
@@ -177,14 +180,14 @@ def test_reports_come_one_at_a_time() -> None:
         for done in range(50):
             report(Progress("stage", str(item), done))
 
-    in_lanes(work, [1, 2], listener)
+    in_parallel(work, [1, 2], listener)
 
     assert overlaps == []
 
 
-def test_lanes_see_the_context_of_the_caller() -> None:
-    """What is noted about the run in the caller's context is there in every lane."""
+def test_workers_see_the_context_of_the_caller() -> None:
+    """What is noted about the run in the caller's context is there in every worker."""
     noted: ContextVar[str] = ContextVar("noted")
     noted.set("run 7")
 
-    assert in_lanes(lambda _item, _report: noted.get(), [1, 2], ignore) == ["run 7", "run 7"]
+    assert in_parallel(lambda _item, _report: noted.get(), [1, 2], ignore) == ["run 7", "run 7"]

@@ -19,7 +19,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backups.decisions.change import ChangeFacts, due_at
+from backups.decisions.due import ChangeFacts, due_at
 from backups.model import Source
 from backups.scheduling.change_follower import ChangeFollower
 from backups.sources.change_watch import ChangeWatch

@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 
-from backups.model import BackupSet, RunStatus
+from backups.model import BackupSet, DayOfRuns, RunStatus
 from backups.view.calendar import (
     DAYS,
     Day,
-    DayOfRuns,
     History,
     last_days,
     mondays,

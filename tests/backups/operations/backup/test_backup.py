@@ -239,7 +239,7 @@ def test_the_manifest_is_written_last_and_after_the_proof(
     assert [call for call in calls[manifest + 1 :] if call != ("get", MANIFEST)] == []
 
 
-@pytest.mark.parametrize(("processors", "computing"), [(2, "the run"), (3, "lane")])
+@pytest.mark.parametrize(("processors", "computing"), [(2, "the run"), (3, "worker")])
 def test_what_computes_leaves_the_bot_a_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, processors: int, computing: str
 ) -> None:
@@ -263,7 +263,7 @@ def test_what_computes_leaves_the_bot_a_processor(
         assert bench.service.status().last_success is not None
 
     assert seen["snapshot"] == seen["seal"] == seen["proof"] == {computing}
-    assert seen["store"] == {"lane"}
+    assert seen["store"] == {"worker"}
 
 
 def test_a_set_of_one_source_is_listed_and_does_not_protect(bench: Workbench) -> None:

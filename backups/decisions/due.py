@@ -1,8 +1,9 @@
-"""When a backup is owed, and when to try again after a failure. Pure."""
+"""When a run is owed, by the schedule or for a change, and when to retry it. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backups.model import BackupSet
@@ -10,6 +11,8 @@ from shared.crontab import Crontab
 
 # After the first, second, third failure since the due instant; hourly from then on.
 RETRY_DELAYS = (timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
+# Change runs take at most this part of the time.
+SHARE = 20
 
 
 def owed_since(schedule: Crontab, newest: BackupSet | None, now: datetime) -> datetime | None:
@@ -27,3 +30,29 @@ def may_try(failures: Sequence[datetime], now: datetime) -> bool:
         return True
     delay = RETRY_DELAYS[min(len(failures), len(RETRY_DELAYS)) - 1]
     return now - failures[-1] >= delay
+
+
+@dataclass(frozen=True)
+class ChangeFacts:
+    """`changed_at`: the first change since the last run began; the last run's times; failures.
+
+    `failures` counts change runs that failed in a row.
+    """
+
+    changed_at: datetime
+    last_started_at: datetime | None
+    last_finished_at: datetime | None
+    failures: int
+
+
+def due_at(facts: ChangeFacts, delay: timedelta) -> datetime:
+    """When a run for the change may begin."""
+    due = facts.changed_at + delay
+    if facts.last_started_at is None or facts.last_finished_at is None:
+        return due
+    took = facts.last_finished_at - facts.last_started_at
+    due = max(due, facts.last_finished_at + (SHARE - 1) * took)
+    if facts.failures:
+        wait = RETRY_DELAYS[min(facts.failures, len(RETRY_DELAYS)) - 1]
+        due = max(due, facts.last_finished_at + wait)
+    return due

@@ -1,0 +1,167 @@
+"""The streams that a seal goes through: readers and writers that count, hash, refuse and unfold.
+
+A library that reads or writes through one of them replaces the error that the stream raised;
+so each keeps its `error`, and `own_errors` raises that one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, BinaryIO, NoReturn
+
+from backups.errors import SealBroken
+
+# Of a bomb, this many bytes unfold into some 30 MB before it is noticed.
+_UNFOLDED_AT_A_TIME = 1024
+# What they unfold into is hashed and written together: each step has its price.
+_WRITTEN_AT_A_TIME = 256 * 1024
+BROKEN_HINT = "Choose another restore point (python -m backups list)."
+
+
+@contextmanager
+def own_errors(*streams: Any) -> Iterator[None]:
+    """Raise what one of our streams raised, in place of what a library made of it."""
+    try:
+        yield
+    except Exception as error:
+        for stream in streams:
+            own = getattr(stream, "error", None)
+            if isinstance(own, BaseException):
+                raise own from error
+        raise
+
+
+@contextmanager
+def _zstd_errors(name: str) -> Iterator[None]:
+    import zstandard  # noqa: PLC0415
+
+    try:
+        yield
+    except zstandard.ZstdError as error:
+        raise SealBroken(f"{name} is damaged: {error}", BROKEN_HINT) from None
+
+
+class CountedReader:
+    """A reader that tells how far it is, and keeps the error of its listener."""
+
+    def __init__(self, source: BinaryIO, tick: Callable[[int], None]) -> None:
+        self._source = source
+        self._tick = tick
+        self._done = 0
+        self.error: BaseException | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes; raises what the listener raises."""
+        chunk = self._source.read(size)
+        self._done += len(chunk)
+        try:
+            self._tick(self._done)
+        except BaseException as error:
+            self.error = error
+            raise
+        return chunk
+
+
+class CompressingReader:
+    """The reader of a compressor, with the error that its own source met."""
+
+    def __init__(self, reader: Any, source: CountedReader) -> None:
+        self._reader = reader
+        self._source = source
+
+    @property
+    def error(self) -> BaseException | None:
+        """What the source of the compressor raised."""
+        return self._source.error
+
+    def read(self, size: int = -1) -> bytes:
+        """The next compressed bytes."""
+        found: bytes = self._reader.read(size)
+        return found
+
+
+class HashingWriter:
+    """A writer that hashes, counts, refuses to grow beyond `most`, and keeps its error."""
+
+    def __init__(self, file: BinaryIO, most: int | None = None) -> None:
+        self._file = file
+        self._most = most
+        self._hash = hashlib.sha256()
+        self.size = 0
+        self.error: BaseException | None = None
+
+    def write(self, chunk: bytes) -> int:
+        """Write all of `chunk`; raises `SealBroken` for more than `most` bytes."""
+        try:
+            self.size += len(chunk)
+            if self._most is not None and self.size > self._most:
+                raise SealBroken(
+                    f"the sealed file unfolds into more than the {self._most} bytes it should have",
+                    BROKEN_HINT,
+                )
+            self._hash.update(chunk)
+            return self._file.write(chunk)
+        except BaseException as error:
+            self.error = error
+            raise
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        self._file.flush()
+
+    def hexdigest(self) -> str:
+        """The SHA-256 of what was written."""
+        return self._hash.hexdigest()
+
+
+class UnfoldingWriter:
+    """A writer that decompresses into another; `flush` refuses a frame that has not ended."""
+
+    def __init__(self, sink: HashingWriter, name: str) -> None:
+        import zstandard  # noqa: PLC0415
+
+        self._sink = sink
+        self._name = name
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._pieces: list[bytes] = []
+        self._waiting = 0
+        self.error: BaseException | None = None
+
+    def write(self, chunk: bytes) -> int:
+        """Unfold all of `chunk`; raises `SealBroken` for what is no frame, or follows its end."""
+        view = memoryview(chunk)
+        try:
+            with _zstd_errors(self._name):
+                self._unfold(view)
+        except BaseException as error:
+            self.error = error
+            raise
+        return len(view)
+
+    def _unfold(self, view: memoryview) -> None:
+        for start in range(0, len(view), _UNFOLDED_AT_A_TIME):
+            if self._frame.eof:
+                self._refuse("it goes on behind its end")
+            piece = self._frame.decompress(view[start : start + _UNFOLDED_AT_A_TIME])
+            self._pieces.append(piece)
+            self._waiting += len(piece)
+            if self._waiting >= _WRITTEN_AT_A_TIME:
+                self._write_waiting()
+        if self._frame.unused_data:
+            self._refuse("it goes on behind its end")
+
+    def flush(self) -> None:
+        """Write what is left; raises `SealBroken` when the frame has not ended."""
+        if not self._frame.eof:
+            self._refuse("its end is missing")
+        self._write_waiting()
+        self._sink.flush()
+
+    def _write_waiting(self) -> None:
+        pieces, self._pieces, self._waiting = self._pieces, [], 0
+        self._sink.write(b"".join(pieces))
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise SealBroken(f"{self._name} is damaged: {why}", BROKEN_HINT)
