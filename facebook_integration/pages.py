@@ -9,15 +9,15 @@ from typing import TypeVar
 from facebook_integration.events import is_id
 from facebook_integration.graph import Graph
 from facebook_integration.models import GrantedPage, Grantor, grantor_of_text, grantor_to_text
-from shared.databases.tokens import (
+from facebook_integration.token_keys import (
     FACEBOOK_ACCESS_TOKEN,
     FACEBOOK_USER_ACCESS_TOKEN,
     PAGE_UUID,
-    TokenStorage,
     facebook_access_token_key,
     facebook_user_access_token_key,
     page_uuid_key,
 )
+from shared.databases.tokens import TokenStorage
 from shared.merchants.errors import TokenRefused
 
 T = TypeVar("T")

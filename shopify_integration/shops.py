@@ -9,17 +9,17 @@ from dataclasses import replace
 from typing import TypeVar
 
 from shared.clock import Clock
-from shared.databases.tokens import (
-    SHOPIFY_ACCESS_TOKEN,
-    USER_UUID,
-    TokenStorage,
-    shopify_access_token_key,
-    user_uuid_key,
-)
+from shared.databases.tokens import TokenStorage
 from shared.merchants.errors import TokenRefused
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant, grant_of_text, grant_to_text
 from shopify_integration.shop_domain import shop_key, shop_of_key
+from shopify_integration.token_keys import (
+    SHOPIFY_ACCESS_TOKEN,
+    USER_UUID,
+    shopify_access_token_key,
+    user_uuid_key,
+)
 
 T = TypeVar("T")
 

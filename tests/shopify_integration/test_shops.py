@@ -12,11 +12,12 @@ import pytest
 from cryptography.fernet import Fernet
 
 from shared.databases.cipher import TokenCipher
-from shared.databases.tokens import TokenStorage, shopify_access_token_key
+from shared.databases.tokens import TokenStorage
 from shared.merchants.errors import PlatformUnreachable, TokenRefused
 from shopify_integration.grants import Grant, grant_of_text
 from shopify_integration.shop_domain import shop_key
 from shopify_integration.shops import Shops
+from shopify_integration.token_keys import shopify_access_token_key
 from tests.shopify_integration.conftest import Counter
 from tests.support.clock import FixedClock
 
