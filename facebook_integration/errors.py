@@ -6,10 +6,20 @@ from shared.errors import AppError
 from shared.web.problem_handlers import StatusTable
 
 
+class SessionMissing(AppError):
+    """This step needs a session, which connecting a shop begins."""
+
+    code = "session_missing"
+
+
 class DeletionUnknown(AppError):
     """Nobody asked for a deletion under this code."""
 
     code = "deletion_unknown"
 
 
-FACEBOOK_STATUSES: StatusTable = ((DeletionUnknown, 404, "No such request"),)
+# 403 and not 401: no `WWW-Authenticate` could help.
+FACEBOOK_STATUSES: StatusTable = (
+    (SessionMissing, 403, "Connect a shop first"),
+    (DeletionUnknown, 404, "No such request"),
+)

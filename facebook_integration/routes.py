@@ -14,7 +14,7 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
-from facebook_integration.errors import FACEBOOK_STATUSES, DeletionUnknown
+from facebook_integration.errors import FACEBOOK_STATUSES, DeletionUnknown, SessionMissing
 from facebook_integration.events import is_id, split
 from facebook_integration.oauth import PageLogins
 from facebook_integration.settings import FACEBOOK_NAMES, FacebookSettings
@@ -29,7 +29,6 @@ from shared.merchants.errors import (
     PermissionMissing,
     PlatformError,
     PlatformUnset,
-    SessionMissing,
     SignatureWrong,
 )
 from shared.merchants.inbox import DATA_DELETION, Event, Inbox
@@ -82,7 +81,7 @@ def facebook_routes() -> APIRouter:
         "/login",
         status_code=302,
         response_class=RedirectResponse,
-        responses=refusals(SessionMissing),
+        responses=refusals(SessionMissing, own=FACEBOOK_STATUSES),
         summary="Connect Pages",
     )
     def login(request: Request) -> Response:

@@ -57,12 +57,6 @@ class LoginDenied(AppError):
     code = "login_denied"
 
 
-class SessionMissing(AppError):
-    """This step needs a session, which connecting a shop begins."""
-
-    code = "session_missing"
-
-
 class SignatureWrong(AppError):
     """A message does not carry the platform's signature of its bytes."""
 

@@ -63,7 +63,7 @@ MIGRATIONS = (
 
 @dataclass(frozen=True)
 class Event:
-    """One thing to be done: what `provider` told about an account (a shop, a Page).
+    """One thing to be done: what `provider` told about an account of it.
 
     `event_id` is the sender's name for it: the same one twice is the same event. `body` is
     a JSON text; `sent_at` is when it happened, if the sender says so.

@@ -35,7 +35,7 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Connection:
-    """A shop or a Page of a user; `reconnect` says why its token no longer works, if so."""
+    """An account of a user; `reconnect` says why its token no longer works, if so."""
 
     provider: Provider
     account: str

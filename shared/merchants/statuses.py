@@ -13,7 +13,6 @@ from shared.merchants.errors import (
     PermissionMissing,
     PlatformError,
     PlatformUnset,
-    SessionMissing,
     SignatureWrong,
 )
 from shared.web.problem_handlers import StatusTable, documented
@@ -21,7 +20,6 @@ from shared.web.problem_handlers import StatusTable, documented
 # 403 and not 401 where no `WWW-Authenticate` could help.
 PLATFORM_STATUSES: StatusTable = (
     (PlatformUnset, 503, "This platform is not set up"),
-    (SessionMissing, 403, "Connect a shop first"),
     (LoginRefused, 403, "The login cannot be finished"),
     (LoginDenied, 403, "Nothing was connected"),
     (PermissionMissing, 403, "A permission is missing"),

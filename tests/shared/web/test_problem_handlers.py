@@ -11,19 +11,19 @@ from fastapi.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from shared.errors import AppError
-from shared.merchants.errors import PlatformError, SessionMissing, TokenRefused
+from shared.merchants.errors import LoginDenied, PlatformError, TokenRefused
 from shared.web.admin_auth import AdminTokenRefused
 from shared.web.problem_handlers import add_problem_handlers, documented
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 TABLE = (
     (AdminTokenRefused, 401, "Unauthorized"),
-    (SessionMissing, 403, "Connect a shop first"),
+    (LoginDenied, 403, "Connect a shop first"),
     (TokenRefused, 403, "Connect again"),
     (PlatformError, 502, "The platform failed"),
 )
 ERRORS: dict[str, Exception] = {
-    "session": SessionMissing("no session", "Connect a shop first."),
+    "session": LoginDenied("no session", "Connect a shop first."),
     "token": TokenRefused("expired", "Connect it again."),
     "platform": PlatformError("<b>refused</b>", "Look & see."),
     "guarded": AdminTokenRefused("no token", "Send it."),
