@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from facebook_integration.token_keys import facebook_access_token_key, page_uuid_key
+from facebook_integration.pages import facebook_access_token_key, page_uuid_key
 from shared.databases import sessions, tokens
 from shared.databases.cipher import TokenCipher
 from shared.databases.sqlite import Database
-from shopify_integration.token_keys import shopify_access_token_key, user_uuid_key
+from shopify_integration.shops import shopify_access_token_key, user_uuid_key
 
 MEGABYTE = 1024 * 1024
 # So many values are really encrypted; larger databases use them again. Between two uses of one
