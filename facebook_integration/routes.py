@@ -146,7 +146,7 @@ def facebook_routes() -> APIRouter:
     @router.post(
         "/deauthorize",
         responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
-        openapi_extra=signed_form(),
+        openapi_extra=signed_form("signed_request"),
         summary="A person removed the app at Facebook",
     )
     async def deauthorize(request: Request) -> dict[str, str]:
@@ -158,7 +158,7 @@ def facebook_routes() -> APIRouter:
     @router.post(
         "/data-deletion",
         responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
-        openapi_extra=signed_form(),
+        openapi_extra=signed_form("signed_request"),
         summary="A person asks for their data to be deleted",
     )
     async def data_deletion(request: Request) -> DeletionAnswer:

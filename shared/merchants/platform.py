@@ -66,9 +66,10 @@ class Platform(Protocol):
 class FrontEntry:
     """What the front page shows of a platform; `form` and `about` are HTML and text of it.
 
-    `accounts` is the name of the list in the JSON document, `title` that on the page. `connect`
-    is the next step while nothing is connected, `set_up` while the platform has no settings;
-    `begin` is what the page says instead of a list, and `again` where an account reconnects.
+    `accounts` is the name of its list in the JSON document, `title` the heading on the page.
+    `connect` is the next step while nothing is connected, and `again` gives the path where an
+    account is connected again. Of the first platform, `set_up` is the next step while it has no
+    settings, and `begin` what the page says before anything is connected.
     """
 
     accounts: str

@@ -1,4 +1,4 @@
-"""What a platform's routes read of a request: its body, its headers; and how OpenAPI tells it."""
+"""What a platform's routes read of a request: its body, its headers; and how OpenAPI describes them."""
 
 from __future__ import annotations
 
@@ -68,12 +68,12 @@ def signed_json(*headers: str) -> dict[str, Any]:
     }
 
 
-def signed_form() -> dict[str, Any]:
-    """A form with the one field `signed_request`."""
+def signed_form(field: str) -> dict[str, Any]:
+    """A form with one field, which is signed."""
     schema = {
         "type": "object",
-        "properties": {"signed_request": _TEXT},
-        "required": ["signed_request"],
+        "properties": {field: _TEXT},
+        "required": [field],
     }
     return {"requestBody": _body("application/x-www-form-urlencoded", schema)}
 
