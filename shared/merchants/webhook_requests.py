@@ -1,4 +1,4 @@
-"""What a platform's routes read of a request: its body, its headers; and how OpenAPI describes them."""
+"""What a platform's routes read of a request, and how OpenAPI describes it."""
 
 from __future__ import annotations
 
