@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 
@@ -16,11 +16,10 @@ from uvicorn.config import LOGGING_CONFIG
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
-from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, Duty
+from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS
 from backups.wiring import build_store, open_service
-from facebook_integration.routes import facebook_routes
-from facebook_integration.wiring import build_facebook
+from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
@@ -35,7 +34,7 @@ from shared.merchants.inbox import Inbox, open_inbox
 from shared.merchants.inbox_worker import InboxWorker
 from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks
-from shared.merchants.platform import Platform, Workplace
+from shared.merchants.platform import Platform, PlatformDefinition, Workplace
 from shared.merchants.polling import Polling
 from shared.merchants.statuses import PLATFORM_STATUSES
 from shared.merchants.sync_routes import sync_routes
@@ -46,16 +45,24 @@ from shared.store.object_store import Interruptible
 from shared.web.problem_handlers import add_problem_handlers
 from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
-from shopify_integration.routes import shopify_routes
-from shopify_integration.wiring import build_shopify
+from shopify_integration.wiring import PLATFORM as SHOPIFY
+
+# A merchant begins with the first.
+PLATFORMS: tuple[PlatformDefinition, ...] = (SHOPIFY, FACEBOOK)
 
 _log = logging.getLogger("app")
 
 
-def create_app(settings: Settings | None = None, *, address: str | None = None) -> FastAPI:
+def create_app(
+    settings: Settings | None = None,
+    *,
+    address: str | None = None,
+    platforms: Sequence[PlatformDefinition] = PLATFORMS,
+) -> FastAPI:
     """The bot. Without `settings`, the lifespan reads them from the environment and `.env`.
 
-    `address` is where it is served, if the caller knows: it is named in the log.
+    `address` is where it is served, if the caller knows: it is named in the log. Of the
+    `platforms`, those work whose settings are there.
 
     Nothing is read, opened or started before the lifespan begins, and all of it is closed
     when the lifespan ends.
@@ -65,7 +72,7 @@ def create_app(settings: Settings | None = None, *, address: str | None = None) 
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
             try:
-                _open(app, stack, settings or load_settings(read_environment(), for_app=True))
+                _open(app, stack, settings or read_settings(platforms=platforms), platforms)
             except AppError as error:
                 app.state.startup_error = error
                 raise
@@ -83,16 +90,31 @@ def create_app(settings: Settings | None = None, *, address: str | None = None) 
     )
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
-    app.include_router(front_routes())
-    app.include_router(shopify_routes())
-    app.include_router(facebook_routes())
+    app.include_router(front_routes(platforms))
+    for platform in platforms:
+        app.include_router(platform.routes())
     app.include_router(backup_routes())
     app.include_router(sync_routes())
     app.include_router(metrics_routes())
     add_page(app)
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
-    add_problem_handlers(app, (*STATUSES, *PLATFORM_STATUSES))
+    own = [status for platform in platforms for status in platform.statuses]
+    add_problem_handlers(app, (*STATUSES, *own, *PLATFORM_STATUSES))
     return app
+
+
+def read_settings(
+    values: Mapping[str, str] | None = None,
+    platforms: Sequence[PlatformDefinition] = PLATFORMS,
+) -> Settings:
+    """The settings of the app and its platforms, of `values` or of the environment and `.env`.
+
+    Raises `SettingsError`.
+    """
+    readers = {platform.name: platform.read_settings for platform in platforms}
+    if values is None:
+        values = read_environment()
+    return load_settings(values, for_app=True, platforms=readers)
 
 
 async def healthz() -> dict[str, str]:
@@ -103,8 +125,13 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
-    configure_logging(settings.log_format)
+def _open(
+    app: FastAPI,
+    stack: AsyncExitStack,
+    settings: Settings,
+    platforms: Sequence[PlatformDefinition],
+) -> None:
+    _configure_logging(settings, platforms)
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
     app.state.backups = stack.enter_context(open_service(settings))
@@ -120,8 +147,8 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
     # Its thread begins now: a run that has its lease must not wait for one that cannot begin.
     app.state.executor.submit(lambda: None)
-    duty = _open_bot(app, stack, settings)
-    scheduler = BackupScheduler(app.state.backups, [duty])
+    sync = _open_bot(app, stack, settings, platforms)
+    scheduler = BackupScheduler(app.state.backups, [sync])
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
@@ -129,7 +156,20 @@ def _open(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> None:
     stack.enter_context(responsive())
 
 
-def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
+def _configure_logging(settings: Settings, platforms: Sequence[PlatformDefinition]) -> None:
+    configure_logging(
+        settings.log_format,
+        packages=[platform.package for platform in platforms],
+        secret_names=[name for platform in platforms for name in platform.secret_names],
+    )
+
+
+def _open_bot(
+    app: FastAPI,
+    stack: AsyncExitStack,
+    settings: Settings,
+    definitions: Sequence[PlatformDefinition],
+) -> LeaderJob:
     """The bot's side: what its routes work with, and the work that one process does."""
     clock = SystemClock()
     database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
@@ -146,14 +186,13 @@ def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
     )
     app.state.marks = marks
     app.state.browsers = BrowserSessions(app.state.sessions, settings.cookies_secure)
-    app.state.shopify = app.state.facebook = None
+    app.state.interfaces = {}
     platforms: list[Platform] = []
-    if settings.shopify:
-        app.state.shopify, shopify = build_shopify(settings.shopify, place, app.state.browsers)
-        platforms.append(shopify)
-    if settings.facebook:
-        app.state.facebook, facebook = build_facebook(settings.facebook, place, app.state.browsers)
-        platforms.append(facebook)
+    for definition in definitions:
+        if own := settings.platforms.get(definition.name):
+            interface, platform = definition.build(own, place, app.state.browsers)
+            app.state.interfaces[definition.name] = interface
+            platforms.append(platform)
     app.state.platforms = platforms
     worker = InboxWorker(place.inbox, {platform.provider: platform for platform in platforms})
     polling = Polling(platforms, marks, settings.sync_schedule, clock)
@@ -164,7 +203,7 @@ def _open_bot(app: FastAPI, stack: AsyncExitStack, settings: Settings) -> Duty:
         if isinstance(store, Interruptible):
             store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
-    return Duty("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
+    return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
 
 
 def _greet(settings: Settings, address: str | None) -> None:
@@ -190,11 +229,11 @@ app = create_app()
 def main() -> int:
     """`python app.py`: serve on `HOST` and `PORT`; 2 when the settings cannot be used."""
     try:
-        settings = load_settings(read_environment(), for_app=True)
+        settings = read_settings()
     except SettingsError as error:
         sys.stderr.write(explain(error) + "\n")
         return 2
-    configure_logging(settings.log_format)
+    _configure_logging(settings, PLATFORMS)
     address = f"http://{settings.host}:{settings.port}"
     uvicorn.run(
         create_app(settings, address=address),

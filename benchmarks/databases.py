@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from facebook_integration.pages import facebook_access_token_key, page_uuid_key
 from shared.databases import sessions, tokens
 from shared.databases.cipher import TokenCipher
 from shared.databases.sqlite import Database
+from shopify_integration.shops import shopify_access_token_key, user_uuid_key
 
 MEGABYTE = 1024 * 1024
 # So many values are really encrypted; larger databases use them again. Between two uses of one
@@ -106,10 +108,10 @@ def token_rows(values: Values) -> Iterator[tuple[str, str, str]]:
     for number in count():
         shop = f"{secrets.token_hex(3)}{number * _SCATTER % 16**6:06x}_myshopify_com"
         page = f"{random.randrange(10**7, 10**8)}{number * _SCATTER % 10**7:07d}"
-        yield tokens.shopify_access_token_key(shop), values.take(), "token"
-        yield tokens.facebook_access_token_key(page), values.take(), "token"
-        yield tokens.user_uuid_key(shop), values.take(), "uuid"
-        yield tokens.page_uuid_key(page), values.take(), "uuid"
+        yield shopify_access_token_key(shop), values.take(), "token"
+        yield facebook_access_token_key(page), values.take(), "token"
+        yield user_uuid_key(shop), values.take(), "uuid"
+        yield page_uuid_key(page), values.take(), "uuid"
 
 
 def _session_rows() -> Iterator[tuple[str, str, int]]:

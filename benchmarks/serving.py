@@ -18,11 +18,10 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
-from app import create_app
+from app import create_app, read_settings
 from backups.model import Progress, Run
 from backups.service import BackupService
 from benchmarks.heartbeat import Heartbeat
-from shared.settings.load import load_settings
 
 Document = dict[str, Any]
 
@@ -135,7 +134,7 @@ class Obedience:
 
 async def serve(port: int) -> None:
     """Serve, and obey, until the input ends."""
-    app = create_app(load_settings(os.environ, for_app=True))
+    app = create_app(read_settings(os.environ))
     server = uvicorn.Server(
         uvicorn.Config(app, host="127.0.0.1", port=port, access_log=False, log_config=None)
     )

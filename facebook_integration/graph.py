@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from facebook_integration.events import is_id
 from facebook_integration.models import GrantedPage, TokenFacts, UserToken
+from facebook_integration.settings import FacebookSettings
 from facebook_integration.signatures import appsecret_proof
 from shared.merchants.errors import (
     PermissionMissing,
@@ -22,7 +23,6 @@ from shared.merchants.errors import (
     TokenRefused,
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
-from shared.settings.platforms import FacebookSettings
 
 SCOPES = (
     "pages_show_list",

@@ -11,16 +11,17 @@ from collections.abc import Sequence
 from datetime import timedelta
 from urllib.parse import urlencode
 
+from facebook_integration.errors import SessionMissing
 from facebook_integration.graph import SCOPES, Graph
 from facebook_integration.models import Grantor
 from facebook_integration.pages import Pages
+from facebook_integration.settings import FacebookSettings
 from shared.logs import fields
-from shared.merchants.errors import LoginDenied, LoginRefused, PermissionMissing, SessionMissing
+from shared.merchants.errors import LoginDenied, LoginRefused, PermissionMissing
 from shared.merchants.http_client import ATTEMPTS_WHILE_WATCHED
 from shared.merchants.inbox import Event
 from shared.merchants.login_state import Login
 from shared.merchants.platform import Workplace
-from shared.settings.platforms import FacebookSettings
 
 _log = logging.getLogger(__name__)
 

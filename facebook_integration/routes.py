@@ -14,29 +14,34 @@ from fastapi.responses import PlainTextResponse, RedirectResponse
 from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
+from facebook_integration.errors import FACEBOOK_STATUSES, DeletionUnknown, SessionMissing
 from facebook_integration.events import is_id, split
 from facebook_integration.oauth import PageLogins
+from facebook_integration.settings import FACEBOOK_NAMES, FacebookSettings
 from facebook_integration.signatures import open_signed_request, webhook_is_signed
-from facebook_integration.sync import DATA_DELETION, DEAUTHORIZE, PERSON
+from facebook_integration.sync import DEAUTHORIZE, PERSON
 from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.errors import (
     BodyMalformed,
     BodyTooLarge,
-    DeletionUnknown,
     LoginDenied,
     LoginRefused,
     PermissionMissing,
     PlatformError,
     PlatformUnset,
-    SessionMissing,
     SignatureWrong,
 )
-from shared.merchants.inbox import Event, Inbox
-from shared.merchants.one_header import one_header
-from shared.merchants.route_inputs import query, signed_form, signed_json
+from shared.merchants.inbox import DATA_DELETION, Event, Inbox
+from shared.merchants.platform import interface_of
 from shared.merchants.statuses import refusals
-from shared.merchants.webhook_requests import json_object, read_body
-from shared.settings.platforms import FACEBOOK_NAMES, FacebookSettings
+from shared.merchants.webhook_requests import (
+    json_object,
+    one_header,
+    query,
+    read_body,
+    signed_form,
+    signed_json,
+)
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +51,7 @@ _MOST_FORM_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True)
-class FacebookFace:
+class FacebookInterface:
     """What the routes work with."""
 
     settings: FacebookSettings
@@ -69,21 +74,23 @@ class DeletionState(BaseModel):
 
 
 def facebook_routes() -> APIRouter:
-    """The routes; the app's state has the `facebook` face, or None while it is not set up."""
+    """The routes; they work with the interface of `interface_of`."""
     router = APIRouter(prefix="/facebook", tags=["facebook"])
 
     @router.get(
         "/login",
         status_code=302,
         response_class=RedirectResponse,
-        responses=refusals(SessionMissing),
+        responses=refusals(SessionMissing, own=FACEBOOK_STATUSES),
         summary="Connect Pages",
     )
     def login(request: Request) -> Response:
-        face = _face(request)
+        interface = _interface(request)
         response = RedirectResponse("/", 302)
-        browser = face.browsers.begin_login(request, response)
-        response.headers["location"] = face.logins.begin(face.browsers.user(request), browser)
+        browser = interface.browsers.begin_login(request, response)
+        response.headers["location"] = interface.logins.begin(
+            interface.browsers.user(request), browser
+        )
         return response
 
     @router.get(
@@ -95,14 +102,14 @@ def facebook_routes() -> APIRouter:
         summary="Where Facebook sends the merchant back to",
     )
     def callback(request: Request) -> Response:
-        face = _face(request)
-        user = face.logins.finish(
+        interface = _interface(request)
+        user = interface.logins.finish(
             request.query_params.multi_items(),
-            face.browsers.user(request),
-            face.browsers.login_mark(request),
+            interface.browsers.user(request),
+            interface.browsers.login_mark(request),
         )
         response = RedirectResponse("/", 303)
-        face.browsers.finish_login(request, response, user)
+        interface.browsers.finish_login(request, response, user)
         return response
 
     @router.get(
@@ -113,9 +120,9 @@ def facebook_routes() -> APIRouter:
         summary="How Meta makes sure that this address is ours",
     )
     def confirm(request: Request) -> PlainTextResponse:
-        face = _face(request)
+        interface = _interface(request)
         given = request.query_params.get("hub.verify_token", "")
-        right = hmac.compare_digest(given.encode(), face.settings.verify_token.encode())
+        right = hmac.compare_digest(given.encode(), interface.settings.verify_token.encode())
         if not right or request.query_params.get("hub.mode") != "subscribe":
             raise SignatureWrong("this is not Meta's verification", "Check FACEBOOK_VERIFY_TOKEN.")
         return PlainTextResponse(request.query_params.get("hub.challenge", ""))
@@ -127,49 +134,49 @@ def facebook_routes() -> APIRouter:
         summary="Where Meta tells news",
     )
     async def webhook(request: Request) -> dict[str, str]:
-        face = _face(request)
+        interface = _interface(request)
         body = await read_body(request)
         signature = one_header(request, "x-hub-signature-256")
-        if not webhook_is_signed(body, signature, face.settings.app_secret):
+        if not webhook_is_signed(body, signature, interface.settings.app_secret):
             raise SignatureWrong("this webhook is not signed by Meta", "Nothing was done.")
         if events := split(json_object(body)):
-            await run_in_threadpool(face.inbox.add, events)
+            await run_in_threadpool(interface.inbox.add, events)
         return {"status": "ok"}
 
     @router.post(
         "/deauthorize",
         responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
-        openapi_extra=signed_form(),
+        openapi_extra=signed_form("signed_request"),
         summary="A person removed the app at Facebook",
     )
     async def deauthorize(request: Request) -> dict[str, str]:
-        face = _face(request)
-        event = await _signed_request(request, face.settings.app_secret, DEAUTHORIZE)
-        await run_in_threadpool(face.inbox.add, [event])
+        interface = _interface(request)
+        event = await _signed_request(request, interface.settings.app_secret, DEAUTHORIZE)
+        await run_in_threadpool(interface.inbox.add, [event])
         return {"status": "ok"}
 
     @router.post(
         "/data-deletion",
         responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
-        openapi_extra=signed_form(),
+        openapi_extra=signed_form("signed_request"),
         summary="A person asks for their data to be deleted",
     )
     async def data_deletion(request: Request) -> DeletionAnswer:
-        face = _face(request)
-        event = await _signed_request(request, face.settings.app_secret, DATA_DELETION)
-        await run_in_threadpool(face.inbox.add, [event])
+        interface = _interface(request)
+        event = await _signed_request(request, interface.settings.app_secret, DATA_DELETION)
+        await run_in_threadpool(interface.inbox.add, [event])
         code = event.event_id
         return DeletionAnswer(
-            url=f"{face.settings.public_url}{_DELETION}/{code}", confirmation_code=code
+            url=f"{interface.settings.public_url}{_DELETION}/{code}", confirmation_code=code
         )
 
     @router.get(
         "/data-deletion/{code}",
-        responses=refusals(DeletionUnknown),
+        responses=refusals(DeletionUnknown, own=FACEBOOK_STATUSES),
         summary="How far a deletion is",
     )
     def deletion_state(request: Request, code: str) -> DeletionState:
-        done = _face(request).inbox.is_done("facebook", DATA_DELETION, code)
+        done = _interface(request).inbox.is_done("facebook", DATA_DELETION, code)
         if done is None:
             raise DeletionUnknown("there is no such request", "Check the confirmation code.")
         return DeletionState(status="done" if done else "in progress")
@@ -177,13 +184,13 @@ def facebook_routes() -> APIRouter:
     return router
 
 
-def _face(request: Request) -> FacebookFace:
-    face: FacebookFace | None = request.app.state.facebook
-    if face is None:
+def _interface(request: Request) -> FacebookInterface:
+    interface: FacebookInterface | None = interface_of(request, "facebook")
+    if interface is None:
         raise PlatformUnset(
             "Facebook is not set up", f"Set {', '.join(FACEBOOK_NAMES)} in .env and restart."
         )
-    return face
+    return interface
 
 
 async def _signed_request(request: Request, secret: str, topic: str) -> Event:

@@ -17,7 +17,7 @@ from facebook_integration.pages import Pages
 from shared.logs import fields
 from shared.merchants.documents import user_folder
 from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
-from shared.merchants.inbox import Event, Provider, WaitingEvent
+from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
 from shared.merchants.platform import Connection, Workplace
 
 _log = logging.getLogger(__name__)
@@ -25,7 +25,6 @@ _log = logging.getLogger(__name__)
 # Events about a Facebook user have an account of this form.
 PERSON = "person:"
 DEAUTHORIZE = "deauthorize"
-DATA_DELETION = "data_deletion"
 
 
 class PageSync:

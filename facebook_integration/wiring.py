@@ -2,21 +2,41 @@
 
 from __future__ import annotations
 
+from facebook_integration.errors import FACEBOOK_STATUSES
+from facebook_integration.front import FRONT
 from facebook_integration.graph import Graph
 from facebook_integration.oauth import PageLogins
 from facebook_integration.pages import Pages
-from facebook_integration.routes import FacebookFace
+from facebook_integration.routes import FacebookInterface, facebook_routes
+from facebook_integration.settings import FacebookSettings, read_facebook
 from facebook_integration.sync import PageSync
 from shared.merchants.browser_sessions import BrowserSessions
-from shared.merchants.platform import Workplace
-from shared.settings.platforms import FacebookSettings
+from shared.merchants.platform import PlatformDefinition, Workplace
 
 
 def build_facebook(
     settings: FacebookSettings, place: Workplace, browsers: BrowserSessions
-) -> tuple[FacebookFace, PageSync]:
+) -> tuple[FacebookInterface, PageSync]:
     """What its routes work with, and the platform behind them."""
     graph = Graph(settings, place.outbound)
     pages = Pages(place.tokens, graph)
     logins = PageLogins(settings, graph, pages, place)
-    return FacebookFace(settings, logins, place.inbox, browsers), PageSync(pages, graph, place)
+    return FacebookInterface(settings, logins, place.inbox, browsers), PageSync(pages, graph, place)
+
+
+PLATFORM = PlatformDefinition(
+    name="facebook",
+    package="facebook_integration",
+    read_settings=read_facebook,
+    routes=facebook_routes,
+    build=build_facebook,
+    front=FRONT,
+    statuses=FACEBOOK_STATUSES,
+    secret_names=(
+        "appsecret_proof",
+        "fb_exchange_token",
+        r"(?:hub(?:\.|%2E))?verify_token",
+        "input_token",
+        "signed_request",
+    ),
+)

@@ -7,7 +7,7 @@ import logging
 import logging.handlers
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
@@ -20,7 +20,7 @@ from shared.redaction import RedactingFormatter, redact_all_logs
 
 LogFormat = Literal["human", "json"]
 
-_LOGGERS = ("app", "backups", "shared", "facebook_integration", "shopify_integration")
+_LOGGERS = ("app", "backups", "shared")
 # What those have to say that we use: warnings, in our format.
 _THIRD_PARTY = (
     "apprise",
@@ -86,14 +86,20 @@ class JsonFormatter(logging.Formatter):
 
 
 def configure_logging(
-    log_format: LogFormat, stream: TextIO | None = None, level: int = logging.INFO
+    log_format: LogFormat,
+    stream: TextIO | None = None,
+    level: int = logging.INFO,
+    *,
+    packages: Iterable[str] = (),
+    secret_names: Iterable[str] = (),
 ) -> None:
     """Send our loggers' lines to `stream` (standard error); calling again replaces the handler.
 
     As JSON, those of the server too; for a person it has a format of its own. From then on
-    the logs of the whole process are redacted, the server's included.
+    the logs of the whole process are redacted, the server's included. `packages` are more
+    loggers of ours, and `secret_names` more names to redact: those of the platforms.
     """
-    redact_all_logs()
+    redact_all_logs(secret_names)
     for name in (*_UVICORN, "uvicorn.error"):
         for server_handler in logging.getLogger(name).handlers:
             if not isinstance(server_handler.formatter, RedactingFormatter):
@@ -102,7 +108,7 @@ def configure_logging(
                 server_handler.setFormatter(RedactingFormatter(inner))
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(_formatter(log_format))
-    levels = dict.fromkeys(_LOGGERS, level)
+    levels = dict.fromkeys((*_LOGGERS, *packages), level)
     levels.update({name: max(level, logging.WARNING) for name in _THIRD_PARTY})
     if log_format == "json":
         levels.update(dict.fromkeys(_UVICORN, level))

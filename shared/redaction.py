@@ -4,44 +4,50 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterable
 from typing import Any
 
-_NAMES = (
-    "access[_-]token",
-    "appsecret_proof",
-    "client_secret",
-    "code",
-    "fb_exchange_token",
-    "hmac",
-    r"(?:hub(?:\.|%2E))?verify_token",
-    "input_token",
-    "refresh_token",
-    "signed_request",
-    "state",
-)
+# The names of OAuth (RFC 6749); those that only a platform has come from it.
+_NAMES = ("access[_-]token", "client_secret", "code", "refresh_token", "state")
 # `name=value` of a query or form, also of one that is a value of another; `"name": "value"` of
 # JSON; `'name': 'value'` and `(b'name', b'value')` as Python writes them.
-_SECRET = re.compile(
-    r"(?:(?<![\w.])|(?<=%[0-9A-F]{2})|(?<=%25[0-9A-F]{2}))"
-    r"(?P<name>" + "|".join(_NAMES) + r")"
+_PATTERN = (
+    r"(?:(?<![\w.])|(?<=%[0-9A-F]{{2}})|(?<=%25[0-9A-F]{{2}}))"
+    r"(?P<name>{names})"
     r"(?P<between>=|%(?:25)?3D|\\*[\"']\s*[:,]\s*b?\\*[\"'])"
-    r"(?P<value>[^&\s\"'<>\\]+)",
-    re.IGNORECASE,
+    r"(?P<value>[^&\s\"'<>\\]+)"
 )
 _HIDDEN = "[redacted]"
 _plain = logging.Formatter()
 
 
+class _Secrets:
+    """What is hidden in this process: logging has one record factory, and this one pattern."""
+
+    pattern: re.Pattern[str]
+
+    @classmethod
+    def name(cls, own: Iterable[str]) -> None:
+        names = "|".join((*_NAMES, *own))
+        cls.pattern = re.compile(_PATTERN.format(names=names), re.IGNORECASE)
+
+
+_Secrets.name(())
+
+
 def redact(text: str) -> str:
     """`text` without the values of the fields that must not be logged."""
-    return _SECRET.sub(rf"\g<name>\g<between>{_HIDDEN}", text)
+    return _Secrets.pattern.sub(rf"\g<name>\g<between>{_HIDDEN}", text)
 
 
-def redact_all_logs() -> None:
+def redact_all_logs(names: Iterable[str] = ()) -> None:
     """From now on, no record of any logger of this process carries such a value.
 
-    Applied where records are made, so that it holds for every library and every handler.
+    `names` are regular expressions of the fields that only a platform has; those of an earlier
+    call are replaced. Applied where records are made, so that it holds for every library and
+    every handler.
     """
+    _Secrets.name(names)
     if logging.getLogRecordFactory() is not RedactedRecord:
         logging.setLogRecordFactory(RedactedRecord)
 

@@ -21,9 +21,9 @@ from shared.merchants.errors import (
     TokenRefused,
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
-from shared.settings.platforms import ShopifySettings
 from shopify_integration.grants import Grant, grant_of_answer
 from shopify_integration.models import Product, Shop, product_of_graphql, shop_of_graphql
+from shopify_integration.settings import ShopifySettings
 
 _log = logging.getLogger(__name__)
 

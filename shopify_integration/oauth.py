@@ -17,9 +17,9 @@ from shared.merchants.errors import LoginDenied, LoginRefused, PermissionMissing
 from shared.merchants.inbox import Event
 from shared.merchants.login_state import Login
 from shared.merchants.platform import Workplace
-from shared.settings.platforms import ShopifySettings
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import missing_scopes
+from shopify_integration.settings import ShopifySettings
 from shopify_integration.shop_domain import is_shop
 from shopify_integration.shops import Shops
 from shopify_integration.signatures import callback_is_signed

@@ -23,16 +23,15 @@ from shared.merchants.errors import (
     PermissionMissing,
     PlatformError,
     PlatformUnset,
-    ShopInvalid,
     SignatureWrong,
 )
 from shared.merchants.inbox import Event, Inbox
-from shared.merchants.one_header import one_header
-from shared.merchants.route_inputs import query, signed_json
+from shared.merchants.platform import interface_of
 from shared.merchants.statuses import refusals
-from shared.merchants.webhook_requests import json_object, read_body
-from shared.settings.platforms import SHOPIFY_NAMES, ShopifySettings
+from shared.merchants.webhook_requests import json_object, one_header, query, read_body, signed_json
+from shopify_integration.errors import SHOPIFY_STATUSES, ShopInvalid
 from shopify_integration.oauth import ShopLogins
+from shopify_integration.settings import SHOPIFY_NAMES, ShopifySettings
 from shopify_integration.shop_domain import is_shop, parse_shop
 from shopify_integration.signatures import webhook_is_signed
 
@@ -43,7 +42,7 @@ _OF_SHOP = ("shop_domain", "myshopify_domain")
 
 
 @dataclass(frozen=True)
-class ShopifyFace:
+class ShopifyInterface:
     """What the routes work with."""
 
     settings: ShopifySettings
@@ -53,33 +52,33 @@ class ShopifyFace:
 
 
 def shopify_routes() -> APIRouter:
-    """The routes; the app's state has the `shopify` face, or None while it is not set up."""
+    """The routes; they work with the interface of `interface_of`."""
     router = APIRouter(prefix="/shopify", tags=["shopify"])
 
     @router.get(
         "/login",
         status_code=302,
         response_class=RedirectResponse,
-        responses=refusals(ShopInvalid),
+        responses=refusals(ShopInvalid, own=SHOPIFY_STATUSES),
         summary="Go to the login of the shop that a form names",
     )
     def named_login(request: Request, shop: str) -> Response:
-        _face(request)
+        _interface(request)
         return RedirectResponse(f"/shopify/{parse_shop(shop)}/login", 302)
 
     @router.get(
         "/{shop}/login",
         status_code=302,
         response_class=RedirectResponse,
-        responses=refusals(ShopInvalid),
+        responses=refusals(ShopInvalid, own=SHOPIFY_STATUSES),
         summary="Connect a shop: its handle or its full domain",
     )
     def login(request: Request, shop: str) -> Response:
-        face = _face(request)
+        interface = _interface(request)
         domain = parse_shop(shop)
         response = RedirectResponse("/", 302)
-        browser = face.browsers.begin_login(request, response)
-        address = face.logins.begin(domain, face.browsers.user(request), browser)
+        browser = interface.browsers.begin_login(request, response)
+        address = interface.logins.begin(domain, interface.browsers.user(request), browser)
         response.headers["location"] = address
         return response
 
@@ -92,14 +91,14 @@ def shopify_routes() -> APIRouter:
         summary="Where Shopify sends the merchant back to",
     )
     def callback(request: Request) -> Response:
-        face = _face(request)
-        owner = face.logins.finish(
+        interface = _interface(request)
+        owner = interface.logins.finish(
             request.query_params.multi_items(),
-            face.browsers.user(request),
-            face.browsers.login_mark(request),
+            interface.browsers.user(request),
+            interface.browsers.login_mark(request),
         )
         response = RedirectResponse("/", 303)
-        face.browsers.finish_login(request, response, owner)
+        interface.browsers.finish_login(request, response, owner)
         return response
 
     @router.post(
@@ -115,30 +114,30 @@ def shopify_routes() -> APIRouter:
         summary="Where Shopify tells news",
     )
     async def webhook(request: Request) -> dict[str, str]:
-        face = _face(request)
+        interface = _interface(request)
         body = await read_body(request)
         signature = one_header(request, "x-shopify-hmac-sha256")
-        if not webhook_is_signed(body, signature, face.settings.api_secret):
+        if not webhook_is_signed(body, signature, interface.settings.api_secret):
             raise SignatureWrong("this webhook is not signed by Shopify", "Nothing was done.")
         # Shopify signs callbacks with the same key, and merchants see those; they are no JSON.
         event = _event(request, body, json_object(body))
         if event is None:
             _log.info("dropped: not about a shop, or about two")
         else:
-            _compare_version(request, face.settings.version)
-            await run_in_threadpool(face.inbox.add, [event])
+            _compare_version(request, interface.settings.version)
+            await run_in_threadpool(interface.inbox.add, [event])
         return {"status": "ok"}
 
     return router
 
 
-def _face(request: Request) -> ShopifyFace:
-    face: ShopifyFace | None = request.app.state.shopify
-    if face is None:
+def _interface(request: Request) -> ShopifyInterface:
+    interface: ShopifyInterface | None = interface_of(request, "shopify")
+    if interface is None:
         raise PlatformUnset(
             "Shopify is not set up", f"Set {', '.join(SHOPIFY_NAMES)} in .env and restart."
         )
-    return face
+    return interface
 
 
 def _event(request: Request, body: bytes, document: Mapping[str, Any]) -> Event | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from shared.merchants.errors import ShopInvalid
+from shopify_integration.errors import ShopInvalid
 
 _DOMAIN = ".myshopify.com"
 _HANDLE = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")

@@ -9,19 +9,27 @@ from dataclasses import replace
 from typing import TypeVar
 
 from shared.clock import Clock
-from shared.databases.tokens import (
-    SHOPIFY_ACCESS_TOKEN,
-    USER_UUID,
-    TokenStorage,
-    shopify_access_token_key,
-    user_uuid_key,
-)
+from shared.databases.tokens import TokenStorage
 from shared.merchants.errors import TokenRefused
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant, grant_of_text, grant_to_text
 from shopify_integration.shop_domain import shop_key, shop_of_key
 
 T = TypeVar("T")
+
+# How the keys in `tokens.db` begin: people's databases have them already.
+SHOPIFY_ACCESS_TOKEN = "SHOPIFY_ACCESS_TOKEN_"  # noqa: S105 - how a key begins
+USER_UUID = "USER_UUID_"
+
+
+def shopify_access_token_key(shop_key: str) -> str:
+    """The key of a shop's access token."""
+    return f"{SHOPIFY_ACCESS_TOKEN}{shop_key}"
+
+
+def user_uuid_key(shop_key: str) -> str:
+    """The key of the UUID of the user who owns a shop."""
+    return f"{USER_UUID}{shop_key}"
 
 
 class Shops:

@@ -29,8 +29,8 @@ DRILL_JOB_ID = "drill"
 TELL_JOB_ID = "tell"
 POLL_SECONDS = 1
 CATCH_UP_SECONDS = 60
-DUTY_SECONDS = 1
-CAMPAIGN_SECONDS = 5
+LEADER_JOB_SECONDS = 1
+LEAD_RETRY_SECONDS = 5
 GRACE_SECONDS = 6 * 3600
 PATIENCE_AT_SHUTDOWN_SECONDS = 5
 
@@ -51,18 +51,18 @@ class CrontabTrigger(BaseTrigger):  # type: ignore[misc]
 
 
 @dataclass(frozen=True)
-class Duty:
-    """Work of another part of the program that one process of this host does.
+class LeaderJob:
+    """A job of another part of the program, which only the process that schedules does.
 
     `work` is called at the instants of `schedule`, and every second, also while it goes on: it
-    decides whether something is owed, and raises nothing. `in_office` goes on between the start and
-    the end of this process's time in office; `stop` tells `work` to end soon.
+    decides whether something is owed, and raises nothing. `while_leader` is entered when
+    this process begins to schedule, and left when it ends; `stop` tells `work` to end soon.
     """
 
     name: str
     schedule: Crontab
     work: Callable[[], object]
-    in_office: Callable[[], AbstractContextManager[None]]
+    while_leader: Callable[[], AbstractContextManager[None]]
     stop: Callable[[], None]
 
 
@@ -95,21 +95,21 @@ class _Following:
 class BackupScheduler:
     """Runs what is due while this process holds the scheduler lease; `start` and `stop` it."""
 
-    def __init__(self, service: BackupService, duties: Sequence[Duty] = ()) -> None:
+    def __init__(self, service: BackupService, jobs: Sequence[LeaderJob] = ()) -> None:
         self._service = service
-        self._duties = tuple(duties)
+        self._leader_jobs = tuple(jobs)
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._campaign, name="backup-scheduler")
+        self._thread = threading.Thread(target=self._try_to_lead, name="backup-scheduler")
 
     def start(self) -> None:
-        """Begin to campaign for the lease, in a thread; returns at once."""
+        """Begin to try for the lease, in a thread; returns at once."""
         self._thread.start()
 
     def stop(self) -> None:
         """Stop scheduling; a running backup gets some seconds to end, then stops cleanly."""
         self._stopping.set()
-        for duty in self._duties:
-            duty.stop()
+        for job in self._leader_jobs:
+            job.stop()
         self._thread.join(PATIENCE_AT_SHUTDOWN_SECONDS)
         self._service.stop()
         self._thread.join()
@@ -117,28 +117,28 @@ class BackupScheduler:
     def give_up(self) -> None:
         """Stop all work at once, from any thread; `stop` follows."""
         self._stopping.set()
-        for duty in self._duties:
-            duty.stop()
+        for job in self._leader_jobs:
+            job.stop()
         self._service.stop()
 
-    def _campaign(self) -> None:
-        last("the scheduler", self._hold_office, self._stopping)
+    def _try_to_lead(self) -> None:
+        last("the scheduler", self._lead, self._stopping)
 
-    def _hold_office(self) -> float:
+    def _lead(self) -> float:
         """Schedule until this process stops, if nobody else does; when to try again, in seconds."""
         lease = self._service.directory.scheduler_lease
         held = lease.try_acquire()
         if held is None:
-            return CAMPAIGN_SECONDS
+            return LEAD_RETRY_SECONDS
         try:
             lease.announce()
-            with ExitStack() as offices:
-                for duty in self._duties:
-                    offices.enter_context(duty.in_office())
+            with ExitStack() as leading:
+                for job in self._leader_jobs:
+                    leading.enter_context(job.while_leader())
                 self._schedule()
         finally:
             held.release()
-        return CAMPAIGN_SECONDS
+        return LEAD_RETRY_SECONDS
 
     def _schedule(self) -> None:
         scheduler = BackgroundScheduler(timezone=UTC)
@@ -178,8 +178,8 @@ class BackupScheduler:
             max_instances=1,
             misfire_grace_time=GRACE_SECONDS,
         )
-        for duty in self._duties:
-            self._add_duty(scheduler, duty)
+        for job in self._leader_jobs:
+            self._add_leader_job(scheduler, job)
         # A host that is new, or was off for long, must not believe its old records.
         error = self._service.own_sets.refresh()
         if error is not None:
@@ -199,23 +199,23 @@ class BackupScheduler:
         finally:
             scheduler.shutdown(wait=True)
 
-    def _add_duty(self, scheduler: BackgroundScheduler, duty: Duty) -> None:
+    def _add_leader_job(self, scheduler: BackgroundScheduler, job: LeaderJob) -> None:
         """At its instants, and every second for what was missed or asked for.
 
         Two at a time, so that a look while the work goes on is no warning in the log.
         """
         scheduler.add_job(
-            duty.work,
-            CrontabTrigger(duty.schedule),
-            id=duty.name,
+            job.work,
+            CrontabTrigger(job.schedule),
+            id=job.name,
             coalesce=True,
             max_instances=1,
             misfire_grace_time=GRACE_SECONDS,
         )
         scheduler.add_job(
-            duty.work,
-            IntervalTrigger(seconds=DUTY_SECONDS, timezone=UTC),
-            id=f"{duty.name}-catch-up",
+            job.work,
+            IntervalTrigger(seconds=LEADER_JOB_SECONDS, timezone=UTC),
+            id=f"{job.name}-catch-up",
             coalesce=True,
             max_instances=2,
             misfire_grace_time=GRACE_SECONDS,

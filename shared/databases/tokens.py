@@ -11,43 +11,10 @@ from shared.errors import CipherError
 
 TokenType = Literal["token", "uuid"]
 
-FACEBOOK_USER_ACCESS_TOKEN = "FACEBOOK_USER_ACCESS_TOKEN"  # noqa: S105 - a key, no token
-
 MIGRATIONS = (
     "CREATE TABLE IF NOT EXISTS tokens"
     "(key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)",
 )
-
-
-SHOPIFY_ACCESS_TOKEN = "SHOPIFY_ACCESS_TOKEN_"  # noqa: S105 - how a key begins
-USER_UUID = "USER_UUID_"
-FACEBOOK_ACCESS_TOKEN = "FACEBOOK_ACCESS_TOKEN_"  # noqa: S105 - how a key begins
-PAGE_UUID = "PAGE_UUID_"
-
-
-def shopify_access_token_key(shop_key: str) -> str:
-    """The key of a shop's access token."""
-    return f"{SHOPIFY_ACCESS_TOKEN}{shop_key}"
-
-
-def user_uuid_key(shop_key: str) -> str:
-    """The key of the UUID of the user who owns a shop."""
-    return f"{USER_UUID}{shop_key}"
-
-
-def facebook_access_token_key(page_id: str) -> str:
-    """The key of a Facebook Page's access token."""
-    return f"{FACEBOOK_ACCESS_TOKEN}{page_id}"
-
-
-def facebook_user_access_token_key(user_id: str) -> str:
-    """The key of the access token of a Facebook user, by the id that Meta gives our app."""
-    return f"{FACEBOOK_USER_ACCESS_TOKEN}_{user_id}"
-
-
-def page_uuid_key(page_id: str) -> str:
-    """The key of the UUID of the user who owns a Facebook Page."""
-    return f"{PAGE_UUID}{page_id}"
 
 
 class TokenStorage:

@@ -1,4 +1,4 @@
-"""The errors of talking to Meta and Shopify, and of what their users and senders give us."""
+"""The errors of talking to a platform, and of what its users and senders give us."""
 
 from __future__ import annotations
 
@@ -57,12 +57,6 @@ class LoginDenied(AppError):
     code = "login_denied"
 
 
-class SessionMissing(AppError):
-    """This step needs a session, which connecting a shop begins."""
-
-    code = "session_missing"
-
-
 class SignatureWrong(AppError):
     """A message does not carry the platform's signature of its bytes."""
 
@@ -79,15 +73,3 @@ class BodyMalformed(AppError):
     """A request is signed, and is not what the platform sends."""
 
     code = "body_malformed"
-
-
-class DeletionUnknown(AppError):
-    """Nobody asked for a deletion under this code."""
-
-    code = "deletion_unknown"
-
-
-class ShopInvalid(AppError):
-    """This is not the name of a shop."""
-
-    code = "shop_invalid"

@@ -7,27 +7,18 @@ from html import escape
 from typing import Any, Literal
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 
 from shared.clock import format_utc
 from shared.merchants.browser_sessions import BrowserSessions
-from shared.merchants.platform import Connection, Platform
+from shared.merchants.platform import Connection, FrontEntry, Platform, PlatformDefinition
 from shared.web.plain_page import render_page, wants_page
 
-_SHOP_FORM = (
-    '<form action="/shopify/login" method="get"><p><label for="shop">Your shop: </label>'
-    '<input id="shop" name="shop" required autocomplete="off" placeholder="my-shop"> '
-    "<button>Connect a shop</button></p></form>"
-)
-_PAGES_LINK = '<p><a href="/facebook/login">Connect Facebook Pages</a></p>'
-_CONNECT_SHOP = "Connect a shop: open /shopify/YOUR-SHOP/login in a browser."
-_CONNECT_PAGES = "Connect Facebook Pages: open /facebook/login in the same browser."
-_SET_UP = "Set up the Shopify app: SHOPIFY_API_KEY and the others in .env; docs/bot.md tells how."
 _NOTHING = "Nothing: messages and products are kept up to date."
 
 
 class ConnectionState(BaseModel):
-    """One shop or Page; `since` and `reason` are there when it has to be connected again."""
+    """One account; `since` and `reason` are there when it has to be connected again."""
 
     account: str
     state: Literal["connected", "reconnect"]
@@ -35,22 +26,76 @@ class ConnectionState(BaseModel):
     reason: str | None
 
 
-class FrontDocument(BaseModel):
-    """What a program reads at `/`."""
+class FrontPage:
+    """What `/` answers about these platforms; the first of them is where a merchant begins."""
 
-    session: bool
-    shops: list[ConnectionState]
-    pages: list[ConnectionState]
-    next: str
+    def __init__(self, definitions: Sequence[PlatformDefinition]) -> None:
+        self._entries = {definition.name: definition.front for definition in definitions}
+        self._first = definitions[0].name
+        lists: dict[str, Any] = {
+            entry.accounts: (list[ConnectionState], ...) for entry in self._entries.values()
+        }
+        self.model: type[BaseModel] = create_model(
+            "FrontDocument",
+            __doc__="What a program reads at `/`.",
+            session=(bool, ...),
+            **lists,
+            next=(str, ...),
+        )
+
+    def describe(
+        self, connections: Sequence[Connection], *, session: bool, ready: bool = True
+    ) -> dict[str, Any]:
+        """The document about these connections. Pure. `ready`: the first platform is set up."""
+        states = self._states(connections)
+        lists = {entry.accounts: states[name] for name, entry in self._entries.items()}
+        return {"session": session, **lists, "next": self._next(states, ready=ready)}
+
+    def page(self, connections: Sequence[Connection], *, ready: bool = True) -> Response:
+        """The same for a person."""
+        first = self._entries[self._first]
+        told = [entry.about for entry in self._entries.values() if entry.about]
+        states = self._states(connections)
+        if not ready:
+            return render_page("Sales bot", [*told, first.set_up, "Its backups run: /admin/"])
+        if not states[self._first]:
+            return render_page("Sales bot", [*told, first.begin], body=first.form)
+        sections = "".join(
+            _section(entry, states[name]) + ("" if entry is first else entry.form)
+            for name, entry in self._entries.items()
+        )
+        following = escape(self._next(states, ready=ready))
+        body = f"{sections}<h2>Next</h2><p>{following}</p>{first.form}"
+        return render_page("Sales bot", told, body=body)
+
+    def _states(self, connections: Sequence[Connection]) -> dict[str, list[ConnectionState]]:
+        return {
+            name: [_state(connection) for connection in connections if connection.provider == name]
+            for name in self._entries
+        }
+
+    def _next(self, states: dict[str, list[ConnectionState]], *, ready: bool) -> str:
+        first = self._entries[self._first]
+        accounts = [account for name in states for account in states[name]]
+        broken = [account.account for account in accounts if account.state == "reconnect"]
+        if not ready:
+            return first.set_up
+        if not states[self._first]:
+            return first.connect
+        if broken:
+            return f"Connect again: {', '.join(broken)}."
+        empty = (entry for name, entry in self._entries.items() if not states[name])
+        return next((entry.connect for entry in empty), _NOTHING)
 
 
-def front_routes() -> APIRouter:
+def front_routes(definitions: Sequence[PlatformDefinition]) -> APIRouter:
     """The route; the app's state has `browsers` and the `platforms` that are set up."""
     router = APIRouter(tags=["front page"])
+    front_page = FrontPage(definitions)
 
     @router.get(
         "/",
-        response_model=FrontDocument,
+        response_model=front_page.model,
         responses={200: {"content": {"text/html": {}}, "description": "A plain page or JSON"}},
         summary="What is connected, and what to do next",
     )
@@ -58,34 +103,15 @@ def front_routes() -> APIRouter:
         browsers: BrowserSessions = request.app.state.browsers
         platforms: Sequence[Platform] = request.app.state.platforms
         user = browsers.user(request)
-        found = (
+        connections = (
             [one for platform in platforms for one in platform.connections(user)] if user else []
         )
-        ready = any(platform.provider == "shopify" for platform in platforms)
-        document = describe(found, session=user is not None, ready=ready)
-        return _page(document) if wants_page(request) else document
+        ready = any(platform.provider == definitions[0].name for platform in platforms)
+        if wants_page(request):
+            return front_page.page(connections, ready=ready)
+        return front_page.describe(connections, session=user is not None, ready=ready)
 
     return router
-
-
-def describe(
-    connections: Sequence[Connection], *, session: bool, ready: bool = True
-) -> FrontDocument:
-    """The document about these connections. Pure. `ready`: shops can be connected here."""
-    shops = [_state(one) for one in connections if one.provider == "shopify"]
-    pages = [_state(one) for one in connections if one.provider == "facebook"]
-    broken = [one.account for one in (*shops, *pages) if one.state == "reconnect"]
-    if not ready:
-        following = _SET_UP
-    elif not shops:
-        following = _CONNECT_SHOP
-    elif broken:
-        following = f"Connect again: {', '.join(broken)}."
-    elif not pages:
-        following = _CONNECT_PAGES
-    else:
-        following = _NOTHING
-    return FrontDocument(session=session, shops=shops, pages=pages, next=following)
 
 
 def _state(connection: Connection) -> ConnectionState:
@@ -98,22 +124,9 @@ def _state(connection: Connection) -> ConnectionState:
     )
 
 
-def _page(document: FrontDocument) -> Response:
-    told = ["This bot answers your customers in Messenger."]
-    if document.next == _SET_UP:
-        return render_page("Sales bot", [*told, _SET_UP, "Its backups run: /admin/"])
-    if not document.shops:
-        return render_page(
-            "Sales bot", [*told, "First connect your Shopify shop."], body=_SHOP_FORM
-        )
-    shops = "".join(_item(one, f"/shopify/{one.account}/login") for one in document.shops)
-    pages = "".join(_item(one, "/facebook/login") for one in document.pages)
-    body = (
-        f"<h2>Shops</h2><ul>{shops}</ul>"
-        f"<h2>Facebook Pages</h2>{f'<ul>{pages}</ul>' if pages else '<p>None yet.</p>'}"
-        f"{_PAGES_LINK}<h2>Next</h2><p>{escape(document.next)}</p>{_SHOP_FORM}"
-    )
-    return render_page("Sales bot", told, body=body)
+def _section(entry: FrontEntry, accounts: Sequence[ConnectionState]) -> str:
+    items = "".join(_item(account, entry.again(account.account)) for account in accounts)
+    return f"<h2>{escape(entry.title)}</h2>{f'<ul>{items}</ul>' if items else '<p>None yet.</p>'}"
 
 
 def _item(one: ConnectionState, link: str) -> str:

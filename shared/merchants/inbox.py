@@ -13,18 +13,21 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.errors import DatabaseCorrupt, DatabaseNotSqlite
 from shared.logs import fields
 
-Provider = Literal["facebook", "shopify"]
-PROVIDERS: tuple[Provider, ...] = ("facebook", "shopify")
+# The name of a platform: `PlatformDefinition.name`.
+Provider = str
 
-# Meta retries for up to 36 hours, Shopify for 4.
+# Longer than a platform retries: the most patient one that we know does for 36 hours.
 REMEMBERED = timedelta(days=3)
+
+# The topic of a person's request to be deleted, at whichever platform: it is never forgotten.
+DATA_DELETION = "data_deletion"
 
 # Of a row: its work has ended; it cannot be read back and waits for a person. 0 is still to do.
 _DONE, _SET_ASIDE = 1, 2
@@ -60,7 +63,7 @@ MIGRATIONS = (
 
 @dataclass(frozen=True)
 class Event:
-    """One thing to be done: what `provider` told about an account (a shop, a Page).
+    """One thing to be done: what `provider` told about an account of it.
 
     `event_id` is the sender's name for it: the same one twice is the same event. `body` is
     a JSON text; `sent_at` is when it happened, if the sender says so.
@@ -130,7 +133,7 @@ class Inbox:
             )
             return connection.total_changes - before
 
-    def due(self, limit: int, providers: Iterable[Provider] = PROVIDERS) -> list[WaitingEvent]:
+    def due(self, limit: int, providers: Iterable[Provider]) -> list[WaitingEvent]:
         """The oldest events of these platforms whose time has come, at most `limit`."""
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -191,9 +194,8 @@ class Inbox:
         oldest = int((self._clock.now() - REMEMBERED).timestamp())
         with self._database.transaction() as connection:
             connection.execute(
-                "DELETE FROM events WHERE done = 1 AND received_at < ?"
-                " AND topic <> 'data_deletion'",
-                (oldest,),
+                "DELETE FROM events WHERE done = 1 AND received_at < ? AND topic <> ?",
+                (oldest, DATA_DELETION),
             )
 
 

@@ -23,7 +23,7 @@ _SALT = "oauth-state"
 class Login:
     """Who may finish a login: at which platform, for which account, in which browser.
 
-    `account` is the shop, or empty where it is not known before. `user` is the UUID of the
+    `account` is empty where it is not known before. `user` is the UUID of the
     session, or empty without one; `browser` is a hash of the browser's login cookie.
     """
 

@@ -1,23 +1,28 @@
-"""What the app needs of each platform: its connections, its polling, the work on its events."""
+"""What a platform's package gives the app: its definition, and the platform once it is set up."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
+
+from fastapi import APIRouter, Request
 
 from shared.clock import Clock
 from shared.databases.tokens import TokenStorage
+from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.documents import MerchantData
 from shared.merchants.http_client import Outbound
 from shared.merchants.inbox import Inbox, Provider, WaitingEvent
 from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks, Reconnect
+from shared.settings.platforms import ReadPlatform
+from shared.web.problem_handlers import StatusTable
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """What the work for merchants is done with; both platforms share it."""
+    """What the work for merchants is done with; all platforms share it."""
 
     tokens: TokenStorage
     inbox: Inbox
@@ -30,7 +35,7 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Connection:
-    """A shop or a Page of a user; `reconnect` says why its token no longer works, if so."""
+    """An account of a user; `reconnect` says why its token no longer works, if so."""
 
     provider: Provider
     account: str
@@ -55,3 +60,48 @@ class Platform(Protocol):
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         """Do the work of events of one account; running it again does no harm."""
+
+
+@dataclass(frozen=True)
+class FrontEntry:
+    """What the front page shows of a platform; `form` and `about` are HTML and text of it.
+
+    `accounts` is the name of its list in the JSON document, `title` the heading on the page.
+    `connect` is the next step while nothing is connected, and `again` gives the path where an
+    account is connected again. Of the first platform, `set_up` is the next step while it has no
+    settings, and `begin` what the page says before anything is connected.
+    """
+
+    accounts: str
+    title: str
+    about: str
+    set_up: str
+    connect: str
+    begin: str
+    form: str
+    again: Callable[[str], str]
+
+
+@dataclass(frozen=True)
+class PlatformDefinition:
+    """One platform: all that the app, the logs and the settings have to know of it.
+
+    `package` is the name of its package and logger, `secret_names` are the fields (regular
+    expressions) that no log may show, `statuses` its own refusals. `build` takes its settings,
+    as `read_settings` made them, and gives what its routes work with (`interface_of`) and the
+    platform behind them.
+    """
+
+    name: Provider
+    package: str
+    read_settings: ReadPlatform
+    routes: Callable[[], APIRouter]
+    build: Callable[[Any, Workplace, BrowserSessions], tuple[object, Platform]]
+    front: FrontEntry
+    statuses: StatusTable = ()
+    secret_names: tuple[str, ...] = ()
+
+
+def interface_of(request: Request, name: Provider) -> Any:
+    """What the routes of this platform work with, or None while it is not set up."""
+    return request.app.state.interfaces.get(name)

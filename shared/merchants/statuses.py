@@ -1,4 +1,4 @@
-"""The HTTP statuses of the bot's refusals: one table for both platforms, and its documentation."""
+"""The HTTP statuses of the bot's refusals: the table that all platforms share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,11 @@ from shared.errors import AppError
 from shared.merchants.errors import (
     BodyMalformed,
     BodyTooLarge,
-    DeletionUnknown,
     LoginDenied,
     LoginRefused,
     PermissionMissing,
     PlatformError,
     PlatformUnset,
-    SessionMissing,
-    ShopInvalid,
     SignatureWrong,
 )
 from shared.web.problem_handlers import StatusTable, documented
@@ -23,19 +20,19 @@ from shared.web.problem_handlers import StatusTable, documented
 # 403 and not 401 where no `WWW-Authenticate` could help.
 PLATFORM_STATUSES: StatusTable = (
     (PlatformUnset, 503, "This platform is not set up"),
-    (ShopInvalid, 404, "No such shop"),
-    (SessionMissing, 403, "Connect a shop first"),
     (LoginRefused, 403, "The login cannot be finished"),
     (LoginDenied, 403, "Nothing was connected"),
     (PermissionMissing, 403, "A permission is missing"),
     (SignatureWrong, 401, "The signature does not fit"),
     (BodyTooLarge, 413, "The body is too large"),
     (BodyMalformed, 400, "The body cannot be understood"),
-    (DeletionUnknown, 404, "No such request"),
     (PlatformError, 502, "The platform failed"),
 )
 
 
-def refusals(*kinds: type[AppError]) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route of a platform that refuses with these errors."""
-    return documented(PLATFORM_STATUSES, PlatformUnset, *kinds)
+def refusals(*kinds: type[AppError], own: StatusTable = ()) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a platform's route that refuses with these errors.
+
+    `own` is the table of the errors that only this platform has.
+    """
+    return documented((*own, *PLATFORM_STATUSES), PlatformUnset, *kinds)

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal, cast
 
 from dotenv import dotenv_values
@@ -17,13 +18,7 @@ from dotenv import dotenv_values
 from shared.crontab import Crontab
 from shared.errors import SettingsError
 from shared.logs import LogFormat
-from shared.settings.platforms import (
-    FacebookSettings,
-    ShopifySettings,
-    is_local,
-    read_facebook,
-    read_shopify,
-)
+from shared.settings.platforms import PlatformSettings, ReadPlatform, is_local
 from shared.settings.reader import MAKE_FERNET_KEY, MAKE_SECRET, SettingReader, parse_path
 from shared.store.object_store import key_fault
 from shared.store.spaces_access import SpacesSettings, read_spaces
@@ -77,8 +72,7 @@ class Settings:
     session_db_path: Path
     inbox_db_path: Path
     sync_schedule: Crontab
-    facebook: FacebookSettings | None
-    shopify: ShopifySettings | None
+    platforms: Mapping[str, PlatformSettings]
     backup: BackupSettings
     spaces: SpacesSettings | None
     host: str
@@ -92,8 +86,8 @@ class Settings:
     @property
     def cookies_secure(self) -> bool:
         """Whether cookies go over https alone: always, unless logins come back to localhost."""
-        platforms = [found for found in (self.facebook, self.shopify) if found]
-        return not platforms or not all(is_local(found.redirect_uri) for found in platforms)
+        addresses = [platform.redirect_uri for platform in self.platforms.values()]
+        return not addresses or not all(map(is_local, addresses))
 
 
 def read_environment(env_file: Path = Path(".env")) -> Mapping[str, str]:
@@ -111,11 +105,18 @@ def read_environment(env_file: Path = Path(".env")) -> Mapping[str, str]:
     return given
 
 
-def load_settings(values: Mapping[str, str], *, for_app: bool = False) -> Settings:
+def load_settings(
+    values: Mapping[str, str],
+    *,
+    for_app: bool = False,
+    platforms: Mapping[str, ReadPlatform] = MappingProxyType({}),
+) -> Settings:
     """Check `values` (name -> text) and make `Settings` of them.
 
     With `for_app`, the secrets that only the bot needs must be there too; the backup
-    commands run without them. Raises `SettingsError`, which names every wrong variable.
+    commands run without them. `platforms` has the name of each platform, and what reads its
+    settings; those that are set up are in `Settings.platforms`. Raises `SettingsError`, which
+    names every wrong variable.
     """
     reader = SettingReader(values)
     settings = Settings(
@@ -123,8 +124,9 @@ def load_settings(values: Mapping[str, str], *, for_app: bool = False) -> Settin
         session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
         inbox_db_path=reader.path("INBOX_DB_PATH", "./data/inbox.db"),
         sync_schedule=reader.parsed("SYNC_SCHEDULE", "0 2 * * *", Crontab),
-        facebook=read_facebook(reader),
-        shopify=read_shopify(reader),
+        platforms={
+            name: platform for name, read in platforms.items() if (platform := read(reader))
+        },
         backup=_read_backup(reader),
         spaces=read_spaces(reader),
         host=reader.value("HOST", "127.0.0.1"),
@@ -141,11 +143,8 @@ def load_settings(values: Mapping[str, str], *, for_app: bool = False) -> Settin
         if settings.state_token_secret is None:
             reader.missing("STATE_TOKEN_SECRET", MAKE_SECRET)
     _check_paths(reader, settings)
-    secrets = (
-        settings.shopify and settings.shopify.api_secret,
-        settings.facebook and settings.facebook.app_secret,
-    )
-    if settings.state_token_secret in filter(None, secrets):
+    secrets = [platform.signing_secret for platform in settings.platforms.values()]
+    if settings.state_token_secret in secrets:
         reader.fault("STATE_TOKEN_SECRET", "is a platform's secret; it needs one of its own")
     if reader.faults:
         raise SettingsError(tuple(dict.fromkeys(reader.faults)))

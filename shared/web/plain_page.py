@@ -18,7 +18,7 @@ _STYLE = (
 )
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 
-# No `form-action`: browsers apply it to the redirect to Shopify that follows the form.
+# No `form-action`: browsers apply it to the redirect to a platform that follows the form.
 _HEADERS = {
     "Content-Security-Policy": (
         f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; "

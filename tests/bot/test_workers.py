@@ -38,7 +38,7 @@ def test_two_workers(
         def polls() -> int:
             return bot.log().count(": polled ")
 
-        def office() -> int:
+        def leader() -> int:
             with bot.bot.app.client() as admin:
                 owner = admin.get("/admin/backups").json()["schedule"]["owner"]
             return int(owner["pid"]) if owner else 0
@@ -54,11 +54,11 @@ def test_two_workers(
         assert polls() == before + 1
         assert len(graph.calls("subscribed_apps")) == len(bot.pages)
 
-        # The one in office dies.
-        dead = office()
+        # The leader dies.
+        dead = leader()
         assert dead
         os.kill(dead, signal.SIGKILL)
-        eventually(lambda: office() not in (0, dead), "another one in office")
+        eventually(lambda: leader() not in (0, dead), "another leader")
         say(10)
         graph.customer_says(page, customer, "20", NOON + timedelta(seconds=20), deliver=False)
         bot.bot.poll()

@@ -173,7 +173,7 @@ def test_whatever_is_signed_can_be_kept(tmp_path: Path, entries: list[Any]) -> N
     with closing(open_inbox(tmp_path / "inbox.db")) as database:
         inbox = Inbox(database, SystemClock())
         inbox.add(found)
-        waiting = inbox.due(1000)
+        waiting = inbox.due(1000, ["facebook"])
         inbox.finish([one.sequence for one in waiting])
 
     assert {one.event.event_id for one in waiting} <= {one.event_id for one in found}

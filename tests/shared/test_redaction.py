@@ -10,21 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app import PLATFORMS
 from shared.redaction import RedactingFormatter, redact, redact_all_logs
 
 SECRET = "s3cr3t-Value_0.9~"
-NAMES = [
-    "access_token",
+OF_OAUTH = ["access_token", "client_secret", "code", "refresh_token", "state"]
+OF_PLATFORMS = [
     "appsecret_proof",
-    "client_secret",
-    "code",
     "fb_exchange_token",
     "hmac",
     "hub.verify_token",
     "input_token",
-    "refresh_token",
     "signed_request",
-    "state",
 ]
 FORMS = [
     "{name}={value}",
@@ -39,16 +36,38 @@ FORMS = [
 ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.fixture
+def factory() -> Iterator[None]:
+    """The redaction and the records of before come back."""
+    before = logging.getLogRecordFactory()
+    yield
+    redact_all_logs()
+    logging.setLogRecordFactory(before)
+
+
+@pytest.mark.usefixtures("factory")
+@pytest.mark.parametrize("name", [*OF_OAUTH, *OF_PLATFORMS])
 @pytest.mark.parametrize("form", FORMS)
 def test_the_value_is_hidden_and_the_name_is_not(name: str, form: str) -> None:
     """In queries, forms, JSON, and Python's own texts of them, in capitals too."""
+    redact_all_logs(name for platform in PLATFORMS for name in platform.secret_names)
     for written in (name, name.upper()):
         shown = redact(form.format(name=written, value=SECRET))
 
         assert SECRET not in shown
         assert written in shown
         assert shown == form.format(name=written, value="[redacted]")
+
+
+@pytest.mark.usefixtures("factory")
+def test_a_platform_says_what_only_it_hides() -> None:
+    """Its names are hidden beside those of OAuth, and are no longer when it is not there."""
+    text = "acme_key=1&code=2"
+    assert redact(text) == "acme_key=1&code=[redacted]"
+    redact_all_logs(["acme_key"])
+    assert redact(text) == "acme_key=[redacted]&code=[redacted]"
+    redact_all_logs()
+    assert redact(text) == "acme_key=1&code=[redacted]"
 
 
 @pytest.mark.parametrize(
@@ -76,16 +95,14 @@ def test_any_text_is_redacted_once(text: str) -> None:
 
 
 @pytest.fixture
-def logged() -> Iterator[io.StringIO]:
+def logged(factory: None) -> Iterator[io.StringIO]:
     """What a handler of a library's logger writes, while all logs are redacted."""
-    factory = logging.getLogRecordFactory()
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     logger = logging.getLogger("some.library")
     logger.addHandler(handler)
-    redact_all_logs()
+    redact_all_logs(["hmac"])
     yield stream
-    logging.setLogRecordFactory(factory)
     logger.removeHandler(handler)
 
 

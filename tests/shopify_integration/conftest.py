@@ -11,9 +11,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from shared.merchants.http_client import Outbound
-from shared.settings.platforms import ShopifySettings
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant
+from shopify_integration.settings import ShopifySettings
 from tests.support.clock import FixedClock
 from tests.support.fake_shopify import FakeShopify
 

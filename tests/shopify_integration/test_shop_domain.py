@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.merchants.errors import ShopInvalid
+from shopify_integration.errors import ShopInvalid
 from shopify_integration.shop_domain import is_shop, parse_shop, shop_key, shop_of_key
 
 HANDLES = st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True)

@@ -12,11 +12,11 @@ import pytest
 from cryptography.fernet import Fernet
 
 from shared.databases.cipher import TokenCipher
-from shared.databases.tokens import TokenStorage, shopify_access_token_key
+from shared.databases.tokens import TokenStorage
 from shared.merchants.errors import PlatformUnreachable, TokenRefused
 from shopify_integration.grants import Grant, grant_of_text
 from shopify_integration.shop_domain import shop_key
-from shopify_integration.shops import Shops
+from shopify_integration.shops import Shops, shopify_access_token_key, user_uuid_key
 from tests.shopify_integration.conftest import Counter
 from tests.support.clock import FixedClock
 
@@ -191,3 +191,9 @@ def test_a_user_has_only_their_own_shops(register: Register) -> None:
 
     assert register.shops.owned_by("user-1") == [SHOP]
     assert register.shops.connected() == sorted([SHOP, OTHER])
+
+
+def test_the_names_of_keys_are_fixed() -> None:
+    """The keys are in people's databases already: their form does not change."""
+    assert shopify_access_token_key("acme") == "SHOPIFY_ACCESS_TOKEN_acme"
+    assert user_uuid_key("acme") == "USER_UUID_acme"

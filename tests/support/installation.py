@@ -20,8 +20,9 @@ from backups.host.directory import BackupDirectory
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
-from shared.databases.tokens import TokenStorage, shopify_access_token_key
+from shared.databases.tokens import TokenStorage
 from shared.store.spaces_access import SpacesSettings
+from shopify_integration.shops import shopify_access_token_key
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADMIN_TOKEN = "admin-token-of-the-tests-0123456789"

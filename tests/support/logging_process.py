@@ -14,6 +14,7 @@ from typing import cast
 
 import uvicorn.config
 
+from app import PLATFORMS
 from shared.logs import LogFormat, configure_logging, fields, log_files
 
 LOGGERS = (
@@ -42,7 +43,11 @@ LINES = (
 def main(log_format: str, folder: str) -> None:
     """Log them all."""
     logging.config.dictConfig(uvicorn.config.LOGGING_CONFIG)
-    configure_logging(cast(LogFormat, log_format))
+    configure_logging(
+        cast(LogFormat, log_format),
+        packages=[platform.package for platform in PLATFORMS],
+        secret_names=[name for platform in PLATFORMS for name in platform.secret_names],
+    )
     with log_files(Path(folder), {"all.log": ("backups",)}):
         for name in LOGGERS:
             for line in LINES:

@@ -9,10 +9,10 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app import create_app
+from app import create_app, read_settings
+from facebook_integration.settings import FACEBOOK_NAMES
 from shared.errors import SettingsError
-from shared.settings.load import load_settings
-from shared.settings.platforms import FACEBOOK_NAMES, SHOPIFY_NAMES
+from shopify_integration.settings import SHOPIFY_NAMES
 from tests.support.app_process import AppProcess
 from tests.support.bot import Bot
 from tests.support.installation import ADMIN_TOKEN, Installation, bot_secrets
@@ -261,14 +261,14 @@ def test_a_closed_platform_names_what_is_missing(closed: AppProcess) -> None:
 def load(bot: Bot) -> dict[str, str]:
     """The settings of a bot, which are good."""
     settings = dict(bot.installation.settings)
-    assert load_settings(settings, for_app=True).shopify
+    assert read_settings(settings).platforms["shopify"]
     return settings
 
 
 def fault_of(settings: dict[str, str]) -> str:
     """Why these settings stop the start."""
     with pytest.raises(SettingsError) as caught:
-        load_settings(settings, for_app=True)
+        read_settings(settings)
     return f"{caught.value.message}\n{caught.value.hint}"
 
 

@@ -66,7 +66,8 @@ def of_admin() -> bytes:
 
 def of_verify_token() -> bytes:
     app = create_app()
-    app.state.facebook = SimpleNamespace(settings=SimpleNamespace(verify_token=SECRET))
+    interface = SimpleNamespace(settings=SimpleNamespace(verify_token=SECRET))
+    app.state.interfaces = {"facebook": interface}
     client = TestClient(app)  # without its lifespan
     asked = {"hub.mode": "subscribe", "hub.verify_token": SECRET, "hub.challenge": "1"}
     assert client.get("/facebook/webhook", params=asked).text == "1"

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from facebook_integration.graph import Graph
+from facebook_integration.settings import FacebookSettings
 from shared.merchants.errors import PlatformError, PlatformUnreachable, TokenRefused
 from shared.merchants.http_client import Outbound
-from shared.settings.platforms import FacebookSettings
 from tests.support.bot import Bot
 from tests.support.listener import Listener
 from tests.support.merchant import Merchant, refused

@@ -13,7 +13,6 @@ from pathlib import Path
 import pytest
 from cryptography.fernet import Fernet
 
-from shared.databases import tokens
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
 from shared.errors import CipherError
@@ -191,12 +190,3 @@ def test_threads_and_processes_lose_nothing(storage: TokenStorage, path: Path) -
     expected |= {f"thread-{number:02}": "thread" for number in range(40)}
     keys = storage.keys()
     assert {key: storage.get(key) for key in keys} == expected
-
-
-def test_the_names_of_keys_are_fixed() -> None:
-    """The keys are in people's databases already: their form does not change."""
-    assert tokens.FACEBOOK_USER_ACCESS_TOKEN == "FACEBOOK_USER_ACCESS_TOKEN"
-    assert tokens.shopify_access_token_key("acme") == "SHOPIFY_ACCESS_TOKEN_acme"
-    assert tokens.user_uuid_key("acme") == "USER_UUID_acme"
-    assert tokens.facebook_access_token_key("17") == "FACEBOOK_ACCESS_TOKEN_17"
-    assert tokens.page_uuid_key("17") == "PAGE_UUID_17"

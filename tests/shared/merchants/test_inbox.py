@@ -18,6 +18,8 @@ from shared.errors import DatabaseNotSqlite
 from shared.merchants.inbox import REMEMBERED, Event, Inbox, open_inbox
 from tests.support.clock import MIDNIGHT, FixedClock
 
+PROVIDERS = ("facebook", "shopify")
+
 
 def event(number: int = 1, account: str = "1001", topic: str = "message") -> Event:
     """Something that happened."""
@@ -45,12 +47,12 @@ def inbox(path: Path, clock: FixedClock) -> Iterator[Inbox]:
 
 def due(inbox: Inbox) -> list[Event]:
     """What is to be done now."""
-    return [waiting.event for waiting in inbox.due(100)]
+    return [waiting.event for waiting in inbox.due(100, PROVIDERS)]
 
 
 def finish_all(inbox: Inbox) -> None:
     """All of it is done."""
-    inbox.finish([waiting.sequence for waiting in inbox.due(100)])
+    inbox.finish([waiting.sequence for waiting in inbox.due(100, PROVIDERS)])
 
 
 def test_events_come_out_as_they_went_in(inbox: Inbox) -> None:
@@ -60,7 +62,7 @@ def test_events_come_out_as_they_went_in(inbox: Inbox) -> None:
     assert inbox.add(given) == 3
 
     assert due(inbox) == given
-    assert [waiting.event for waiting in inbox.due(2)] == given[:2]
+    assert [waiting.event for waiting in inbox.due(2, PROVIDERS)] == given[:2]
 
 
 def test_the_same_event_is_kept_once(inbox: Inbox) -> None:
@@ -105,7 +107,7 @@ def test_what_is_done_is_forgotten_but_for_its_name(inbox: Inbox, path: Path) ->
 def test_what_failed_is_tried_again_later(inbox: Inbox, clock: FixedClock) -> None:
     """Not before its time, and the attempts are counted; others do not wait for it."""
     inbox.add([event(1), event(2)])
-    first = inbox.due(1)
+    first = inbox.due(1, PROVIDERS)
 
     inbox.postpone([first[0].sequence], 60)
 
@@ -113,7 +115,10 @@ def test_what_failed_is_tried_again_later(inbox: Inbox, clock: FixedClock) -> No
     clock.advance(seconds=59.5)
     assert due(inbox) == [event(2)]
     clock.advance(seconds=0.5)
-    assert [(one.event, one.attempts) for one in inbox.due(9)] == [(event(1), 1), (event(2), 0)]
+    assert [(one.event, one.attempts) for one in inbox.due(9, PROVIDERS)] == [
+        (event(1), 1),
+        (event(2), 0),
+    ]
 
 
 def test_a_deletion_can_be_asked_after(inbox: Inbox) -> None:
@@ -168,7 +173,7 @@ def test_two_processes_keep_each_event_once(path: Path) -> None:
         new = list(pool.map(add_many, [os.fspath(path)] * 2, [0, 50]))
 
     with closing(open_inbox(path)) as database:
-        found = [one.event.event_id for one in Inbox(database, SystemClock()).due(1000)]
+        found = [one.event.event_id for one in Inbox(database, SystemClock()).due(1000, PROVIDERS)]
     assert sorted(found) == sorted({f"m_{number}" for number in range(150)})
     assert sum(new) == 150
 

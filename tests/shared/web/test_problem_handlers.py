@@ -11,19 +11,19 @@ from fastapi.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from shared.errors import AppError
-from shared.merchants.errors import PlatformError, SessionMissing, TokenRefused
+from shared.merchants.errors import LoginDenied, PlatformError, TokenRefused
 from shared.web.admin_auth import AdminTokenRefused
 from shared.web.problem_handlers import add_problem_handlers, documented
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 TABLE = (
     (AdminTokenRefused, 401, "Unauthorized"),
-    (SessionMissing, 403, "Connect a shop first"),
+    (LoginDenied, 403, "Nothing was connected"),
     (TokenRefused, 403, "Connect again"),
     (PlatformError, 502, "The platform failed"),
 )
 ERRORS: dict[str, Exception] = {
-    "session": SessionMissing("no session", "Connect a shop first."),
+    "denied": LoginDenied("no login", "Connect a shop first."),
     "token": TokenRefused("expired", "Connect it again."),
     "platform": PlatformError("<b>refused</b>", "Look & see."),
     "guarded": AdminTokenRefused("no token", "Send it."),
@@ -51,14 +51,14 @@ def client() -> Iterator[TestClient]:
 @pytest.mark.parametrize(
     ("name", "status", "title", "code"),
     [
-        ("session", 403, "Connect a shop first", "session_missing"),
+        ("denied", 403, "Nothing was connected", "login_denied"),
         ("token", 403, "Connect again", "reconnect"),
         ("platform", 502, "The platform failed", "platform_error"),
         ("guarded", 401, "Unauthorized", "unauthorized"),
         ("other", 500, "The request failed", AppError.code),
         ("http", 405, "Method Not Allowed", "http"),
         ("fault", 500, "The request failed", "internal_error"),
-        ("session?number=x", 422, "The request cannot be understood", "bad_request"),
+        ("denied?number=x", 422, "The request cannot be understood", "bad_request"),
     ],
 )
 def test_a_program_reads_a_problem_document(
@@ -92,7 +92,7 @@ def test_a_browser_gets_a_page(client: TestClient, name: str) -> None:
 
 def test_admin_routes_answer_documents_to_browsers_too(client: TestClient) -> None:
     """They are for programs."""
-    answer = client.get("/admin/session", headers=BROWSER)
+    answer = client.get("/admin/denied", headers=BROWSER)
 
     assert answer.headers["content-type"] == "application/problem+json"
 
@@ -108,7 +108,7 @@ def test_the_documentation_of_a_table_names_each_status() -> None:
     """With all titles that it has, or those of some errors; and that of parameters."""
     assert {status: one["description"] for status, one in documented(TABLE).items()} == {
         401: "Unauthorized",
-        403: "Connect a shop first; Connect again",
+        403: "Nothing was connected; Connect again",
         422: "The request cannot be understood",
         502: "The platform failed",
     }

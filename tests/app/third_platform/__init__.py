@@ -1,0 +1,1 @@
+"""A made-up platform, Acme, and the app with it."""
