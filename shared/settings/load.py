@@ -25,8 +25,9 @@ from shared.settings.platforms import (
     read_shopify,
 )
 from shared.settings.reader import MAKE_FERNET_KEY, MAKE_SECRET, SettingReader, parse_path
+from shared.settings.spaces import read_spaces
 from shared.store.object_store import key_fault
-from shared.store.spaces_access import SpacesSettings, read_spaces
+from shared.store.spaces_access import SpacesSettings
 
 MOST_SOURCES = 8
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")
