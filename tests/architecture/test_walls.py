@@ -239,6 +239,7 @@ def test_every_file_is_behind_the_wall(copied_tree: Path, name: str) -> None:
         ("import os.path", "imports os.path"),
         ("import time", "imports time"),
         ("import io, sqlite3", "imports sqlite3"),
+        ("import types_boto3_s3", "imports types_boto3_s3"),
         ("from random import random", "imports random.random"),
         ("from uuid import uuid4", "imports uuid.uuid4"),
         ("from urllib import request", "imports urllib.request"),
