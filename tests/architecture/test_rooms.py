@@ -112,12 +112,12 @@ def circles(graph: Mapping[str, Iterable[str]]) -> list[str]:
 def documented_floors(root: Path) -> dict[str, int]:
     """The floor of each room of `backups/` as the docs have it, from the lowest, 0."""
     text = (root / ORDER).read_text()
-    block = re.search(r"^### The rooms of `backups/`$.*?^```text\n(.*?)^```$", text, re.M | re.S)
+    block = re.search(r"^##+ The rooms of `backups/`$.*?^```text\n(.*?)^```$", text, re.M | re.S)
     assert block, f"{ORDER} has no order of rooms"
     return {
         f"backups.{room}": floor
         for floor, line in enumerate(reversed(block[1].splitlines()))
-        for room in line.split()
+        for room in re.split(" {2,}", line)[0].split()  # what is in them stands behind
     }
 
 
