@@ -1,5 +1,8 @@
 """SQLite files of our own: private creation, numbered migrations, transactions that notice
-when the file under the path was replaced, and the translation of sqlite3's errors."""
+when the file under the path was replaced, and the translation of sqlite3's errors.
+
+One file, because `Database` alone is most of it, and the rest is what each of its steps calls.
+"""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from shared.errors import SettingsError
 from shared.logs import LogFormat
 from shared.settings.platforms import PlatformSettings, ReadPlatform, is_local
 from shared.settings.reader import MAKE_FERNET_KEY, MAKE_SECRET, SettingReader, parse_path
+from shared.settings.spaces import read_spaces
 from shared.store.object_store import key_fault
-from shared.store.spaces_access import SpacesSettings, read_spaces
+from shared.store.spaces_access import SpacesSettings
 
 MOST_SOURCES = 8
 _SOURCE_NAME = re.compile(r"[a-z][a-z0-9_]{0,31}")

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 class OpenConnections:
     """Watches the connections of one client, from all threads; make it before the first request.
 
-    botocore has no public way to its connections: their classes are replaced in its session.
+    The classes of the connections are replaced inside botocore's session, because nothing public
+    ends a request that is under way: `client.close()` closes idle connections only, the limits of
+    `Config` are for each wait, and a handler of `before-send` could only take the whole transport
+    over, with TLS, proxies and `Expect: 100-continue`
+    (https://docs.aws.amazon.com/botocore/latest/topics/events.html).
     """
 
     def __init__(self, client: S3Client, answer_timeout: float) -> None:
