@@ -11,7 +11,7 @@ from backups.alerts.notifier import Notifier
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, DrillReport, ProgressSink, RestoreRecord, Run, Trigger
 from backups.operations.backup_runs import BackupRuns
 from backups.operations.installation import Installation
@@ -41,7 +41,7 @@ class BackupService:
     def __init__(
         self,
         installation: Installation,
-        facts: HostFacts,
+        facts: HostState,
         pruner: Pruner,
         notifier: Notifier,
         *,

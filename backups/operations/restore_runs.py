@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
 from backups.errors import RestoreBlocked, SourceUnknown
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, Run, Trigger
 from backups.operations.installation import Installation
 from backups.operations.own_sets import Standing
@@ -30,7 +30,7 @@ class RestoreRuns:
         installation: Installation,
         starter: RunStarter,
         standing: Standing,
-        facts: HostFacts,
+        facts: HostState,
         restorer: Restorer,
     ) -> None:
         self._plan = installation.plan

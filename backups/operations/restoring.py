@@ -31,7 +31,7 @@ from backups.errors import (
     TargetOccupied,
     TargetUnusable,
 )
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import (
     BackupSet,
     DrillReport,
@@ -64,7 +64,7 @@ _log = logging.getLogger("backups.run")
 class Restorer:
     """Brings data back; runs inside an operation, which holds the lease."""
 
-    def __init__(self, installation: Installation, facts: HostFacts, maker: Maker) -> None:
+    def __init__(self, installation: Installation, facts: HostState, maker: Maker) -> None:
         self._installation = installation
         self._plan = installation.plan
         self._directory = installation.directory

@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from backups.decisions.retention import PRE_RESTORE_DAYS
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import ProgressSink, Trigger
 from backups.operations.installation import Installation
 from backups.operations.own_sets import Standing
@@ -18,7 +18,6 @@ from shared.errors import AppError
 
 _log = logging.getLogger("backups.run")
 
-_SWEPT = "swept"
 _SWEEP_INTERVAL = timedelta(hours=24)
 
 
@@ -30,7 +29,7 @@ class RetentionRuns:
         installation: Installation,
         starter: RunStarter,
         standing: Standing,
-        facts: HostFacts,
+        facts: HostState,
         pruner: Pruner,
     ) -> None:
         self._catalogue = installation.catalogue
@@ -51,16 +50,16 @@ class RetentionRuns:
             self._pruner.prune(recorder, self._standing.plan_prune(), self._standing.ours())
             if self._standing.frozen() is None:
                 self._drop_old_safety_copies()
-            self._facts.set_time(_SWEPT, self._clock.now())
+            self._facts.set_swept_at(self._clock.now())
 
         return self._starter.begin("prune", trigger, work, progress)
 
     def prune_if_needed(self) -> None:
         """Prune after a good run, when there is something to do; a failure stays in the log."""
-        swept = self._facts.time(_SWEPT)
+        swept = self._facts.swept_at()
         if swept is None:  # a new host: nothing of its own can be old enough
             swept = self._clock.now()
-            self._facts.set_time(_SWEPT, swept)
+            self._facts.set_swept_at(swept)
         recently = self._clock.now() - swept < _SWEEP_INTERVAL
         try:
             if not recently or self._standing.plan_prune().drop:
@@ -70,9 +69,8 @@ class RetentionRuns:
 
     def _drop_old_safety_copies(self) -> None:
         """What restores replaced stays here for as long as in the store; the newest for undo."""
-        last = self._facts.last_restore()
-        needed = (*last.replaced, *last.owed) if last else ()
-        self._directory.drop_pre_restore(
-            self._clock.now() - timedelta(days=PRE_RESTORE_DAYS),
-            keep=[one.path for one in needed if one.path is not None],
-        )
+        needed = self._facts.needed_for_undo()
+        if needed is not None:  # else whatever is there may be needed
+            self._directory.drop_pre_restore(
+                self._clock.now() - timedelta(days=PRE_RESTORE_DAYS), keep=needed
+            )

@@ -132,6 +132,7 @@ class BackupScheduler:
             return CAMPAIGN_SECONDS
         try:
             lease.announce()
+            self._service.facts.note_begun(self._service.clock.now())
             with ExitStack() as offices:
                 for duty in self._duties:
                     offices.enter_context(duty.in_office())

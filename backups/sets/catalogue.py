@@ -17,6 +17,7 @@ from datetime import date, datetime
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
 from backups.format.legacy import legacy_object_at, legacy_set
+from backups.host.state import HostState, points_reader, set_points_reader
 from backups.model import BackupSet, RestorePoint
 from backups.sets import points_table
 from shared.clock import Clock, format_utc, parse_utc
@@ -32,7 +33,6 @@ from shared.store.object_store import ObjectInfo, ObjectStore
 
 _log = logging.getLogger(__name__)
 
-_POINTS = "points"  # the fact that says for which program and prefix the points were noted
 _IDS_AT_A_TIME = 200
 
 
@@ -41,6 +41,7 @@ class Catalogue:
 
     def __init__(self, records: Database, store: ObjectStore, prefix: str, clock: Clock) -> None:
         self._records = records
+        self._state = HostState(records)
         self._store = store
         self._prefix = prefix
         self._clock = clock
@@ -240,19 +241,11 @@ class Catalogue:
 
     def note_contact(self) -> None:
         """Remember that the store has just answered."""
-        with self._records.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO facts(name, value) VALUES ('last_contact_at', ?)",
-                (format_utc(self._clock.now()),),
-            )
+        self._state.set_last_contact_at(self._clock.now())
 
     def last_contact_at(self) -> datetime | None:
         """When the store last answered."""
-        with self._records.reading() as connection:
-            row = connection.execute(
-                "SELECT value FROM facts WHERE name = 'last_contact_at'"
-            ).fetchone()
-        return parse_utc(row[0]) if row else None
+        return self._state.last_contact_at()
 
     # --- restore points -----------------------------------------------------------------
 
@@ -269,8 +262,7 @@ class Catalogue:
         """Note what an older program has left, or one that read for another prefix."""
         reader = f"{manifest.FORMAT} {self._prefix}"
         with self._records.reading() as connection:
-            row = connection.execute("SELECT value FROM facts WHERE name = ?", (_POINTS,))
-            if row.fetchone() == (reader,):
+            if points_reader(connection) == reader:
                 return
         with self._records.transaction() as connection:
             connection.execute("DELETE FROM points")
@@ -283,9 +275,7 @@ class Catalogue:
             )
             for day in {self._day(key) for key in keys}:
                 self._note_group(connection, day)
-            connection.execute(
-                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (_POINTS, reader)
-            )
+            set_points_reader(connection, reader)
 
     def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
         """Bring the point of a set or a group up to its documents."""

@@ -18,7 +18,7 @@ from backups.format import naming
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, ReadabilityCheck, Run, Source, Trigger
 from backups.operations.installation import Installation, Plan
 from backups.operations.prune import Pruner
@@ -86,7 +86,7 @@ class Bench:
     service: BackupService
     store: ObjectStore
     pruner: Pruner
-    facts: HostFacts
+    facts: HostState
     directory: BackupDirectory
     sources: tuple[Source, ...]
     notes: MemoryNotifier
@@ -199,7 +199,7 @@ def open_bench(
             catalogue=Catalogue(records, store, PREFIX, clock),
             clock=clock,
         )
-        facts, pruner = HostFacts(records), Pruner(installation, records)
+        facts, pruner = HostState(records), Pruner(installation, records)
         service = BackupService(
             installation, facts, pruner, notifier or notes, notify_success=notify_success
         )

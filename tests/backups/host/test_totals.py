@@ -11,7 +11,7 @@ import pytest
 
 from backups.host.records import MIGRATIONS, open_records
 from backups.host.run_log import RunLog
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.host.totals import BUCKETS, RunKind, StageTime
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
@@ -69,7 +69,7 @@ def test_records_of_an_older_version_open_with_their_runs_counted(tmp_path: Path
             RunKind(*SCHEDULED, "succeeded"): 2,
             RunKind(*SCHEDULED, "failed"): 1,
         }
-        assert HostFacts(records).notifications() == {}
+        assert HostState(records).notifications() == {}
         assert len(RunLog(records).page(10)) == 4
 
 
@@ -91,12 +91,12 @@ def test_stage_times_fall_into_buckets(records: Database) -> None:
 
 def test_notifications_are_counted_by_result(records: Database) -> None:
     """Sent and failed are counted apart, for whoever opens the records."""
-    facts = HostFacts(records)
+    facts = HostState(records)
     for sent in (True, False, True):
         facts.count_notification(sent=sent)
 
     with closing(open_records(records.path.parent)) as other:
-        assert HostFacts(other).notifications() == {"sent": 2, "failed": 1}
+        assert HostState(other).notifications() == {"sent": 2, "failed": 1}
 
 
 def test_a_run_that_is_not_recorded_is_not_counted(records: Database) -> None:
