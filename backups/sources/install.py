@@ -19,7 +19,7 @@ from backups.decisions.restore_plan import LiveState
 from backups.errors import OwnerDiffers
 from backups.model import Source
 from backups.sources.inspection import fault_of, read_facts
-from backups.sources.snapshot import what
+from backups.sources.pins import what
 from shared.databases.sqlite import translated
 from shared.errors import (
     DatabaseCorrupt,
