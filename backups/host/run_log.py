@@ -8,7 +8,7 @@ from typing import Any
 
 from backups.errors import RunNotFound
 from backups.host import totals
-from backups.host.totals import RunKind, StageTally, StageTime
+from backups.host.totals import RunKind, StageTime, StageTotals
 from backups.model import OperationName, Run, RunError, RunStatus
 from backups.view.calendar import DayOfRuns
 from shared.clock import format_utc, parse_utc
@@ -145,10 +145,10 @@ class RunLog:
         with self._records.reading() as connection:
             return totals.run_totals(connection)
 
-    def stages(self) -> Mapping[str, StageTally]:
+    def stages(self) -> Mapping[str, StageTotals]:
         """How long runs were in each stage."""
         with self._records.reading() as connection:
-            return totals.stage_tallies(connection)
+            return totals.stage_totals(connection)
 
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
         with self._records.reading() as connection:
