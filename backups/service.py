@@ -7,7 +7,7 @@ from itertools import islice
 from backups.alerts.dispatch import Teller
 from backups.alerts.notifier import Notifier
 from backups.decisions.health import Status
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.backup import Backup
@@ -46,7 +46,7 @@ class BackupService:
     def __init__(
         self,
         installation: Installation,
-        facts: HostFacts,
+        facts: HostState,
         records: Database,
         notifier: Notifier,
         *,

@@ -6,11 +6,9 @@ from datetime import UTC
 
 from backups.config import BackupConfig
 from backups.decisions.health import HealthFacts, Status, assess
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.operations.installation import Installation
 from backups.operations.own_sets import Standing
-
-_BEGUN = "begun"
 
 
 def drill_is_possible(plan: BackupConfig) -> bool:
@@ -18,18 +16,16 @@ def drill_is_possible(plan: BackupConfig) -> bool:
     return not plan.seal.recipients or plan.identity_file is not None
 
 
-def read_status(installation: Installation, facts: HostFacts, standing: Standing) -> Status:
-    """The state of the backups, without the network. Raises `DatabaseError`."""
-    plan, store, runlog = installation.plan, installation.store, installation.runlog
+def read_status(installation: Installation, state: HostState, standing: Standing) -> Status:
+    """The state of the backups, without the network; changes nothing. Raises `DatabaseError`."""
+    plan, store, run_log = installation.plan, installation.store, installation.runlog
     now = installation.clock.now()
-    last_run = runlog.last("backup", "succeeded", "failed", "interrupted")
+    last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
     owner = installation.directory.scheduler_lease.holder()
     latest = standing.latest()
-    last_drill = facts.last_drill()
-    begun_at = facts.time(_BEGUN)
-    if begun_at is None:
-        begun_at = now
-        facts.set_time(_BEGUN, now)
+    last_drill = state.last_drill()
+    # A scheduler says when it begins; on a host with cron alone the first run says it.
+    begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
     has_budget = plan.retention.max_bytes is not None
     health = assess(
         HealthFacts(
@@ -40,7 +36,7 @@ def read_status(installation: Installation, facts: HostFacts, standing: Standing
             scheduled=owner is not None,
             newest=installation.catalogue.newest_protecting(standing.ours()),
             last_run=last_run,
-            begun_at=begun_at,
+            begun_at=min(begun, default=None),
             latest=latest,
             token_keys=plan.token_keys,
             last_drill=last_drill,
@@ -60,9 +56,9 @@ def read_status(installation: Installation, facts: HostFacts, standing: Standing
         offsite=store.offsite,
         location=store.location,
         last_contact_at=installation.catalogue.last_contact_at(),
-        running=runlog.running(),
+        running=run_log.running(),
         last_run=last_run,
-        last_success=runlog.last("backup", "succeeded"),
+        last_success=run_log.last("backup", "succeeded"),
         newest_restore_point=latest,
         last_drill=last_drill,
         restore_points=installation.catalogue.count(),

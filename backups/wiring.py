@@ -12,7 +12,7 @@ from backups.decisions.retention import RetentionPolicy
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
 from backups.operations.installation import Installation
 from backups.service import BackupService
@@ -38,7 +38,7 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
-        facts = HostFacts(records)
+        facts = HostState(records)
         yield assemble(
             build_plan(settings),
             build_store(settings, was_used=lambda: has_restore_points(records)),
@@ -73,7 +73,7 @@ def assemble(
         catalogue=Catalogue(records, store, plan.prefix, clock),
         clock=clock,
     )
-    facts = HostFacts(records)
+    facts = HostState(records)
     return BackupService(installation, facts, records, notifier, notify_success=notify_success)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from backups.alerts.notifier import Notifier
 from backups.decisions.alarms import active_alarms, message_for, success_message, test_message
 from backups.decisions.health import Status
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from shared.errors import AppError
 
 _log = logging.getLogger("backups.run")
@@ -21,7 +21,7 @@ class Teller:
     def __init__(
         self,
         status: Callable[[], Status],
-        facts: HostFacts,
+        facts: HostState,
         notifier: Notifier,
         *,
         of_success: bool,

@@ -8,7 +8,7 @@ from typing import Any
 
 from backups.errors import RunNotFound
 from backups.host import totals
-from backups.host.totals import RunKind, StageTally, StageTime
+from backups.host.totals import RunKind, StageTime, StageTotals
 from backups.model import DayOfRuns, OperationName, Run, RunError, RunStatus
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
@@ -144,10 +144,10 @@ class RunLog:
         with self._records.reading() as connection:
             return totals.run_totals(connection)
 
-    def stages(self) -> Mapping[str, StageTally]:
+    def stages(self) -> Mapping[str, StageTotals]:
         """How long runs were in each stage."""
         with self._records.reading() as connection:
-            return totals.stage_tallies(connection)
+            return totals.stage_totals(connection)
 
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
         with self._records.reading() as connection:

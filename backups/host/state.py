@@ -1,12 +1,29 @@
-"""What this host remembers of itself: restores, drills, a start with an empty database."""
+"""What this host remembers of itself: one typed record for each thing, in the table `facts`.
+
+The names under which they are stored are known here alone. A value that cannot be read counts as
+absent, and a line of the log names it: one bad row must not silence status on a bad day.
+
+last_drill, last_restore             a document each, as JSON
+time:begun, time:swept               an instant each, as `format_utc` writes it
+last_contact_at                      an instant too
+told_alarms                          a list of codes, as JSON
+points                               the reader that noted the points of the catalogue
+successor_of:<instance>              `1`
+started_empty:<source>               an instant
+ended_login:<login>                  an instant
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import logging
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -15,135 +32,249 @@ from backups.model import DrillReport, RestoreRecord
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
-_DRILL = "last_drill"
-_RESTORE = "last_restore"
-_SUCCESSOR_OF = "successor_of"
-_EMPTY = "started_empty:"
-_ALARMS = "told_alarms"
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+D = TypeVar("D", DrillReport, RestoreRecord)
+
+
+@dataclass(frozen=True)
+class _Record(Generic[T]):
+    """One remembered value: its name in the table, and how it becomes text and comes back.
+
+    `load` raises `ValueError` for a text that `dump` did not write.
+    """
+
+    name: str
+    dump: Callable[[T], str]
+    load: Callable[[str], T]
+
+    def read(self, connection: sqlite3.Connection) -> T | None:
+        """The value; None when there is none, or none that can be read."""
+        text = self.text(connection)
+        return None if text is None else self.parse(text)
+
+    def text(self, connection: sqlite3.Connection) -> str | None:
+        """The stored text, whether or not it can be read."""
+        row = connection.execute("SELECT value FROM facts WHERE name = ?", (self.name,)).fetchone()
+        return str(row[0]) if row else None
+
+    def write(self, connection: sqlite3.Connection, value: T) -> None:
+        """Replace the value; within a transaction."""
+        connection.execute(
+            "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (self.name, self.dump(value))
+        )
+
+    def parse(self, text: str) -> T | None:
+        """The value of a stored text; None, and a line of the log, when it cannot be read."""
+        try:
+            return self.load(text)
+        except ValueError:
+            _log.warning("%s in runs.db cannot be read, and counts as absent", self.name)
+            return None
+
+
+def _document(name: str, kind: type[D]) -> _Record[D]:
+    hashable: Any = kind  # mypy takes the class of a dataclass for one that has no hash
+
+    def load(text: str) -> D:
+        document: D = _adapter(hashable).validate_json(text)
+        if document.at.tzinfo is None:
+            raise ValueError("a time without a zone has no instant")
+        return document
+
+    return _Record(name, lambda value: _adapter(hashable).dump_json(value).decode(), load)
+
+
+def _time(name: str) -> _Record[datetime]:
+    return _Record(name, format_utc, parse_utc)
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(kind)
+
+
+_LAST_DRILL = _document("last_drill", DrillReport)
+_LAST_RESTORE = _document("last_restore", RestoreRecord)
+_BEGUN = _time("time:begun")
+_SWEPT = _time("time:swept")
+_LAST_CONTACT = _time("last_contact_at")
+_ALARMS: _Record[tuple[str, ...]] = _Record(
+    "told_alarms",
+    lambda codes: json.dumps(sorted(set(codes))),
+    lambda text: tuple(_adapter(list[str]).validate_json(text)),
+)
+_POINTS_READER: _Record[str] = _Record("points", str, str)
+
+# Beginnings of names that end in what the value is about.
+_SUCCESSOR_OF = "successor_of:"
+_STARTED_EMPTY = "started_empty:"
 _ENDED_LOGIN = "ended_login:"
 
 
-class HostFacts:
-    """Named facts in this host's records. Raises `DatabaseError` when they cannot be used."""
+class HostState:
+    """What this host remembers. Raises `DatabaseError` when its records cannot be used."""
 
     def __init__(self, records: Database) -> None:
         self._records = records
 
-    def set_last_drill(self, report: DrillReport) -> None:
-        """Remember the newest drill."""
-        self._set(_DRILL, _adapter(DrillReport).dump_json(report).decode())
+    # --- restores and drills ------------------------------------------------------------
 
     def last_drill(self) -> DrillReport | None:
         """The newest drill on this host."""
-        text = self._get(_DRILL)
-        return _adapter(DrillReport).validate_json(text) if text else None
+        return self._read(_LAST_DRILL)
 
-    def set_last_restore(self, record: RestoreRecord) -> None:
-        """Remember what the newest restore in place replaced."""
-        self._set(_RESTORE, _adapter(RestoreRecord).dump_json(record).decode())
+    def set_last_drill(self, report: DrillReport) -> None:
+        """Remember the newest drill."""
+        self._write(_LAST_DRILL, report)
 
     def last_restore(self) -> RestoreRecord | None:
         """The newest restore in place on this host."""
-        text = self._get(_RESTORE)
-        return _adapter(RestoreRecord).validate_json(text) if text else None
+        return self._read(_LAST_RESTORE)
 
-    def succeed(self, instance: str) -> None:
-        """Remember that this host carries on the data of another instance."""
-        self._set(f"{_SUCCESSOR_OF}:{instance}", "1")
+    def set_last_restore(self, record: RestoreRecord) -> None:
+        """Remember what the newest restore in place replaced."""
+        self._write(_LAST_RESTORE, record)
+
+    def needed_for_undo(self) -> tuple[Path, ...] | None:
+        """Where what the newest restore replaced lies; None when its record cannot be read."""
+        with self._records.reading() as connection:
+            text = _LAST_RESTORE.text(connection)
+        if text is None:
+            return ()
+        record = _LAST_RESTORE.parse(text)
+        if record is None:
+            return None
+        needed = (*record.replaced, *record.owed)
+        return tuple(replaced.path for replaced in needed if replaced.path is not None)
 
     def predecessors(self) -> frozenset[str]:
         """The instances whose data this host carries on."""
-        with self._records.reading() as connection:
-            rows = connection.execute(
-                "SELECT name FROM facts WHERE name LIKE ?", (f"{_SUCCESSOR_OF}:%",)
-            ).fetchall()
-        return frozenset(str(name).partition(":")[2] for (name,) in rows)
+        return frozenset(self._read_all(_SUCCESSOR_OF))
+
+    def succeed(self, instance: str) -> None:
+        """Remember that this host carries on the data of another instance."""
+        self._write(_Record(f"{_SUCCESSOR_OF}{instance}", str, str), "1")
+
+    # --- when things happened -----------------------------------------------------------
+
+    def begun_at(self) -> datetime | None:
+        """Since when a process of this host schedules backups."""
+        return self._read(_BEGUN)
+
+    def note_begun(self, at: datetime) -> None:
+        """Remember that a process of this host schedules backups; the first time counts."""
+        if self.begun_at() is None:
+            self._write(_BEGUN, at)
+
+    def swept_at(self) -> datetime | None:
+        """When the store was last swept of what no manifest claims."""
+        return self._read(_SWEPT)
+
+    def set_swept_at(self, at: datetime) -> None:
+        """Remember that the store was swept."""
+        self._write(_SWEPT, at)
+
+    def last_contact_at(self) -> datetime | None:
+        """When the store last answered."""
+        return self._read(_LAST_CONTACT)
+
+    def set_last_contact_at(self, at: datetime) -> None:
+        """Remember that the store answered."""
+        self._write(_LAST_CONTACT, at)
+
+    # --- sources that were missing at a start -------------------------------------------
+
+    def started_empty(self) -> dict[str, datetime]:
+        """Sources that were begun anew, and when."""
+        return {
+            source: at
+            for source, text in self._read_all(_STARTED_EMPTY).items()
+            if (at := _time(f"{_STARTED_EMPTY}{source}").parse(text)) is not None
+        }
+
+    def note_started_empty(self, source: str, at: datetime) -> None:
+        """Remember that a source was missing at a start, and was begun anew."""
+        self._write(_time(f"{_STARTED_EMPTY}{source}"), at)
+
+    def forget_started_empty(self, source: str) -> None:
+        """The source was restored, or its emptiness accepted."""
+        with self._records.transaction() as connection:
+            connection.execute("DELETE FROM facts WHERE name = ?", (f"{_STARTED_EMPTY}{source}",))
+
+    # --- alarms and messages ------------------------------------------------------------
+
+    def told_alarms(self) -> tuple[str, ...]:
+        """The alarms that were told and are not over."""
+        return self._read(_ALARMS) or ()
 
     def claim_alarms(self, codes: Sequence[str]) -> tuple[str, ...] | None:
         """Make `codes` the alarms that were told, and return the former; None if nothing changes.
 
         In one transaction, so that of several processes one tells it.
         """
-        text = json.dumps(sorted(set(codes)))
         with self._records.transaction() as connection:
-            row = connection.execute(
-                "SELECT value FROM facts WHERE name = ?", (_ALARMS,)
-            ).fetchone()
-            if (row[0] if row else "[]") == text:
+            former = _ALARMS.read(connection) or ()
+            if set(former) == set(codes):
                 return None
-            connection.execute(
-                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (_ALARMS, text)
-            )
-        return tuple(json.loads(row[0])) if row else ()
-
-    def told_alarms(self) -> tuple[str, ...]:
-        """The alarms that were told and are not over."""
-        return tuple(json.loads(self._get(_ALARMS) or "[]"))
-
-    def count_notification(self, *, sent: bool) -> None:
-        """Remember that somebody was to be told, and whether it reached everybody."""
-        with self._records.transaction() as connection:
-            totals.count_notification(connection, "sent" if sent else "failed")
+            _ALARMS.write(connection, tuple(codes))
+        return former
 
     def notifications(self) -> Mapping[str, int]:
         """How many notifications were `sent`, and how many `failed`."""
         with self._records.reading() as connection:
             return totals.notification_totals(connection)
 
-    def set_time(self, name: str, at: datetime) -> None:
-        """Remember when something happened."""
-        self._set(f"time:{name}", format_utc(at))
+    def count_notification(self, *, sent: bool) -> None:
+        """Remember that somebody was to be told, and whether it reached everybody."""
+        with self._records.transaction() as connection:
+            totals.count_notification(connection, "sent" if sent else "failed")
 
-    def time(self, name: str) -> datetime | None:
-        """When something happened last."""
-        text = self._get(f"time:{name}")
-        return parse_utc(text) if text else None
+    # --- logins to the page -------------------------------------------------------------
+
+    def login_is_ended(self, login_id: str) -> bool:
+        """Whether a login to the page was ended, by whichever process of this host.
+
+        Also when the time of its end cannot be read: it must not come to life again.
+        """
+        with self._records.reading() as connection:
+            return _time(f"{_ENDED_LOGIN}{login_id}").text(connection) is not None
 
     def end_login(self, login_id: str, at: datetime, forget_before: datetime) -> None:
         """Remember that a login to the page was ended; those ended long ago are expired."""
         with self._records.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)",
-                (f"{_ENDED_LOGIN}{login_id}", format_utc(at)),
-            )
+            _time(f"{_ENDED_LOGIN}{login_id}").write(connection, at)
             connection.execute(
                 "DELETE FROM facts WHERE substr(name, 1, ?) = ? AND value < ?",
                 (len(_ENDED_LOGIN), _ENDED_LOGIN, format_utc(forget_before)),
             )
 
-    def login_is_ended(self, login_id: str) -> bool:
-        """Whether a login to the page was ended, by whichever process of this host."""
-        return self._get(f"{_ENDED_LOGIN}{login_id}") is not None
+    # --- the table ----------------------------------------------------------------------
 
-    def note_started_empty(self, source: str, at: datetime) -> None:
-        """Remember that a source was missing at a start, and was begun anew."""
-        self._set(f"{_EMPTY}{source}", format_utc(at))
+    def _read(self, record: _Record[T]) -> T | None:
+        with self._records.reading() as connection:
+            return record.read(connection)
 
-    def forget_started_empty(self, source: str) -> None:
-        """The source was restored, or its emptiness accepted."""
+    def _write(self, record: _Record[T], value: T) -> None:
         with self._records.transaction() as connection:
-            connection.execute("DELETE FROM facts WHERE name = ?", (f"{_EMPTY}{source}",))
+            record.write(connection, value)
 
-    def started_empty(self) -> dict[str, datetime]:
-        """Sources that were begun anew, and when."""
+    def _read_all(self, beginning: str) -> dict[str, str]:
+        """The texts of all names with this beginning, by the rest of the name."""
         with self._records.reading() as connection:
             rows = connection.execute(
-                "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?", (len(_EMPTY), _EMPTY)
+                "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?",
+                (len(beginning), beginning),
             ).fetchall()
-        return {name.removeprefix(_EMPTY): parse_utc(value) for name, value in rows}
-
-    def _set(self, name: str, value: str) -> None:
-        with self._records.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (name, value)
-            )
-
-    def _get(self, name: str) -> str | None:
-        with self._records.reading() as connection:
-            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return str(row[0]) if row else None
+        return {str(name).removeprefix(beginning): str(text) for name, text in rows}
 
 
-@cache
-def _adapter(kind: type[Any]) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
+def points_reader(connection: sqlite3.Connection) -> str | None:
+    """For which program and prefix the points of the catalogue were noted."""
+    return _POINTS_READER.read(connection)
+
+
+def set_points_reader(connection: sqlite3.Connection, reader: str) -> None:
+    """Remember for which program and prefix the points were noted; within their transaction."""
+    _POINTS_READER.write(connection, reader)

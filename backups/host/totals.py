@@ -34,7 +34,7 @@ class StageTime:
 
 
 @dataclass(frozen=True)
-class StageTally:
+class StageTotals:
     """All times spent in one stage: how many took at most each of `BUCKETS`, and their sum."""
 
     up_to: tuple[tuple[float, int], ...]
@@ -65,14 +65,14 @@ def count_stage(connection: sqlite3.Connection, time: StageTime) -> None:
     )
 
 
-def stage_tallies(connection: sqlite3.Connection) -> Mapping[str, StageTally]:
+def stage_totals(connection: sqlite3.Connection) -> Mapping[str, StageTotals]:
     """The times of each stage."""
     found: dict[str, list[tuple[float, int, float]]] = {}
     rows = connection.execute("SELECT stage, up_to, total, seconds FROM stage_totals")
     for stage, up_to, total, seconds in rows:
         found.setdefault(stage, []).append((up_to, total, seconds))
     return {
-        stage: StageTally(
+        stage: StageTotals(
             tuple((b, sum(total for up_to, total, _ in times if up_to <= b)) for b in BUCKETS),
             math.fsum(seconds for _, _, seconds in times),
         )

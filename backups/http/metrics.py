@@ -112,9 +112,9 @@ class BackupCollector(Collector):
             "How long runs were in a stage, whatever its outcome",
             labels=("stage",),
         )
-        for stage, tally in self._service.runlog.stages().items():
-            buckets = [(_bound(bound), float(total)) for bound, total in tally.up_to]
-            family.add_metric((stage,), buckets, tally.seconds)
+        for stage, spent in self._service.runlog.stages().items():
+            buckets = [(_bound(bound), float(total)) for bound, total in spent.up_to]
+            family.add_metric((stage,), buckets, spent.seconds)
         return family
 
     def _notifications(self) -> Metric:

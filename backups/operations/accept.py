@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backups.alerts.dispatch import Teller
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet
 from backups.sets.catalogue import Catalogue
 from backups.sets.verdicts import Verdicts
@@ -13,7 +13,7 @@ class Acceptance:
     """Clears sets of suspicion."""
 
     def __init__(
-        self, catalogue: Catalogue, verdicts: Verdicts, facts: HostFacts, *, teller: Teller
+        self, catalogue: Catalogue, verdicts: Verdicts, facts: HostState, *, teller: Teller
     ) -> None:
         self._catalogue = catalogue
         self._verdicts = verdicts

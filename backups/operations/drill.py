@@ -12,7 +12,7 @@ from pathlib import Path
 
 from backups.config import BackupConfig
 from backups.errors import DrillFailed
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, ContentReport, DrillReport, ProgressSink, Trigger
 from backups.operations.own_sets import Standing
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
@@ -31,7 +31,7 @@ class Drill:
     config: BackupConfig
     catalogue: Catalogue
     own_sets: Standing
-    facts: HostFacts
+    facts: HostState
     clock: Clock
     starter: RunStarter
     fetcher: Fetcher

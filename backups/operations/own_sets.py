@@ -9,7 +9,7 @@ from pathlib import Path
 from backups.decisions.due import may_try, owed_since
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.errors import NoRestorePoint
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, Trigger
 from backups.operations.installation import Installation
 from shared.clock import format_utc
@@ -19,7 +19,7 @@ from shared.errors import StoreError
 class Standing:
     """Answers from the catalogue, the run log and the host's facts; raises `DatabaseError`."""
 
-    def __init__(self, installation: Installation, facts: HostFacts) -> None:
+    def __init__(self, installation: Installation, facts: HostState) -> None:
         self._plan = installation.plan
         self._catalogue = installation.catalogue
         self._runlog = installation.runlog

@@ -20,7 +20,7 @@ from pathlib import Path
 from backups.decisions.retention import PRE_RESTORE_DAYS
 from backups.errors import SetNotFound
 from backups.format import naming
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, Trigger
 from backups.operations.installation import Installation
 from backups.operations.own_sets import Standing
@@ -33,7 +33,6 @@ ORPHAN_AGE = timedelta(hours=24)
 
 _log = logging.getLogger("backups.run")
 
-_SWEPT = "swept"
 _SWEEP_INTERVAL = timedelta(hours=24)
 
 
@@ -46,7 +45,7 @@ class Prune:
         starter: RunStarter,
         own_sets: Standing,
         *,
-        facts: HostFacts,
+        facts: HostState,
         records: Database,
     ) -> None:
         self._prefix = installation.plan.prefix
@@ -70,10 +69,10 @@ class Prune:
 
     def run_if_needed(self) -> None:
         """Prune after a good run, when there is something to do; a failure stays in the log."""
-        swept = self._facts.time(_SWEPT)
+        swept = self._facts.swept_at()
         if swept is None:  # a new host: nothing of its own can be old enough
             swept = self._clock.now()
-            self._facts.set_time(_SWEPT, swept)
+            self._facts.set_swept_at(swept)
         recently = self._clock.now() - swept < _SWEEP_INTERVAL
         try:
             if not recently or self._own_sets.plan_prune().drop:
@@ -96,16 +95,15 @@ class Prune:
         self.sweep(ours)
         if self._own_sets.frozen() is None:
             self._drop_old_safety_copies()
-        self._facts.set_time(_SWEPT, self._clock.now())
+        self._facts.set_swept_at(self._clock.now())
 
     def _drop_old_safety_copies(self) -> None:
         """What restores replaced stays here for as long as in the store; the newest for undo."""
-        last = self._facts.last_restore()
-        needed = (*last.replaced, *last.owed) if last else ()
-        self._directory.drop_pre_restore(
-            self._clock.now() - timedelta(days=PRE_RESTORE_DAYS),
-            keep=[replaced.path for replaced in needed if replaced.path is not None],
-        )
+        needed = self._facts.needed_for_undo()
+        if needed is not None:  # else whatever is there may be needed
+            self._directory.drop_pre_restore(
+                self._clock.now() - timedelta(days=PRE_RESTORE_DAYS), keep=needed
+            )
 
     def sweep(self, ours: Collection[str]) -> list[str]:
         """Remove what this installation put more than 24 h ago and no manifest claims.

@@ -21,7 +21,7 @@ from pathlib import Path
 from backups.errors import BackupError, RunNotFound
 from backups.host.directory import BackupDirectory
 from backups.host.run_log import RunLog
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import (
     Progress,
     Replaced,
@@ -52,7 +52,7 @@ class Replacer:
     sources: Sequence[Source]
     busy_timeout: float
     directory: BackupDirectory
-    facts: HostFacts
+    facts: HostState
     runlog: RunLog
     clock: Clock
     publisher: Publisher

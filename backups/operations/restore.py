@@ -21,7 +21,7 @@ from backups.config import BackupConfig
 from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
 from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
 from backups.host.directory import BackupDirectory
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, StoredObject
 from backups.operations.own_sets import Standing
 from backups.operations.replace import Replacer
@@ -45,7 +45,7 @@ class Restore:
     catalogue: Catalogue
     own_sets: Standing
     directory: BackupDirectory
-    facts: HostFacts
+    facts: HostState
     clock: Clock
     starter: RunStarter
     fetcher: Fetcher

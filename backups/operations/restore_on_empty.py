@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import Run
 from backups.operations.own_sets import Standing
 from backups.operations.restore import Restore
@@ -25,7 +25,7 @@ class RestoreOnEmpty:
 
     catalogue: Catalogue
     own_sets: Standing
-    facts: HostFacts
+    facts: HostState
     clock: Clock
     starter: RunStarter
     restore: Restore

@@ -132,6 +132,7 @@ class BackupScheduler:
             return LEAD_RETRY_SECONDS
         try:
             lease.announce()
+            self._service.facts.note_begun(self._service.clock.now())
             with ExitStack() as leading:
                 for job in self._leader_jobs:
                     leading.enter_context(job.while_leader())

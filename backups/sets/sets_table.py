@@ -14,13 +14,11 @@ from datetime import date, datetime
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
 from backups.format.legacy import legacy_object_at, legacy_set
+from backups.host.state import HostState, points_reader, set_points_reader
 from backups.model import BackupSet
 from backups.sets import points_table
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
-
-_POINTS = "points"  # the fact that says for which program and prefix the points were noted
-_LAST_CONTACT = "last_contact_at"
 
 
 @dataclass(frozen=True)
@@ -38,6 +36,7 @@ class SetsTable:
 
     def __init__(self, records: Database, prefix: str) -> None:
         self._records = records
+        self._state = HostState(records)
         self.prefix = prefix
         self._points_are_noted = False
 
@@ -91,21 +90,13 @@ class SetsTable:
 
     def last_contact_at(self) -> datetime | None:
         """When the store last answered."""
-        with self._records.reading() as connection:
-            row = connection.execute(
-                "SELECT value FROM facts WHERE name = ?", (_LAST_CONTACT,)
-            ).fetchone()
-        return parse_utc(row[0]) if row else None
+        return self._state.last_contact_at()
 
     # --- writing ------------------------------------------------------------------------
 
     def note_contact(self, at: datetime) -> None:
         """Remember that the store has answered."""
-        with self._records.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)",
-                (_LAST_CONTACT, format_utc(at)),
-            )
+        self._state.set_last_contact_at(at)
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
         """Take a manifest in; the caller has checked it."""
@@ -156,8 +147,7 @@ class SetsTable:
         """Note what an older program has left, or one that read for another prefix."""
         reader = f"{manifest.FORMAT} {self.prefix}"
         with self._records.reading() as connection:
-            row = connection.execute("SELECT value FROM facts WHERE name = ?", (_POINTS,))
-            if row.fetchone() == (reader,):
+            if points_reader(connection) == reader:
                 return
         with self._records.transaction() as connection:
             connection.execute("DELETE FROM points")
@@ -170,9 +160,7 @@ class SetsTable:
             )
             for day in {self.day(key) for key in keys}:
                 self._note_group(connection, day)
-            connection.execute(
-                "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (_POINTS, reader)
-            )
+            set_points_reader(connection, reader)
 
     def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
         """Bring the point of a set or a group up to its documents."""

@@ -18,7 +18,7 @@ from uuid import uuid4
 from backups.errors import OwnerDiffers
 from backups.model import Source
 from backups.sources.live import connect, side_files
-from backups.sources.snapshot import what
+from backups.sources.pins import what
 from shared.databases.sqlite import translated
 from shared.errors import (
     DatabaseLocked,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from backups.model import LiveState, Source
 from backups.sources.inspection import fault_of, read_facts
-from backups.sources.snapshot import what
+from backups.sources.pins import what
 from shared.databases.sqlite import translated
 from shared.errors import DatabaseCorrupt, DatabaseNotSqlite, DatabaseUnreadable
 

@@ -18,7 +18,7 @@ from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, ReadabilityCheck, Run, Source, Trigger
 from backups.service import BackupService
 from backups.wiring import assemble
@@ -83,7 +83,7 @@ class Bench:
 
     service: BackupService
     store: ObjectStore
-    facts: HostFacts
+    facts: HostState
     directory: BackupDirectory
     sources: tuple[Source, ...]
     notes: MemoryNotifier

@@ -13,7 +13,7 @@ from backups.decisions.retention import RetentionFacts, RetentionPolicy, plan_re
 from backups.format import naming
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, DrillReport, RunError
 from shared.clock import SystemClock
 from shared.crontab import Crontab
@@ -68,7 +68,7 @@ def give_history(
             log.start(run)
             log.finish(run)
         drilled = sets[-2]
-        HostFacts(records).set_last_drill(
+        HostState(records).set_last_drill(
             DrillReport(
                 drilled.id,
                 drilled.created_at + timedelta(hours=2),

@@ -20,7 +20,7 @@ from backups.format import naming
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, Run
 from backups.operations.installation import Installation as Parts
 from backups.service import BackupService, ignore_progress
@@ -315,7 +315,7 @@ def open_bench(
         )
         yield Bench(
             installation,
-            BackupService(parts, HostFacts(records), records, MemoryNotifier()),
+            BackupService(parts, HostState(records), records, MemoryNotifier()),
             watched,
             parts,
         )

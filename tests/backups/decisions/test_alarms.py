@@ -287,10 +287,10 @@ _RACER = """
 import sys
 from pathlib import Path
 from contextlib import closing
-from backups.host.state import HostFacts
+from backups.host.state import HostState
 from backups.host.records import open_records
 with closing(open_records(Path(sys.argv[1]))) as records:
-    facts = HostFacts(records)
+    facts = HostState(records)
     print("ready", flush=True)
     for line in sys.stdin:
         print(facts.claim_alarms(line.split()) is not None, flush=True)
@@ -374,6 +374,7 @@ def test_staleness_fires_with_a_scheduler_that_never_runs(
 
 def test_a_host_that_never_made_a_set_is_stale_too(bench: Bench, clock: FixedClock) -> None:
     """Two hours after its first due instant one message goes out; after a set one more."""
+    bench.facts.note_begun(clock.now())
     for _ in range(48):
         bench.service.alerts.tell()
         due = clock.now() > datetime(2026, 11, 23, 3, tzinfo=UTC)

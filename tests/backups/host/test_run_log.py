@@ -25,18 +25,18 @@ def records(tmp_path: Path) -> Iterator[Database]:
 
 
 @pytest.fixture
-def runlog(records: Database) -> RunLog:
+def run_log(records: Database) -> RunLog:
     return RunLog(records)
 
 
-def test_a_run_is_told_as_it_began_and_as_it_ended(runlog: RunLog) -> None:
+def test_a_run_is_told_as_it_began_and_as_it_ended(run_log: RunLog) -> None:
     """What was recorded of a run comes back, field by field, at each step."""
     begun = a_run(status="running", finished_at=None, set_id=None, stage=None)
-    runlog.start(begun)
-    assert runlog.get(begun.id) == begun
+    run_log.start(begun)
+    assert run_log.get(begun.id) == begun
 
-    runlog.set_stage(begun.id, "proof")
-    assert runlog.get(begun.id) == replace(begun, stage="proof")
+    run_log.set_stage(begun.id, "proof")
+    assert run_log.get(begun.id) == replace(begun, stage="proof")
 
     over = replace(
         begun,
@@ -45,28 +45,28 @@ def test_a_run_is_told_as_it_began_and_as_it_ended(runlog: RunLog) -> None:
         stage="proof",
         error=RunError("proof_failed", "the bytes differ", "Run it again."),
     )
-    runlog.finish(over)
-    assert runlog.get(begun.id) == over
+    run_log.finish(over)
+    assert run_log.get(begun.id) == over
 
 
-def test_a_success_has_its_set_and_no_error(runlog: RunLog) -> None:
+def test_a_success_has_its_set_and_no_error(run_log: RunLog) -> None:
     """A run that succeeded names its set."""
     run = a_run()
-    runlog.start(replace(run, status="running", finished_at=None, set_id=None))
-    runlog.finish(run)
+    run_log.start(replace(run, status="running", finished_at=None, set_id=None))
+    run_log.finish(run)
 
-    assert runlog.get(run.id) == run
-    assert runlog.get(run.id).error is None
+    assert run_log.get(run.id) == run
+    assert run_log.get(run.id).error is None
 
 
-def test_finishing_one_run_leaves_the_others(runlog: RunLog) -> None:
+def test_finishing_one_run_leaves_the_others(run_log: RunLog) -> None:
     """Only the run that ended is changed."""
     for name in ("one", "two", "three"):
-        runlog.start(a_run(name, status="running", finished_at=None))
+        run_log.start(a_run(name, status="running", finished_at=None))
 
-    runlog.finish(a_failed_run("two"))
+    run_log.finish(a_failed_run("two"))
 
-    assert [run.status for run in runlog.page(9)] == ["running", "failed", "running"]
+    assert [run.status for run in run_log.page(9)] == ["running", "failed", "running"]
 
 
 def test_runs_survive_the_process(tmp_path: Path) -> None:
@@ -78,42 +78,42 @@ def test_runs_survive_the_process(tmp_path: Path) -> None:
         assert RunLog(records).page(9) == [a_run()]
 
 
-def test_a_run_that_is_not_there_is_an_error_by_name(runlog: RunLog) -> None:
+def test_a_run_that_is_not_there_is_an_error_by_name(run_log: RunLog) -> None:
     """An unknown id is `RunNotFound`, also as the place where a page begins."""
-    runlog.start(a_run())
+    run_log.start(a_run())
 
     with pytest.raises(RunNotFound, match="no-such-run"):
-        runlog.get("no-such-run")
+        run_log.get("no-such-run")
     with pytest.raises(RunNotFound, match="no-such-run"):
-        runlog.page(9, before="no-such-run")
+        run_log.page(9, before="no-such-run")
 
 
-def test_pages_go_from_the_newest_to_the_oldest(runlog: RunLog) -> None:
+def test_pages_go_from_the_newest_to_the_oldest(run_log: RunLog) -> None:
     """Page after page gives every run once, in the order in which they began, backwards."""
     names = [f"run-{number}" for number in range(10)]
     for name in names:
-        runlog.start(a_run(name))
+        run_log.start(a_run(name))
 
     seen: list[str] = []
-    while page := runlog.page(3, before=seen[-1] if seen else None):
+    while page := run_log.page(3, before=seen[-1] if seen else None):
         assert len(page) <= 3
         seen += [run.id for run in page]
 
     assert seen == names[::-1]
 
 
-def test_the_order_is_that_of_the_starts_whatever_the_clock_says(runlog: RunLog) -> None:
+def test_the_order_is_that_of_the_starts_whatever_the_clock_says(run_log: RunLog) -> None:
     """A clock that was set back does not reorder the runs."""
-    runlog.start(a_run("first", started_at=INSTANT))
-    runlog.start(a_run("second", started_at=INSTANT - timedelta(days=1)))
+    run_log.start(a_run("first", started_at=INSTANT))
+    run_log.start(a_run("second", started_at=INSTANT - timedelta(days=1)))
 
-    assert [run.id for run in runlog.page(9)] == ["second", "first"]
-    assert runlog.last("backup", "succeeded") == a_run(
+    assert [run.id for run in run_log.page(9)] == ["second", "first"]
+    assert run_log.last("backup", "succeeded") == a_run(
         "second", started_at=INSTANT - timedelta(days=1)
     )
 
 
-def test_the_last_run_of_a_kind(runlog: RunLog) -> None:
+def test_the_last_run_of_a_kind(run_log: RunLog) -> None:
     """`last` looks at the operation and at the statuses that are asked for."""
     kinds: tuple[tuple[str, OperationName, RunStatus], ...] = (
         ("1", "backup", "succeeded"),
@@ -122,10 +122,10 @@ def test_the_last_run_of_a_kind(runlog: RunLog) -> None:
         ("4", "backup", "running"),
     )
     for name, operation, status in kinds:
-        runlog.start(a_run(name, operation=operation, status=status))
+        run_log.start(a_run(name, operation=operation, status=status))
 
     def last(operation: OperationName, *statuses: RunStatus) -> str | None:
-        found = runlog.last(operation, *statuses)
+        found = run_log.last(operation, *statuses)
         return found.id if found else None
 
     assert last("backup", "succeeded") == "1"
@@ -135,43 +135,45 @@ def test_the_last_run_of_a_kind(runlog: RunLog) -> None:
     assert last("restore", "succeeded") is None
 
 
-def test_runs_whose_process_died_become_interrupted(runlog: RunLog) -> None:
+def test_runs_whose_process_died_become_interrupted(run_log: RunLog) -> None:
     """Every run that says `running` is closed, with an error; the others stay as they are."""
-    runlog.start(a_run("dead", status="running", finished_at=None, set_id=None, stage="store"))
-    runlog.start(a_failed_run("failed"))
+    run_log.start(a_run("dead", status="running", finished_at=None, set_id=None, stage="store"))
+    run_log.start(a_failed_run("failed"))
     later = INSTANT + timedelta(hours=1)
-    running = runlog.running()
+    running = run_log.running()
     assert running is not None
     assert running.id == "dead"
 
-    assert runlog.mark_interrupted(later) == ["dead"]
+    assert run_log.mark_interrupted(later) == ["dead"]
 
-    dead = runlog.get("dead")
+    dead = run_log.get("dead")
     assert (dead.status, dead.finished_at, dead.stage) == ("interrupted", later, "store")
     assert dead.error is not None
     assert dead.error.code == "interrupted"
-    assert runlog.get("failed") == a_failed_run("failed")
-    assert runlog.running() is None
-    assert runlog.mark_interrupted(later) == []
+    assert run_log.get("failed") == a_failed_run("failed")
+    assert run_log.running() is None
+    assert run_log.mark_interrupted(later) == []
 
 
 @pytest.mark.parametrize("milliseconds", [0, 1, 5, 999, 60_000])
-def test_a_failure_right_after_the_due_instant_counts(runlog: RunLog, milliseconds: int) -> None:
+def test_a_failure_right_after_the_due_instant_counts(run_log: RunLog, milliseconds: int) -> None:
     """A scheduled run begins some milliseconds after its due instant, and its failure counts."""
     started = INSTANT + timedelta(milliseconds=milliseconds)
     finished = started + timedelta(seconds=3)
-    runlog.start(a_failed_run(started_at=started, finished_at=finished))
+    run_log.start(a_failed_run(started_at=started, finished_at=finished))
 
-    assert runlog.automatic_failures_since(INSTANT) == [finished]
+    assert run_log.automatic_failures_since(INSTANT) == [finished]
 
 
 @pytest.mark.parametrize("milliseconds", [-1, -500, -1000, -60_000])
-def test_a_failure_before_the_due_instant_does_not_count(runlog: RunLog, milliseconds: int) -> None:
+def test_a_failure_before_the_due_instant_does_not_count(
+    run_log: RunLog, milliseconds: int
+) -> None:
     """What went wrong before the due instant was another due instant's failure."""
     started = INSTANT + timedelta(milliseconds=milliseconds)
-    runlog.start(a_failed_run(started_at=started, finished_at=INSTANT + timedelta(seconds=3)))
+    run_log.start(a_failed_run(started_at=started, finished_at=INSTANT + timedelta(seconds=3)))
 
-    assert runlog.automatic_failures_since(INSTANT) == []
+    assert run_log.automatic_failures_since(INSTANT) == []
 
 
 @pytest.mark.parametrize(
@@ -186,34 +188,34 @@ def test_a_failure_before_the_due_instant_does_not_count(runlog: RunLog, millise
     ],
 )
 def test_which_failures_hold_up_the_next_try(
-    runlog: RunLog, operation: OperationName, trigger: Trigger, status: RunStatus, counts: bool
+    run_log: RunLog, operation: OperationName, trigger: Trigger, status: RunStatus, counts: bool
 ) -> None:
     """Only automatic backups that failed count: a person's tries hold nothing up."""
-    runlog.start(a_failed_run(operation=operation, trigger=trigger, status=status))
+    run_log.start(a_failed_run(operation=operation, trigger=trigger, status=status))
 
-    assert bool(runlog.automatic_failures_since(INSTANT)) is counts
+    assert bool(run_log.automatic_failures_since(INSTANT)) is counts
 
 
-def test_failures_come_oldest_first(runlog: RunLog) -> None:
+def test_failures_come_oldest_first(run_log: RunLog) -> None:
     """The newest failure is the last of the list, as `may_try` reads it."""
     times = [INSTANT + timedelta(minutes=number) for number in range(3)]
     for number, time in enumerate(times):
-        runlog.start(a_failed_run(f"run-{number}", started_at=time, finished_at=time))
+        run_log.start(a_failed_run(f"run-{number}", started_at=time, finished_at=time))
 
-    assert runlog.automatic_failures_since(INSTANT) == times
+    assert run_log.automatic_failures_since(INSTANT) == times
 
 
-def test_backups_by_day(runlog: RunLog) -> None:
+def test_backups_by_day(run_log: RunLog) -> None:
     """Backup runs are counted by day and by how they ended, from a day on."""
     for number, (day, status) in enumerate(
         [(20, "succeeded"), (21, "failed"), (21, "failed"), (21, "succeeded"), (22, "succeeded")]
     ):
         at = INSTANT.replace(day=day)
         run = a_run(f"run-{number}", started_at=at, finished_at=at, status=status)
-        runlog.start(run)
-    runlog.start(a_run("a verify", operation="verify", started_at=INSTANT.replace(day=21)))
+        run_log.start(run)
+    run_log.start(a_run("a verify", operation="verify", started_at=INSTANT.replace(day=21)))
     assert {
-        (one.day.day, one.status, one.count) for one in runlog.backups_by_day(date(2026, 11, 21))
+        (one.day.day, one.status, one.count) for one in run_log.backups_by_day(date(2026, 11, 21))
     } == {
         (21, "failed", 2),
         (21, "succeeded", 1),
@@ -221,21 +223,21 @@ def test_backups_by_day(runlog: RunLog) -> None:
     }
 
 
-def test_the_newest_backups_since(runlog: RunLog) -> None:
+def test_the_newest_backups_since(run_log: RunLog) -> None:
     """Only those that succeeded, newest first, no more than were asked for."""
     for day in (19, 20, 21, 22):
         at = INSTANT.replace(day=day)
-        runlog.start(
+        run_log.start(
             a_run(f"run-{day}", started_at=at, status="failed" if day == 21 else "succeeded")
         )
-    found = runlog.backups_since(INSTANT.replace(day=20), 10)
+    found = run_log.backups_since(INSTANT.replace(day=20), 10)
     assert [run.id for run in found] == ["run-22", "run-20"]
-    assert [run.id for run in runlog.backups_since(INSTANT.replace(day=19), 1)] == ["run-22"]
+    assert [run.id for run in run_log.backups_since(INSTANT.replace(day=19), 1)] == ["run-22"]
 
 
-def test_when_it_all_began(runlog: RunLog) -> None:
+def test_when_it_all_began(run_log: RunLog) -> None:
     """The first run that this host remembers."""
-    assert runlog.began_at() is None
+    assert run_log.began_at() is None
     for day in (20, 21):
-        runlog.start(a_run(f"run-{day}", started_at=INSTANT.replace(day=day)))
-    assert runlog.began_at() == INSTANT.replace(day=20)
+        run_log.start(a_run(f"run-{day}", started_at=INSTANT.replace(day=day)))
+    assert run_log.began_at() == INSTANT.replace(day=20)

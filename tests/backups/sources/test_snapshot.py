@@ -20,7 +20,7 @@ import pytest
 
 from backups.errors import RunInterrupted, SnapshotDiffers
 from backups.model import Progress, SnapshotFile, Snapshots, Source
-from backups.sources import snapshot
+from backups.sources import pins
 from backups.sources.change_watch import ChangeWatch
 from backups.sources.inspection import read_facts
 from backups.sources.snapshot import take_snapshots
@@ -713,7 +713,7 @@ def test_a_file_that_changes_while_it_is_read_without_locks_is_refused(
     """Size, time and the file's change counter are compared before and after: no torn copy."""
     path = make_database(tmp_path / "data" / "tokens.db", 3_000, padding=500)
     before = path.stat()
-    opened = snapshot._open_and_read
+    opened = pins._open_and_read
 
     def as_one_who_may_not_write(
         stack: ExitStack, source: Source, mode: str, busy_timeout: float
@@ -723,7 +723,7 @@ def test_a_file_that_changes_while_it_is_read_without_locks_is_refused(
         return opened(stack, source, mode, busy_timeout)
 
     monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.R_OK)
-    monkeypatch.setattr(snapshot, "_open_and_read", as_one_who_may_not_write)
+    monkeypatch.setattr(pins, "_open_and_read", as_one_who_may_not_write)
     written: list[Progress] = []
 
     def progress(told: Progress) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,16 +17,19 @@ import pytest
 from backups.doctor import examine
 from backups.model import Examination, Line
 from backups.sets.seal import generate_key_pair
+from backups.view.headline import headline
 from backups.wiring import open_service
 from shared.clock import SystemClock
 from shared.settings.load import Settings
 from tests.support.app_process import free_port
+from tests.support.clock import FixedClock
 from tests.support.installation import Installation, spaces
 from tests.support.restore_bench import (
     PREFIX,
     SOURCES,
     LiveStateName,
     bring_into,
+    connect,
     installation_in,
     live_path,
     open_bench,
@@ -178,16 +181,53 @@ def test_a_database_that_is_not_sound(well: Installation, state: LiveStateName) 
     one(found, "ok", "databases", "sessions")
 
 
+def with_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """Give every disk this many free bytes."""
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+
+
+def bytes_of_sources(installation: Installation) -> int:
+    """What the live databases have on the disk, their `-wal` included."""
+    files = [live_path(installation.folder, source) for source in SOURCES]
+    files += [path.with_name(f"{path.name}-wal") for path in files]
+    return sum(path.stat().st_size for path in files if path.exists())
+
+
 def test_no_room_on_the_disk(well: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Room for a run and for a restore are told apart."""
-    sizes = [live_path(well.folder, source).stat().st_size for source in SOURCES]
-    needed = sum(sizes) + max(sizes)
-    monkeypatch.setattr(
-        "backups.doctor.shutil.disk_usage", lambda _: SimpleNamespace(free=needed, total=1, used=1)
-    )
+    with_free_space(monkeypatch, 3 * bytes_of_sources(well) - 1)
     found = look(well)
     one(found, "ok", "disk", "a run")
     assert "BACKUP_DIR" in one(found, "problem", "disk", "a restore").hint
+    with_free_space(monkeypatch, 3 * bytes_of_sources(well))
+    one(look(well), "ok", "disk", "a restore")
+
+
+def test_doctor_and_run_agree_on_the_room(
+    well: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the last byte that a run needs both say yes, without it both say no, by one number."""
+    settings = settings_of(well)
+    with closing(connect(live_path(well.folder, "tokens"))) as writer, open_service(settings) as it:
+        # What is committed and only in the `-wal` takes room in the copy as well.
+        writer.execute("PRAGMA wal_autocheckpoint=0")
+        writer.execute("CREATE TABLE more(body BLOB)")
+        writer.execute("INSERT INTO more VALUES (zeroblob(300000))")
+        needed = 2 * bytes_of_sources(well)
+        assert needed > 600_000
+
+        with_free_space(monkeypatch, needed - 1)
+        line = one(examine(settings, it), "problem", "disk", "a run")
+        refused = it.backup.begin().execute()
+        assert refused.error is not None
+        assert refused.error.code == "disk_full"
+        for message in (line.message, refused.error.message):
+            assert f"{needed - 1:,} bytes free" in message
+            assert f"needs {needed:,}" in message
+
+        with_free_space(monkeypatch, needed)
+        one(examine(settings, it), "ok", "disk", "a run")
+        assert it.backup.begin().execute().status == "succeeded"
 
 
 def test_an_unreachable_store(well: Installation) -> None:
@@ -352,6 +392,30 @@ def test_backups_that_are_old(well: Installation) -> None:
         found = examine(settings, service)
     one(found, "problem", "backups", "[overdue]")
     one(found, "ok", "backups", "the newest restore point")
+
+
+@pytest.mark.parametrize(
+    ("later", "age"),
+    [
+        (timedelta(seconds=3, microseconds=123456), "0 min 3 s"),
+        (timedelta(hours=1, minutes=12), "1 h 12 min"),
+        (timedelta(days=7), "7 days"),
+        (timedelta(hours=-1), "0 min 0 s"),  # the clock was set back
+    ],
+)
+def test_the_age_reads_as_in_status(well: Installation, later: timedelta, age: str) -> None:
+    """The doctor tells the age of the newest restore point in the words of the headline."""
+    settings = settings_of(well)
+    with open_service(settings) as service:
+        newest = service.own_sets.latest()
+    assert newest is not None
+    clock = FixedClock(newest.created_at + later)
+    with open_service(settings, clock) as service:
+        line = one(examine(settings, service), "ok", "backups", "the newest restore point")
+        first = headline(service.status(), clock.now())
+    assert line.message == f"the newest restore point, {newest.id}, is {age} old"
+    overdue = later == timedelta(days=7)
+    assert overdue or f"is {age} old" in first.message
 
 
 def test_a_lost_token_key(well: Installation) -> None:

@@ -1,0 +1,81 @@
+"""Examining everything that can be wrong with the backups, each finding with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from backups.doctor import host
+from backups.doctor.store import check_store
+from backups.model import Examination, Line
+from backups.service import BackupService
+from backups.view import units
+from shared.clock import format_utc
+from shared.errors import AppError
+from shared.settings.load import Settings
+
+
+def examine(
+    settings: Settings, service: BackupService, *, write: bool = False, notify: bool = False
+) -> Examination:
+    """Look at everything; with `write`, put, overwrite and delete a probe in the store too, with
+    `notify`, send a test message.
+
+    A check that itself fails becomes a problem with the error's remedy; nothing is raised.
+    """
+    checks: tuple[tuple[str, Callable[[], Iterator[Line]]], ...] = (
+        ("secrets", lambda: host.secrets(settings)),
+        ("files", lambda: host.files(settings, service)),
+        ("databases", lambda: host.databases(service)),
+        ("disk", lambda: host.disk(service)),
+        ("keys", lambda: host.keys(service)),
+        ("store", lambda: check_store(settings, service, write=write)),
+        ("backups", lambda: _backups(service)),
+        ("notify", lambda: _notifications(settings, service, notify=notify)),
+    )
+    lines: list[Line] = []
+    for subject, check in checks:
+        try:
+            lines.extend(check())
+        except AppError as error:
+            lines.append(Line("problem", subject, f"{error.message} [{error.code}]", error.hint))
+        except OSError as error:
+            lines.append(
+                Line("problem", subject, f"{error.filename}: {error.strerror}", "Check that file.")
+            )
+    return Examination(tuple(lines))
+
+
+def _notifications(settings: Settings, service: BackupService, *, notify: bool) -> Iterator[Line]:
+    count = len(settings.backup.notify_urls)
+    if not count:
+        yield Line(
+            "warning",
+            "notify",
+            "nobody is told when backups fail",
+            "Set BACKUP_NOTIFY_URLS (docs/settings.md), then: python -m backups doctor --notify",
+        )
+    elif not notify:
+        yield Line("ok", "notify", f"{count} URL(s) are told; try them with doctor --notify")
+    elif service.alerts.send_test_message():
+        yield Line("ok", "notify", f"a test message went to {count} URL(s)")
+    else:
+        yield Line(
+            "problem",
+            "notify",
+            "the test message did not reach every URL of BACKUP_NOTIFY_URLS",
+            "Correct them; https://github.com/caronc/apprise has the forms.",
+        )
+
+
+def _backups(service: BackupService) -> Iterator[Line]:
+    status = service.status()
+    for found in status.health.problems:
+        yield Line("problem", "backups", f"{found.message} [{found.code}]", found.hint)
+    for found in status.health.warnings:
+        if found.code != "not_offsite":
+            yield Line("warning", "backups", f"{found.message} [{found.code}]", found.hint)
+    newest = status.newest_restore_point
+    if newest is not None:
+        age = units.age(service.clock.now() - newest.created_at)
+        yield Line("ok", "backups", f"the newest restore point, {newest.id}, is {age} old")
+    yield Line("ok", "schedule", f"{status.cron} UTC, next at {format_utc(status.next_run_at)}")

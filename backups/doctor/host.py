@@ -1,0 +1,152 @@
+"""What the doctor looks at on this host: secrets, files, databases, room, keys."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from backups.model import Line
+from backups.service import BackupService
+from backups.sets.seal import load_identities
+from backups.sources import room
+from backups.sources.live import inspect_live
+from shared.settings.load import Settings
+
+_WAL_BYTES = 64 * 1024 * 1024
+
+
+def secrets(settings: Settings) -> Iterator[Line]:
+    """Whether the secrets that the app needs are set, and are hard to guess."""
+    make = "Make one: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+    yield from _secret("ADMIN_TOKEN", settings.admin_token, make, needed="the admin routes")
+    yield from _secret("STATE_TOKEN_SECRET", settings.state_token_secret, make, needed="the app")
+    if settings.token_encryption_keys:
+        yield Line("ok", "secrets", f"{len(settings.token_encryption_keys)} token key(s)")
+    else:
+        yield Line(
+            "warning",
+            "secrets",
+            "TOKEN_ENCRYPTION_KEYS is not set here, so keys are not checked",
+            "Run the doctor with the settings of the app.",
+        )
+
+
+def _secret(name: str, value: str | None, make: str, *, needed: str) -> Iterator[Line]:
+    if value is None:
+        yield Line("warning", "secrets", f"{name} is not set; {needed} needs it", make)
+    elif len(value) < 32 or len(set(value)) < 10:
+        yield Line("warning", "secrets", f"{name} is short or has little variety", make)
+    else:
+        yield Line("ok", "secrets", f"{name} is set")
+
+
+def files(settings: Settings, service: BackupService) -> Iterator[Line]:
+    """Whether other users can reach the files that hold data or secrets."""
+    private = [Path(".env"), service.directory.path, service.directory.path / "runs.db"]
+    private += [source.path for source in service.plan.sources]
+    if settings.backup.age_identity_file:
+        private.append(settings.backup.age_identity_file)
+    for path in private:
+        if not path.exists():
+            continue
+        found = path.stat()
+        if found.st_mode & 0o077:
+            yield Line(
+                "problem",
+                "files",
+                f"{path} can be reached by other users (mode {found.st_mode & 0o777:o})",
+                f"chmod {'700' if path.is_dir() else '600'} {path}",
+            )
+        elif found.st_uid != os.geteuid():
+            yield Line(
+                "warning",
+                "files",
+                f"{path} belongs to user {found.st_uid}, this process runs as {os.geteuid()}",
+                "Run the commands as the user of the app.",
+            )
+        else:
+            yield Line("ok", "files", f"{path} is private")
+
+
+def databases(service: BackupService) -> Iterator[Line]:
+    """Whether each source is sound, is in WAL mode, and has a `-wal` of moderate size."""
+    for source in service.plan.sources:
+        state = inspect_live(source, service.plan.busy_timeout)
+        if state.state != "healthy":
+            yield Line(
+                "problem",
+                "databases",
+                f"source {source.name} ({source.path}) is {state.state}",
+                "Bring it back: python -m backups restore --in-place --yes",
+            )
+            continue
+        rows = sum((state.rows or {}).values())
+        yield Line("ok", "databases", f"source {source.name} is sound, {rows:,} rows")
+        yield from _wal(source.name, source.path)
+
+
+def _wal(name: str, path: Path) -> Iterator[Line]:
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+        mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
+    wal = path.with_name(f"{path.name}-wal")
+    size = wal.stat().st_size if wal.exists() else 0
+    if mode != "wal":
+        yield Line(
+            "warning",
+            "databases",
+            f"source {name} is in journal mode {mode}: its writers wait while it is copied",
+            f"sqlite3 {path} 'PRAGMA journal_mode=WAL'",
+        )
+    elif size > _WAL_BYTES:
+        yield Line(
+            "warning",
+            "databases",
+            f"the -wal of source {name} has {size:,} bytes: a reader holds it",
+            "Find the process that keeps a transaction open, and end it.",
+        )
+
+
+def disk(service: BackupService) -> Iterator[Line]:
+    """Whether the next run, and a restore of everything, would find room."""
+    folder, sources = service.directory.path, service.plan.sources
+    free = room.free_bytes(folder)
+    for name, needed in (
+        ("a run", room.needed_for_backup(sources)),
+        ("a restore", room.needed_for_restore(sources)),
+    ):
+        if free < needed:
+            yield Line(
+                "problem",
+                "disk",
+                f"{folder} has {free:,} bytes free, {name} needs {needed:,}",
+                "Make room on that disk, or set BACKUP_DIR to a larger one.",
+            )
+        else:
+            yield Line("ok", "disk", f"{folder} has room for {name}")
+
+
+def keys(service: BackupService) -> Iterator[Line]:
+    """Whether this host could open what it seals."""
+    plan = service.plan
+    if plan.identity_file is not None:
+        identities = load_identities(plan.identity_file)
+        public = {str(identity.to_public()) for identity in identities}
+        if plan.seal.recipients and not public & set(plan.seal.recipients):
+            yield Line(
+                "problem",
+                "keys",
+                f"no identity in {plan.identity_file} opens what BACKUP_AGE_RECIPIENTS seals",
+                "Put the public key of that identity into BACKUP_AGE_RECIPIENTS as well.",
+            )
+        else:
+            yield Line("ok", "keys", "the age identity is here, and opens what is sealed")
+    elif plan.seal.recipients:
+        yield Line(
+            "warning",
+            "keys",
+            "backups are encrypted, and the identity is not on this host",
+            "Rehearse with it now and then: python -m backups drill --identity FILE",
+        )

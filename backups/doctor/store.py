@@ -1,0 +1,143 @@
+"""What the doctor looks at in the store, with probes if it may write."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from io import BytesIO
+from uuid import uuid4
+
+from backups.model import Line
+from backups.service import BackupService
+from shared.errors import ObjectMissing
+from shared.settings.load import Settings
+from shared.store.object_store import ObjectStore
+
+_SKEW_SECONDS = 60
+
+
+def check_store(settings: Settings, service: BackupService, *, write: bool) -> Iterator[Line]:
+    """Whether the store answers, keeps what it has, and shows it to nobody; raises `StoreError`."""
+    store = service.store
+    service.catalogue.refresh()
+    yield Line("ok", "store", f"{store.location} answers, and can be listed")
+    if not store.offsite:
+        yield Line(
+            "warning",
+            "store",
+            f"not offsite: {store.location} is on this host's own disk",
+            "Set the five SPACES_ settings.",
+        )
+    latest = service.own_sets.latest()
+    if latest is not None:
+        store.get(latest.objects[0].key, _Nowhere())
+        yield Line("ok", "store", f"{latest.objects[0].key} can be read")
+    if settings.spaces is not None:
+        yield from _spaces(settings, service, latest.objects[0].key if latest else None)
+    if write:
+        yield from _write_probe(service)
+
+
+class _Nowhere:
+    """A sink that keeps nothing."""
+
+    def write(self, chunk: bytes, /) -> int:
+        return len(chunk)
+
+
+def _spaces(settings: Settings, service: BackupService, key: str | None) -> Iterator[Line]:
+    spaces = settings.spaces
+    assert spaces is not None  # noqa: S101 - asked for by the caller
+    if key is None:
+        return
+    answer, date = _anonymous(f"{spaces.endpoint}/{spaces.bucket}/{key}", spaces.ca_bundle)
+    if answer == 200:
+        yield Line(
+            "problem",
+            "store",
+            f"{key} can be read by everybody, without credentials",
+            "Make the bucket private, and rotate what was in it: tokens may have been read.",
+        )
+    elif answer is None:
+        yield Line("warning", "store", "whether the bucket is private could not be asked", "Retry.")
+    else:
+        yield Line("ok", "store", f"{key} cannot be read without credentials ({answer})")
+    if date is not None:
+        skew = abs((date - service.clock.now()).total_seconds())
+        if skew > _SKEW_SECONDS:
+            yield Line(
+                "problem" if skew > 600 else "warning",
+                "clock",
+                f"this host's clock and the store's differ by {skew:.0f} s",
+                "Set the clock: timedatectl set-ntp true",
+            )
+        else:
+            yield Line("ok", "clock", f"within {_SKEW_SECONDS} s of the store's")
+    versioning = getattr(service.store, "versioning", None)
+    state = versioning() if versioning else None
+    if state == "Enabled":
+        yield Line("ok", "store", "versioning is on")
+    elif state is not None:
+        yield Line(
+            "warning",
+            "store",
+            f"versioning is {state.lower()}: what someone deletes by mistake is gone",
+            "Turn it on through the S3 API: aws s3api put-bucket-versioning ...",
+        )
+
+
+def _anonymous(url: str, ca_bundle: str | None) -> tuple[int | None, datetime | None]:
+    """The status of a request without credentials, and the server's time."""
+    import ssl  # noqa: PLC0415 - only the doctor needs it
+
+    context = ssl.create_default_context(cafile=ca_bundle)
+    request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - from checked settings
+    try:
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:  # noqa: S310
+            return answer.status, _date(answer.headers.get("Date"))
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, _date(error.headers.get("Date"))
+    except (OSError, ValueError):
+        return None, None
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text) if text else None
+    except ValueError:
+        return None
+    # RFC 5322: `-0000` is UTC of which no zone is told, and is parsed without one.
+    return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
+
+
+def _write_probe(service: BackupService) -> Iterator[Line]:
+    store: ObjectStore = service.store
+    key = f"{service.plan.prefix}doctor/{uuid4().hex}"
+    try:
+        store.put(key, BytesIO(b"probe"), {"sha256": "probe"})
+        store.check(key, b"other")
+        found = BytesIO()
+        store.get(key, found)
+        if found.getvalue() != b"probe":
+            yield Line(
+                "problem",
+                "store",
+                "a second put of a key replaced the first: conditional puts are not honoured",
+                "Use a store that honours If-None-Match: *.",
+            )
+        else:
+            yield Line("ok", "store", "takes objects, and does not overwrite them")
+    finally:
+        store.delete(key)
+    try:
+        store.head(key)
+    except ObjectMissing:
+        yield Line("ok", "store", "deletes objects")
+    else:
+        yield Line(
+            "problem", "store", "accepted a delete, and still has the object", "See its provider."
+        )

@@ -1,0 +1,175 @@
+"""Holding live databases still: a read transaction on each, all begun at one instant.
+
+For each source that is in WAL mode a gate connection takes the write lock, a pin connection
+begins a read, and the gate lets go: from then on every pin sees the database as it was while
+all writers stood still, whatever they write during the copying. The gate waits for no lock
+while it holds another, so a writer is held up only for the moment in which all were free.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from backups.model import Progress, ProgressSink, Source
+from shared.clock import Clock
+from shared.databases.sqlite import translate, translated
+from shared.errors import DatabaseLocked, DatabaseUnreadable
+
+_SECONDS_BETWEEN_TRIES = 0.002
+
+# Device, inode, bytes, nanoseconds of the last write, file change counter.
+UnchangingState = tuple[int, int, int, int, bytes]
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A connection whose read transaction holds one source still."""
+
+    source: Source
+    connection: sqlite3.Connection
+    journal_mode: str
+    gated: bool
+    unlocked: UnchangingState | None = None  # of a file that is read without locks
+
+
+def what(source: Source) -> str:
+    """How messages call a source."""
+    return f"source {source.name} ({source.path})"
+
+
+def open_pin(stack: ExitStack, source: Source, busy_timeout: float) -> Pin:
+    """A connection to a source that has read its schema; `stack` closes it.
+
+    One that this user may only read, or that is not in WAL mode, takes no part in the common
+    instant. Raises `DatabaseError` and its subclasses, naming the source.
+    """
+    real = source.path.resolve()  # SQLite's own files lie beside the file, not beside a link
+    writable = os.access(real, os.W_OK) and os.access(real.parent, os.W_OK)
+    if writable:
+        connection, journal_mode = _open_and_read(stack, source, "rw", busy_timeout)
+        return Pin(source, connection, journal_mode, gated=journal_mode == "wal")
+    try:
+        connection, journal_mode = _open_and_read(stack, source, "ro", busy_timeout)
+        return Pin(source, connection, journal_mode, gated=False)
+    except DatabaseUnreadable:
+        # SQLite cannot make the -shm that reading a WAL database takes. Where no -wal is, nobody
+        # has it open, so it can be read as a file that does not change, if it does not change.
+        state = unchanging_state(real)
+        if state is None:
+            raise
+    connection, _ = _open_and_read(stack, source, "ro&immutable=1", busy_timeout)
+    return Pin(source, connection, "wal", gated=False, unlocked=state)  # as its header says
+
+
+def _open_and_read(
+    stack: ExitStack, source: Source, mode: str, busy_timeout: float
+) -> tuple[sqlite3.Connection, str]:
+    with translated(what(source)), ExitStack() as opening:
+        connection = opening.enter_context(closing(_connect(source, mode, busy_timeout)))
+        journal_mode = str(connection.execute("PRAGMA journal_mode").fetchone()[0])
+        # The first read loads the schema, so that none of that happens under the gate.
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        stack.push(opening.pop_all())
+        return connection, journal_mode
+
+
+def unchanging_state(real: Path) -> UnchangingState | None:
+    """How a WAL database is that nobody has open; None where another journal lies beside it.
+
+    The file change counter is read by a child process: a descriptor of a live file that is
+    closed in this one would drop SQLite's locks. https://www.sqlite.org/fileformat2.html
+    """
+    if any(real.with_name(f"{real.name}{suffix}").exists() for suffix in ("-wal", "-journal")):
+        return None
+    try:
+        found = real.stat()
+        header = subprocess.run(
+            ["head", "-c", "28", str(real)], capture_output=True, check=True, timeout=60
+        ).stdout
+    except (OSError, subprocess.SubprocessError):
+        return None
+    if header[18:20] != b"\x02\x02":  # a rollback-journal database locks: it is never read so
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, header[24:28]
+
+
+def refuse_changed(pin: Pin) -> None:
+    """Raise `DatabaseUnreadable` when what was read without locks has been written since."""
+    if pin.unlocked is not None and unchanging_state(pin.source.path.resolve()) != pin.unlocked:
+        raise DatabaseUnreadable(
+            f"{what(pin.source)} was written while it was copied, and this user may not lock it",
+            "Run the backups as the user that owns it, so that SQLite can lock it.",
+        )
+
+
+def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{source.path.resolve().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=timeout,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def pin_together(
+    pins: Sequence[Pin], clock: Clock, busy_timeout: float, progress: ProgressSink
+) -> tuple[datetime, float]:
+    """Begin the reads of all `pins` while no writer writes; the instant, and seconds held."""
+    with ExitStack() as stack:
+        gates = []
+        for pin in pins:
+            with translated(what(pin.source)):
+                gate = stack.enter_context(closing(_connect(pin.source, "rw", 0)))
+            gates.append((pin.source, gate))
+        began = _close_gates(gates, busy_timeout, progress)
+        instant = clock.now()
+        for pin in pins:
+            with translated(what(pin.source)):
+                begin_read(pin.connection)
+        for _, gate in gates:
+            gate.execute("ROLLBACK")
+        return instant, time.perf_counter() - began
+
+
+def _close_gates(
+    gates: Sequence[tuple[Source, sqlite3.Connection]], busy_timeout: float, progress: ProgressSink
+) -> float:
+    """Take the write locks of all gates, or of none and try again; when the first was taken.
+
+    `progress` is told between the tries, so that it can end a wait for a lock.
+    """
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        began = time.perf_counter()
+        held: list[sqlite3.Connection] = []
+        for source, gate in gates:
+            try:
+                gate.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                for other in held:
+                    other.execute("ROLLBACK")
+                translation = translate(error, what(source))
+                if not isinstance(translation, DatabaseLocked) or time.monotonic() > deadline:
+                    raise translation from error
+                progress(Progress("snapshot", source.name))
+                break
+            held.append(gate)
+        else:
+            return began
+        time.sleep(random.uniform(0, _SECONDS_BETWEEN_TRIES))  # noqa: S311 - no secret
+
+
+def begin_read(connection: sqlite3.Connection) -> None:
+    """Begin a transaction that sees the database as it is now, until its end."""
+    connection.execute("BEGIN")
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
