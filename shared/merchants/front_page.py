@@ -22,7 +22,7 @@ _SHOP_FORM = (
 _PAGES_LINK = '<p><a href="/facebook/login">Connect Facebook Pages</a></p>'
 _CONNECT_SHOP = "Connect a shop: open /shopify/YOUR-SHOP/login in a browser."
 _CONNECT_PAGES = "Connect Facebook Pages: open /facebook/login in the same browser."
-_SET_UP = "Set up the Shopify app: SHOPIFY_API_KEY and the others in .env; docs/bot.md tells how."
+_SET_UP = "Set up the Shopify app: SHOPIFY_API_KEY and the others in .env; see docs/bot.md."
 _NOTHING = "Nothing: messages and products are kept up to date."
 
 
@@ -101,7 +101,7 @@ def _state(connection: Connection) -> ConnectionState:
 def _page(document: FrontDocument) -> Response:
     told = ["This bot answers your customers in Messenger."]
     if document.next == _SET_UP:
-        return render_page("Sales bot", [*told, _SET_UP, "Its backups run: /admin/"])
+        return render_page("Sales bot", [*told, _SET_UP, "Backups are made already: see /admin/"])
     if not document.shops:
         return render_page(
             "Sales bot", [*told, "First connect your Shopify shop."], body=_SHOP_FORM

@@ -65,12 +65,12 @@ _REFUSALS: dict[str, tuple[type[StoreError], str, str]] = {
     "InvalidToken": (StoreUnknownKey, "the access key is no longer valid", _KEY_HINT),
     "SignatureDoesNotMatch": (
         StoreWrongSecret,
-        "the secret does not fit the access key",
+        "the secret does not match the access key",
         "Check SPACES_API_SECRET: copy it again, whole.",
     ),
     "AccessDenied": (
         StoreAccessDenied,
-        "this key has no right to do that in this bucket",
+        "this key has no right to do this in this bucket",
         "Give the key read and write rights to the bucket named in SPACES_BUCKET.",
     ),
     "RequestTimeTooSkewed": (
@@ -80,11 +80,11 @@ _REFUSALS: dict[str, tuple[type[StoreError], str, str]] = {
     ),
     "NoSuchBucket": (StoreNoBucket, "the bucket does not exist there", _BUCKET_HINT),
     "InvalidBucketName": (StoreNoBucket, "the bucket's name is not valid", _BUCKET_HINT),
-    "PermanentRedirect": (StoreNoBucket, "the bucket lives in another region", _BUCKET_HINT),
+    "PermanentRedirect": (StoreNoBucket, "the bucket is in another region", _BUCKET_HINT),
     "SlowDown": (
         StoreFailing,
-        "the server asks to slow down",
-        "Wait; if it lasts, look at status.digitalocean.com.",
+        "the server limits the rate of requests",
+        "Wait; if it lasts, see status.digitalocean.com.",
     ),
 }
 _NO_ANSWER = (
@@ -147,11 +147,11 @@ class SpacesStore:
             self.head(key)  # a server that keeps nothing would look like one that overwrites
         except ObjectMissing as error:
             raise StoreError(
-                f"{self.location} says that it took {key}, and does not have it",
-                "Do not trust this store; look at its provider's status.",
+                f"{self.location} accepted {key}, but does not have it",
+                "Do not use this store; see the status page of its provider.",
             ) from error
         raise StoreOverwrites(
-            f"{self.location} accepts a second put of {key} with If-None-Match: *",
+            f"{self.location} accepted a second put of {key} with If-None-Match: *",
             "Use a store that honours conditional puts; this one would overwrite backups.",
         )
 
@@ -315,7 +315,7 @@ def translate(error: _ForeignError, what: str, location: str) -> StoreError:
     if isinstance(error, _NO_ANSWER):
         return StoreUnreachable(
             f"{what}: no complete answer ({type(error).__name__})",
-            "Check SPACES_ENDPOINT and this host's network; it is tried again by itself.",
+            "Check SPACES_ENDPOINT and this host's network; the app will retry.",
         )
     return StoreError(
         f"{what}: the request could not be made ({type(error).__name__})",
@@ -347,11 +347,13 @@ def _translate_answer(error: boto_errors.ClientError, what: str) -> StoreError:
             f"{what}: there is no such object", "Check SPACES_BUCKET and BACKUP_PREFIX."
         )
     if code == "PreconditionFailed" or status == 412:
-        return ObjectExists(f"{what}: the key is taken", "Nothing was overwritten.")
+        return ObjectExists(
+            f"{what}: an object with this key exists already", "Nothing was overwritten."
+        )
     if status >= 500:
         return StoreFailing(
             f"{what}: the server answered {status} ({code}), also after retries",
-            "Look at status.digitalocean.com; it is tried again by itself.",
+            "See status.digitalocean.com; the app will retry.",
         )
     if status == 403:
         kind, happened, hint = _REFUSALS["AccessDenied"]
@@ -458,6 +460,6 @@ def _client(
         )
     except (boto_errors.BotoCoreError, ValueError) as error:
         raise StoreError(
-            f"no client can be made for {settings.endpoint} ({type(error).__name__})",
+            f"an S3 client for {settings.endpoint} could not be created ({type(error).__name__})",
             "Check the five SPACES_ settings.",
         ) from error

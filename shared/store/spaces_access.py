@@ -74,11 +74,11 @@ def endpoint_fault(spaces: SpacesSettings) -> str | None:
     if parts.username or parts.password:
         return "has a user name or password in it; keys go into SPACES_API_KEY and _SECRET"
     if parts.path or parts.query or parts.fragment:
-        return f"has a path behind the host; {right}"
+        return f"has a path after the host; {right}"
     if host.startswith(f"{spaces.bucket}."):
         return f"has the bucket in it, so objects would be stored as BUCKET/key; {right}"
     if ".cdn." in host:
-        return f"is the CDN's address, which only reads; {right}"
+        return f"is the CDN's address, which is read-only; {right}"
     if host.endswith(".digitaloceanspaces.com") and host.split(".")[0] != spaces.region:
         return f"is not in the region {spaces.region} of SPACES_REGION; {right}"
     if parts.scheme == "http" and not is_loopback(host):

@@ -248,6 +248,6 @@ def test_what_is_not_proven_or_suspect_is_warned_of() -> None:
     plan = plan_restore(doubtful, LIVE, None, KEYS, NOW)
     assert [found.code for found in plan.warnings] == ["not_proven", "suspect", "suspect"]
     assert [found.message for found in plan.warnings[1:]] == [
-        "it is suspect: one",
-        "it is suspect: two",
+        "it is suspect (the data looks damaged): one",
+        "it is suspect (the data looks damaged): two",
     ]

@@ -205,7 +205,7 @@ def test_a_newer_schema_is_refused(path: Path) -> None:
     with opened(path, FIRST, SECOND) as database:
         add(database, "kept")
 
-    with pytest.raises(DatabaseSchemaMismatch, match="version 2, this program knows 1"):
+    with pytest.raises(DatabaseSchemaMismatch, match="version 2, this program supports 1"):
         Database(path, (FIRST,))
 
     with opened(path, FIRST, SECOND) as database:
