@@ -258,7 +258,7 @@ class BackupScheduler:
     def _announce(self, set_id: str | None) -> None:
         status = self._service.status()
         _log.info(
-            "protected: set %s is in %s; next backup at %s; for the state: python -m backups status",
+            "protected: set %s is in %s; next backup at %s; see: python -m backups status",
             set_id,
             status.location,
             format_utc(status.next_run_at),

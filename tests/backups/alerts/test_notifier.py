@@ -81,7 +81,7 @@ def test_a_notifier_that_fails_says_so_and_no_more(
     assert not AppriseNotifier(tuple(urls), None, counted.append).send(MESSAGE)
 
     assert counted == [False]
-    assert "did not reach everybody" in caplog.text
+    assert "did not reach every URL" in caplog.text
     assert SECRET not in caplog.text
 
 
@@ -107,7 +107,7 @@ def test_a_heartbeat_that_is_not_heard_is_told_and_raises_nothing(
 
     assert not AppriseNotifier((), f"http://127.0.0.1:{port}/ping/{SECRET}").heartbeat()
 
-    assert "the heartbeat was not heard" in caplog.text
+    assert "the heartbeat URL could not be called" in caplog.text
     assert SECRET not in caplog.text
 
 
