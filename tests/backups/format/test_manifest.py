@@ -159,7 +159,7 @@ def test_the_manifest_that_the_next_tests_change_is_good() -> None:
         pytest.param(changed(instant="2026-11-22T01:00:01Z"), id="id is not its instant"),
         pytest.param(changed(instant="2026-11-22T01:00:00+01:00"), id="instant in another zone"),
         pytest.param(changed(instant="2026-11-22T01:00:00"), id="instant without a zone"),
-        pytest.param(changed(instant="yesterday"), id="not an instant"),
+        pytest.param(changed(instant="yesterday"), id="no instant"),
         pytest.param(changed(objects=[]), id="no objects"),
         pytest.param(changed(objects={}), id="objects are no list"),
         pytest.param(changed(kind="other"), id="unknown kind"),
