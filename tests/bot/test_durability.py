@@ -101,7 +101,7 @@ def test_a_store_that_is_down_costs_nothing_but_time(
 
     said = graph.customer_says(page, customer, "Grüezi", NOON)
     put = shopify.put_product(SHOP, title="Sbrinz")
-    eventually(lambda: "tried again in 2 s" in bot.log(), "an attempt that fails")
+    eventually(lambda: "retried in 2 s" in bot.log(), "an attempt that fails")
 
     assert statuses([*said.deliveries, *put.deliveries]) == [200, 200]
     assert bot.waiting() == 2
