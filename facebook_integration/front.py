@@ -8,7 +8,7 @@ FRONT = FrontEntry(
     accounts="pages",
     title="Facebook Pages",
     about="This bot answers your customers in Messenger.",
-    set_up="Set up the Meta app: FACEBOOK_APP_ID and the others in .env; docs/bot.md tells how.",
+    set_up="Set up the Meta app: FACEBOOK_APP_ID and the others in .env; see docs/bot.md.",
     connect="Connect Facebook Pages: open /facebook/login in the same browser.",
     begin="First connect your Facebook Pages.",
     form='<p><a href="/facebook/login">Connect Facebook Pages</a></p>',

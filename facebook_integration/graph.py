@@ -61,7 +61,9 @@ class Graph:
             facts = TokenFacts(str(data["app_id"]), str(data["user_id"]), tuple(data["scopes"]))
             valid = data["is_valid"] is True
         if not valid or facts.app_id != self._settings.app_id or not is_id(facts.user_id):
-            raise TokenRefused("Meta gave a token that is not for this app", _CONNECT_AGAIN)
+            raise TokenRefused(
+                "Meta returned a token that is not valid for this app", _CONNECT_AGAIN
+            )
         return facts
 
     def pages(self, token: str, attempts: int = ATTEMPTS) -> list[GrantedPage]:
@@ -116,14 +118,14 @@ class Graph:
             if following is None:
                 return
             edge, params = self._within_graph(following)
-        raise PlatformError(f"{edge} has no last page")
+        raise PlatformError(f"the list of {edge} does not end")
 
     def _within_graph(self, following: str) -> tuple[str, dict[str, str]]:
         """Edge and parameters of the address of a next page, which must lead to the Graph API."""
         base = f"{self._settings.graph_url}/{self._settings.version}/"
         if not isinstance(following, str) or not following.startswith(base):
             raise PlatformError(
-                "the next page of a list is not at the Graph API, and is not asked for"
+                "the address of a list's next page is not at the Graph API, and is not requested"
             )
         parts = urlsplit(following)
         prefix = urlsplit(base).path
@@ -163,7 +165,7 @@ def _as_asked() -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError, AttributeError) as error:
-        raise PlatformError("Meta's answer is not what was asked for") from error
+        raise PlatformError("Meta's answer has an unexpected form") from error
 
 
 def _refusal(edge: str, answer: Answer) -> PlatformError:
@@ -173,16 +175,16 @@ def _refusal(edge: str, answer: Answer) -> PlatformError:
         error = None
     if not isinstance(error, dict) or not isinstance(error.get("code"), int):
         return PlatformUnreachable(
-            f"Meta answers {answer.status} to {edge}", "It is tried again by itself."
+            f"Meta answered {answer.status} to {edge}", "The app will retry."
         )
     code = error["code"]
-    told = f"Meta refuses {edge}: error {code}, subcode {error.get('error_subcode')}"
+    told = f"Meta refused {edge}: error {code}, subcode {error.get('error_subcode')}"
     if code == 190:
         return TokenRefused(f"{told}: the token is no longer valid", _CONNECT_AGAIN)
     if code in (4, 17, 32, 613) or 80_000 <= code <= 80_014:
-        return PlatformBusy(f"{told}: too many calls", "It is tried again by itself.")
+        return PlatformBusy(f"{told}: too many calls", "The app will retry.")
     if code in (1, 2):
-        return PlatformUnreachable(f"{told}: a passing fault", "It is tried again by itself.")
+        return PlatformUnreachable(f"{told}: a temporary error", "The app will retry.")
     if code == 10 or 200 <= code <= 299:
         return PermissionMissing(f"{told}: the permission is missing", _CONNECT_AGAIN)
     return PlatformError(told, "See developers.facebook.com/docs/graph-api/guides/error-handling.")

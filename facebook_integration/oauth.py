@@ -44,7 +44,7 @@ class PageLogins:
         """The address of the dialog; raises `SessionMissing` for who has no session."""
         if user is None:
             raise SessionMissing(
-                "Pages are connected to a shop, and this browser has no session of one",
+                "Pages are connected to a shop, and this browser is not logged in to one",
                 "Connect a shop first, on the first page.",
             )
         query = {

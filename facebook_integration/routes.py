@@ -117,21 +117,24 @@ def facebook_routes() -> APIRouter:
         response_class=PlainTextResponse,
         responses=refusals(SignatureWrong),
         openapi_extra={"parameters": query("hub.mode", "hub.verify_token", "hub.challenge")},
-        summary="How Meta makes sure that this address is ours",
+        summary="Meta verifies the webhook address",
     )
     def confirm(request: Request) -> PlainTextResponse:
         interface = _interface(request)
         given = request.query_params.get("hub.verify_token", "")
         right = hmac.compare_digest(given.encode(), interface.settings.verify_token.encode())
         if not right or request.query_params.get("hub.mode") != "subscribe":
-            raise SignatureWrong("this is not Meta's verification", "Check FACEBOOK_VERIFY_TOKEN.")
+            raise SignatureWrong(
+                "the verification request does not have our verify token",
+                "Check FACEBOOK_VERIFY_TOKEN.",
+            )
         return PlainTextResponse(request.query_params.get("hub.challenge", ""))
 
     @router.post(
         "/webhook",
         responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
         openapi_extra=signed_json("X-Hub-Signature-256"),
-        summary="Where Meta tells news",
+        summary="Meta sends events",
     )
     async def webhook(request: Request) -> dict[str, str]:
         interface = _interface(request)

@@ -88,7 +88,9 @@ class PageSync:
             try:
                 customer, found = messages_of(conversation, page)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise PlatformError("a conversation is not what was asked for") from error
+                raise PlatformError(
+                    "Meta's answer has a conversation in an unexpected form"
+                ) from error
             if found:
                 self._place.data.change(
                     _conversation_key(owner, page, customer),

@@ -35,7 +35,7 @@ def format_utc(instant: datetime) -> str:
     Raises `ValueError` for a naive datetime: a time without a zone has no instant.
     """
     if instant.tzinfo is None:
-        raise ValueError("a naive datetime has no instant")
+        raise ValueError("a datetime without a time zone is not an instant")
     utc = instant.astimezone(UTC)
     text = utc.strftime("%Y-%m-%dT%H:%M:%S")
     milliseconds = utc.microsecond // 1000

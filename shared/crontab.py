@@ -33,7 +33,7 @@ class Crontab:
         except CronSimError as error:
             raise ValueError(f"not a crontab schedule: {error}") from None
         except StopIteration:
-            raise ValueError("a schedule that is never due") from None
+            raise ValueError("this schedule is never due") from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Crontab) and self.expression == other.expression

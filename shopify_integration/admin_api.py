@@ -118,7 +118,7 @@ class ShopifyAdmin:
                 yield product_of_graphql(node, variants)
             if not more:
                 return
-        raise PlatformError(f"{shop} has no last page of products")
+        raise PlatformError(f"the list of products of {shop} does not end")
 
     def subscribe(self, shop: str, token: str) -> None:
         """Have the news of a shop sent to us; what is subscribed already stays as it is."""
@@ -139,7 +139,7 @@ class ShopifyAdmin:
         told = "; ".join(error["message"] for error in done["userErrors"])
         if told and "taken" not in told.lower():  # another process was quicker
             raise PlatformError(
-                f"{shop} does not take the webhook {topic}: {told[:200]}",
+                f"{shop} refused the webhook {topic}: {told[:200]}",
                 "Check SHOPIFY_WEBHOOK_ADDRESS: it must be public and https.",
             )
 
@@ -203,7 +203,7 @@ class ShopifyAdmin:
         served = answer.headers.get("x-shopify-api-version")
         if served and served != self._settings.version:
             _log.warning(
-                "Shopify answers with another version than SHOPIFY_API_VERSION: raise it",
+                "Shopify answers with another version than SHOPIFY_API_VERSION; set a newer one",
                 extra=fields(shop=shop, asked=self._settings.version, served=served[:20]),
             )
 
@@ -218,7 +218,7 @@ def _as_asked(shop: str) -> Iterator[None]:
     try:
         yield
     except (KeyError, TypeError) as error:
-        raise PlatformError(f"the answer of {shop} is not what was asked for") from error
+        raise PlatformError(f"the answer of {shop} has an unexpected form") from error
 
 
 def _refusal(shop: str, answer: Answer) -> PlatformError:
@@ -234,7 +234,7 @@ def _refusal(shop: str, answer: Answer) -> PlatformError:
 def _refusal_of_grant(shop: str, answer: Answer) -> PlatformError:
     if 400 <= answer.status < 500 and answer.status not in (408, 429):
         return TokenRefused(
-            f"{shop} does not give a token ({answer.status}): it was used before, or is revoked",
+            f"{shop} issued no token ({answer.status}): the grant was used before, or revoked",
             f"Connect it again: /shopify/{shop}/login",
         )
     return _passing(shop, answer)
@@ -245,8 +245,8 @@ def _passing(shop: str, answer: Answer) -> PlatformError:
     if answer.status == 429:
         told = answer.headers.get("retry-after", "")
         wait = float(told) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", told) else None
-        return PlatformBusy(f"{shop} asks to slow down", "It is tried again by itself.", wait)
-    return PlatformUnreachable(f"{shop} answers {answer.status}", "It is tried again by itself.")
+        return PlatformBusy(f"{shop} limits the rate of requests", "The app will retry.", wait)
+    return PlatformUnreachable(f"{shop} answered {answer.status}", "The app will retry.")
 
 
 def _graphql_error(shop: str, errors: Any, document: Mapping[str, Any]) -> PlatformError:
@@ -257,17 +257,18 @@ def _graphql_error(shop: str, errors: Any, document: Mapping[str, Any]) -> Platf
     )
     if "THROTTLED" in codes:
         return PlatformBusy(
-            f"{shop} asks to slow down", "It is tried again by itself.", _restored_in(document)
+            f"{shop} limits the rate of requests", "The app will retry.", _restored_in(document)
         )
     if "ACCESS_DENIED" in codes:
         return PermissionMissing(
-            f"{shop} did not grant what is asked for", f"Connect it again: /shopify/{shop}/login"
+            f"{shop} did not grant the access that the query needs",
+            f"Connect it again: /shopify/{shop}/login",
         )
     if "INTERNAL_SERVER_ERROR" in codes:
-        return PlatformUnreachable(f"{shop} has a fault of its own", "It is tried again by itself.")
+        return PlatformUnreachable(f"{shop} had an internal error", "The app will retry.")
     told = str(errors[0].get("message") if codes else errors)[:200]
     return PlatformError(
-        f"{shop} refuses the query: {told}", "Check SHOPIFY_API_VERSION against the bot's version."
+        f"{shop} refused the query: {told}", "Check SHOPIFY_API_VERSION against the bot's version."
     )
 
 

@@ -111,7 +111,7 @@ def shopify_routes() -> APIRouter:
             "X-Shopify-Webhook-Id",
             "X-Shopify-Triggered-At",
         ),
-        summary="Where Shopify tells news",
+        summary="Shopify sends events",
     )
     async def webhook(request: Request) -> dict[str, str]:
         interface = _interface(request)
@@ -122,7 +122,7 @@ def shopify_routes() -> APIRouter:
         # Shopify signs callbacks with the same key, and merchants see those; they are no JSON.
         event = _event(request, body, json_object(body))
         if event is None:
-            _log.info("dropped: not about a shop, or about two")
+            _log.info("dropped a webhook that names no shop, or two")
         else:
             _compare_version(request, interface.settings.version)
             await run_in_threadpool(interface.inbox.add, [event])
@@ -176,6 +176,6 @@ def _compare_version(request: Request, version: str) -> None:
     served = request.headers.get("x-shopify-api-version", version)
     if served != version:
         _log.warning(
-            "webhooks come in another version than SHOPIFY_API_VERSION",
+            "webhooks have another version than SHOPIFY_API_VERSION",
             extra=fields(asked=version, served=served[:20]),
         )

@@ -46,7 +46,7 @@ class Teller:
             if not self._notifier.send(message):
                 self._facts.claim_alarms(told)  # told again at the next occasion
         except AppError as error:
-            _log.warning("no message could be sent: %s", error.message)
+            _log.warning("notifications could not be sent: %s", error.message)
 
     def tell_success(self, set_id: str) -> None:
         """A sign of life after each good set, and a message if those are wanted."""

@@ -56,11 +56,11 @@ class AppriseNotifier:
             _log.warning("a notification failed: %s", type(error).__name__)
             sent = False
         if not sent:
-            _log.warning("a notification did not reach everybody: %s", message.title)
+            _log.warning("a notification did not reach every URL: %s", message.title)
         try:
             self._count(sent)
         except AppError as error:
-            _log.warning("a notification was not counted: %s", error.message)
+            _log.warning("a notification could not be counted: %s", error.message)
         return sent
 
     def heartbeat(self) -> bool:
@@ -72,5 +72,5 @@ class AppriseNotifier:
             with urllib.request.urlopen(request, timeout=_HEARTBEAT_SECONDS) as answer:  # noqa: S310
                 return bool(answer.status < 400)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            _log.warning("the heartbeat was not heard: %s", type(error).__name__)
+            _log.warning("the heartbeat URL could not be called: %s", type(error).__name__)
             return False

@@ -98,7 +98,7 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
         return FAILED if plan.blockers else DONE
     if options.in_place and not options.yes:
         raise ConfirmationMissing(
-            "a restore in place replaces live data, and was not confirmed. Nothing was touched",
+            "the restore replaces live data, and it was not confirmed. Nothing was changed",
             "Read the plan above, then add --yes.",
         )
     with terminal_progress(sys.stderr) as progress:
@@ -123,7 +123,10 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
-        print("What the last restore had replaced is back. To change your mind: restore --undo.")
+        print(
+            "What the last restore had replaced is back. "
+            "To reverse this: python -m backups restore --undo"
+        )
     return _outcome(ended, options)
 
 
@@ -187,11 +190,13 @@ def keygen(options: argparse.Namespace) -> int:
             file.write(f"# public key: {public}\n{secret}\n".encode())
     except FileExistsError:
         raise TargetOccupied(
-            f"{path} exists already, and is not overwritten", "Name another file: keygen --to FILE"
+            f"{path} exists already, and was not overwritten",
+            "Name another file: python -m backups keygen --to FILE",
         ) from None
     except OSError as error:
         raise DatabaseUnreadable(
-            f"{path} cannot be written: {error.strerror}", "Name another file: keygen --to FILE"
+            f"{path} cannot be written: {error.strerror}",
+            "Name another file: python -m backups keygen --to FILE",
         ) from error
     if options.json:
         print_json({"public_key": public, "identity_file": str(path)})

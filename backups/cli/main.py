@@ -48,7 +48,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
-        print("Stopped. See how far it came with: python -m backups runs", file=sys.stderr)
+        print("Interrupted. To see how far it got: python -m backups runs", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -76,7 +76,7 @@ def become_owner(path: Path) -> None:
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
     logging.getLogger("backups").warning(
-        "going on as user %d, the owner of %s", owner.st_uid, folder
+        "continuing as user %d, the owner of %s", owner.st_uid, folder
     )
     os.setgroups([])
     os.setgid(owner.st_gid)
@@ -92,7 +92,9 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
         if options.undo and (named or options.at or options.only):
             parser.error("restore --undo takes no SET, --at or --only: it undoes the last restore")
         if named and options.at:
-            parser.error("restore takes a SET or --at TIME, not both: the set is what it is")
+            parser.error(
+                "restore takes a SET or --at TIME, not both: a SET names one restore point already"
+            )
     return options
 
 
@@ -112,7 +114,11 @@ def _parser() -> argparse.ArgumentParser:
         return one
 
     run = command("run", commands.run, "Make a set now: snapshot, store, read back, prove.")
-    run.add_argument("--only", metavar="SOURCE", help="one source; the set does not protect")
+    run.add_argument(
+        "--only",
+        metavar="SOURCE",
+        help="one source only; the set is listed, and does not count as protection",
+    )
     command("status", commands.status, "Health, schedule, last run and newest restore point.")
     _add_paging(command("list", commands.list_sets, "Restore points, newest first."))
     runs = command("runs", commands.list_runs, "The run log, newest first, or one run.")
@@ -123,9 +129,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_restore(command("restore", commands.restore, "Show what a restore would do, or do it."))
     drill = command("drill", commands.drill, "Rehearse a full restore from the store, timed.")
     drill.add_argument("--identity", type=Path, metavar="FILE", help="the age identity to use")
-    prune = command("prune", commands.prune, "Apply retention, and sweep what no set claims.")
+    prune = command(
+        "prune", commands.prune, "Apply retention, and delete objects that belong to no set."
+    )
     prune.add_argument("--dry-run", action="store_true", help="show the plan, with reasons")
-    accept = command("accept", commands.accept, "Clear a set of suspicion.")
+    accept = command(
+        "accept", commands.accept, "Accept a suspect set: its data is as it should be."
+    )
     accept.add_argument("set", metavar="SET")
     doctor = command("doctor", None, "Check everything that can be wrong.")
     doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
@@ -139,18 +149,22 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
-    parser.add_argument("--at", type=_time, metavar="TIME", help="the newest not after this time")
-    parser.add_argument("--only", metavar="SOURCE", help="one source")
+    parser.add_argument(
+        "--at", type=_time, metavar="TIME", help="the newest restore point at or before this time"
+    )
+    parser.add_argument("--only", metavar="SOURCE", help="restore one source only")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--to", type=Path, metavar="DIR", help="write the files there")
     where.add_argument("--in-place", action="store_true", help="replace the live data")
-    where.add_argument("--undo", action="store_true", help="put back what the last one replaced")
+    where.add_argument(
+        "--undo", action="store_true", help="put back what the last restore replaced"
+    )
     parser.add_argument("--yes", action="store_true", help="confirm --in-place or --undo")
 
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--limit", type=_limit, default=100, metavar="N", help="default: 100")
-    parser.add_argument("--before", metavar="ID", help="only what is older than this id")
+    parser.add_argument("--before", metavar="ID", help="list only what is older than this id")
 
 
 def _limit(given: str) -> int:

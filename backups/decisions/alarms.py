@@ -42,7 +42,10 @@ def message_for(before: Collection[str], now: Sequence[Finding], *, name: str) -
         lines = [f"{found.message}\n-> {found.hint}" for found in new]
         return Message(f"Backup problem on {name}: {new[0].code}", "\n\n".join(lines))
     if before and not now:
-        return Message(f"Backups are well again on {name}", "Over: " + ", ".join(sorted(before)))
+        return Message(
+            f"Backups on {name} are healthy again",
+            "No longer a problem: " + ", ".join(sorted(before)),
+        )
     return None
 
 
@@ -53,4 +56,6 @@ def success_message(name: str, set_id: str) -> Message:
 
 def test_message(name: str) -> Message:
     """For `doctor --notify`."""
-    return Message(f"Test message from the backups on {name}", "Notifications reach you.")
+    return Message(
+        f"Test message from the backups on {name}", "If you read this, notifications work."
+    )

@@ -106,8 +106,8 @@ def _problems(facts: HealthFacts) -> list[Finding]:
             Finding(
                 "no_restore_point",
                 "there is no complete, proven backup yet",
-                "Make one now: python -m backups run. On a host that replaces another one, bring "
-                "the data back first: python -m backups restore",
+                "Make one now: python -m backups run. On a host that replaces another one, restore "
+                "first: python -m backups restore",
             )
         )
     found += _overdue(facts)
@@ -116,8 +116,9 @@ def _problems(facts: HealthFacts) -> list[Finding]:
     found += [
         Finding(
             "started_empty",
-            f"{source} was missing at a start and was begun anew, beside older restore points",
-            "Bring it back: python -m backups restore --in-place --yes",
+            f"{source} was missing when the app started, and an empty database was created "
+            "although backups exist",
+            "Restore it: python -m backups restore --in-place --yes",
         )
         for source in facts.started_empty
     ]
@@ -126,10 +127,10 @@ def _problems(facts: HealthFacts) -> list[Finding]:
         found.append(
             Finding(
                 "suspect",
-                f"set {made.id} is stored, and is suspect: {'; '.join(made.suspect or ())}. "
-                "Nothing is pruned meanwhile",
-                f"If the data is lost, restore; if this is as it should be: "
-                f"python -m backups accept {made.id}",
+                f"set {made.id} is suspect (the data looks damaged): "
+                f"{'; '.join(made.suspect or ())}. Nothing is pruned meanwhile",
+                "If data is lost: python -m backups restore --in-place --yes. If the data is as it "
+                f"should be: python -m backups accept {made.id}",
             )
         )
     if facts.other_writer is not None:
@@ -138,7 +139,7 @@ def _problems(facts: HealthFacts) -> list[Finding]:
                 "two_writers",
                 f"installation {facts.other_writer.instance} stores its backups in the same place "
                 f"({facts.other_writer.id})",
-                "Give each host its own BACKUP_PREFIX.",
+                "Set a BACKUP_PREFIX of its own in the .env of each host, and restart.",
             )
         )
     if facts.last_drill is not None and facts.last_drill.failure is not None:
@@ -146,7 +147,7 @@ def _problems(facts: HealthFacts) -> list[Finding]:
             Finding(
                 "drill_failed",
                 f"the last rehearsal of a restore failed: {facts.last_drill.failure}",
-                "Correct that, then rehearse again: python -m backups drill",
+                "Correct the cause, then rehearse again: python -m backups drill",
             )
         )
     return found
@@ -163,12 +164,16 @@ def _overdue(facts: HealthFacts) -> list[Finding]:
     due = facts.schedule.next_after(since)
     if facts.now - GRACE <= due:
         return []
-    newest = f"is of {format_utc(since)}" if facts.newest else "does not exist"
+    newest = (
+        f"the newest proven backup is from {format_utc(since)}"
+        if facts.newest
+        else "there is no proven backup"
+    )
     return [
         Finding(
             "overdue",
-            f"the newest proven backup {newest}, one was due at {format_utc(due)}",
-            "Make one now (python -m backups run), and look at: python -m backups runs",
+            f"{newest}, and one was due at {format_utc(due)}",
+            "Make one now: python -m backups run. To see why none was made: python -m backups runs",
         )
     ]
 
@@ -180,7 +185,7 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
             Finding(
                 "not_offsite",
                 f"not offsite: backups are kept on this host's own disk ({facts.location})",
-                "Set the five SPACES_ settings in .env; the README has the steps.",
+                "Set the five SPACES_ settings in .env, and restart; README.md has the steps.",
             )
         )
     if not facts.scheduled:
@@ -195,9 +200,9 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
         found.append(
             Finding(
                 "drill_not_possible",
-                "backups are encrypted and the identity is not on this host, so the scheduled "
-                "drill is not possible",
-                "Rehearse by hand, with the identity: python -m backups drill --identity FILE",
+                "backups are encrypted and the age identity is not on this host, so the "
+                "scheduled drill (test restore) cannot run",
+                "Run it yourself, with the identity: python -m backups drill --identity FILE",
             )
         )
     if facts.last_run is not None and facts.last_run.status == "interrupted":
@@ -205,20 +210,25 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
             Finding(
                 "last_run_interrupted",
                 f"the last backup, run {facts.last_run.id}, was interrupted",
-                "Nothing to do: the scheduler makes it up by itself.",
+                "Nothing to do: the scheduler will run it again.",
             )
         )
     if facts.retention_warning is not None:
         found.append(
-            Finding("over_budget", facts.retention_warning, "Raise it, or keep fewer sets.")
+            Finding(
+                "over_budget",
+                facts.retention_warning,
+                "Raise BACKUP_KEEP_MAX_BYTES, or lower the other BACKUP_KEEP_ settings.",
+            )
         )
     for stored in facts.newest.objects if facts.newest else ():
         if stored.journal_mode != "wal":
             found.append(
                 Finding(
                     "not_wal",
-                    f"source {stored.source} is in journal mode {stored.journal_mode}: writers "
-                    "wait while it is copied, and it is not of the same instant as the others",
+                    f"source {stored.source} is in journal mode {stored.journal_mode}: its "
+                    "writers wait while it is copied, and its copy is taken at another instant "
+                    "than the others",
                     f"Switch it: sqlite3 FILE 'PRAGMA journal_mode=WAL' (source {stored.source})",
                 )
             )
@@ -226,9 +236,9 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
             found.append(
                 Finding(
                     "not_same_instant",
-                    f"source {stored.source} may only be read, so its copy is not of the same "
-                    "instant as the others",
-                    "Let the user of the app write the file and its directory.",
+                    f"this user may only read source {stored.source}, so its copy is taken at "
+                    "another instant than the others",
+                    "Give the user of the app write access to the file and its directory.",
                 )
             )
     return found

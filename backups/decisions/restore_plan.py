@@ -81,10 +81,10 @@ def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> Backu
             legacy = one
     if legacy is not None:
         return legacy
-    when = f" of {format_utc(at)} or before" if at else ""
+    when = f" at or before {format_utc(at)}" if at else ""
     raise NoRestorePoint(
         f"there is no complete, proven, unsuspected restore point{when}",
-        "Others can be restored by their id: python -m backups list",
+        "List all of them, and restore one by its id: python -m backups list",
     )
 
 
@@ -124,8 +124,8 @@ def _blockers(
         return [
             Finding(
                 "identity_missing",
-                "it is encrypted, and there is no identity file on this host",
-                "Bring the identity file here, and name it in BACKUP_AGE_IDENTITY_FILE.",
+                "it is encrypted, and the age identity that decrypts it is not on this host",
+                "Copy the identity file to this host, and set BACKUP_AGE_IDENTITY_FILE to it.",
             )
         ]
     if not keys.identity and backup_set.recipients:
@@ -133,7 +133,8 @@ def _blockers(
             Finding(
                 "identity_wrong",
                 "it is encrypted for other identities than the one in BACKUP_AGE_IDENTITY_FILE",
-                f"Bring the identity of one of: {', '.join(backup_set.recipients)}",
+                "Set it to the identity file of one of these public keys: "
+                f"{', '.join(backup_set.recipients)}",
             )
         ]
     return []
@@ -152,14 +153,18 @@ def _warnings(backup_set: BackupSet, keys: KeyFacts, foreign: Sequence[str]) -> 
             )
         )
     found += [
-        Finding("suspect", f"it is suspect: {reason}", "Look at the list for another one.")
+        Finding(
+            "suspect",
+            f"it is suspect (the data looks damaged): {reason}",
+            "Choose another restore point: python -m backups list",
+        )
         for reason in backup_set.suspect or ()
     ]
     found += [
         Finding(
             "foreign_source",
             f"it has the source {source}, which this installation does not know",
-            "Name it in BACKUP_EXTRA_SOURCES, or use --to DIR.",
+            "Add it to BACKUP_EXTRA_SOURCES, or use --to DIR.",
         )
         for source in foreign
     ]
@@ -176,8 +181,8 @@ def lost_key_finding(backup_set: BackupSet) -> Finding:
     return Finding(
         "token_key_lost",
         f"the tokens in restore point {backup_set.id} are encrypted with key "
-        f"{backup_set.token_key}, which is none of today's TOKEN_ENCRYPTION_KEYS",
-        "Put that key back, behind today's first key: TOKEN_ENCRYPTION_KEYS=new,old",
+        f"{backup_set.token_key}, which is not in TOKEN_ENCRYPTION_KEYS",
+        "Add that key in .env, after the current one: TOKEN_ENCRYPTION_KEYS=new,old",
     )
 
 

@@ -216,14 +216,14 @@ def _fit(keep: list[Kept], drop: list[Dropped], max_bytes: Count) -> RetentionPl
         if not one.protected:
             too_much.add(one.backup_set.id)
             total -= one.backup_set.bytes
-    reason = f"all together have more than {max_bytes:,} bytes"
+    reason = f"the total is above BACKUP_KEEP_MAX_BYTES ({max_bytes:,} bytes)"
     drop += [Dropped(one.backup_set, reason) for one in keep if one.backup_set.id in too_much]
     keep = [one for one in keep if one.backup_set.id not in too_much]
     warning = None
     if total > max_bytes:
         warning = (
-            f"what may not be dropped has {total:,} bytes, more than the {max_bytes:,} of "
-            "BACKUP_KEEP_MAX_BYTES"
+            f"the restore points that may not be dropped have {total:,} bytes in total, which is "
+            f"above BACKUP_KEEP_MAX_BYTES ({max_bytes:,} bytes)"
         )
     if too_much:
         drop.sort(key=lambda one: (one.backup_set.created_at, one.backup_set.id), reverse=True)

@@ -37,19 +37,22 @@ def _unreadable(source: str, now: int, known: StoredObject | None) -> list[str]:
     before = known.unreadable if known is not None else 0
     if now <= before:
         return []
-    return [f"{now} sampled values of {source} open with none of today's keys, {before} before"]
+    return [
+        f"{now} sampled values of {source} cannot be decrypted with the current keys, "
+        f"{before} before"
+    ]
 
 
 def _schema(file: SnapshotFile, known: StoredObject) -> list[str]:
     same_version = file.facts.user_version == known.user_version
     if not known.schema or known.schema == file.facts.schema or not same_version:
         return []
-    return [f"the schema of {file.source} changed, and its user_version did not"]
+    return [f"the schema of {file.source} changed, but its user_version did not"]
 
 
 def _rows(file: SnapshotFile, known: StoredObject) -> list[str]:
     if sum(known.rows.values()) and not sum(file.facts.rows.values()):
-        return [f"{file.source} is empty, and had {sum(known.rows.values()):,} rows"]
+        return [f"{file.source} is empty, and had {sum(known.rows.values()):,} rows before"]
     found = []
     for table, before in known.rows.items():
         now = file.facts.rows.get(table, 0)

@@ -35,7 +35,7 @@ def begin_confirmed_restore(
     plan = service.restore.plan(set_id, only=only)
     if confirmation != plan.backup_set.id:
         raise ConfirmationMissing(
-            f"a restore of set {plan.backup_set.id} needs its id as confirmation",
-            f'Look at the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
+            f"the restore of set {plan.backup_set.id} was not confirmed with its id",
+            f'Read the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
         )
     return service.restore.begin(plan)

@@ -58,7 +58,7 @@ def metrics_routes() -> APIRouter:
             **documented(ADMIN_STATUSES),
             200: {"content": {_OPENMETRICS: {"schema": {"type": "string"}}}},
         },
-        summary="How the backups stand, for Prometheus",
+        summary="The state of the backups, for Prometheus",
     )
     def metrics(request: Request) -> Response:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -109,7 +109,7 @@ class BackupCollector(Collector):
     def _stages(self) -> Metric:
         family = HistogramMetricFamily(
             "backup_stage_seconds",
-            "How long runs were in a stage, whatever its outcome",
+            "How long runs spent in a stage, whatever its outcome",
             labels=("stage",),
         )
         for stage, spent in self._service.runlog.stages().items():
@@ -119,7 +119,9 @@ class BackupCollector(Collector):
 
     def _notifications(self) -> Metric:
         family = CounterMetricFamily(
-            "backup_notifications", "Messages that were to be sent", labels=("result",)
+            "backup_notifications",
+            "Notifications that were sent, or could not be",
+            labels=("result",),
         )
         for result, total in {
             "sent": 0,
@@ -134,24 +136,24 @@ def _times(status: Status) -> Iterator[Metric]:
     success, proven = status.last_success, status.newest_restore_point
     yield _gauge(
         "backup_last_success_timestamp_seconds",
-        "When the newest succeeded backup run of this host ended; 0 for never",
+        "When the newest successful backup run of this host ended; 0 for never",
         _seconds(success.finished_at if success else None),
     )
     yield _gauge(
         "backup_last_proof_timestamp_seconds",
-        "When the newest restore point was proven last; 0 for never",
+        "When the newest restore point was last proven; 0 for never",
         _seconds(proven.proven_at if proven else None),
     )
     yield _gauge(
         "backup_next_run_timestamp_seconds",
-        "When the schedule is due next",
+        "When the schedule is next due",
         _seconds(status.next_run_at),
     )
 
 
 def _health(status: Status) -> Iterator[Metric]:
     yield _gauge(
-        "backup_healthy", "Whether there is no problem (1) or there is (0)", status.health.healthy
+        "backup_healthy", "1 if status finds no problem, 0 if it finds one", status.health.healthy
     )
     problems = GaugeMetricFamily(
         "backup_problem", "Whether status has this problem", labels=("code",)
@@ -163,7 +165,7 @@ def _health(status: Status) -> Iterator[Metric]:
     drill = status.last_drill
     yield _gauge(
         "backup_drill_rto_seconds",
-        "How long the newest drill took from the first byte to usable data; none if it failed",
+        "How long the newest drill took from the first byte to usable data; absent if it failed",
         drill.seconds if drill and not drill.failure else None,
     )
     yield _gauge(

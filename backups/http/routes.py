@@ -45,7 +45,7 @@ _log = logging.getLogger(__name__)
 _RUNS: dict[str, Any] = {
     "status_code": 202,
     "responses": {
-        202: {"description": "The run has begun; `Location` is where it can be followed"},
+        202: {"description": "The run has started; `Location` is the address of its record"},
         200: {"description": "The finished run", "content": {"application/json": {}}},
         500: {"description": "The run failed", "content": {PROBLEM: {}}},
     },
@@ -88,7 +88,7 @@ def backup_routes() -> APIRouter:
     @router.get("/sets", summary="Restore points, newest first")
     def sets(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
         if error := service_of(request).own_sets.refresh():
-            _log.warning("listing from local records: %s", error.message)
+            _log.warning("could not refresh the catalogue; using local records: %s", error.message)
         found, more = service_of(request).list_sets(limit, before)
         return documents.sets_document(found, more=more)
 
@@ -120,7 +120,9 @@ def backup_routes() -> APIRouter:
     def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
         return documents.plan_document(service_of(request).restore.plan(set_id, only=only))
 
-    @router.post("/sets/{set_id}/restore", **_RUNS, summary="Bring the data back, live")
+    @router.post(
+        "/sets/{set_id}/restore", **_RUNS, summary="Replace the live data with a restore point"
+    )
     def restore(
         request: Request,
         set_id: str,
@@ -147,7 +149,7 @@ def backup_routes() -> APIRouter:
     def prune(request: Request, wait: bool = False) -> JSONResponse:
         return _started(request, service_of(request).prune.begin(), wait=wait)
 
-    @router.post("/sets/{set_id}/accept", summary="Clear a set of suspicion")
+    @router.post("/sets/{set_id}/accept", summary="Accept a suspect set")
     def accept(request: Request, set_id: str) -> dict[str, Any]:
         return documents.set_document(service_of(request).acceptance.accept(set_id))
 

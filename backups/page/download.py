@@ -39,8 +39,8 @@ def stream(store: ObjectStore, stored: StoredObject) -> StreamingResponse:
     size = store.head(stored.key).size
     if stored.described and size != stored.bytes:
         raise ObjectMissing(
-            f"{stored.key} has {size:,} bytes, its manifest says {stored.bytes:,}",
-            "Do not trust this object; verify the restore point.",
+            f"{stored.key} has {size:,} bytes, but its manifest records {stored.bytes:,}",
+            "Do not use this object. Check the set: python -m backups verify SET",
         )
     headers = {
         "Content-Length": str(size),
@@ -101,4 +101,4 @@ class Download:
             else:
                 self._put(None)
         except _ReaderGone:
-            _log.info("a download was broken off by its reader")
+            _log.info("a client closed a download before its end")

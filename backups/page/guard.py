@@ -82,7 +82,7 @@ def _guarded(inner: Handler, admit: Gate) -> Handler:
         except AppError as error:
             response = await run_in_threadpool(render_error, request, error)
         except RequestValidationError:
-            refused = FormRefused("the address cannot be understood", "Follow a link of the page.")
+            refused = FormRefused("the address is malformed", "Use a link on the page.")
             response = await run_in_threadpool(render_error, request, refused)
         for name, value in PRIVATE_HEADERS.items():
             response.headers.setdefault(name, value)

@@ -80,7 +80,7 @@ def reasons(service: BackupService) -> Mapping[str, str]:
     """What keeps each set, or why retention drops it next."""
     plan = service.own_sets.plan_prune()
     found = {one.backup_set.id: ", ".join(one.reasons) for one in plan.keep}
-    found.update((one.backup_set.id, f"goes next: {one.reason}") for one in plan.drop)
+    found.update((one.backup_set.id, f"the next prune drops it: {one.reason}") for one in plan.drop)
     return found
 
 

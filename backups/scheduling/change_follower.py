@@ -42,7 +42,7 @@ class ChangeFollower:
             self._changed_at = changed_at  # asked again at the next step
             return None
         except AppError as error:
-            _log.error("change run: %s [%s] %s", error.message, error.code, error.hint)
+            _log.error("change run failed: %s [%s] %s", error.message, error.code, error.hint)
             self._changed_at = changed_at
             self._failures += 1
             self._last = now, self._service.clock.now()

@@ -184,7 +184,7 @@ class BackupScheduler:
         # A host that is new, or was off for long, must not believe its old records.
         error = self._service.own_sets.refresh()
         if error is not None:
-            _log.warning("the catalogue is not fresh: %s", error.message)
+            _log.warning("could not refresh the catalogue; using local records: %s", error.message)
         if self._stopping.is_set():  # that may have taken long
             return
         scheduler.start()
@@ -241,7 +241,9 @@ class BackupScheduler:
         except LeaseHeld as error:
             _log.info("%s", error.message, extra=fields(trigger=trigger))
         except AppError as error:
-            _log.error("%s backup: %s [%s] %s", trigger, error.message, error.code, error.hint)
+            _log.error(
+                "%s backup failed: %s [%s] %s", trigger, error.message, error.code, error.hint
+            )
         else:
             if run is not None and run.status == "succeeded":
                 self._announce(run.set_id)
@@ -250,14 +252,14 @@ class BackupScheduler:
         try:
             self._service.drill.begin("scheduled").execute()
         except LeaseHeld as error:
-            _log.info("no drill this time: %s", error.message)
+            _log.info("the drill was skipped: %s", error.message)
         except AppError as error:
-            _log.error("drill: %s [%s] %s", error.message, error.code, error.hint)
+            _log.error("drill failed: %s [%s] %s", error.message, error.code, error.hint)
 
     def _announce(self, set_id: str | None) -> None:
         status = self._service.status()
         _log.info(
-            "protected: set %s is in %s; next backup at %s; look with: python -m backups status",
+            "protected: set %s is in %s; next backup at %s; see: python -m backups status",
             set_id,
             status.location,
             format_utc(status.next_run_at),

@@ -20,7 +20,7 @@ _WORDS: dict[DayState, str] = {
     "proven": "proven",
     "suspect": "suspect",
     "failed": "failed",
-    "missed": "missed: a backup was due, and there is none",
+    "missed": "missed: a backup was due, and none was made",
     "due": "not due yet",
     "none": "nothing was due",
 }

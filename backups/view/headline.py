@@ -14,10 +14,10 @@ TITLES: Mapping[str, str] = {
     "no_restore_point": "No backup yet",
     "last_run_failed": "The last backup failed",
     "overdue": "A backup is overdue",
-    "token_key_lost": "The newest backup opens with none of today's keys",
-    "started_empty": "A database was begun anew, empty",
-    "suspect": "The newest backup looks damaged",
-    "two_writers": "Another installation stores its backups here too",
+    "token_key_lost": "The newest backup cannot be decrypted with the current keys",
+    "started_empty": "A database was missing, and an empty one was created",
+    "suspect": "The data in the newest backup looks damaged",
+    "two_writers": "Another installation stores its backups in the same place",
     "drill_failed": "The last rehearsal of a restore failed",
 }
 

@@ -31,7 +31,7 @@ def set_made(made: BackupSet, status: Status) -> str:
         for stored in made.objects
     ]
     if not made.complete:
-        lines.append("It does not hold all sources, so it does not count as protection.")
+        lines.append("It does not contain all sources, so it does not count as protection.")
     lines.append(f"Next scheduled backup: {format_utc(status.next_run_at)}")
     return "\n".join(lines)
 
@@ -67,8 +67,9 @@ def verified(set_id: str, level: ProofLevel) -> str:
     """After a verification."""
     if level == "sealed":
         return (
-            f"Set {set_id}: the sealed bytes are what was put. They were not opened: the identity "
-            "is not on this host. Rehearse with it: python -m backups drill --identity FILE"
+            f"Set {set_id}: the stored, encrypted bytes are those that were uploaded. They were "
+            "not decrypted, because the age identity is not on this host. To test a restore: "
+            "python -m backups drill --identity FILE"
         )
     return f"Set {set_id} was read back and is proven."
 
@@ -103,10 +104,10 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
 def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
     """After a restore."""
     if to is not None:
-        return f"Set {ended.set_id} is in {to}, checked."
+        return f"Set {ended.set_id} was checked and written to {to}."
     names = ", ".join(item.stored.source for item in found.items)
     return (
-        f"{names}: restored from set {ended.set_id}. A running app serves it already.\n"
+        f"{names}: restored from set {ended.set_id}. A running app uses it already.\n"
         "What was replaced is kept. To put it back: python -m backups restore --undo --yes"
     )
 
@@ -115,9 +116,9 @@ def undo_plan(record: RestoreRecord) -> str:
     """What an undo would do."""
     lines = [f"Run {record.run_id} restored set {record.set_id} at {format_utc(record.at)}."]
     words = {
-        "copy": "would get back its content of then",
-        "quarantine": "would get back its damaged files of then",
-        "nothing": "did not exist then, and would stay as it is",
+        "copy": "would be returned to its previous contents",
+        "quarantine": "would get its previous, damaged files back",
+        "nothing": "did not exist before that restore, and would stay as it is",
     }
     lines += [f"  {one.source} {words[one.kind]}" for one in record.to_put_back]
     return "\n".join(
@@ -149,19 +150,19 @@ def examination(found: Examination) -> str:
         lines.append(f"{line.level:<8} {line.subject:<10} {line.message}")
         if line.level != "ok" and line.hint:
             lines.append(f"{'':<8} {'':<10} -> {line.hint}")
-    lines.append("All is well." if found.healthy else "There are problems.")
+    lines.append("There are no problems." if found.healthy else "There are problems.")
     return "\n".join(lines)
 
 
 def key_pair(public: str, path: Path) -> str:
     """After `keygen`."""
     return (
-        f"The identity (secret) is in {path}; who has it can open the backups, and without it "
-        "nobody can.\nKeep two copies of it away from this host and from the bucket: in a password "
-        "manager, and on paper.\nThe server needs only the public key. In .env:\n"
+        f"The identity (the secret key) is in {path}. Whoever has it can decrypt the backups, and "
+        "without it nobody can.\nKeep two copies of it away from this host and the bucket: in a "
+        "password manager, and on paper.\nThe server needs only the public key. In .env:\n"
         f"  BACKUP_AGE_RECIPIENTS={public}\n"
-        "Leave BACKUP_AGE_IDENTITY_FILE blank to keep the identity off the server; the weekly "
-        "drill is then up to you:\n  python -m backups drill --identity FILE"
+        "Leave BACKUP_AGE_IDENTITY_FILE blank to keep the identity off the server. The scheduled "
+        "drill cannot run then; from time to time, run:\n  python -m backups drill --identity FILE"
     )
 
 
@@ -184,7 +185,7 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
                 ", ".join(notes),
             )
         )
-    return _table(rows) + (f"\nOlder ones: --before {found[-1].id}" if more else "")
+    return _table(rows) + (f"\nFor older ones, add: --before {found[-1].id}" if more else "")
 
 
 def runs(found: Sequence[Run], *, more: bool) -> str:
@@ -204,7 +205,7 @@ def runs(found: Sequence[Run], *, more: bool) -> str:
         )
         for run in found
     ]
-    return _table(rows) + (f"\nOlder ones: --before {found[-1].id}" if more else "")
+    return _table(rows) + (f"\nFor older ones, add: --before {found[-1].id}" if more else "")
 
 
 def _rows(rows: Mapping[str, int]) -> str:

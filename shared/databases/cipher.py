@@ -37,8 +37,8 @@ class TokenCipher:
             return self._fernet.decrypt(ciphertext.encode()).decode()
         except (InvalidToken, UnicodeError):
             raise CipherError(
-                "a stored value does not open with any key of TOKEN_ENCRYPTION_KEYS",
-                "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after today's first key.",
+                "a stored value cannot be decrypted with the keys in TOKEN_ENCRYPTION_KEYS",
+                "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after the first one.",
             ) from None
 
     def opens(self, ciphertext: str) -> bool:
@@ -55,8 +55,8 @@ class TokenCipher:
             return self._fernet.rotate(ciphertext.encode()).decode("ascii")
         except InvalidToken:
             raise CipherError(
-                "a stored value does not open with any key of TOKEN_ENCRYPTION_KEYS",
-                "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after today's first key.",
+                "a stored value cannot be decrypted with the keys in TOKEN_ENCRYPTION_KEYS",
+                "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after the first one.",
             ) from None
 
 

@@ -278,7 +278,7 @@ class Database:
             version = _user_version(connection)
             if version > newest:
                 raise DatabaseSchemaMismatch(
-                    f"{self.path} has schema version {version}, this program knows {newest}",
+                    f"{self.path} has schema version {version}, this program supports {newest}",
                     "Start the newer version of this program that wrote it.",
                 )
             for number in range(version, newest):
@@ -302,9 +302,8 @@ def _refuse_zero_bytes(path: Path) -> None:
     if path.stat().st_size == 0:
         raise DatabaseEmpty(
             f"{path} has zero bytes",
-            "Something truncated it. Keep the -wal beside it, if there is one. Bring a source of "
-            "the backups back with: python -m backups restore --in-place --yes. Move any other "
-            "file aside, and start again.",
+            "Something truncated it. Keep the -wal beside it, if there is one. If it is backed up: "
+            "python -m backups restore --in-place --yes. If not, move it aside, and start again.",
         )
 
 
@@ -313,8 +312,8 @@ def _identity(path: Path) -> tuple[int, int]:
         found = path.stat()
     except FileNotFoundError:
         raise DatabaseMissing(
-            f"{path} is gone",
-            "Bring it back with: python -m backups restore --in-place --yes",
+            f"{path} no longer exists",
+            "Restore it: python -m backups restore --in-place --yes",
         ) from None
     except OSError as error:
         raise DatabaseUnreadable(

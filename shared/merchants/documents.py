@@ -38,7 +38,9 @@ class MerchantData:
         try:
             return json.loads(sink.getvalue())
         except (ValueError, RecursionError):
-            _log.warning("a document is not JSON, and is made anew", extra=fields(key=key))
+            _log.warning(
+                "a stored document is not valid JSON, and is replaced", extra=fields(key=key)
+            )
             return None
 
     def change(self, key: str, change: Callable[[Any], Any]) -> bool:

@@ -57,7 +57,9 @@ class FrontPage:
         told = [entry.about for entry in self._entries.values() if entry.about]
         states = self._states(connections)
         if not ready:
-            return render_page("Sales bot", [*told, first.set_up, "Its backups run: /admin/"])
+            return render_page(
+                "Sales bot", [*told, first.set_up, "Backups are made already: see /admin/"]
+            )
         if not states[self._first]:
             return render_page("Sales bot", [*told, first.begin], body=first.form)
         sections = "".join(

@@ -49,7 +49,7 @@ class Answer:
             found = None
         if not isinstance(found, dict):
             raise PlatformUnreachable(
-                f"the answer ({self.status}) is not a JSON object", "It is tried again by itself."
+                f"the answer ({self.status}) is not a JSON object", "The app will retry."
             )
         return found
 
@@ -101,7 +101,7 @@ class Outbound:
             # Their texts may hold the whole URL.
             raise PlatformUnreachable(
                 f"no complete answer from {httpx2.URL(url).host} ({type(error).__name__})",
-                "Check this host's network; it is tried again by itself.",
+                "Check this host's network; the app will retry.",
             ) from None
         except RuntimeError:
             if not self._closing.is_set():
@@ -134,7 +134,7 @@ class Outbound:
 
 
 def _shutting_down() -> PlatformUnreachable:
-    return PlatformUnreachable("the program is shutting down", "It is tried again by itself.")
+    return PlatformUnreachable("the program is shutting down", "The app will retry.")
 
 
 def _wait(state: RetryCallState) -> float:

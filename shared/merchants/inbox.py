@@ -96,8 +96,8 @@ def open_inbox(path: Path) -> Database:
     except (DatabaseNotSqlite, DatabaseCorrupt) as error:
         raise type(error)(
             error.message,
-            "Move it aside, with its -wal and -shm, and start again: it is made anew, and what "
-            "was waiting in it is fetched from the platforms.",
+            "Move it aside, with its -wal and -shm, and start the app again: the app creates a "
+            "new one, and fetches from the platforms what was waiting in it.",
         ) from error
 
 

@@ -74,13 +74,17 @@ class InboxWorker:
         except AppError as error:
             wait = min(2.0**attempts, _LONGEST_WAIT_SECONDS)
             _log.warning(
-                "tried again in %.0f s: %s [%s]", wait, error.message, error.code, extra=about
+                "events failed and will be retried in %.0f s: %s [%s]",
+                wait,
+                error.message,
+                error.code,
+                extra=about,
             )
             self._inbox.postpone(sequences, wait)
         except Exception:
             # A fault of this program must not stop the work for the other accounts.
             wait = min(2.0**attempts, _LONGEST_WAIT_AFTER_FAULT_SECONDS)
-            _log.exception("tried again in %.0f s", wait, extra=about)
+            _log.exception("events failed and will be retried in %.0f s", wait, extra=about)
             self._inbox.postpone(sequences, wait)
         else:
             self._inbox.finish(sequences)

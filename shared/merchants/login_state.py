@@ -42,7 +42,7 @@ class StateTokens:
 
     def __init__(self, secret: str, use_up: Callable[[str, datetime], bool], clock: Clock) -> None:
         if not secret:
-            raise ValueError("states are signed with a secret, and there is none")
+            raise ValueError("the secret that signs login states is empty")
         self._serializer = URLSafeTimedSerializer(
             secret, salt=_SALT, signer=_ClockSigner, signer_kwargs={"clock": clock}
         )

@@ -48,11 +48,11 @@ class Polling:
             self.poll()
         except AppError as error:
             self._not_before = self._clock.now() + _AFTER_A_FAILURE
-            _log.error("cannot poll: %s [%s] %s", error.message, error.code, error.hint)
+            _log.error("polling failed: %s [%s] %s", error.message, error.code, error.hint)
             return False
         except Exception:  # the top of the thread's work
             self._not_before = self._clock.now() + _AFTER_A_FAILURE
-            _log.exception("cannot poll")
+            _log.exception("polling failed")
             return False
         finally:
             self._busy.release()

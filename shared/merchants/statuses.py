@@ -23,9 +23,9 @@ PLATFORM_STATUSES: StatusTable = (
     (LoginRefused, 403, "The login cannot be finished"),
     (LoginDenied, 403, "Nothing was connected"),
     (PermissionMissing, 403, "A permission is missing"),
-    (SignatureWrong, 401, "The signature does not fit"),
+    (SignatureWrong, 401, "The signature does not match"),
     (BodyTooLarge, 413, "The body is too large"),
-    (BodyMalformed, 400, "The body cannot be understood"),
+    (BodyMalformed, 400, "The body is malformed"),
     (PlatformError, 502, "The platform failed"),
 )
 

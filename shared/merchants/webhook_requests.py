@@ -25,7 +25,9 @@ async def read_body(request: Request, most: int = MOST_BYTES) -> bytes:
         async for chunk in request.stream():
             size += len(chunk)
             if size > most:
-                raise BodyTooLarge(f"the body has more than {most} bytes", "Send less at once.")
+                raise BodyTooLarge(
+                    f"the body has more than {most} bytes", "Send a smaller request."
+                )
             chunks.append(chunk)
     except ClientDisconnect as error:
         raise BodyMalformed("the body was cut short", "Send it again.") from error

@@ -146,7 +146,7 @@ def load_settings(
     _check_paths(reader, settings)
     secrets = [platform.signing_secret for platform in settings.platforms.values()]
     if settings.state_token_secret in secrets:
-        reader.fault("STATE_TOKEN_SECRET", "is a platform's secret; it needs one of its own")
+        reader.fault("STATE_TOKEN_SECRET", "has the value of a platform's secret; set another one")
     if reader.faults:
         raise SettingsError(tuple(dict.fromkeys(reader.faults)))
     return settings
@@ -194,9 +194,11 @@ def _parse_prefix(text: str) -> str:
     if fault := key_fault(prefix):
         raise ValueError(fault)
     if prefix.startswith("."):
-        raise ValueError("a prefix does not begin with a dot")
+        raise ValueError("must not begin with a dot")
     if prefix.split("/")[0] == "users":
-        raise ValueError("users/ is where the merchants' documents are, which are overwritten")
+        raise ValueError(
+            "must not be users/: the merchants' documents are there, and are overwritten"
+        )
     return f"{prefix}/"
 
 
@@ -239,7 +241,9 @@ def _read_notify_urls(reader: SettingReader) -> tuple[str, ...]:
 
         wrong = [place for place, url in enumerate(urls, 1) if not apprise.Apprise().add(url)]
         for place in wrong:  # the URL itself is not repeated: it holds a secret
-            reader.fault("BACKUP_NOTIFY_URLS", f"number {place} is not a URL that apprise knows")
+            reader.fault(
+                "BACKUP_NOTIFY_URLS", f"URL number {place} is not one that apprise supports"
+            )
     return urls
 
 

@@ -264,10 +264,10 @@ class DirectoryStore:
     def _translated(self, operation: str, key: str) -> Iterator[None]:
         if not self._root.exists() and self._was_used():
             raise StoreUnreachable(
-                f"{operation} {key}: the folder {self.location} is gone, and there were backups "
-                "in it",
-                "Is its disk mounted? Check BACKUP_LOCAL_STORE. To begin anew on purpose, make "
-                "the folder.",
+                f"{operation} {key}: the folder {self.location}, which held backups, does not "
+                "exist",
+                "Mount its disk, or correct BACKUP_LOCAL_STORE. To start again without those "
+                f"backups: mkdir {self.location}",
             )
         try:
             yield
@@ -275,7 +275,7 @@ class DirectoryStore:
             raise StoreUnreachable(
                 f"{operation} {key}: another process has held {self.location}/.lock for "
                 f"{_LOCK_TIMEOUT_SECONDS:.0f} s",
-                "Find the process that is stuck in a put, and end it.",
+                "Find the process that holds this lock, and end it.",
             ) from error
         except OSError as error:
             raise self._translate(error, operation, key) from error
@@ -288,7 +288,7 @@ class DirectoryStore:
             )
         what = f"{operation} {key} in {self.location}: {error.strerror or error}"
         if error.errno in (EACCES, EPERM, EROFS):
-            return StoreAccessDenied(what, "Give this user the right to write the folder.")
+            return StoreAccessDenied(what, "Give this user write access to the folder.")
         if error.errno in (ENOSPC, EDQUOT):
             return StoreFailing(what, "Make room on the disk that holds BACKUP_LOCAL_STORE.")
         return StoreError(what, "Check the folder BACKUP_LOCAL_STORE and its disk.")

@@ -17,7 +17,7 @@ from shared.web.problem_documents import error_document, problem_document
 from shared.web.security_headers import add_security_headers
 
 PROBLEM = "application/problem+json"
-_BAD_REQUEST = "The request cannot be understood"
+_BAD_REQUEST = "The request is not valid"
 _TEXTS = ("type", "title", "detail", "code", "hint")
 _SCHEMA = {
     "type": "object",
@@ -89,7 +89,9 @@ def _answer(
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     detail = str(error.detail)
-    document = problem_document(error.status_code, detail, detail, "http", "Look at /openapi.json.")
+    document = problem_document(
+        error.status_code, detail, detail, "http", "See /openapi.json for what the route accepts."
+    )
     return _answer(request, document, dict(error.headers or {}))
 
 
@@ -98,9 +100,9 @@ def _on_fault(request: Request, _error: Exception) -> Response:
     document = problem_document(
         500,
         "The request failed",
-        "the request met a fault of this program",
+        "the request failed because of a bug in this program",
         "internal_error",
-        "Please report it with the log's traceback.",
+        "Report it, with the traceback in the log.",
     )
     answer = _answer(request, document)
     add_security_headers(answer.headers, request.url.path)
@@ -113,5 +115,7 @@ def _on_bad_request(request: Request, error: Exception) -> Response:
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"
         for fault in error.errors()
     )
-    document = problem_document(422, _BAD_REQUEST, faults, "bad_request", "Look at /openapi.json.")
+    document = problem_document(
+        422, _BAD_REQUEST, faults, "bad_request", "See /openapi.json for what the route accepts."
+    )
     return _answer(request, document)

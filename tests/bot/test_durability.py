@@ -101,7 +101,7 @@ def test_a_store_that_is_down_costs_nothing_but_time(
 
     said = graph.customer_says(page, customer, "Grüezi", NOON)
     put = shopify.put_product(SHOP, title="Sbrinz")
-    eventually(lambda: "tried again in 2 s" in bot.log(), "an attempt that fails")
+    eventually(lambda: "retried in 2 s" in bot.log(), "an attempt that fails")
 
     assert statuses([*said.deliveries, *put.deliveries]) == [200, 200]
     assert bot.waiting() == 2
@@ -126,7 +126,7 @@ def test_webhooks_are_taken_while_the_tokens_are_gone(
     put = shopify.put_product(SHOP, title="Tilsiter")
     with bot.bot.app.client() as client:
         assert client.post("/admin/sync").status_code == 202
-    eventually(lambda: "cannot poll" in bot.log(), "a polling that cannot be")
+    eventually(lambda: "polling failed" in bot.log(), "a polling that cannot be")
 
     assert statuses([*said.deliveries, *put.deliveries]) == [200, 200]
     assert bot.waiting() == 2

@@ -51,5 +51,7 @@ def test_suspect(tmp_path: Path, visit: Visit, picture: Picture) -> None:
         give_history(installation, suspect=[0])
         visitor = visit(start())
         page = visitor.log_in()
-        expect(page.get_by_role("heading", level=1)).to_have_text("The newest backup looks damaged")
+        expect(page.get_by_role("heading", level=1)).to_have_text(
+            "The data in the newest backup looks damaged"
+        )
         picture(page, "suspect")

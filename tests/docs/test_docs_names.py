@@ -24,7 +24,13 @@ from tests.support.exposition import METRICS
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
 from tests.support.waiting import eventually
 
-DOCUMENTS = (REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md")))
+CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
+DOCUMENTS = (
+    REPOSITORY / "README.md",
+    CONTRIBUTING,
+    *sorted((REPOSITORY / "docs").glob("*.md")),
+)
+NOT_FOR_DAILY_WORK = {"env", "clean"}
 SETTING = re.compile(r"`([A-Z]+(?:_[A-Z]+)+|HOST|PORT)[=`]")
 
 
@@ -148,12 +154,37 @@ def test_links_lead_somewhere() -> None:
             assert (document.parent / target).exists(), f"{document.name}: {target}"
 
 
+def make_targets(text: str) -> set[str]:
+    """The `make` targets that a document names."""
+    return set(re.findall(r"(?:`|^)make ([a-z][a-z-]*)", text, re.MULTILINE))
+
+
+def targets_that_there_are() -> set[str]:
+    """The targets of the Makefile that make no file."""
+    (phony,) = re.findall(r"^\.PHONY: (.+)$", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    return set(phony.split())
+
+
 def test_make_targets_exist() -> None:
     """Every `make` target that a document names is in the Makefile."""
-    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
     for document in DOCUMENTS:
-        named = re.findall(r"(?:`|^)make ([a-z]+)", document.read_text(), re.MULTILINE)
-        assert set(named) <= targets, document.name
+        assert make_targets(document.read_text()) <= targets_that_there_are(), document.name
+
+
+def test_contributing_names_every_make_target() -> None:
+    """Whoever changes the code finds each command that there is for it."""
+    named = make_targets(CONTRIBUTING.read_text())
+    assert named >= targets_that_there_are() - NOT_FOR_DAILY_WORK
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.stem)
+def test_files_of_the_code_that_are_named_exist(document: Path) -> None:
+    """A path to a source or a script leads to a file."""
+    for path in re.findall(
+        r"`((?:backups|shared|tests|deploy|benchmarks)/[\w/.-]+\.(?:py|sh|in))\b",
+        document.read_text(),
+    ):
+        assert (REPOSITORY / path).is_file(), path
 
 
 def test_examples_that_are_not_run_name_what_is_there() -> None:

@@ -35,7 +35,7 @@ def _topic(message: Message) -> str:
     if message.title.startswith("Backup problem"):
         return message.title.rpartition(": ")[2]
     for beginning, topic in (
-        ("Backups are well", "well"),
+        ("Backups on ", "well"),
         ("Backup done", "done"),
         ("Test message", "test"),
     ):

@@ -81,7 +81,7 @@ def test_a_notifier_that_fails_says_so_and_no_more(
     assert not AppriseNotifier(tuple(urls), None, counted.append).send(MESSAGE)
 
     assert counted == [False]
-    assert "did not reach everybody" in caplog.text
+    assert "did not reach every URL" in caplog.text
     assert SECRET not in caplog.text
 
 
@@ -107,7 +107,7 @@ def test_a_heartbeat_that_is_not_heard_is_told_and_raises_nothing(
 
     assert not AppriseNotifier((), f"http://127.0.0.1:{port}/ping/{SECRET}").heartbeat()
 
-    assert "the heartbeat was not heard" in caplog.text
+    assert "the heartbeat URL could not be called" in caplog.text
     assert SECRET not in caplog.text
 
 
@@ -172,7 +172,7 @@ def test_a_malformed_url_stops_the_start_without_repeating_it(tmp_path: Path, wr
     done = installation.cli("status")
 
     assert done.returncode == 2
-    assert "BACKUP_NOTIFY_URLS: number 2 is not a URL that apprise knows" in done.stderr
+    assert "BACKUP_NOTIFY_URLS: URL number 2 is not one that apprise supports" in done.stderr
     assert SECRET not in done.stdout + done.stderr
 
 
@@ -200,4 +200,4 @@ def test_success_messages_and_heartbeats_of_a_real_installation(
     moved.rename(installation.tokens_path)
     assert installation.cli("run").returncode == 0
     titles = [json.loads(one.body)["title"] for one in listener.heard if one.body]
-    assert "Backups are well again" in titles[-1]
+    assert titles[-1].endswith(" are healthy again")

@@ -336,10 +336,10 @@ def test_keygen_keeps_the_secret_in_a_private_file(tmp_path: Path, as_json: list
 
 
 def test_doctor_says_what_to_do(installation: Installation) -> None:
-    """Exit 0 and `All is well.`, or exit 3 with the remedy under the line."""
+    """Exit 0 and `There are no problems.`, or exit 3 with the remedy under the line."""
     well = installation.cli("doctor", "--write")
     assert well.returncode == 0, well.stdout
-    assert "All is well." in well.stdout
+    assert "There are no problems." in well.stdout
     bring_into("corrupt header", installation.tokens_path)
     ill = installation.cli("doctor")
     assert ill.returncode == 3

@@ -50,12 +50,12 @@ def finding(code: str) -> Finding:
         ((), (), None),
         ((), ("overdue",), "Backup problem on h: overdue"),
         (("overdue",), ("overdue",), None),
-        (("overdue",), (), "Backups are well again on h"),
+        (("overdue",), (), "Backups on h are healthy again"),
         (("overdue", "suspect"), ("suspect",), None),  # not all is over yet
         (("suspect",), ("overdue", "suspect"), "Backup problem on h: overdue"),
         (("suspect",), ("overdue",), "Backup problem on h: overdue"),
         ((), ("last_run_failed", "overdue"), "Backup problem on h: last_run_failed"),
-        (("overdue", "suspect"), (), "Backups are well again on h"),
+        (("overdue", "suspect"), (), "Backups on h are healthy again"),
     ],
 )
 def test_what_is_said_when_alarms_change(
@@ -78,7 +78,7 @@ def test_a_message_has_every_new_alarm_with_its_remedy() -> None:
 def test_the_end_names_what_is_over() -> None:
     """The last message says which problems have gone."""
     assert message_for(["b", "a"], [], name="h") == Message(
-        "Backups are well again on h", "Over: a, b"
+        "Backups on h are healthy again", "No longer a problem: a, b"
     )
 
 
@@ -399,7 +399,7 @@ def test_runs_that_only_fail_are_stale_too(
     bench.made("scheduled")
 
     assert bench.notes.titles() == ["last_run_failed", "overdue", "well"]
-    assert bench.notes.messages[-1].body == "Over: last_run_failed, overdue"
+    assert bench.notes.messages[-1].body == "No longer a problem: last_run_failed, overdue"
 
 
 def test_sets_that_do_not_protect_do_not_end_staleness(bench: Bench, clock: FixedClock) -> None:

@@ -116,7 +116,7 @@ def test_latest_passes_over_what_does_not_protect(unfit: BackupSet) -> None:
 def test_at_is_the_newest_not_after_that_time(at: datetime, expected: BackupSet | None) -> None:
     """`--at` includes the instant itself, and names the time when there is nothing."""
     if expected is None:
-        with pytest.raises(NoRestorePoint, match="of 2026-11-15T00:59:59"):
+        with pytest.raises(NoRestorePoint, match="at or before 2026-11-15T00:59:59"):
             choose([GOOD, OLDER], "latest", at)
     else:
         assert choose([GOOD, OLDER], "latest", at) is expected
@@ -247,6 +247,6 @@ def test_what_is_not_proven_or_suspect_is_warned_of() -> None:
     plan = plan_restore(doubtful, LIVE, None, KEYS, NOW)
     assert [found.code for found in plan.warnings] == ["not_proven", "suspect", "suspect"]
     assert [found.message for found in plan.warnings[1:]] == [
-        "it is suspect: one",
-        "it is suspect: two",
+        "it is suspect (the data looks damaged): one",
+        "it is suspect (the data looks damaged): two",
     ]

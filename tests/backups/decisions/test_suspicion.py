@@ -89,7 +89,7 @@ def test_an_empty_source_is_suspicious_however_few_it_had(then: int) -> None:
     """A source that is not volatile, had rows and has none, is suspicious."""
     (reason,) = found({"tokens": 0}, {"tokens": then})
 
-    assert reason == f"tokens is empty, and had {then:,} rows"
+    assert reason == f"tokens is empty, and had {then:,} rows before"
 
 
 @pytest.mark.parametrize("sessions", [0, 1, 499])
@@ -122,7 +122,7 @@ def test_a_schema_that_changed_without_its_version_is_suspicious() -> None:
         changed = file(source, {source: 5}, schema="ffff")
 
         assert suspicions([changed], before(**{source: 5}), VOLATILE, {}) == (
-            f"the schema of {source} changed, and its user_version did not",
+            f"the schema of {source} changed, but its user_version did not",
         )
 
 
@@ -157,7 +157,7 @@ def test_values_that_no_key_opens_are_suspicious_once_they_grow() -> None:
     assert suspicions(now, known, VOLATILE, {"tokens": 3}) == ()
     assert suspicions(now, known, VOLATILE, {}) == ()
     assert suspicions(now, known, VOLATILE, {"tokens": 8}) == (
-        "8 sampled values of tokens open with none of today's keys, 7 before",
+        "8 sampled values of tokens cannot be decrypted with the current keys, 7 before",
     )
 
 

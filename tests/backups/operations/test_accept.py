@@ -177,7 +177,7 @@ def test_an_empty_database_is_suspect(bench: Bench, clock: FixedClock) -> None:
     write(bench.tokens, "DELETE FROM tokens")
     clock.advance(days=1)
 
-    assert bench.made().suspect == ("tokens is empty, and had 1 rows",)
+    assert bench.made().suspect == ("tokens is empty, and had 1 rows before",)
 
 
 def test_a_schema_that_changed_is_suspect(bench: Bench, clock: FixedClock) -> None:
@@ -244,7 +244,7 @@ def test_keys_that_were_swapped_are_suspect(tmp_path: Path, store: DirectoryStor
         bad = bench.made("scheduled")
 
         assert bad.suspect == (
-            "200 sampled values of tokens open with none of today's keys, 0 before",
+            "200 sampled values of tokens cannot be decrypted with the current keys, 0 before",
         )
         assert bad.objects[0].unreadable == 200
         assert bench.service.own_sets.latest() == good

@@ -89,7 +89,7 @@ def test_before_the_first_byte(store: DirectoryStore) -> None:
     """An object that is gone, or has another size than its manifest says, is an error in time."""
     with pytest.raises(ObjectMissing):
         stream(store, a_stored_object("sessions"))
-    with pytest.raises(ObjectMissing, match="its manifest says"):
+    with pytest.raises(ObjectMissing, match="its manifest records"):
         stream(store, a_stored_object(bytes=len(BODY) - 1))
 
 

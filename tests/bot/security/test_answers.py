@@ -293,7 +293,7 @@ def test_the_state_secret_is_no_platform_secret(lasting_bot: Bot, name: str) -> 
     """Who learns the one could forge with the other; they have to differ."""
     settings = load(lasting_bot)
     text = fault_of({**settings, "STATE_TOKEN_SECRET": settings[name]})
-    assert "STATE_TOKEN_SECRET: is a platform's secret; it needs one of its own" in text
+    assert "STATE_TOKEN_SECRET: has the value of a platform's secret; set another one" in text
     assert settings[name] not in text
 
 

@@ -119,7 +119,7 @@ def test_every_value_arrives_where_it_belongs(tmp_path: Path) -> None:
         ("BACKUP_PREFIX", "/backups", "empty, '.' or '..' part"),
         ("BACKUP_PREFIX", "a/../b", "empty, '.' or '..' part"),
         ("BACKUP_PREFIX", "a\\b", "no backslash"),
-        ("BACKUP_PREFIX", ".hidden", "does not begin with a dot"),
+        ("BACKUP_PREFIX", ".hidden", "must not begin with a dot"),
         ("BACKUP_EXTRA_SOURCES", "orders", "name=path"),
         ("BACKUP_EXTRA_SOURCES", "orders=", "name=path"),
         ("BACKUP_EXTRA_SOURCES", "=orders.db", "name=path"),

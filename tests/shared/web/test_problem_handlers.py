@@ -58,7 +58,7 @@ def client() -> Iterator[TestClient]:
         ("other", 500, "The request failed", AppError.code),
         ("http", 405, "Method Not Allowed", "http"),
         ("fault", 500, "The request failed", "internal_error"),
-        ("denied?number=x", 422, "The request cannot be understood", "bad_request"),
+        ("denied?number=x", 422, "The request is not valid", "bad_request"),
     ],
 )
 def test_a_program_reads_a_problem_document(
@@ -109,7 +109,7 @@ def test_the_documentation_of_a_table_names_each_status() -> None:
     assert {status: one["description"] for status, one in documented(TABLE).items()} == {
         401: "Unauthorized",
         403: "Nothing was connected; Connect again",
-        422: "The request cannot be understood",
+        422: "The request is not valid",
         502: "The platform failed",
     }
     assert list(documented(TABLE, TokenRefused)) == [403, 422]

@@ -527,6 +527,6 @@ def test_root_goes_on_as_the_owner_of_the_data(open_folder: Path) -> None:
         )
         assert done.returncode == 0, done.stderr
         if os.geteuid() == 0:
-            assert "going on as user 65534" in done.stderr
+            assert "continuing as user 65534" in done.stderr
     for one in (data, *data.rglob("*")):
         assert one.stat().st_uid == owner, one
