@@ -364,6 +364,7 @@ def test_a_lost_token_key(well: Installation) -> None:
     one(found, "problem", "backups", "[token_key_lost]")
 
 
+@pytest.mark.slow
 def test_exit_codes(well: Installation) -> None:
     """0 when nothing is a problem, 3 when something is, and the JSON says the same."""
     assert well.cli("doctor").returncode == 0

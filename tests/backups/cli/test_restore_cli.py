@@ -27,6 +27,8 @@ from tests.support.restore_bench import (
 )
 from tests.support.storage_process import StorageProcess
 
+pytestmark = pytest.mark.slow
+
 RUN = {
     "id",
     "operation",

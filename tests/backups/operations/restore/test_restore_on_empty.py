@@ -25,6 +25,8 @@ from tests.support.restore_bench import (
 from tests.support.s3_server import REGION
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 ON = {"BACKUP_RESTORE_ON_EMPTY": "true"}
 
 
