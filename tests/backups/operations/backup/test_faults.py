@@ -50,7 +50,7 @@ from tests.support.listener import closed_port
 from tests.support.records import INSTANT
 from tests.support.run_process import Outcome, run_apart
 from tests.support.s3_server import S3Server
-from tests.support.slow_pipe import SlowPipe
+from tests.support.slow_server import SlowPipe
 
 NOTHING = RetentionPolicy(changes_hours=0, all_days=0, daily=0, weekly=0, monthly=0, yearly=0)
 
