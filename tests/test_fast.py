@@ -60,6 +60,9 @@ def test_the_pure_rooms_and_the_directory_store_run_and_no_server_does() -> None
     assert "[directory" in collected
     assert "[http" not in collected
     assert "[tls" not in collected
+    by_its_fixture = "test_more_than_a_thousand_keys_are_all_listed"
+    assert by_its_fixture in (REPOSITORY / CONTRACT).read_text()
+    assert by_its_fixture not in collected
 
 
 def test_no_server_starts_where_slow_tests_are_left_out(
