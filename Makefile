@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEPENDENCIES := $(BIN)/python deploy/dependencies.py
 
-.PHONY: run env test test-dates test-browser check format lock bench soak clean
+.PHONY: run env test test-fast test-dates test-browser check format lock bench soak clean
 
 run: $(VENV)/.runtime env
 	$(BIN)/python app.py
@@ -15,6 +15,14 @@ env: $(VENV)/.runtime
 test: $(VENV)/.dev
 	@tests/tools.sh
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+
+# For the loop of daily work: what needs no server (S3, the app, the stand-ins) and no browser.
+FAST := tests/architecture tests/shared tests/facebook_integration tests/shopify_integration \
+	tests/backups
+
+test-fast: $(VENV)/.dev
+	@tests/tools.sh
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak and not slow" $(FAST)
 
 # The suite under faked clocks; one of them with DATE=leap, say: see tests/dates.sh.
 test-dates: $(VENV)/.dev

@@ -328,8 +328,8 @@ STAGES: Mapping[OperationName, tuple[Stage, ...]] = {
     ),
     "prune": (
         Stage("finish", "Finish what an earlier prune began"),
-        Stage("drop", "Drop what no rule keeps"),
-        Stage("sweep", "Sweep what no backup claims"),
+        Stage("drop", "Delete what no rule keeps"),
+        Stage("sweep", "Delete objects that belong to no backup"),
     ),
 }
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import tempfile
 import uuid
 from collections.abc import Iterator
 from functools import cache
@@ -13,8 +15,10 @@ import pytest
 from botocore.loaders import create_loader
 from hypothesis import settings
 
+from tests.support import servers
 from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
+from tests.support.memory import folder_in_memory
 from tests.support.s3_server import S3Server
 
 # A busy machine is no reason to fail: pytest-timeout ends what hangs.
@@ -35,6 +39,23 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     if collection_path == Path(__file__).parent / "browser":
         return None if any("browser" in argument for argument in config.args) else True
     return None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep folders in memory; where the mark `slow` is left out, nothing starts a server."""
+    if memory := folder_in_memory():
+        os.environ.setdefault("TMPDIR", str(memory))
+        tempfile.tempdir = None  # pytest may have asked before
+    if "not slow" in str(config.option.markexpr):
+        servers.refuse()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test that takes a server as a fixture."""
+    for item in items:
+        if servers.FIXTURES.intersection(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -51,11 +51,13 @@ def _notifications(settings: Settings, service: BackupService, *, notify: bool) 
         yield Line(
             "warning",
             "notify",
-            "nobody is told when backups fail",
+            "no notification is sent when backups fail",
             "Set BACKUP_NOTIFY_URLS (docs/settings.md), then: python -m backups doctor --notify",
         )
     elif not notify:
-        yield Line("ok", "notify", f"{count} URL(s) are told; try them with doctor --notify")
+        yield Line(
+            "ok", "notify", f"{count} URL(s); to test them: python -m backups doctor --notify"
+        )
     elif service.alerts.send_test_message():
         yield Line("ok", "notify", f"a test message went to {count} URL(s)")
     else:
@@ -63,7 +65,7 @@ def _notifications(settings: Settings, service: BackupService, *, notify: bool) 
             "problem",
             "notify",
             "the test message did not reach every URL of BACKUP_NOTIFY_URLS",
-            "Correct them; https://github.com/caronc/apprise has the forms.",
+            "Correct them; https://github.com/caronc/apprise lists their forms.",
         )
 
 

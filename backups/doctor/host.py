@@ -29,7 +29,7 @@ def secrets(settings: Settings) -> Iterator[Line]:
         yield Line(
             "warning",
             "secrets",
-            "TOKEN_ENCRYPTION_KEYS is not set here, so keys are not checked",
+            "TOKEN_ENCRYPTION_KEYS is not set in this process, so keys were not checked",
             "Run the doctor with the settings of the app.",
         )
 
@@ -64,7 +64,7 @@ def files(settings: Settings, service: BackupService) -> Iterator[Line]:
             yield Line(
                 "warning",
                 "files",
-                f"{path} belongs to user {found.st_uid}, this process runs as {os.geteuid()}",
+                f"{path} belongs to user {found.st_uid}, but this process runs as {os.geteuid()}",
                 "Run the commands as the user of the app.",
             )
         else:
@@ -80,7 +80,7 @@ def databases(service: BackupService) -> Iterator[Line]:
                 "problem",
                 "databases",
                 f"source {source.name} ({source.path}) is {state.state}",
-                "Bring it back: python -m backups restore --in-place --yes",
+                "Restore it: python -m backups restore --in-place --yes",
             )
             continue
         rows = sum((state.rows or {}).values())
@@ -121,7 +121,7 @@ def disk(service: BackupService) -> Iterator[Line]:
             yield Line(
                 "problem",
                 "disk",
-                f"{folder} has {free:,} bytes free, {name} needs {needed:,}",
+                f"{folder} has {free:,} bytes free, but {name} needs {needed:,}",
                 "Make room on that disk, or set BACKUP_DIR to a larger one.",
             )
         else:
@@ -138,15 +138,15 @@ def keys(service: BackupService) -> Iterator[Line]:
             yield Line(
                 "problem",
                 "keys",
-                f"no identity in {plan.identity_file} opens what BACKUP_AGE_RECIPIENTS seals",
-                "Put the public key of that identity into BACKUP_AGE_RECIPIENTS as well.",
+                f"no identity in {plan.identity_file} decrypts for BACKUP_AGE_RECIPIENTS",
+                "Add the public key of that identity to BACKUP_AGE_RECIPIENTS.",
             )
         else:
-            yield Line("ok", "keys", "the age identity is here, and opens what is sealed")
+            yield Line("ok", "keys", "the age identity is on this host, and decrypts the backups")
     elif plan.seal.recipients:
         yield Line(
             "warning",
             "keys",
             "backups are encrypted, and the identity is not on this host",
-            "Rehearse with it now and then: python -m backups drill --identity FILE",
+            "From time to time, test a restore with it: python -m backups drill --identity FILE",
         )

@@ -23,13 +23,13 @@ def check_store(settings: Settings, service: BackupService, *, write: bool) -> I
     """Whether the store answers, keeps what it has, and shows it to nobody; raises `StoreError`."""
     store = service.store
     service.catalogue.refresh()
-    yield Line("ok", "store", f"{store.location} answers, and can be listed")
+    yield Line("ok", "store", f"{store.location} can be reached and listed")
     if not store.offsite:
         yield Line(
             "warning",
             "store",
             f"not offsite: {store.location} is on this host's own disk",
-            "Set the five SPACES_ settings.",
+            "Set the five SPACES_ settings in .env, and restart.",
         )
     latest = service.own_sets.latest()
     if latest is not None:
@@ -58,11 +58,13 @@ def _spaces(settings: Settings, service: BackupService, key: str | None) -> Iter
         yield Line(
             "problem",
             "store",
-            f"{key} can be read by everybody, without credentials",
-            "Make the bucket private, and rotate what was in it: tokens may have been read.",
+            f"{key} can be read by anybody, without credentials",
+            "Make the bucket private, and rotate the secrets in it: they may have been read.",
         )
     elif answer is None:
-        yield Line("warning", "store", "whether the bucket is private could not be asked", "Retry.")
+        yield Line(
+            "warning", "store", "could not check whether the bucket is private", "Run it again."
+        )
     else:
         yield Line("ok", "store", f"{key} cannot be read without credentials ({answer})")
     if date is not None:
@@ -84,7 +86,7 @@ def _spaces(settings: Settings, service: BackupService, key: str | None) -> Iter
         yield Line(
             "warning",
             "store",
-            f"versioning is {state.lower()}: what someone deletes by mistake is gone",
+            f"versioning is {state.lower()}: an object that is deleted by mistake is lost",
             "Turn it on through the S3 API: aws s3api put-bucket-versioning ...",
         )
 
@@ -126,11 +128,11 @@ def _write_probe(service: BackupService) -> Iterator[Line]:
             yield Line(
                 "problem",
                 "store",
-                "a second put of a key replaced the first: conditional puts are not honoured",
+                "a second put of a key replaced the first: the store ignores conditional puts",
                 "Use a store that honours If-None-Match: *.",
             )
         else:
-            yield Line("ok", "store", "takes objects, and does not overwrite them")
+            yield Line("ok", "store", "stores objects, and does not overwrite them")
     finally:
         store.delete(key)
     try:
@@ -139,5 +141,5 @@ def _write_probe(service: BackupService) -> Iterator[Line]:
         yield Line("ok", "store", "deletes objects")
     else:
         yield Line(
-            "problem", "store", "accepted a delete, and still has the object", "See its provider."
+            "problem", "store", "accepted a delete, but still has the object", "Ask its provider."
         )

@@ -33,7 +33,7 @@ def _in_utc(instant: datetime) -> datetime:
     try:
         return instant.astimezone(UTC)
     except OverflowError:
-        raise ValueError("a time that UTC does not have") from None
+        raise ValueError("a time that does not exist in UTC") from None
 
 
 _Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
@@ -118,7 +118,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
         raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
     fault = _fault(manifest, prefix, expected_id)
     if fault:
-        raise ManifestInvalid(f"{what} is not to be trusted: {fault}", _HINT)
+        raise ManifestInvalid(f"{what} is not valid: {fault}", _HINT)
     return BackupSet(
         id=manifest.id,
         kind=manifest.kind,
@@ -178,11 +178,11 @@ def _refuse_newer(document: bytes, what: str) -> None:
         raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
     if isinstance(found, int) and found > FORMAT:
         raise ManifestNewer(
-            f"{what} has format {found}, this program reads up to {FORMAT}",
+            f"{what} has format {found}, but this program reads formats up to {FORMAT}",
             "Use the newer version of this program that wrote it.",
         )
     if found != FORMAT:
-        raise ManifestInvalid(f"{what} has no format that is known: {found!r}", _HINT)
+        raise ManifestInvalid(f"{what} has an unknown format: {found!r}", _HINT)
 
 
 def _first_fault(error: ValidationError) -> str:
@@ -193,9 +193,9 @@ def _first_fault(error: ValidationError) -> str:
 
 def _fault(manifest: Manifest, prefix: str, expected_id: str | None) -> str | None:
     if expected_id is not None and manifest.id != expected_id:
-        return f"it says that it is of set {manifest.id!r}"
+        return f"it names set {manifest.id!r}"
     if not naming.is_set_id(manifest.id) or naming.set_id(manifest.instant) != manifest.id:
-        return f"its id {manifest.id!r} is not its instant"
+        return f"its id {manifest.id!r} does not match its instant"
     sources = [stored.source for stored in manifest.objects]
     if len(set(sources)) != len(sources):
         return "it names a source twice"

@@ -84,7 +84,10 @@ class BackupDirectory:
         with disk_errors(self._staging):
             found = list(self._staging.iterdir())
         for left in found:
-            _log.info("removed the staged files of a dead run", extra=fields(run=left.name))
+            _log.info(
+                "removed the temporary files of a run whose process ended",
+                extra=fields(run=left.name),
+            )
             remove_folder(left, ignore_errors=True)
 
     def pre_restore(self, run_id: str) -> Path:
@@ -107,7 +110,7 @@ class BackupDirectory:
                     shutil.rmtree(old)
                     _log.info("removed what a restore had replaced", extra=fields(run=old.name))
         except OSError as error:
-            _log.warning("what restores replaced: %s", error.strerror)
+            _log.warning("could not remove what restores had replaced: %s", error.strerror)
 
     def keep_copies(self, set_id: str, files: Iterable[Path], newest: int) -> None:
         """Move the staged `files` to the local copies of a set, and drop all but the `newest`.

@@ -64,7 +64,7 @@ class RunLog:
             connection.execute(
                 "UPDATE runs SET status = 'interrupted', finished_at = ?, error_code ="
                 " 'interrupted', error_message = 'the process ended during the run', error_hint ="
-                " 'If its set was published, it is in the list. The next run starts afresh.'"
+                " 'If its set was published, it is in the list. The scheduler will retry.'"
                 " WHERE status = 'running'",
                 (format_utc(at),),
             )

@@ -76,9 +76,9 @@ class Drill:
         unreadable = sum(content.unreadable for content in reports)
         if unreadable and failure is None:
             failure = DrillFailed(
-                f"{unreadable} of {rows} rows of set {backup_set.id} cannot be used with "
+                f"{unreadable} of {rows} rows of set {backup_set.id} cannot be decrypted with "
                 "today's keys",
-                "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, behind the first.",
+                "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the first.",
             )
         report = DrillReport(
             set_id=backup_set.id,

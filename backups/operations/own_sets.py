@@ -120,7 +120,7 @@ class Standing:
             return ()
         self._catalogue.refresh()
         return tuple(
-            f"{source} was missing at {format_utc(at)}, and was begun anew beside older "
+            f"{source} was missing at {format_utc(at)}, and created empty beside older "
             "restore points"
             for source, at in self.started_empty().items()
         )

@@ -78,7 +78,7 @@ class Prune:
             if not recently or self._own_sets.plan_prune().drop:
                 self.begin("scheduled").execute()
         except AppError as error:
-            _log.warning("prune: %s [%s]", error.message, error.code)
+            _log.warning("prune failed: %s [%s]", error.message, error.code)
 
     def _prune(self, recorder: Recorder, _staging: Path) -> None:
         self._catalogue.refresh()
@@ -120,7 +120,11 @@ class Prune:
                     removed.append(key)
                     _log.info("swept", extra=fields(key=key))
             except (StoreAccessDenied, StoreFailing) as error:
-                _log.warning("not swept: %s", error.message, extra=fields(key=key))
+                _log.warning(
+                    "an object that belongs to no set could not be deleted: %s",
+                    error.message,
+                    extra=fields(key=key),
+                )
         self._store.abort_unfinished(self._prefix, before, self._could_be_ours)
         return removed
 
@@ -137,7 +141,7 @@ class Prune:
         self._catalogue.refresh()
         known = {found.id: found for found in self._catalogue.sets()}
         if manifests - known.keys():
-            _log.warning("a manifest cannot be read, so nothing is swept")
+            _log.warning("a manifest cannot be read, so no orphan is deleted")
             return []
         claimed = {stored.key for found in known.values() for stored in found.objects}
         return [
@@ -221,7 +225,7 @@ class Prune:
             return True
         if owner != set_id:
             _log.warning(
-                "kept: the object does not say that it belongs to set %s",
+                "kept an object whose metadata does not name set %s",
                 set_id,
                 extra=fields(key=key, set_id=owner),
             )

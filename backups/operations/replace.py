@@ -64,8 +64,8 @@ class Replacer:
         for name in names:
             if name not in by_name:
                 raise BackupError(
-                    f"the source {name} is not one of this installation",
-                    "Name it in BACKUP_EXTRA_SOURCES, or use --only or --to DIR.",
+                    f"this installation has no source named {name}",
+                    "Add it to BACKUP_EXTRA_SOURCES, or use --only or --to DIR.",
                 )
         found = [by_name[name] for name in names]
         for source in found:
@@ -127,7 +127,10 @@ class Replacer:
                 SetFacts("pre-restore", "pre-restore", complete=False, suspect=None),
             )
         except AppError as error:
-            _log.warning("what was replaced stays on this host only: %s", error.message)
+            _log.warning(
+                "what was replaced could not be stored, and stays on this host only: %s",
+                error.message,
+            )
         else:
             _log.info("what was replaced is stored", extra=fields(set_id=made.id))
 

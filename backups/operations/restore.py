@@ -87,8 +87,8 @@ class Restore:
         objects = tuple(stored for stored in chosen.objects if stored.source in wanted)
         if not objects:
             raise SourceUnknown(
-                f"this installation has no source {', '.join(plan.foreign)}",
-                "Name it in BACKUP_EXTRA_SOURCES, or use --to DIR.",
+                f"this installation has no source named {', '.join(plan.foreign)}",
+                "Add it to BACKUP_EXTRA_SOURCES, or use --to DIR.",
             )
 
         def work(recorder: Recorder, staging: Path) -> str:
@@ -172,13 +172,13 @@ class Restore:
                 continue
             if report.unreadable == report.rows:
                 raise CipherError(
-                    f"none of {report.rows} sampled values of {name} opens with today's keys. "
+                    f"the current keys decrypt none of {report.rows} sampled values of {name}. "
                     "Nothing was touched",
-                    "Put the key that encrypted them into TOKEN_ENCRYPTION_KEYS, behind the "
+                    "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the "
                     "first, then restore again. Without keys: restore --to DIR.",
                 )
             source_log(name).warning(
-                "%d of %d sampled values open with none of today's keys",
+                "%d of %d sampled values cannot be decrypted with the current keys",
                 report.unreadable,
                 report.rows,
             )
@@ -215,5 +215,5 @@ def _refuse_occupied(path: Path) -> None:
 
 def _occupied(path: Path) -> TargetOccupied:
     return TargetOccupied(
-        f"{path} exists already, and is not overwritten", "Choose an empty or new directory."
+        f"{path} exists already, and was not overwritten", "Choose an empty or new directory."
     )

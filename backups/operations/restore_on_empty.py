@@ -61,7 +61,7 @@ class RestoreOnEmpty:
         run = started.execute() if started else None
         if run is not None and run.error is not None:
             raise DatabaseMissing(
-                f"{', '.join(missing)} missing, and not restored: {run.error.message}",
+                f"{', '.join(missing)} missing, and could not be restored: {run.error.message}",
                 f"{run.error.hint} {_START_EMPTY}",
             )
         return run
@@ -76,7 +76,7 @@ class RestoreOnEmpty:
         if suspect is None:
             return
         raise DatabaseMissing(
-            f"{', '.join(missing)} missing, and not restored: the newest restore point, "
+            f"{', '.join(missing)} missing, and could not be restored: the newest restore point, "
             f"{suspect.id}, is suspect ({'; '.join(suspect.suspect or ())})",
             f"If its data is good: python -m backups accept {suspect.id}, or restore it by its "
             f"id: python -m backups restore {suspect.id} --in-place --yes. {_START_EMPTY}",

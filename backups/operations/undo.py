@@ -33,7 +33,7 @@ class Undo:
         for one in record.to_put_back:
             if one.path is not None and not one.path.exists():
                 raise NothingToUndo(
-                    f"what the last restore replaced of {one.source} is gone: {one.path}",
+                    f"what the last restore replaced of {one.source} is missing: {one.path}",
                     "Restore a set by its id instead: python -m backups list",
                 )
         return record

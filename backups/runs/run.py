@@ -99,8 +99,8 @@ class Recorder:
             raise _shutting_down()
         if time.monotonic() > self._deadline:
             raise RunTimedOut(
-                f"the run was not done after {self._seconds:.0f} s",
-                "Look at what was slow (the log has each stage), or raise BACKUP_TIMEOUT.",
+                f"the run did not finish within {self._seconds:.0f} s",
+                "Find the slow stage in the log, or raise BACKUP_TIMEOUT.",
             )
         self._sink(progress)
         self._watcher(self.run, progress)
@@ -109,7 +109,7 @@ class Recorder:
 def _shutting_down() -> RunInterrupted:
     return RunInterrupted(
         "the run was stopped because the program is shutting down",
-        "Nothing was published. The next start catches up by itself.",
+        "Nothing was published. Start the app again: the scheduler will run it again.",
     )
 
 
@@ -276,9 +276,10 @@ class RunStarter:
                 return "failed", failure
             case OSError():
                 return "failed", disk_error(failure, self._directory.path)
-        _log.error("the run met a fault of this program", exc_info=failure)
+        _log.error("the run failed because of a bug in this program", exc_info=failure)
         return "failed", InternalError(
-            "the run met a fault of this program", "Please report it with the log's traceback."
+            "the run failed because of a bug in this program",
+            "Report it, with the traceback in the log.",
         )
 
     def _report(self, run: Run) -> None:

@@ -47,11 +47,11 @@ def learn(table: SetsTable, store: ObjectStore, clock: Clock) -> None:
     table.note_contact(clock.now())
     if unlisted:
         raise StoreListingIncomplete(
-            "the store's listing lacks manifests that it has when asked by name: "
+            "the store's listing lacks manifests that the store returns by name: "
             + ", ".join(sorted(unlisted)[:5])
             + (" and others" if len(unlisted) > 5 else ""),
-            "Nothing is removed until the listing is whole. Run python -m backups list again; "
-            "if it stays so, ask the store's provider.",
+            "Nothing is removed until the listing is complete. Run: python -m backups list; "
+            "if it fails again, ask the store's provider.",
         )
 
 

@@ -66,13 +66,13 @@ def fetch(tools: ProofTools, stored: StoredObject, path: Path) -> None:
             tools.store.get(stored.key, sink, report)
         except ObjectMissing as error:
             raise ProofFailed(
-                f"{stored.key} is not in the store, which had accepted it", _HINT
+                f"{stored.key} is not in the store, although the store accepted it", _HINT
             ) from error
     _compare(stored, sink.size, sink.hexdigest())
     if is_encrypted(suffix_of(stored)) and sink.head == SQLITE_MAGIC:
         raise ProofFailed(
-            f"{stored.key} was to be encrypted, and is a plain SQLite file",
-            "Delete that object: it can be read by whoever can read the bucket.",
+            f"{stored.key} should be encrypted, but is a plain SQLite file",
+            "Delete that object: whoever can read the bucket can read it.",
         )
 
 
@@ -87,7 +87,9 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
         found = unseal(sealed, suffix, target, tools.identity_file, most=most)
         remove_file(sealed)  # both together, of all sources, are more than the disk was asked for
         if stored.described and found != stored.snapshot_sha256:
-            raise ProofFailed(f"what is inside {stored.key} is not what was sealed", _HINT)
+            raise ProofFailed(
+                f"the content of {stored.key} is not what was compressed and encrypted", _HINT
+            )
     else:
         sealed.rename(target)
     tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
@@ -114,7 +116,9 @@ def check_database(path: Path, stored: StoredObject) -> DatabaseFacts:
     if not described.schema:
         described = replace(described, schema=found.schema)
     if stored.described and found != described:
-        raise ProofFailed(f"{stored.key} holds {found}, its manifest says {described}", _HINT)
+        raise ProofFailed(
+            f"{stored.key} holds {found}, but its manifest records {described}", _HINT
+        )
     return found
 
 
@@ -127,7 +131,7 @@ def _compare(stored: StoredObject, size: int, sha256: str) -> None:
     if stored.described and (size, sha256) != (stored.bytes, stored.sha256):
         raise ProofFailed(
             f"{stored.key} has {size} bytes with SHA-256 {sha256}, "
-            f"{stored.bytes} bytes with {stored.sha256} were put",
+            f"but {stored.bytes} bytes with {stored.sha256} were uploaded",
             _HINT,
         )
 

@@ -34,8 +34,8 @@ def put_document(
         store.get(key, read_back)
     if read_back.getvalue() != document:
         raise ProofFailed(
-            f"{key} was accepted by the store, and reads back as something else",
-            "Do not trust this store; look at its provider's status, then run again.",
+            f"{key} was accepted by the store, but other bytes were read back",
+            "Do not use this store; see the status page of its provider, then run again.",
         )
 
 
@@ -80,7 +80,11 @@ class Puts:
             except ObjectMissing:
                 continue
             except StoreError as error:
-                _log.warning("left behind: %s", error.message, extra=fields(key=key))
+                _log.warning(
+                    "an object of the failed run could not be deleted: %s",
+                    error.message,
+                    extra=fields(key=key),
+                )
 
 
 def _stored(upload: Upload) -> StoredObject:

@@ -110,7 +110,7 @@ def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | Non
     except pyrage.DecryptError as error:
         if "No matching keys" in str(error):
             raise IdentityWrong(
-                f"{name} is not encrypted for any identity in {identity_file}",
+                f"{name} cannot be decrypted with any identity in {identity_file}",
                 "Use the identity whose public key was in BACKUP_AGE_RECIPIENTS when it was made.",
             ) from None
         raise SealBroken(f"{name} cannot be decrypted: {error}", BROKEN_HINT) from None
@@ -122,9 +122,9 @@ def load_identities(identity_file: Path | None) -> list[Any]:
 
     if identity_file is None:
         raise IdentityMissing(
-            "this backup is encrypted, and there is no identity to open it with",
-            "Bring the identity file to this host, and name it in BACKUP_AGE_IDENTITY_FILE "
-            "(or with drill --identity FILE).",
+            "this backup is encrypted, and no age identity to decrypt it is set",
+            "Copy the identity file to this host, and set BACKUP_AGE_IDENTITY_FILE to it "
+            "(for a drill: python -m backups drill --identity FILE).",
         )
     try:
         lines = identity_file.read_text().splitlines()

@@ -98,7 +98,7 @@ class HashingWriter:
             self.size += len(chunk)
             if self._most is not None and self.size > self._most:
                 raise SealBroken(
-                    f"the sealed file unfolds into more than the {self._most} bytes it should have",
+                    f"the decompressed file has more than the {self._most} bytes it should have",
                     BROKEN_HINT,
                 )
             self._hash.update(chunk)
@@ -143,19 +143,19 @@ class UnfoldingWriter:
     def _unfold(self, view: memoryview) -> None:
         for start in range(0, len(view), _UNFOLDED_AT_A_TIME):
             if self._frame.eof:
-                self._refuse("it goes on behind its end")
+                self._refuse("there is extra data after the end of the compressed stream")
             piece = self._frame.decompress(view[start : start + _UNFOLDED_AT_A_TIME])
             self._pieces.append(piece)
             self._waiting += len(piece)
             if self._waiting >= _WRITTEN_AT_A_TIME:
                 self._write_waiting()
         if self._frame.unused_data:
-            self._refuse("it goes on behind its end")
+            self._refuse("there is extra data after the end of the compressed stream")
 
     def flush(self) -> None:
         """Write what is left; raises `SealBroken` when the frame has not ended."""
         if not self._frame.eof:
-            self._refuse("its end is missing")
+            self._refuse("the end of the compressed stream is missing")
         self._write_waiting()
         self._sink.flush()
 

@@ -56,7 +56,9 @@ class Verdicts:
         try:
             self._put(report.set_id, "drill", report.at, manifest.dump_drill(report))
         except AppError as error:
-            _log.warning("the drill's report stays on this host: %s", error.message)
+            _log.warning(
+                "the drill's report could not be stored, and stays on this host: %s", error.message
+            )
 
     def _put_now(self, set_id: str, kind: str, dump: Callable[[datetime], bytes]) -> None:
         at = self._clock.now()

@@ -36,7 +36,7 @@ def refuse_foreign_owner(path: Path) -> None:
     if owner != os.geteuid():
         raise OwnerDiffers(
             f"{folder} belongs to user {owner}, and this process runs as user {os.geteuid()}: "
-            "restored files would have the wrong owner. Nothing was touched",
+            "restored files would have the wrong owner. Nothing was changed",
             f"Run it as the owner: sudo -u '#{owner}' python -m backups restore ...",
         )
 
@@ -71,7 +71,7 @@ def replace_content(
             if status in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 if not kept and time.monotonic() > deadline:
                     raise DatabaseLocked(
-                        f"{what(source)} is locked by another connection for too long",
+                        f"{what(source)} was locked by another connection for too long",
                         "Find the process that holds a transaction open on it, and end it.",
                     )
                 return
@@ -90,7 +90,7 @@ def replace_content(
     if not kept:
         raise DatabaseUnreadable(
             f"{what(source)} was replaced without a safety copy",
-            "Please report this: it must not happen.",
+            "Report this, with the log: it is a bug in this program.",
         )
 
 

@@ -96,7 +96,7 @@ def _refuse_unusable(source: Source) -> None:
     except FileNotFoundError:
         raise DatabaseMissing(
             f"{what(source)} is missing",
-            "If it was lost, bring it back with: python -m backups restore --in-place --yes. "
+            "If it was lost, restore it: python -m backups restore --in-place --yes. "
             "If the path is wrong, correct it in .env.",
         ) from None
     except OSError as error:
@@ -112,7 +112,7 @@ def _refuse_unusable(source: Source) -> None:
     if found.st_size == 0:  # SQLite would unlink the `-wal` beside it as it opens it
         raise DatabaseEmpty(
             f"{what(source)} has zero bytes",
-            "Something truncated it. Keep the -wal beside it, if there is one. Bring it back "
+            "Something truncated it. Keep the -wal beside it, if there is one. Restore it "
             "with: python -m backups restore --in-place --yes",
         )
 
@@ -178,6 +178,6 @@ def _check(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
 def _refuse_difference(source: Source, expected: DatabaseFacts, found: DatabaseFacts) -> None:
     if found != expected:
         raise SnapshotDiffers(
-            f"the copy of {what(source)} holds {found}, the source held {expected}",
+            f"the copy of {what(source)} holds {found}, but the source held {expected}",
             "Run it again; if it happens twice, check this host's disk and memory.",
         )

@@ -115,7 +115,7 @@ def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Wo
         yield bench
 
 
-@pytest.fixture(params=["directory", "spaces"])
+@pytest.fixture(params=["directory", pytest.param("spaces", marks=pytest.mark.slow)])
 def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> WatchedStore:
     """Both stores, one after the other: the folder, and a bucket of a real S3 server."""
     if request.param == "spaces":

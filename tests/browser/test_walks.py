@@ -17,7 +17,7 @@ from tests.support.app_process import AppProcess
 from tests.support.history import days_ago, give_history
 from tests.support.installation import ADMIN_TOKEN, spaces
 from tests.support.s3_server import S3Server
-from tests.support.slow_pipe import SlowPipe
+from tests.support.slow_server import SlowPipe
 from tests.support.workbench import make_database
 
 NARROW = {"width": 320, "height": 640}

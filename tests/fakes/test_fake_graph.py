@@ -16,7 +16,7 @@ import httpx2
 import pytest
 
 from tests.support.fake_graph import FakeGraph
-from tests.support.webhook_receiver import Receiver
+from tests.support.listener import Listener
 
 REDIRECT = "https://bot.example/facebook/callback"
 SCOPES = "pages_show_list,pages_manage_metadata,pages_messaging,pages_read_engagement"
@@ -92,8 +92,8 @@ def bot(graph: FakeGraph) -> Iterator[Bot]:
 
 
 @pytest.fixture
-def receiver(graph: FakeGraph) -> Iterator[Receiver]:
-    with Receiver() as receiver:
+def receiver(graph: FakeGraph) -> Iterator[Listener]:
+    with Listener() as receiver:
         graph.register(webhook=receiver.url)
         yield receiver
 
@@ -345,13 +345,13 @@ def test_programmed_faults_happen_as_often_as_asked(bot: Bot) -> None:
     assert calls[0].query_names == ["access_token", "appsecret_proof"]
 
 
-def test_a_webhook_is_signed_over_its_escaped_bytes(graph: FakeGraph, receiver: Receiver) -> None:
+def test_a_webhook_is_signed_over_its_escaped_bytes(graph: FakeGraph, receiver: Listener) -> None:
     """Umlauts and slashes are escaped on the wire, and the signature is that of these bytes."""
     page = graph.add_page()
 
     said = graph.customer_says(page, "71", "Käse a/b", NOON)
 
-    (got,) = receiver.received
+    (got,) = receiver.heard
     assert [one.status for one in said.deliveries] == [200]
     assert b"K\\u00e4se a\\/b" in got.body
     right = hmac.new(graph.app_secret.encode(), got.body, hashlib.sha256).hexdigest()
@@ -362,7 +362,7 @@ def test_a_webhook_is_signed_over_its_escaped_bytes(graph: FakeGraph, receiver: 
     assert graph.messages(page, "71")[0].mid == event["message"]["mid"]
 
 
-def test_signatures_can_be_wrong_in_every_way(graph: FakeGraph, receiver: Receiver) -> None:
+def test_signatures_can_be_wrong_in_every_way(graph: FakeGraph, receiver: Listener) -> None:
     """Wrong key, other body, missing, the old hash alone, and any header of a test's own."""
     page = graph.add_page()
     event = graph.customer_says(page, "71", "x", NOON, deliver=False).event
@@ -371,15 +371,15 @@ def test_signatures_can_be_wrong_in_every_way(graph: FakeGraph, receiver: Receiv
         graph.send_webhook([event], signature=signature)
     graph.send_webhook([event], signature_header="sha256=ü")
 
-    sent = [got.headers.get("x-hub-signature-256") for got in receiver.received]
-    right = graph.sign(receiver.received[0].body)
+    sent = [got.headers.get("x-hub-signature-256") for got in receiver.heard]
+    right = graph.sign(receiver.heard[0].body)
     assert len(sent[0] or "") == len(sent[1] or "") == len(right)
     assert right not in sent
     assert sent[2:] == [None, None, "sha256=ü"]
 
 
 def test_webhooks_are_batched_doubled_reordered_and_retried(
-    graph: FakeGraph, receiver: Receiver
+    graph: FakeGraph, receiver: Listener
 ) -> None:
     """Several Pages share a POST; a POST that is not accepted comes again, byte for byte."""
     pages = [graph.add_page(), graph.add_page()]
@@ -400,25 +400,25 @@ def test_webhooks_are_batched_doubled_reordered_and_retried(
     )
 
     assert [one.status for one in sent] == [500, 503, 200, 200]
-    assert len({got.body for got in receiver.received}) == 1
-    entries = json.loads(receiver.received[0].body)["entry"]
+    assert len({got.body for got in receiver.heard}) == 1
+    entries = json.loads(receiver.heard[0].body)["entry"]
     assert [entry["id"] for entry in entries] == [pages[1], pages[0], pages[0]]
     texts = [one["message"]["text"] for entry in entries[:2] for one in entry["messaging"]]
     assert texts == ["3", "1", "2", "0"]
     assert entries[2]["changes"] == [{"field": "name", "value": "Neu"}]
 
 
-def test_a_burst_keeps_its_time(graph: FakeGraph, receiver: Receiver) -> None:
+def test_a_burst_keeps_its_time(graph: FakeGraph, receiver: Listener) -> None:
     """Every message is sent, at an even pace, and stored in its conversation."""
     pages = [graph.add_page(), graph.add_page()]
 
     burst = graph.burst(40, 0.2, pages=pages, customers=4)
 
     assert burst.statuses == {200: 40}
-    assert len(set(burst.ids)) == len(receiver.received) == 40
+    assert len(set(burst.ids)) == len(receiver.heard) == 40
 
 
-def test_verification_and_signed_requests(graph: FakeGraph, receiver: Receiver) -> None:
+def test_verification_and_signed_requests(graph: FakeGraph, receiver: Listener) -> None:
     """The challenge is asked for by GET; a removed app is told in a signed form."""
     graph.register(deauthorize=f"{receiver.url}/gone", deletion=f"{receiver.url}/delete")
     receiver.answer = b"1158201444"
@@ -427,7 +427,7 @@ def test_verification_and_signed_requests(graph: FakeGraph, receiver: Receiver) 
     graph.deauthorize()
     graph.request_deletion(signature="wrong")
 
-    asked, gone, delete = receiver.received
+    asked, gone, delete = receiver.heard
     query = parse_qs(urlsplit(asked.path).query)
     assert query["hub.verify_token"] == [graph.verify_token]
     assert query["hub.mode"] == ["subscribe"]

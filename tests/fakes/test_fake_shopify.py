@@ -17,8 +17,8 @@ import httpx2
 import pytest
 
 from tests.support.fake_shopify import FakeShopify
+from tests.support.listener import Listener
 from tests.support.waiting import eventually
-from tests.support.webhook_receiver import Receiver
 
 SHOP = "kaesehaus.myshopify.com"
 REDIRECT = "https://bot.example/shopify/callback"
@@ -109,8 +109,8 @@ def bot(shopify: FakeShopify) -> Iterator[Bot]:
 
 
 @pytest.fixture
-def receiver(shopify: FakeShopify) -> Iterator[Receiver]:
-    with Receiver() as receiver:
+def receiver(shopify: FakeShopify) -> Iterator[Listener]:
+    with Listener() as receiver:
         shopify.register(webhook=receiver.url)
         yield receiver
 
@@ -280,7 +280,7 @@ def test_a_wrong_query_is_refused(bot: Bot, query: str, message: str) -> None:
     assert message in answer.json()["errors"][0]["message"]
 
 
-def test_a_subscription_is_made_once(bot: Bot, receiver: Receiver) -> None:
+def test_a_subscription_is_made_once(bot: Bot, receiver: Listener) -> None:
     """The second is a user error, as are other addresses; compliance topics do not exist."""
     token = bot.install()["access_token"]
 
@@ -305,7 +305,7 @@ def test_a_subscription_is_made_once(bot: Bot, receiver: Receiver) -> None:
     ]
 
 
-def test_events_reach_the_subscriptions(bot: Bot, receiver: Receiver) -> None:
+def test_events_reach_the_subscriptions(bot: Bot, receiver: Listener) -> None:
     """A changed product is told in the REST shape, with the shop's time; an unsubscribed is not."""
     token = bot.install()["access_token"]
     for topic in ("PRODUCTS_UPDATE", "APP_UNINSTALLED"):
@@ -321,7 +321,7 @@ def test_events_reach_the_subscriptions(bot: Bot, receiver: Receiver) -> None:
     )
     bot.shopify.uninstall(SHOP)
 
-    told, gone = receiver.received
+    told, gone = receiver.heard
     assert told.headers["x-shopify-topic"] == changed.topic == "products/update"
     body = json.loads(told.body)
     assert body == changed.body
@@ -332,13 +332,13 @@ def test_events_reach_the_subscriptions(bot: Bot, receiver: Receiver) -> None:
     assert bot.shopify.subscriptions(SHOP) == {}
 
 
-def test_a_webhook_is_signed_over_its_bytes(shopify: FakeShopify, receiver: Receiver) -> None:
+def test_a_webhook_is_signed_over_its_bytes(shopify: FakeShopify, receiver: Listener) -> None:
     """Umlauts stay, signs of HTML are escaped; the HMAC is base64 of exactly these bytes."""
     number = shopify.put_product(SHOP, description_html="<p>Käse & Brot</p>").product_id
 
     sent = shopify.send_webhook(SHOP, "products/update", product_id=number, copies=2)
 
-    first, second = receiver.received
+    first, second = receiver.heard
     assert "\\u003cp\\u003eKäse \\u0026 Brot".encode() in first.body
     made = hmac.new(shopify.api_secret.encode(), first.body, hashlib.sha256).digest()
     assert first.headers["x-shopify-hmac-sha256"] == base64.b64encode(made).decode()
@@ -350,16 +350,16 @@ def test_a_webhook_is_signed_over_its_bytes(shopify: FakeShopify, receiver: Rece
     assert second == first
 
 
-def test_webhooks_can_be_wrong_stale_and_retried(shopify: FakeShopify, receiver: Receiver) -> None:
+def test_webhooks_can_be_wrong_stale_and_retried(shopify: FakeShopify, receiver: Listener) -> None:
     """Every signature but the valid one is wrong; a retry has the same id and bytes."""
     for signature in ("wrong", "other-body", "hex", "missing"):
         shopify.send_webhook(SHOP, "shop/redact", signature=signature)
     shopify.send_webhook(SHOP, "shop/redact", signature_header="ü")
-    right = shopify.sign(receiver.received[0].body)
-    headers = [got.headers.get("x-shopify-hmac-sha256") for got in receiver.received]
+    right = shopify.sign(receiver.heard[0].body)
+    headers = [got.headers.get("x-shopify-hmac-sha256") for got in receiver.heard]
     assert right not in headers
     assert headers[3:] == [None, "ü"]
-    receiver.received.clear()
+    receiver.heard.clear()
     receiver.statuses = [500] * 8
 
     sent = shopify.send_webhook(
@@ -367,20 +367,20 @@ def test_webhooks_can_be_wrong_stale_and_retried(shopify: FakeShopify, receiver:
     )
 
     assert [one.status for one in sent.deliveries] == [500] * 8 + [200]
-    assert len({got.body for got in receiver.received}) == 1
-    ids = {got.headers["x-shopify-webhook-id"] for got in receiver.received}
+    assert len({got.body for got in receiver.heard}) == 1
+    ids = {got.headers["x-shopify-webhook-id"] for got in receiver.heard}
     assert ids == {sent.webhook_id}
-    assert json.loads(receiver.received[0].body)["customer"] == {"id": 7}
+    assert json.loads(receiver.heard[0].body)["customer"] == {"id": 7}
 
 
-def test_a_burst_keeps_its_time(shopify: FakeShopify, receiver: Receiver) -> None:
+def test_a_burst_keeps_its_time(shopify: FakeShopify, receiver: Listener) -> None:
     """Every webhook is sent, at an even pace, with an id of its own."""
     shopify.put_product(SHOP)
 
     burst = shopify.burst(SHOP, 40, 0.2)
 
     assert burst.statuses == {200: 40}
-    ids = {got.headers["x-shopify-webhook-id"] for got in receiver.received}
+    ids = {got.headers["x-shopify-webhook-id"] for got in receiver.heard}
     assert ids == set(burst.ids)
 
 

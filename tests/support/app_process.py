@@ -17,6 +17,7 @@ from typing import Self
 
 import httpx2
 
+from tests.support import servers
 from tests.support.installation import ADMIN_TOKEN, REPOSITORY, Installation
 from tests.support.waiting import eventually
 
@@ -44,6 +45,7 @@ class AppProcess:
         options: Sequence[str] = (),
         command: Sequence[str] | None = None,
     ) -> None:
+        servers.allow("app")
         self.installation = installation
         self.port = port or free_port()
         self._output_path = installation.folder / f"output-{self.port}.log"

@@ -14,6 +14,8 @@ from typing import Any, Self
 
 import httpx2
 
+from tests.support import servers
+
 _REPOSITORY = Path(__file__).resolve().parents[2]
 _PATIENCE_SECONDS = 120.0  # a control request lasts as long as the bot takes to answer webhooks
 _PR_SET_PDEATHSIG = 1
@@ -24,6 +26,7 @@ class FakeProcess:
     """Starts `python -m MODULE --port 0`, reads its port, and ends it."""
 
     def __init__(self, module: str) -> None:
+        servers.allow(module)
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed by `stop`
         self._process = subprocess.Popen(
             [sys.executable, "-m", module, "--port", "0"],

@@ -1,4 +1,4 @@
-"""`Listener`: a real HTTP server on 127.0.0.1 that remembers what it was told."""
+"""`Listener`: a real HTTP server on 127.0.0.1 that keeps what it was sent, and answers as told."""
 
 from __future__ import annotations
 
@@ -17,19 +17,26 @@ class _Server(ThreadingHTTPServer):
 
 @dataclass(frozen=True)
 class Heard:
-    """One request."""
+    """One request; the names of headers are in lower case."""
 
     method: str
     path: str
-    body: str
+    headers: dict[str, str]
+    body: bytes
 
 
 class Listener:
-    """Serves for the length of a `with` block; answers `status`, or garbage."""
+    """Serves for the length of a `with` block.
+
+    It answers `answer` with the next of `statuses`, or with `status` when they are used up; or
+    garbage.
+    """
 
     def __init__(self) -> None:
         self.heard: list[Heard] = []
+        self.statuses: list[int] = []
         self.status = 200
+        self.answer = b""
         self.garbage = False
         listener = self
 
@@ -43,6 +50,11 @@ class Listener:
     def port(self) -> int:
         """Where it listens."""
         return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        """Where it serves."""
+        return f"http://127.0.0.1:{self.port}"
 
     def paths(self) -> list[str]:
         """The paths that were asked for, in order."""
@@ -67,14 +79,18 @@ class _Handler(BaseHTTPRequestHandler):
     owner: ClassVar[Listener]
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
-        self.owner.heard.append(Heard(self.command, self.path, body))
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        self.owner.heard.append(Heard(self.command, self.path, headers, body))
         if self.owner.garbage:
             self.wfile.write(b"this is not HTTP at all\r\n\r\n")
             return
-        self.send_response(self.owner.status)
-        self.send_header("Content-Length", "0")
+        statuses = self.owner.statuses
+        self.send_response(statuses.pop(0) if statuses else self.owner.status)
+        self.send_header("Content-Length", str(len(self.owner.answer)))
         self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(self.owner.answer)
 
     do_GET = do_POST = do_HEAD = _serve  # noqa: N815 - the base's names
 

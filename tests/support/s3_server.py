@@ -29,7 +29,7 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from shared.store.spaces_access import SpacesSettings
-from tests.support import resigner
+from tests.support import resigner, servers
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -78,6 +78,7 @@ class S3Server:
         of what would share the processors with no store. It then has no session of its own: Linux
         may share the processors out by session first, and heeds policies only within one.
         """
+        servers.allow("S3 server")
         folder = Path(tempfile.mkdtemp(prefix="s3-server-", dir=within))
         ports = _free_ports()
         admin, readonly = (_Key(secrets.token_hex(10), secrets.token_hex(20)) for _ in range(2))

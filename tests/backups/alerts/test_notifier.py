@@ -138,6 +138,7 @@ def test_a_broken_notifier_never_breaks_a_run(
         assert bench.facts.told_alarms() == ()  # told again at the next occasion
 
 
+@pytest.mark.slow
 def test_doctor_notify_sends_a_test_message(tmp_path: Path, listener: Listener) -> None:
     """`doctor --notify` reaches the server, and says when it does not; plain `doctor` is silent."""
     installation = Installation(
@@ -162,6 +163,7 @@ def test_doctor_notify_sends_a_test_message(tmp_path: Path, listener: Listener) 
         assert SECRET not in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", [f"nonsense://{SECRET}", f"slack://{SECRET}", f"http//{SECRET}"])
 def test_a_malformed_url_stops_the_start_without_repeating_it(tmp_path: Path, wrong: str) -> None:
     """The setting and the place in it are named; the URL, which holds a secret, is not."""
@@ -176,6 +178,7 @@ def test_a_malformed_url_stops_the_start_without_repeating_it(tmp_path: Path, wr
     assert SECRET not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_success_messages_and_heartbeats_of_a_real_installation(
     tmp_path: Path, listener: Listener
 ) -> None:

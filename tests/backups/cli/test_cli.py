@@ -26,6 +26,8 @@ from tests.support.installation import REPOSITORY, Installation, bot_secrets, sp
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 LOG_LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ (INFO|WARNING|ERROR) backups\.[a-z_.]+: .+")
 
 

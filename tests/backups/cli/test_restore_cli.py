@@ -27,6 +27,8 @@ from tests.support.restore_bench import (
 )
 from tests.support.storage_process import StorageProcess
 
+pytestmark = pytest.mark.slow
+
 RUN = {
     "id",
     "operation",
@@ -343,7 +345,7 @@ def test_doctor_says_what_to_do(installation: Installation) -> None:
     bring_into("corrupt header", installation.tokens_path)
     ill = installation.cli("doctor")
     assert ill.returncode == 3
-    assert "-> Bring it back: python -m backups restore --in-place --yes" in ill.stdout
+    assert "-> Restore it: python -m backups restore --in-place --yes" in ill.stdout
 
 
 def test_nothing_secret_is_ever_printed(installation: Installation) -> None:

@@ -336,6 +336,7 @@ def hours(number: float) -> timedelta:
 SUNDAY = datetime(2026, 11, 22, 1, tzinfo=UTC)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("schedule", "quiet", "stale"),
     [

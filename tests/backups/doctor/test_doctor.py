@@ -101,7 +101,7 @@ def test_a_healthy_installation_is_all_ok(in_bucket: Installation, s3_server: S3
     assert lines(found, "problem") == []
     assert {line.message for line in lines(found, "warning")} == {
         "no running process schedules backups on this host [not_scheduled]",
-        "nobody is told when backups fail",
+        "no notification is sent when backups fail",
     }
     assert found.healthy
     assert {line.subject for line in lines(found, "ok")} == {
@@ -131,7 +131,7 @@ def test_reading_changes_nothing(in_bucket: Installation, s3_server: S3Server) -
     assert keys() == before
     found = look(in_bucket, write=True)
     assert keys() == before
-    one(found, "ok", "store", "takes objects, and does not overwrite them")
+    one(found, "ok", "store", "stores objects, and does not overwrite them")
     one(found, "ok", "store", "deletes objects")
 
 
@@ -302,7 +302,7 @@ def seen_by_a_stranger(installation: Installation, status: int, date: str) -> Ex
 def test_a_bucket_that_everybody_can_read(in_bucket: Installation) -> None:
     """An object that is served without credentials is a problem, and says what to do at once."""
     found = seen_by_a_stranger(in_bucket, 200, date_in())
-    assert "rotate" in one(found, "problem", "store", "can be read by everybody").hint
+    assert "rotate" in one(found, "problem", "store", "can be read by anybody").hint
     found = seen_by_a_stranger(in_bucket, 403, date_in())
     one(found, "ok", "store", "cannot be read without credentials (403)")
 
@@ -336,7 +336,7 @@ def test_a_store_that_does_not_answer_strangers(in_bucket: Installation) -> None
     closed = replace(settings.spaces, endpoint=f"http://127.0.0.1:{free_port()}")
     with open_service(settings) as service:
         found = examine(replace(settings, spaces=closed), service)
-    one(found, "warning", "store", "could not be asked")
+    one(found, "warning", "store", "could not check whether the bucket is private")
 
 
 def test_versioning_that_is_off(in_bucket: Installation) -> None:
@@ -371,11 +371,11 @@ def test_an_identity_that_does_not_open_what_is_sealed(well: Installation) -> No
         BACKUP_AGE_RECIPIENTS=PUBLIC, BACKUP_AGE_IDENTITY_FILE=str(identity)
     )
     identity.write_text(OTHER_SECRET)
-    one(look(sealed), "problem", "keys", "opens what BACKUP_AGE_RECIPIENTS seals")
+    one(look(sealed), "problem", "keys", "decrypts for BACKUP_AGE_RECIPIENTS")
     identity.write_text("nonsense")
     one(look(sealed), "problem", "keys", "key_malformed")
     identity.write_text(SECRET)
-    one(look(sealed), "ok", "keys", "identity is here")
+    one(look(sealed), "ok", "keys", "identity is on this host")
     without = look(well.with_settings(BACKUP_AGE_RECIPIENTS=PUBLIC))
     assert "drill --identity FILE" in one(without, "warning", "keys", "not on this host").hint
 
@@ -428,6 +428,7 @@ def test_a_lost_token_key(well: Installation) -> None:
     one(found, "problem", "backups", "[token_key_lost]")
 
 
+@pytest.mark.slow
 def test_exit_codes(well: Installation) -> None:
     """0 when nothing is a problem, 3 when something is, and the JSON says the same."""
     assert well.cli("doctor").returncode == 0

@@ -26,6 +26,8 @@ from tests.support.installation import (
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 BASE = "/admin/backups"
 PROBLEM = "application/problem+json"
 UNKNOWN_SET = "20260101T000000Z"

@@ -17,6 +17,8 @@ from tests.support.exposition import METRICS, Scrape, read_scrape
 from tests.support.installation import ADMIN_TOKEN, Installation, bot_secrets
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 BASE = "/admin/backups"
 OPEN_METRICS = "application/openmetrics-text; version=1.0.0"
 

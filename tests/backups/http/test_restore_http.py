@@ -24,6 +24,8 @@ from tests.support.restore_bench import (
 from tests.support.storage_process import StorageProcess
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 PATH = "/admin/backups"
 
 

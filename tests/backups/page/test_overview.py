@@ -71,6 +71,7 @@ def test_an_empty_installation(bench: Workbench) -> None:
     assert (found.points, found.sets, found.runs) == ((), (), ())
 
 
+@pytest.mark.slow
 def test_ten_thousand_restore_points(bench: Workbench) -> None:
     """Hourly sets of more than a year and their runs are gathered within seconds."""
     service = bench.service

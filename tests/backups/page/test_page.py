@@ -24,6 +24,8 @@ from tests.support.installation import ADMIN_TOKEN, Installation, bot_secrets
 from tests.support.records import a_failed_run
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 FORM = re.compile(r'name="form_token" value="([^"]+)"')
 HOSTILE = "<script>alert('x')</script> \"' onload=x <img src=x>"
 

@@ -433,6 +433,7 @@ def test_a_first_start_leaves_the_first_set_to_the_schedule(
     assert steps(follower, clock, 120) == []
 
 
+@pytest.mark.slow
 def test_a_day_of_hourly_rotation_leaves_hourly_sets(tmp_path: Path, store: WatchedStore) -> None:
     """A token that rotates each hour leaves 24 change sets after a day, and after two."""
     clock = FixedClock(INSTANT)
@@ -454,6 +455,7 @@ def test_a_day_of_hourly_rotation_leaves_hourly_sets(tmp_path: Path, store: Watc
         assert len(bench.service.runlog.page(500)) >= 49
 
 
+@pytest.mark.slow
 def test_a_set_a_minute_is_thinned_by_the_runs_themselves(
     tmp_path: Path, store: WatchedStore
 ) -> None:
@@ -508,6 +510,7 @@ def rows_with(installation: Installation, key: str, value: str) -> Callable[[], 
     return look
 
 
+@pytest.mark.slow
 def test_a_token_rotated_at_minute_0_is_in_a_proven_set_by_minute_2(tmp_path: Path) -> None:
     """With the delay of a real app scaled to 2 s: in the store within 4 s, while sessions churn."""
     installation = installed(tmp_path, BACKUP_CHANGE_DELAY="2")
@@ -544,6 +547,7 @@ def test_a_token_rotated_at_minute_0_is_in_a_proven_set_by_minute_2(tmp_path: Pa
     assert (made["id"], made["trigger"], made["proof"]) == (found, "change", "full")
 
 
+@pytest.mark.slow
 def test_sessions_alone_make_no_run_in_the_app(tmp_path: Path) -> None:
     """A churning `sessions` in a real app leaves the first set alone, whatever the delay."""
     installation = installed(tmp_path, BACKUP_CHANGE_DELAY="1")
@@ -560,6 +564,7 @@ def test_sessions_alone_make_no_run_in_the_app(tmp_path: Path) -> None:
     assert stored_triggers(installation) == ["catch-up"]
 
 
+@pytest.mark.slow
 def test_a_delay_of_zero_turns_it_off(tmp_path: Path) -> None:
     """With `BACKUP_CHANGE_DELAY=0` a write asks for nothing."""
     installation = installed(tmp_path, BACKUP_CHANGE_DELAY="0")

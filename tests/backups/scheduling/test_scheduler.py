@@ -40,6 +40,8 @@ from tests.support.memory_notifier import MemoryNotifier
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
+
 BASE = "/admin/backups"
 EVERY_MINUTE = "* * * * *"
 SUNDAY = datetime(2026, 11, 22, 12, tzinfo=UTC)

@@ -237,7 +237,7 @@ def test_a_manifest_of_a_later_program_is_kept_for_it(
         a_manifest(a_set()).replace(b'"2026-11-22T01:00:00Z"', b'"0001-01-01T00:00:00+14:00"', 1),
         b"",
     ],
-    ids=["of another set", "outside the prefix", "a time that UTC does not have", "empty"],
+    ids=["of another set", "outside the prefix", "a time that does not exist in UTC", "empty"],
 )
 def test_a_manifest_of_a_stranger_stops_nothing(
     store: WatchedStore, catalogue: Catalogue, document: bytes

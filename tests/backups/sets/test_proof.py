@@ -163,7 +163,7 @@ def test_a_database_that_is_not_as_described_is_a_failed_proof(
     content = a_database(tmp_path)
     stored(store, content)
 
-    with pytest.raises(ProofFailed, match="its manifest says"):
+    with pytest.raises(ProofFailed, match="its manifest records"):
         prove_stored(
             ProofTools(store, scratch, None, ignore), replace(described(content, tmp_path), **other)
         )

@@ -18,7 +18,6 @@ from tests.support.bot import Bot
 from tests.support.listener import Listener
 from tests.support.merchant import Merchant, refused
 from tests.support.s3_server import S3Server
-from tests.support.webhook_receiver import Receiver
 
 SETTINGS = FacebookSettings(
     app_id="100200300",
@@ -34,14 +33,14 @@ FACTS = {"app_id": SETTINGS.app_id, "user_id": "77", "scopes": ["x"], "is_valid"
 
 
 @pytest.fixture
-def receiver() -> Iterator[Receiver]:
+def receiver() -> Iterator[Listener]:
     """A Graph API that answers what a test wants."""
-    with Receiver() as running:
+    with Listener() as running:
         yield running
 
 
 @pytest.fixture
-def graph(receiver: Receiver) -> Iterator[Graph]:
+def graph(receiver: Listener) -> Iterator[Graph]:
     """Our side of it."""
     with closing(Outbound()) as outbound:
         yield Graph(replace(SETTINGS, graph_url=receiver.url), outbound)
@@ -65,7 +64,7 @@ def graph(receiver: Receiver) -> Iterator[Graph]:
     ids=repr,
 )
 def test_a_token_of_another_app_is_refused(
-    receiver: Receiver, graph: Graph, wrong: dict[str, Any]
+    receiver: Listener, graph: Graph, wrong: dict[str, Any]
 ) -> None:
     """Meta's word counts, of app, validity and user, and not that somebody handed it over."""
     receiver.answer = json.dumps({"data": FACTS}).encode()
@@ -75,7 +74,7 @@ def test_a_token_of_another_app_is_refused(
         graph.inspect("EAA")
 
 
-def test_a_page_without_a_proper_id_is_left_out(receiver: Receiver, graph: Graph) -> None:
+def test_a_page_without_a_proper_id_is_left_out(receiver: Listener, graph: Graph) -> None:
     """Ids of Pages become parts of keys and addresses."""
     listed = [
         {"id": page, "name": "A", "access_token": "EAA"} for page in ("7", "../8", "me", "9/x", "")
@@ -103,7 +102,7 @@ def test_a_page_without_a_proper_id_is_left_out(receiver: Receiver, graph: Graph
     ],
 )
 def test_a_next_page_elsewhere_is_not_asked_for(
-    receiver: Receiver, graph: Graph, following: object
+    receiver: Listener, graph: Graph, following: object
 ) -> None:
     """Only what begins with the address of the Graph API is followed; no token goes elsewhere."""
     with Listener() as evil:
@@ -113,7 +112,7 @@ def test_a_next_page_elsewhere_is_not_asked_for(
         receiver.answer = json.dumps({"data": [], "paging": {"next": following}}).encode()
         with pytest.raises(PlatformError):
             graph.pages("EAA")
-        assert len(receiver.received) == 1
+        assert len(receiver.heard) == 1
         assert evil.heard == []
 
 

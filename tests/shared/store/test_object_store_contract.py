@@ -109,7 +109,9 @@ def bucket_place(store: SpacesStore, client: S3Client, bucket: str, outside: Pat
     )
 
 
-@pytest.fixture(params=["directory", "http", "tls"])
+@pytest.fixture(
+    params=["directory", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("http", "tls"))]
+)
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     if request.param == "directory":
         found: Place = request.getfixturevalue("folder")

@@ -14,7 +14,7 @@ from shared.errors import StoreUnreachable
 from shared.store.spaces import SpacesStore
 from shared.store.spaces_access import SpacesSettings
 from tests.support.s3_server import REGION, S3Server
-from tests.support.trickle import Trickle
+from tests.support.slow_server import Trickle
 from tests.support.waiting import eventually
 
 LONG = 60.0

@@ -50,7 +50,7 @@ from tests.support.listener import closed_port
 from tests.support.records import INSTANT
 from tests.support.run_process import Outcome, run_apart
 from tests.support.s3_server import S3Server
-from tests.support.slow_pipe import SlowPipe
+from tests.support.slow_server import SlowPipe
 
 NOTHING = RetentionPolicy(changes_hours=0, all_days=0, daily=0, weekly=0, monthly=0, yearly=0)
 
@@ -373,6 +373,7 @@ def stored(folder: Path) -> dict[str, bytes]:
 ROWS = (43, 40)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["check", "snapshot", "store", "proof", "manifest"])
 def test_a_full_disk_in_staging_is_named(installed: Path, stage: str) -> None:
     """A staging disk that fills up at any stage: `disk_full` or a good run, and nothing half."""
@@ -388,6 +389,7 @@ def test_a_full_disk_in_staging_is_named(installed: Path, stage: str) -> None:
     check_afterwards(installed, before, ROWS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["check", "store", "manifest"])
 def test_a_full_disk_under_the_run_log_is_named(installed: Path, stage: str) -> None:
     """When not even the run log can be written, that is the error, and no run looks good by it."""
@@ -424,6 +426,7 @@ def test_a_directory_that_may_not_be_written_is_named(installed: Path) -> None:
         shutil.rmtree(open_to_all)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 6, 8, 12])
 def test_too_few_open_files_are_named(installed: Path, number: int) -> None:
     """Whatever step meets the limit, the run fails by a name or succeeds, and harms nothing."""
@@ -545,6 +548,7 @@ def test_a_checkpoint_during_the_snapshot(near: Bench, mode: str) -> None:
     Witness.of(near, near.store).check()
 
 
+@pytest.mark.slow
 def test_no_file_stays_open_after_many_runs(near: Bench, clock: FixedClock) -> None:
     """Good and bad runs, verifications, prunes and drills leave as many open files as before."""
     near.made()
@@ -603,6 +607,7 @@ def moments_of(folder: Path) -> list[str]:
     return ended.moments
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("with_", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 @pytest.mark.parametrize("stage", ["check", "snapshot", "seal", "store", "proof", "manifest"])
 def test_killed_at_a_stage_boundary(
@@ -612,6 +617,7 @@ def test_killed_at_a_stage_boundary(
     killed_at(installed, moments.index(f"stage {stage}"), with_)
 
 
+@pytest.mark.slow
 def test_killed_at_random_moments(installed: Path, moments: list[str]) -> None:
     """Ten moments from the first to the last step: nothing is lost, whichever it is."""
     chosen = random.Random(20261122).sample(range(len(moments) - 2), 9)
@@ -670,6 +676,7 @@ JUMPS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", JUMPS.values(), ids=JUMPS)
 @pytest.mark.parametrize("stage", ["between", "check", "snapshot", "proof"])
 def test_a_clock_that_jumps(tmp_path: Path, jump: tuple[datetime, timedelta], stage: str) -> None:

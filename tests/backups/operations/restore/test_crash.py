@@ -30,6 +30,8 @@ from tests.support.restore_bench import (
 )
 from tests.support.restore_process import Act, Outcome, run_apart
 
+pytestmark = pytest.mark.slow
+
 ROWS, BYTES_A_ROW = 12, 100_000  # more than one step of the backup API each
 CRASH_STATES: tuple[LiveStateName, ...] = ("healthy", "missing", "corrupt header", "corrupt body")
 

@@ -463,6 +463,7 @@ with open_service(settings) as service:
 """
 
 
+@pytest.mark.slow
 def test_another_user_is_refused_before_anything_is_touched(open_folder: Path) -> None:
     """Who would leave files that the app's user does not own is told to go on as that user."""
     with scene(open_folder) as bench:
@@ -500,6 +501,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
+@pytest.mark.slow
 def test_root_goes_on_as_the_owner_of_the_data(open_folder: Path) -> None:
     """`sudo python -m backups restore` leaves no file of root's in the data directory."""
     with scene(open_folder):

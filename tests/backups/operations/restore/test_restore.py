@@ -60,6 +60,7 @@ def user_exists(path: Path, user: str) -> bool:
 # --- every state, with the app running --------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", LIVE_STATES)
 def test_a_running_app_serves_what_was_restored_and_its_writes_land_at_the_path(
     bench: Bench, state: LiveStateName
@@ -266,6 +267,7 @@ def test_a_live_database_of_another_page_size(
 # --- under load ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_readers_and_writers_notice_nothing_and_no_row_is_lost(tmp_path: Path) -> None:
     """Four readers and four writers go through restores and undos without an error or a mixture.
 
