@@ -157,7 +157,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class BackupSet:
-    """A restore point, as its manifest and the later verdicts on it tell."""
+    """A restore point, from its manifest and the later verdicts on it."""
 
     id: str
     kind: SetKind
@@ -271,7 +271,7 @@ class RunError:
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt, as the run log tells it."""
+    """One attempt, as the run log has it."""
 
     id: str
     operation: OperationName

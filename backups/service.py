@@ -1,10 +1,10 @@
-"""What the faces ask for: starting operations, and telling what there is and how it stands."""
+"""What all interfaces call: the operations, and what there is and how protected it is."""
 
 from __future__ import annotations
 
 from itertools import islice
 
-from backups.alerts.dispatch import Teller
+from backups.alerts.dispatch import Alerts
 from backups.alerts.notifier import Notifier
 from backups.decisions.health import Status
 from backups.host.state import HostState
@@ -13,7 +13,7 @@ from backups.operations.accept import Acceptance
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore
@@ -53,27 +53,27 @@ class BackupService:
         notify_success: bool = False,
     ) -> None:
         self._installation = installation
-        self.plan = plan = installation.plan
+        self.config = config = installation.config
         self.catalogue = catalogue = installation.catalogue
         self.runlog = installation.runlog
         self.directory = directory = installation.directory
         self.store = store = installation.store
         self.clock = clock = installation.clock
         self.facts = facts
-        names = [source.name for source in plan.sources]
+        names = [source.name for source in config.sources]
         self.runs = starter = RunStarter(
             installation.runlog,
             directory,
             clock,
-            log_files=lambda: open_log_files(plan.log_directory, names),
-            seconds=plan.timeout.total_seconds(),
+            log_files=lambda: open_log_files(config.log_directory, names),
+            seconds=config.timeout.total_seconds(),
         )
-        self.own_sets = own_sets = Standing(installation, facts)
-        self.alerts = teller = Teller(self.status, facts, notifier, of_success=notify_success)
+        self.own_sets = own_sets = OwnSets(installation, facts)
+        self.alerts = alerts = Alerts(self.status, facts, notifier, of_success=notify_success)
         instants = Instants(catalogue, clock)
-        publisher = Publisher(plan, store, directory=directory, catalogue=catalogue, clock=clock)
+        publisher = Publisher(config, store, directory=directory, catalogue=catalogue, clock=clock)
         verdicts = Verdicts(
-            plan.prefix, store, directory=directory, catalogue=catalogue, clock=clock
+            config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
         )
         self.prune = Prune(installation, starter, own_sets, facts=facts, records=records)
         self.backup = Backup(
@@ -83,14 +83,14 @@ class BackupService:
             instants=instants,
             publisher=publisher,
             prune=self.prune,
-            teller=teller,
+            alerts=alerts,
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
-        self.acceptance = Acceptance(catalogue, verdicts, facts, teller=teller)
-        fetcher = Fetcher(store, directory, plan.identity_file)
+        self.acceptance = Acceptance(catalogue, verdicts, facts, alerts=alerts)
+        fetcher = Fetcher(store, directory, config.identity_file)
         replacer = Replacer(
-            sources=plan.sources,
-            busy_timeout=plan.busy_timeout,
+            sources=config.sources,
+            busy_timeout=config.busy_timeout,
             directory=directory,
             facts=facts,
             runlog=self.runlog,
@@ -99,7 +99,7 @@ class BackupService:
             instants=instants,
         )
         self.restore = Restore(
-            config=plan,
+            config=config,
             catalogue=catalogue,
             own_sets=own_sets,
             directory=directory,
@@ -119,7 +119,7 @@ class BackupService:
             restore=self.restore,
         )
         self.drill = Drill(
-            config=plan,
+            config=config,
             catalogue=catalogue,
             own_sets=own_sets,
             facts=facts,
@@ -131,7 +131,7 @@ class BackupService:
 
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""
-        return drill_is_possible(self.plan)
+        return drill_is_possible(self.config)
 
     # --- what there is ------------------------------------------------------------------
 

@@ -8,49 +8,49 @@ from backups.config import BackupConfig
 from backups.decisions.health import HealthFacts, Status, assess
 from backups.host.state import HostState
 from backups.operations.installation import Installation
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 
 
-def drill_is_possible(plan: BackupConfig) -> bool:
+def drill_is_possible(config: BackupConfig) -> bool:
     """Whether this host can open what it seals, and so can rehearse by itself."""
-    return not plan.seal.recipients or plan.identity_file is not None
+    return not config.seal.recipients or config.identity_file is not None
 
 
-def read_status(installation: Installation, state: HostState, standing: Standing) -> Status:
+def read_status(installation: Installation, state: HostState, own_sets: OwnSets) -> Status:
     """The state of the backups, without the network; changes nothing. Raises `DatabaseError`."""
-    plan, store, run_log = installation.plan, installation.store, installation.runlog
+    config, store, run_log = installation.config, installation.store, installation.runlog
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
     owner = installation.directory.scheduler_lease.holder()
-    latest = standing.latest()
+    latest = own_sets.latest()
     last_drill = state.last_drill()
     # A scheduler says when it begins; on a host with cron alone the first run says it.
     begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
-    has_budget = plan.retention.max_bytes is not None
+    has_budget = config.retention.max_bytes is not None
     health = assess(
         HealthFacts(
             now=now,
-            schedule=plan.schedule,
+            schedule=config.schedule,
             offsite=store.offsite,
             location=store.location,
             scheduled=owner is not None,
-            newest=installation.catalogue.newest_protecting(standing.ours()),
+            newest=installation.catalogue.newest_protecting(own_sets.ours()),
             last_run=last_run,
             begun_at=min(begun, default=None),
             latest=latest,
-            token_keys=plan.token_keys,
+            token_keys=config.token_keys,
             last_drill=last_drill,
-            drill_possible=drill_is_possible(plan),
-            started_empty=tuple(standing.started_empty()) if latest else (),
-            newest_made=standing.newest_made(),
-            other_writer=standing.other_writer(now),
-            retention_warning=standing.plan_prune().warning if has_budget else None,
+            drill_possible=drill_is_possible(config),
+            started_empty=tuple(own_sets.started_empty()) if latest else (),
+            newest_made=own_sets.newest_made(),
+            other_writer=own_sets.other_writer(now),
+            retention_warning=own_sets.plan_prune().warning if has_budget else None,
         )
     )
     return Status(
         health=health,
-        cron=plan.schedule.expression,
-        next_run_at=plan.schedule.next_after(now).astimezone(UTC),
+        cron=config.schedule.expression,
+        next_run_at=config.schedule.next_after(now).astimezone(UTC),
         owner=owner,
         kind=store.kind,
         offsite=store.offsite,

@@ -40,7 +40,7 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     with closing(open_records(directory.path)) as records:
         facts = HostState(records)
         yield assemble(
-            build_plan(settings),
+            build_config(settings),
             build_store(settings, was_used=lambda: has_restore_points(records)),
             directory,
             records,
@@ -55,7 +55,7 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
 
 
 def assemble(
-    plan: BackupConfig,
+    config: BackupConfig,
     store: ObjectStore,
     directory: BackupDirectory,
     records: Database,
@@ -66,18 +66,18 @@ def assemble(
 ) -> BackupService:
     """A service of these parts, with its own adapters over `records`."""
     installation = Installation(
-        plan=plan,
+        config=config,
         store=store,
         directory=directory,
         runlog=RunLog(records),
-        catalogue=Catalogue(records, store, plan.prefix, clock),
+        catalogue=Catalogue(records, store, config.prefix, clock),
         clock=clock,
     )
     facts = HostState(records)
     return BackupService(installation, facts, records, notifier, notify_success=notify_success)
 
 
-def build_plan(settings: Settings) -> BackupConfig:
+def build_config(settings: Settings) -> BackupConfig:
     """What the settings say is to be backed up, and how."""
     backup = settings.backup
     return BackupConfig(

@@ -1,6 +1,6 @@
 """`Graph`: the requests to Meta's Graph API, and its refusals in our words.
 
-Source: developers.facebook.com/docs/graph-api, "Handling errors". A refusal is told by its
+Source: developers.facebook.com/docs/graph-api, "Handling errors". A refusal is known by its
 numbers alone: Meta's own sentences are for developers, and may quote what was sent.
 """
 

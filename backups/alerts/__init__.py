@@ -1,1 +1,1 @@
-"""Who is told, and how."""
+"""Who is notified, and how."""

@@ -1,4 +1,4 @@
-"""Telling people: which message goes out, and remembering that it went."""
+"""Which message is sent, and the record that it was."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from shared.errors import AppError
 _log = logging.getLogger("backups.run")
 
 
-class Teller:
-    """Sends what the state of the backups gives cause to say."""
+class Alerts:
+    """Sends a message when the problems of status have changed."""
 
     def __init__(
         self,
@@ -31,24 +31,24 @@ class Teller:
         self._notifier = notifier
         self._of_success = of_success
 
-    def tell(self) -> None:
+    def send_alerts(self) -> None:
         """Send a message if the alarms have changed since the last one; never raises."""
         try:
             status = self._status()
             now = active_alarms(status.health.problems)
-            told = self._facts.told_alarms()
+            sent = self._facts.sent_alarms()
             last = status.last_run
-            if told and not now and (last is None or last.status != "succeeded"):
+            if sent and not now and (last is None or last.status != "succeeded"):
                 return  # a failure that is merely no longer the newest run is no recovery
-            message = message_for(told, now, name=_name())
+            message = message_for(sent, now, name=_name())
             if self._facts.claim_alarms([found.code for found in now]) is None or message is None:
                 return
             if not self._notifier.send(message):
-                self._facts.claim_alarms(told)  # told again at the next occasion
+                self._facts.claim_alarms(sent)  # sent again at the next occasion
         except AppError as error:
             _log.warning("notifications could not be sent: %s", error.message)
 
-    def tell_success(self, set_id: str) -> None:
+    def send_success(self, set_id: str) -> None:
         """A sign of life after each good set, and a message if those are wanted."""
         self._notifier.heartbeat()
         if self._of_success:

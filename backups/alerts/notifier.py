@@ -19,7 +19,7 @@ class Notifier(Protocol):
     """Sends messages; its failures are logged, counted, and kept to itself."""
 
     def send(self, message: Message) -> bool:
-        """Whether somebody was told; True also when there is nobody to tell."""
+        """Whether somebody was notified; True also when there is nobody to notify."""
 
     def heartbeat(self) -> bool:
         """Tell the watchdog that a run was proven; True also when there is none."""

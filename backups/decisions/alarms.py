@@ -35,7 +35,7 @@ def active_alarms(problems: Sequence[Finding]) -> tuple[Finding, ...]:
 def message_for(before: Collection[str], now: Sequence[Finding], *, name: str) -> Message | None:
     """What to say when the alarms went from the codes `before` to `now`; None for nothing new.
 
-    Each alarm is told when it comes, and that all are over is told once.
+    Each alarm is sent when it comes, and once that all are over.
     """
     new = [found for found in now if found.code not in before]
     if new:

@@ -18,7 +18,7 @@ def suspicions(
 ) -> tuple[str, ...]:
     """Why new snapshots should not be trusted, compared with the last proven set.
 
-    `volatile` names the sources whose rows come and go, `unreadable` tells for a source how
+    `volatile` names the sources whose rows come and go, `unreadable` has for a source how
     many sampled values no key opens.
     """
     before = {stored.source: stored for stored in baseline.objects} if baseline else {}

@@ -46,7 +46,7 @@ def _secret(name: str, value: str | None, make: str, *, needed: str) -> Iterator
 def files(settings: Settings, service: BackupService) -> Iterator[Line]:
     """Whether other users can reach the files that hold data or secrets."""
     private = [Path(".env"), service.directory.path, service.directory.path / "runs.db"]
-    private += [source.path for source in service.plan.sources]
+    private += [source.path for source in service.config.sources]
     if settings.backup.age_identity_file:
         private.append(settings.backup.age_identity_file)
     for path in private:
@@ -73,8 +73,8 @@ def files(settings: Settings, service: BackupService) -> Iterator[Line]:
 
 def databases(service: BackupService) -> Iterator[Line]:
     """Whether each source is sound, is in WAL mode, and has a `-wal` of moderate size."""
-    for source in service.plan.sources:
-        state = inspect_live(source, service.plan.busy_timeout)
+    for source in service.config.sources:
+        state = inspect_live(source, service.config.busy_timeout)
         if state.state != "healthy":
             yield Line(
                 "problem",
@@ -111,7 +111,7 @@ def _wal(name: str, path: Path) -> Iterator[Line]:
 
 def disk(service: BackupService) -> Iterator[Line]:
     """Whether the next run, and a restore of everything, would find room."""
-    folder, sources = service.directory.path, service.plan.sources
+    folder, sources = service.directory.path, service.config.sources
     free = room.free_bytes(folder)
     for name, needed in (
         ("a run", room.needed_for_backup(sources)),
@@ -130,7 +130,7 @@ def disk(service: BackupService) -> Iterator[Line]:
 
 def keys(service: BackupService) -> Iterator[Line]:
     """Whether this host could open what it seals."""
-    plan = service.plan
+    plan = service.config
     if plan.identity_file is not None:
         identities = load_identities(plan.identity_file)
         public = {str(identity.to_public()) for identity in identities}

@@ -112,13 +112,13 @@ def _date(text: str | None) -> datetime | None:
         found = parsedate_to_datetime(text) if text else None
     except ValueError:
         return None
-    # RFC 5322: `-0000` is UTC of which no zone is told, and is parsed without one.
+    # RFC 5322: `-0000` is UTC without a zone, and is parsed without one.
     return found.replace(tzinfo=UTC) if found and found.tzinfo is None else found
 
 
 def _write_probe(service: BackupService) -> Iterator[Line]:
     store: ObjectStore = service.store
-    key = f"{service.plan.prefix}doctor/{uuid4().hex}"
+    key = f"{service.config.prefix}doctor/{uuid4().hex}"
     try:
         store.put(key, BytesIO(b"probe"), {"sha256": "probe"})
         store.check(key, b"other")

@@ -6,7 +6,7 @@ absent, and a line of the log names it: one bad row must not silence status on a
 last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
 last_contact_at                      an instant too
-told_alarms                          a list of codes, as JSON
+sent_alarms                          a list of codes, as JSON
 points                               the reader that noted the points of the catalogue
 successor_of:<instance>              `1`
 started_empty:<source>               an instant
@@ -101,7 +101,7 @@ _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _LAST_CONTACT = _time("last_contact_at")
 _ALARMS: _Record[tuple[str, ...]] = _Record(
-    "told_alarms",
+    "sent_alarms",
     lambda codes: json.dumps(sorted(set(codes))),
     lambda text: tuple(_adapter(list[str]).validate_json(text)),
 )
@@ -205,14 +205,14 @@ class HostState:
 
     # --- alarms and messages ------------------------------------------------------------
 
-    def told_alarms(self) -> tuple[str, ...]:
-        """The alarms that were told and are not over."""
+    def sent_alarms(self) -> tuple[str, ...]:
+        """The alarms that were sent and are not over."""
         return self._read(_ALARMS) or ()
 
     def claim_alarms(self, codes: Sequence[str]) -> tuple[str, ...] | None:
-        """Make `codes` the alarms that were told, and return the former; None if nothing changes.
+        """Make `codes` the alarms that were sent, and return the former; None if nothing changes.
 
-        In one transaction, so that of several processes one tells it.
+        In one transaction, so that of several processes one sends it.
         """
         with self._records.transaction() as connection:
             former = _ALARMS.read(connection) or ()
@@ -227,7 +227,7 @@ class HostState:
             return totals.notification_totals(connection)
 
     def count_notification(self, *, sent: bool) -> None:
-        """Remember that somebody was to be told, and whether it reached everybody."""
+        """Remember that a notification was sent, and whether it reached everybody."""
         with self._records.transaction() as connection:
             totals.count_notification(connection, "sent" if sent else "failed")
 

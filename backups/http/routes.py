@@ -1,4 +1,4 @@
-"""The HTTP face under `/admin/backups`: handlers of a few lines, and one table of statuses."""
+"""The HTTP interface under `/admin/backups`: handlers of a few lines, and one table of statuses."""
 
 from __future__ import annotations
 

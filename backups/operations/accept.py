@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from backups.alerts.dispatch import Teller
+from backups.alerts.dispatch import Alerts
 from backups.host.state import HostState
 from backups.model import BackupSet
 from backups.sets.catalogue import Catalogue
@@ -13,12 +13,12 @@ class Acceptance:
     """Clears sets of suspicion."""
 
     def __init__(
-        self, catalogue: Catalogue, verdicts: Verdicts, facts: HostState, *, teller: Teller
+        self, catalogue: Catalogue, verdicts: Verdicts, facts: HostState, *, alerts: Alerts
     ) -> None:
         self._catalogue = catalogue
         self._verdicts = verdicts
         self._facts = facts
-        self._teller = teller
+        self._alerts = alerts
 
     def accept(self, set_id: str) -> BackupSet:
         """Clear a set of suspicion, and its sources of having been begun anew.
@@ -30,5 +30,5 @@ class Acceptance:
         self._verdicts.note_acceptance(set_id)
         for stored in cleared.objects:
             self._facts.forget_started_empty(stored.source)
-        self._teller.tell()
+        self._alerts.send_alerts()
         return self._catalogue.get(set_id)

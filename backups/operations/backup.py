@@ -13,14 +13,14 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from backups.alerts.dispatch import Teller
+from backups.alerts.dispatch import Alerts
 from backups.decisions.suspicion import suspicions
 from backups.errors import SourceUnknown
 from backups.format import naming
 from backups.host.removal import remove_file
 from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
 from backups.operations.installation import Installation
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
@@ -39,14 +39,14 @@ class Backup:
         self,
         installation: Installation,
         starter: RunStarter,
-        own_sets: Standing,
+        own_sets: OwnSets,
         *,
         instants: Instants,
         publisher: Publisher,
         prune: Prune,
-        teller: Teller,
+        alerts: Alerts,
     ) -> None:
-        self._config = installation.plan
+        self._config = installation.config
         self._directory = installation.directory
         self._catalogue = installation.catalogue
         self._clock = installation.clock
@@ -55,7 +55,7 @@ class Backup:
         self._instants = instants
         self._publisher = publisher
         self._prune = prune
-        self._teller = teller
+        self._alerts = alerts
 
     def begin(
         self,
@@ -181,5 +181,5 @@ class Backup:
             made = self._catalogue.get(run.set_id)
             if made.protects:
                 self._prune.run_if_needed()
-                self._teller.tell_success(made.id)
-        self._teller.tell()
+                self._alerts.send_success(made.id)
+        self._alerts.send_alerts()

@@ -14,7 +14,7 @@ from backups.config import BackupConfig
 from backups.errors import DrillFailed
 from backups.host.state import HostState
 from backups.model import BackupSet, ContentReport, DrillReport, ProgressSink, Trigger
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
@@ -30,7 +30,7 @@ class Drill:
 
     config: BackupConfig
     catalogue: Catalogue
-    own_sets: Standing
+    own_sets: OwnSets
     facts: HostState
     clock: Clock
     starter: RunStarter

@@ -16,7 +16,7 @@ from shared.store.object_store import ObjectStore
 class Installation:
     """The configuration and the adapters that carry it out."""
 
-    plan: BackupConfig
+    config: BackupConfig
     store: ObjectStore
     directory: BackupDirectory
     runlog: RunLog

@@ -16,11 +16,11 @@ from shared.clock import format_utc
 from shared.errors import StoreError
 
 
-class Standing:
+class OwnSets:
     """Answers from the catalogue, the run log and the host's facts; raises `DatabaseError`."""
 
     def __init__(self, installation: Installation, facts: HostState) -> None:
-        self._plan = installation.plan
+        self._config = installation.config
         self._catalogue = installation.catalogue
         self._runlog = installation.runlog
         self._directory = installation.directory
@@ -55,7 +55,7 @@ class Standing:
     def is_owed(self, trigger: Trigger) -> bool:
         """Whether a backup should be made now, and may be tried."""
         now = self._clock.now()
-        due = owed_since(self._plan.schedule, self._newest_lasting(), now)
+        due = owed_since(self._config.schedule, self._newest_lasting(), now)
         if due is None:
             return False
         failures = self._runlog.automatic_failures_since(due)
@@ -90,8 +90,8 @@ class Standing:
     def other_writer(self, now: datetime) -> BackupSet | None:
         """The newest set of another installation, younger than the last two due instants."""
         ours = self.ours()
-        last = self._plan.schedule.last_until(now)
-        one_before = self._plan.schedule.last_until(last - timedelta(microseconds=1))
+        last = self._config.schedule.last_until(now)
+        one_before = self._config.schedule.last_until(last - timedelta(microseconds=1))
         for found in self._catalogue.sets():
             if found.created_at < one_before:
                 return None
@@ -101,7 +101,7 @@ class Standing:
 
     def missing_sources(self) -> list[str]:
         """The sources whose file is not there."""
-        return [source.name for source in self._plan.sources if not _is_there(source.path)]
+        return [source.name for source in self._config.sources if not _is_there(source.path)]
 
     def started_empty(self) -> dict[str, datetime]:
         """Sources that were begun anew, and when, although there are older restore points."""
@@ -143,7 +143,7 @@ class Standing:
             drilled=self._catalogue.newest_drilled(),
             frozen=self.frozen(),
         )
-        return plan_retention(self._catalogue.points(), self._plan.retention, facts)
+        return plan_retention(self._catalogue.points(), self._config.retention, facts)
 
 
 def _is_there(path: Path) -> bool:

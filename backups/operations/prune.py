@@ -23,7 +23,7 @@ from backups.format import naming
 from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, Trigger
 from backups.operations.installation import Installation
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from shared.databases.sqlite import Database
 from shared.errors import AppError, ObjectMissing, StoreAccessDenied, StoreFailing
@@ -43,12 +43,12 @@ class Prune:
         self,
         installation: Installation,
         starter: RunStarter,
-        own_sets: Standing,
+        own_sets: OwnSets,
         *,
         facts: HostState,
         records: Database,
     ) -> None:
-        self._prefix = installation.plan.prefix
+        self._prefix = installation.config.prefix
         self._store = installation.store
         self._directory = installation.directory
         self._catalogue = installation.catalogue

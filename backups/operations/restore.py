@@ -23,7 +23,7 @@ from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, Target
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, StoredObject
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 from backups.operations.replace import Replacer
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
@@ -43,7 +43,7 @@ class Restore:
 
     config: BackupConfig
     catalogue: Catalogue
-    own_sets: Standing
+    own_sets: OwnSets
     directory: BackupDirectory
     facts: HostState
     clock: Clock
@@ -163,7 +163,7 @@ class Restore:
     def _refuse_unreadable(self, files: Mapping[str, Path]) -> None:
         """Data that no key of today opens must not replace data that one may open.
 
-        A sample tells: the drill is what opens every value, and a bad day has no time for it.
+        A sample is enough: the drill opens every value, and a bad day has no time for it.
         """
         for name, path in files.items():
             check = dict(self.config.readability_checks).get(name)

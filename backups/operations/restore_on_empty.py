@@ -7,7 +7,7 @@ from pathlib import Path
 
 from backups.host.state import HostState
 from backups.model import Run
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 from backups.operations.restore import Restore
 from backups.runs.run import Recorder, RunStarter
 from backups.sets.catalogue import Catalogue
@@ -24,7 +24,7 @@ class RestoreOnEmpty:
     """Brings missing databases back at a start, or remembers that they were begun anew."""
 
     catalogue: Catalogue
-    own_sets: Standing
+    own_sets: OwnSets
     facts: HostState
     clock: Clock
     starter: RunStarter

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backups.errors import ProofFailed
 from backups.model import ProgressSink
-from backups.operations.own_sets import Standing
+from backups.operations.own_sets import OwnSets
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.publish import Publisher
@@ -20,7 +20,7 @@ class Verify:
         self,
         catalogue: Catalogue,
         starter: RunStarter,
-        own_sets: Standing,
+        own_sets: OwnSets,
         *,
         publisher: Publisher,
         verdicts: Verdicts,

@@ -1,6 +1,6 @@
 """Server-sent events: which run is in progress on this host, and how far it is.
 
-The run may be another process's; then the run log tells its stage, and nobody its bytes.
+The run may be another process's; then the run log has its stage, and nothing has its bytes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _HEADERS = {"X-Accel-Buffering": "no"}
 
 
 def follow(request: Request) -> Response:
-    """The stream; 204, which tells a browser not to come back, when there are too many."""
+    """The stream; 204, after which a browser does not come back, when there are too many."""
     state = request.app.state
     if state.page_streams >= MOST_STREAMS:
         return Response(status_code=204)
@@ -41,16 +41,16 @@ async def _stream(request: Request) -> AsyncIterator[str]:
     loop = asyncio.get_running_loop()
     state.page_streams += 1
     try:
-        end, told = loop.time() + MOST_SECONDS, ""
+        end, sent = loop.time() + MOST_SECONDS, ""
         yield "retry: 500\n\n"
         while loop.time() < end and not state.page_stopping.is_set():
             # A limiter of its own: requests that wait for a store hold no look up.
             look = await to_thread.run_sync(
                 look_at, service_of(request), state.page_progress, limiter=state.page_looks
             )
-            if look != told:
+            if look != sent:
                 yield f"event: run\ndata: {look}\n\n"
-                told = look
+                sent = look
             await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
     finally:
         state.page_streams -= 1

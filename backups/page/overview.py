@@ -34,7 +34,7 @@ class Keys:
 class Overview:
     """Everything on the overview.
 
-    `reasons` tell by set id what keeps it, or why it goes; `drills` whether they come by schedule.
+    `reasons` says for a set id what keeps it, or why it goes; `drills`, whether they are scheduled.
     """
 
     status: Status
@@ -63,7 +63,7 @@ def gather(service: BackupService, now: datetime) -> Overview:
     return Overview(
         status=status,
         headline=headline(status, now),
-        days=calendar.last_days(_history(service, recent, since), service.plan.schedule, now),
+        days=calendar.last_days(_history(service, recent, since), service.config.schedule, now),
         points=chart.points(recent, service.runlog.backups_since(since, chart.MOST_POINTS)),
         sets=tuple(sets),
         more_sets=more_sets,
@@ -87,10 +87,10 @@ def reasons(service: BackupService) -> Mapping[str, str]:
 def keys(service: BackupService, newest: BackupSet | None) -> Keys:
     """What opens the backups, and where it is."""
     return Keys(
-        token_keys=service.plan.token_keys,
+        token_keys=service.config.token_keys,
         newest_uses=newest.token_key if newest else None,
-        recipients=service.plan.seal.recipients,
-        identity_file=service.plan.identity_file,
+        recipients=service.config.seal.recipients,
+        identity_file=service.config.identity_file,
     )
 
 

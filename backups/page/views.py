@@ -88,5 +88,5 @@ def reading_routes() -> APIRouter:
 
 
 def _shown(request: Request, run: Run | None) -> dict[str, Any] | None:
-    """How far a run is, as the first event of the stream would tell it."""
+    """How far a run is, as the first event of the stream shows it."""
     return events.describe(run, request.app.state.page_progress.of(run.id)) if run else None

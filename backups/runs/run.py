@@ -50,7 +50,7 @@ def nobody_watches(_run: Run, _progress: Progress) -> None:
 
 
 class Recorder:
-    """What the work of a run tells about itself; it raises `RunInterrupted` to stop it."""
+    """What the work of a run reports about itself; it raises `RunInterrupted` to stop it."""
 
     def __init__(
         self,

@@ -21,7 +21,7 @@ class ChangeFollower:
     def __init__(self, service: BackupService, delay: timedelta) -> None:
         self._service = service
         self._delay = delay
-        self._watch = ChangeWatch([s for s in service.plan.sources if not s.volatile])
+        self._watch = ChangeWatch([s for s in service.config.sources if not s.volatile])
         # When the last attempt began and ended, whether or not it came as far as a run.
         self._last: tuple[datetime, datetime] | None = None
         self._failures = 0

@@ -26,7 +26,7 @@ from shared.process.lasting_work import last
 JOB_ID = "backup"
 CATCH_UP_JOB_ID = "catch-up"
 DRILL_JOB_ID = "drill"
-TELL_JOB_ID = "tell"
+ALERTS_JOB_ID = "alerts"
 POLL_SECONDS = 1
 CATCH_UP_SECONDS = 60
 LEADER_JOB_SECONDS = 1
@@ -56,7 +56,7 @@ class LeaderJob:
 
     `work` is called at the instants of `schedule`, and every second, also while it goes on: it
     decides whether something is owed, and raises nothing. `while_leader` is entered when
-    this process begins to schedule, and left when it ends; `stop` tells `work` to end soon.
+    this process begins to schedule, and left when it ends; `stop` makes `work` end soon.
     """
 
     name: str
@@ -145,7 +145,7 @@ class BackupScheduler:
         scheduler = BackgroundScheduler(timezone=UTC)
         scheduler.add_job(
             self._run_if_owed,
-            CrontabTrigger(self._service.plan.schedule),
+            CrontabTrigger(self._service.config.schedule),
             args=("scheduled",),
             id=JOB_ID,
             coalesce=True,
@@ -162,19 +162,19 @@ class BackupScheduler:
             misfire_grace_time=GRACE_SECONDS,
             next_run_time=datetime.now(UTC),
         )
-        if self._service.plan.drill_schedule and self._service.drill_is_possible():
+        if self._service.config.drill_schedule and self._service.drill_is_possible():
             scheduler.add_job(
                 self._drill,
-                CrontabTrigger(self._service.plan.drill_schedule),
+                CrontabTrigger(self._service.config.drill_schedule),
                 id=DRILL_JOB_ID,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=GRACE_SECONDS,
             )
         scheduler.add_job(
-            self._service.alerts.tell,
+            self._service.alerts.send_alerts,
             IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
-            id=TELL_JOB_ID,
+            id=ALERTS_JOB_ID,
             coalesce=True,
             max_instances=1,
             misfire_grace_time=GRACE_SECONDS,
@@ -191,7 +191,7 @@ class BackupScheduler:
         _log.info(
             "this process schedules the backups",
             extra=fields(
-                cron=self._service.plan.schedule.expression,
+                cron=self._service.config.schedule.expression,
                 next_run_at=format_utc(self._service.status().next_run_at),
             ),
         )
@@ -225,7 +225,7 @@ class BackupScheduler:
 
     def _follow_changes(self) -> None:
         """Ask for a run when data that is not volatile changes, until this process stops."""
-        delay = self._service.plan.change_delay
+        delay = self._service.config.change_delay
         if not delay:
             self._stopping.wait()
             return

@@ -44,7 +44,7 @@ def _zstd_errors(name: str) -> Iterator[None]:
 
 
 class CountedReader:
-    """A reader that tells how far it is, and keeps the error of its listener."""
+    """A reader that reports how far it is, and keeps the error of its listener."""
 
     def __init__(self, source: BinaryIO, tick: Callable[[int], None]) -> None:
         self._source = source

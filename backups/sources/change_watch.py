@@ -27,9 +27,9 @@ class ChangeWatch:
         return any(found)
 
     def modified_at(self) -> datetime | None:
-        """When the newest of the files was written last, as the file system tells.
+        """When the newest of the files was written last, by the file system.
 
-        An empty `-wal` is what opening the database leaves, and tells of no write.
+        An empty `-wal` is what opening the database leaves, and is no sign of a write.
         """
         times = []
         for one in self._watched:

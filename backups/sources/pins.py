@@ -146,7 +146,7 @@ def _close_gates(
 ) -> float:
     """Take the write locks of all gates, or of none and try again; when the first was taken.
 
-    `progress` is told between the tries, so that it can end a wait for a lock.
+    `progress` is called between the tries, so that it can end a wait for a lock.
     """
     deadline = time.monotonic() + busy_timeout
     while True:

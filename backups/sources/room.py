@@ -31,7 +31,7 @@ def refuse_small_disk(sources: Sequence[Source], staging: Path) -> None:
     needed, free = needed_for_backup(sources), free_bytes(staging)
     if free < needed:
         raise DiskFull(
-            f"the staging directory {staging} has {free:,} bytes free, but this run needs {needed:,}",
+            f"the staging directory {staging} has {free:,} bytes free; this run needs {needed:,}",
             "Make room on that disk, or set BACKUP_DIR to a larger one.",
         )
 

@@ -74,7 +74,7 @@ def last_days(
     days = []
     for back in range(length - 1, -1, -1):
         day = today - timedelta(days=back)
-        # A run of a single source protects nothing, and its set tells that it was one.
+        # A run of a single source protects nothing, and its set shows that it was one.
         backups = max(made[day], ended[day, "succeeded"] - partial[day])
         failures = ended[day, "failed"] + ended[day, "interrupted"]
         state: DayState

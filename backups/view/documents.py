@@ -1,4 +1,4 @@
-"""The JSON documents of the faces, the same for HTTP and the command line. Pure."""
+"""The JSON documents of the interfaces, the same for HTTP and the command line. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The one line that tells how the backups stand, for the page and for a terminal. Pure."""
+"""The one line that says whether the data is protected, for the page and for a terminal. Pure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TITLES: Mapping[str, str] = {
     "drill_failed": "The last rehearsal of a restore failed",
 }
 
-# That a set is late, or that there is none, is mostly told better by another problem.
+# That a set is late, or that there is none, is mostly explained better by another problem.
 _SYMPTOMS = ("overdue", "no_restore_point")
 
 

@@ -1,4 +1,4 @@
-"""How ages, sizes and instants read to a person, the same in every face. Pure."""
+"""How ages, sizes and instants read to a person, the same in every interface. Pure."""
 
 from __future__ import annotations
 

@@ -54,21 +54,21 @@ class FrontPage:
     def page(self, connections: Sequence[Connection], *, ready: bool = True) -> Response:
         """The same for a person."""
         first = self._entries[self._first]
-        told = [entry.about for entry in self._entries.values() if entry.about]
+        about = [entry.about for entry in self._entries.values() if entry.about]
         states = self._states(connections)
         if not ready:
             return render_page(
-                "Sales bot", [*told, first.set_up, "Backups are made already: see /admin/"]
+                "Sales bot", [*about, first.set_up, "Backups are made already: see /admin/"]
             )
         if not states[self._first]:
-            return render_page("Sales bot", [*told, first.begin], body=first.form)
+            return render_page("Sales bot", [*about, first.begin], body=first.form)
         sections = "".join(
             _section(entry, states[name]) + ("" if entry is first else entry.form)
             for name, entry in self._entries.items()
         )
         following = escape(self._next(states, ready=ready))
         body = f"{sections}<h2>Next</h2><p>{following}</p>{first.form}"
-        return render_page("Sales bot", told, body=body)
+        return render_page("Sales bot", about, body=body)
 
     def _states(self, connections: Sequence[Connection]) -> dict[str, list[ConnectionState]]:
         return {

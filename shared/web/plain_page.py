@@ -44,11 +44,11 @@ def render_page(
     body: str = "",
 ) -> HTMLResponse:
     """The page. `title` and `sentences` are escaped here; `body` is HTML of the caller."""
-    told = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
+    text = "".join(f"<p>{escape(sentence)}</p>" for sentence in sentences if sentence)
     html = (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
-        f"<body><main><h1>{escape(title)}</h1>{told}{body}</main></body></html>"
+        f"<body><main><h1>{escape(title)}</h1>{text}{body}</main></body></html>"
     )
     return HTMLResponse(html, status, {**_HEADERS, **(headers or {})})

@@ -76,9 +76,9 @@ def protected_by(bench: Bench, scheduler: BackupScheduler) -> None:
         ("backups.scheduling.scheduler.ChangeFollower", "step"),
         ("backups.scheduling.scheduler.ChangeFollower", "__init__"),
         ("backups.host.lease.Lease", "announce"),
-        ("backups.service.BackupService", "refresh"),
-        ("backups.service.BackupService", "back_up_if_owed"),
-        ("backups.service.BackupService", "tell"),
+        ("backups.operations.own_sets.OwnSets", "refresh"),
+        ("backups.operations.backup.Backup", "run_if_owed"),
+        ("backups.alerts.dispatch.Alerts", "send_alerts"),
     ],
 )
 def test_the_scheduler_goes_on_after_any_fault(
@@ -87,9 +87,7 @@ def test_the_scheduler_goes_on_after_any_fault(
     """A fault that is none of ours, wherever it is raised, costs no backup and no thread."""
     module, _, attribute = owner.rpartition(".")
     target = getattr(__import__(module, fromlist=[attribute]), attribute)
-    if name == "back_up_if_owed":
-        monkeypatch.setattr("backups.scheduling.scheduler.CATCH_UP_SECONDS", 1)
-    if name == "tell":
+    if name in ("run_if_owed", "send_alerts"):
         monkeypatch.setattr("backups.scheduling.scheduler.CATCH_UP_SECONDS", 1)
     fault = RuntimeError("can't start new thread")
     raised = failing_once(monkeypatch, target, name, fault)
@@ -156,7 +154,7 @@ def test_a_set_dated_on_the_last_day_of_the_calendar_breaks_nothing(bench: Bench
 
     assert bench.service.status().restore_points == 2
     bench.service.own_sets.plan_prune()
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
     bench.service.backup.run_if_owed("catch-up")
     assert bench.run().status == "succeeded"
 

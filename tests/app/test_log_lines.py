@@ -1,4 +1,4 @@
-"""What the faces log: the run in every line of a run, and one format for all lines."""
+"""What the interfaces log: the run in every line of a run, and one format for all lines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The JSON shapes that CONTRACT.md promises, as checks on documents of either face."""
+"""The JSON shapes that CONTRACT.md promises, as checks on documents of either interface."""
 
 from __future__ import annotations
 

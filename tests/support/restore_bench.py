@@ -25,7 +25,7 @@ from backups.model import BackupSet, ProgressSink, Run
 from backups.operations.installation import Installation as Parts
 from backups.service import BackupService, ignore_progress
 from backups.sets.catalogue import Catalogue
-from backups.wiring import build_plan, build_store
+from backups.wiring import build_config, build_store
 from shared.clock import Clock, SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
@@ -306,7 +306,7 @@ def open_bench(
     directory = BackupDirectory(loaded.backup.directory)
     with closing(open_records(directory.path)) as records:
         parts = Parts(
-            plan=build_plan(loaded),
+            config=build_config(loaded),
             store=watched,
             directory=directory,
             runlog=RunLog(records),

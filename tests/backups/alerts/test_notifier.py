@@ -135,7 +135,7 @@ def test_a_broken_notifier_never_breaks_a_run(
         assert run.error is not None
         assert run.error.code == "database_missing"
         assert bench.problems() == ["last_run_failed"]
-        assert bench.facts.told_alarms() == ()  # told again at the next occasion
+        assert bench.facts.sent_alarms() == ()  # told again at the next occasion
 
 
 @pytest.mark.slow

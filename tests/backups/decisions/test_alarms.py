@@ -128,7 +128,7 @@ def test_a_failure_is_told_once_and_its_end_once(
     for _ in range(3):
         clock.advance(minutes=5)
         assert bench.run("scheduled").status == "failed"
-        bench.service.alerts.tell()
+        bench.service.alerts.send_alerts()
     assert bench.notes.titles() == ["last_run_failed"]
     assert "there was no answer" in bench.notes.messages[0].body
 
@@ -137,7 +137,7 @@ def test_a_failure_is_told_once_and_its_end_once(
     bench.made("scheduled")
     clock.advance(minutes=5)
     bench.made()
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
 
     assert bench.notes.titles() == ["last_run_failed", "well"]
 
@@ -166,7 +166,7 @@ def test_an_interrupted_run_is_no_recovery(
     store.mend()
     bench.service.stop()
     assert bench.run().status == "interrupted"
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
 
     assert bench.notes.titles() == ["last_run_failed"]
 
@@ -210,12 +210,12 @@ def test_a_notifier_that_fails_is_tried_again(
     bench.notes.works = False
     store.break_at("put", 0)
     bench.run()
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
     assert (bench.notes.attempts, bench.notes.messages) == (2, [])
 
     bench.notes.works = True
-    bench.service.alerts.tell()
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
+    bench.service.alerts.send_alerts()
 
     assert bench.notes.titles() == ["last_run_failed"]
     assert bench.notes.attempts == 3
@@ -224,7 +224,7 @@ def test_a_notifier_that_fails_is_tried_again(
     clock.advance(minutes=1)
     bench.made()
     bench.notes.works = True
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
     assert bench.notes.titles() == ["last_run_failed", "well"]
 
 
@@ -234,10 +234,10 @@ def test_a_failed_drill_is_told(bench: Bench, clock: FixedClock) -> None:
     bench.facts.set_last_drill(
         DrillReport(made.id, clock.now(), 1.0, 3, 3, "3 of 3 rows cannot be used")
     )
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
     clock.advance(minutes=1)
     assert bench.service.drill.begin().execute().status == "succeeded"
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
 
     assert bench.notes.titles() == ["drill_failed", "well"]
 
@@ -255,7 +255,7 @@ def test_keys_that_no_longer_open_are_told(
     with open_bench(
         tmp_path, store, clock=clock, sources=bench.sources, token_keys=("b" * 16,)
     ) as rotated:
-        rotated.service.alerts.tell()
+        rotated.service.alerts.send_alerts()
 
         assert rotated.notes.titles() == ["token_key_lost"]
 
@@ -275,7 +275,7 @@ def test_two_services_tell_it_once(tmp_path: Path, bench: Bench, store: WatchedS
 
         def tell(one: Bench) -> None:
             barrier.wait()
-            one.service.alerts.tell()
+            one.service.alerts.send_alerts()
 
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(tell, [bench, other, bench, other]))
@@ -357,18 +357,18 @@ def test_staleness_fires_with_a_scheduler_that_never_runs(
     with open_bench(tmp_path, store, clock=clock, schedule=schedule) as bench:
         bench.made("scheduled")
         clock.advance(seconds=quiet.total_seconds())
-        bench.service.alerts.tell()
+        bench.service.alerts.send_alerts()
         assert bench.problems() == []
 
         clock.advance(seconds=(stale - quiet).total_seconds())
         for _ in range(48):
-            bench.service.alerts.tell()
+            bench.service.alerts.send_alerts()
             clock.advance(hours=1)
         assert bench.problems() == ["overdue"]
         assert bench.notes.titles() == ["overdue"]
 
         bench.made("catch-up")
-        bench.service.alerts.tell()
+        bench.service.alerts.send_alerts()
         assert bench.problems() == []
         assert bench.notes.titles() == ["overdue", "well"]
 
@@ -377,7 +377,7 @@ def test_a_host_that_never_made_a_set_is_stale_too(bench: Bench, clock: FixedClo
     """Two hours after its first due instant one message goes out; after a set one more."""
     bench.facts.note_begun(clock.now())
     for _ in range(48):
-        bench.service.alerts.tell()
+        bench.service.alerts.send_alerts()
         due = clock.now() > datetime(2026, 11, 23, 3, tzinfo=UTC)
         assert bench.notes.titles() == (["overdue"] if due else [])
         clock.advance(hours=1)
@@ -407,7 +407,7 @@ def test_sets_that_do_not_protect_do_not_end_staleness(bench: Bench, clock: Fixe
     """A suspect or partial set is no reason to say that backups are well."""
     bench.made("scheduled")
     clock.advance(days=2)
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
     bench.made(only="tokens")
     assert bench.notes.titles() == ["overdue"]
     write(bench.tokens, "DELETE FROM tokens")
@@ -422,7 +422,7 @@ def test_a_clock_set_back_is_not_stale(bench: Bench, clock: FixedClock) -> None:
     """A newest set that lies in the future is not overdue."""
     bench.made("scheduled")
     clock.advance(days=-30)
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
 
     assert bench.notes.messages == []
 
@@ -450,7 +450,7 @@ def test_records_that_cannot_be_written_break_no_run(
     assert bench.run().status == "failed"
     assert bench.notes.messages == []
     repair()
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
     assert bench.notes.titles() == ["last_run_failed"]
 
 
@@ -474,8 +474,8 @@ def test_alarms_survive_a_restart(tmp_path: Path, store: WatchedStore, clock: Fi
         store.break_at("put", 0)
         bench.run()
         sources = bench.sources
-        assert json.loads(json.dumps(bench.facts.told_alarms())) == ["last_run_failed"]
+        assert json.loads(json.dumps(bench.facts.sent_alarms())) == ["last_run_failed"]
     with open_bench(tmp_path, store, clock=clock, sources=sources) as bench:
-        bench.service.alerts.tell()
+        bench.service.alerts.send_alerts()
 
         assert bench.notes.messages == []

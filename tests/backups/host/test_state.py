@@ -47,7 +47,7 @@ STORED: list[tuple[str, str, Callable[[HostState], Any], Any]] = [
     ("time:begun", "2026-11-22T01:00:00Z", HostState.begun_at, INSTANT),
     ("time:swept", "2026-11-22T01:00:00Z", HostState.swept_at, INSTANT),
     ("last_contact_at", "2026-11-22T01:00:00Z", HostState.last_contact_at, INSTANT),
-    ("told_alarms", '["overdue", "suspect"]', HostState.told_alarms, ("overdue", "suspect")),
+    ("sent_alarms", '["overdue", "suspect"]', HostState.sent_alarms, ("overdue", "suspect")),
     ("started_empty:tokens", "2026-11-22T01:00:00Z", HostState.started_empty, {"tokens": INSTANT}),
     ("successor_of:0123abcd", "1", HostState.predecessors, frozenset({"0123abcd"})),
 ]
@@ -146,9 +146,9 @@ def test_alarms_that_cannot_be_read_can_be_claimed_again(
     records: Database, state: HostState
 ) -> None:
     """A bad row does not keep alarms from being told: the next claim replaces it."""
-    put(records, "told_alarms", "nonsense")
+    put(records, "sent_alarms", "nonsense")
     assert state.claim_alarms(["overdue"]) == ()
-    assert state.told_alarms() == ("overdue",)
+    assert state.sent_alarms() == ("overdue",)
 
 
 def test_the_first_beginning_counts(records: Database, state: HostState) -> None:

@@ -1,4 +1,4 @@
-"""The HTTP face, through a real uvicorn: guard, answers, and what the app does on bad days."""
+"""The HTTP interface, through a real uvicorn: guard, answers, and what the app does on bad days."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def test_a_mass_delete_is_stored_suspect_and_told(bench: Bench, clock: FixedCloc
     assert bench.notes.titles() == ["suspect"]
     assert bad.id in bench.notes.messages[0].body
     assert f"accept {bad.id}" in bench.notes.messages[0].body
-    bench.service.alerts.tell()
+    bench.service.alerts.send_alerts()
     assert bench.notes.titles() == ["suspect"]
 
 

@@ -433,7 +433,7 @@ def test_status_and_lists_do_not_ask_the_store(bench: Workbench, store: WatchedS
 def test_a_refresh_that_fails_says_why_and_changes_nothing(
     bench: Workbench, store: WatchedStore
 ) -> None:
-    """The error is returned for the face to show, beside what the records know."""
+    """The error is returned for the interface to show, beside what the records know."""
     made = bench.made()
     store.before("list", "", fail)
 

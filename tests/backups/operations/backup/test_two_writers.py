@@ -67,7 +67,7 @@ def night(*benches: Bench) -> list[str]:
         made.append(run.set_id)
     for bench in benches:
         assert bench.service.own_sets.refresh() is None
-        bench.service.alerts.tell()
+        bench.service.alerts.send_alerts()
     return made
 
 

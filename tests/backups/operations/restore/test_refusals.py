@@ -408,7 +408,7 @@ def test_a_rotated_token_key_restores(tmp_path: Path) -> None:
 def test_a_lost_token_key_is_named_and_stops_a_restore_in_place(tmp_path: Path) -> None:
     """Plan and status name the key; in place is refused before anything is touched."""
     with scene(tmp_path) as bench:
-        fingerprint = bench.parts.plan.token_keys[0]
+        fingerprint = bench.parts.config.token_keys[0]
     with open_bench(tmp_path, {"TOKEN_ENCRYPTION_KEYS": OTHER_KEY}) as bench:
         write_generation(tmp_path, "genlive", key=OTHER_KEY)
         before = everything_live(bench)
