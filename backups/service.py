@@ -55,14 +55,14 @@ class BackupService:
         self._installation = installation
         self.config = config = installation.config
         self.catalogue = catalogue = installation.catalogue
-        self.runlog = installation.runlog
+        self.run_log = installation.run_log
         self.directory = directory = installation.directory
         self.store = store = installation.store
         self.clock = clock = installation.clock
         self.facts = facts
         names = [source.name for source in config.sources]
         self.runs = starter = RunStarter(
-            installation.runlog,
+            installation.run_log,
             directory,
             clock,
             log_files=lambda: open_log_files(config.log_directory, names),
@@ -93,7 +93,7 @@ class BackupService:
             busy_timeout=config.busy_timeout,
             directory=directory,
             facts=facts,
-            runlog=self.runlog,
+            run_log=self.run_log,
             clock=clock,
             publisher=publisher,
             instants=instants,
@@ -143,12 +143,12 @@ class BackupService:
     def get_run(self, run_id: str) -> Run:
         """One run; raises `RunNotFound`."""
         self.runs.close_dead_runs()
-        return self.runlog.get(run_id)
+        return self.run_log.get(run_id)
 
     def list_runs(self, limit: int, before: str | None = None) -> tuple[list[Run], bool]:
         """At most `limit` runs, newest first; whether there are more."""
         self.runs.close_dead_runs()
-        found = self.runlog.page(limit + 1, before)
+        found = self.run_log.page(limit + 1, before)
         return found[:limit], len(found) > limit
 
     def status(self) -> Status:

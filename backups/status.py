@@ -18,7 +18,7 @@ def drill_is_possible(config: BackupConfig) -> bool:
 
 def read_status(installation: Installation, state: HostState, own_sets: OwnSets) -> Status:
     """The state of the backups, without the network; changes nothing. Raises `DatabaseError`."""
-    config, store, run_log = installation.config, installation.store, installation.runlog
+    config, store, run_log = installation.config, installation.store, installation.run_log
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
     owner = installation.directory.scheduler_lease.holder()

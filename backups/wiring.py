@@ -69,7 +69,7 @@ def assemble(
         config=config,
         store=store,
         directory=directory,
-        runlog=RunLog(records),
+        run_log=RunLog(records),
         catalogue=Catalogue(records, store, config.prefix, clock),
         clock=clock,
     )

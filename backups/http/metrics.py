@@ -102,7 +102,7 @@ class BackupCollector(Collector):
             labels=("operation", "trigger", "status"),
         )
         known = {RunKind(*kind, outcome): 0 for kind in _RUNS for outcome in _OUTCOMES}
-        for kind, total in {**known, **self._service.runlog.totals()}.items():
+        for kind, total in {**known, **self._service.run_log.totals()}.items():
             family.add_metric((kind.operation, kind.trigger, kind.status), total)
         return family
 
@@ -112,7 +112,7 @@ class BackupCollector(Collector):
             "How long runs spent in a stage, whatever its outcome",
             labels=("stage",),
         )
-        for stage, spent in self._service.runlog.stages().items():
+        for stage, spent in self._service.run_log.stages().items():
             buckets = [(_bound(bound), float(total)) for bound, total in spent.up_to]
             family.add_metric((stage,), buckets, spent.seconds)
         return family

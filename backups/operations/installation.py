@@ -19,6 +19,6 @@ class Installation:
     config: BackupConfig
     store: ObjectStore
     directory: BackupDirectory
-    runlog: RunLog
+    run_log: RunLog
     catalogue: Catalogue
     clock: Clock

@@ -22,7 +22,7 @@ class OwnSets:
     def __init__(self, installation: Installation, facts: HostState) -> None:
         self._config = installation.config
         self._catalogue = installation.catalogue
-        self._runlog = installation.runlog
+        self._run_log = installation.run_log
         self._directory = installation.directory
         self._clock = installation.clock
         self._facts = facts
@@ -58,7 +58,7 @@ class OwnSets:
         due = owed_since(self._config.schedule, self._newest_lasting(), now)
         if due is None:
             return False
-        failures = self._runlog.automatic_failures_since(due)
+        failures = self._run_log.automatic_failures_since(due)
         return trigger == "scheduled" or may_try(failures, now)
 
     def _newest_lasting(self) -> BackupSet | None:
@@ -127,7 +127,7 @@ class OwnSets:
 
     def frozen(self) -> str | None:
         """Why nothing may be removed now, or None."""
-        last = self._runlog.last("backup", "succeeded", "failed", "interrupted")
+        last = self._run_log.last("backup", "succeeded", "failed", "interrupted")
         if last is not None and last.status == "failed":
             return f"the newest run, {last.id}, failed"
         made = self.newest_made()

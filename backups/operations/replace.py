@@ -53,7 +53,7 @@ class Replacer:
     busy_timeout: float
     directory: BackupDirectory
     facts: HostState
-    runlog: RunLog
+    run_log: RunLog
     clock: Clock
     publisher: Publisher
     instants: Instants
@@ -92,7 +92,7 @@ class Replacer:
 
     def _has_succeeded(self, run_id: str) -> bool:
         try:
-            return self.runlog.get(run_id).status == "succeeded"
+            return self.run_log.get(run_id).status == "succeeded"
         except RunNotFound:  # nothing says that it has to be finished
             return True
 

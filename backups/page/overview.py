@@ -64,7 +64,7 @@ def gather(service: BackupService, now: datetime) -> Overview:
         status=status,
         headline=headline(status, now),
         days=calendar.last_days(_history(service, recent, since), service.config.schedule, now),
-        points=chart.points(recent, service.runlog.backups_since(since, chart.MOST_POINTS)),
+        points=chart.points(recent, service.run_log.backups_since(since, chart.MOST_POINTS)),
         sets=tuple(sets),
         more_sets=more_sets,
         reasons=reasons(service),
@@ -95,8 +95,8 @@ def keys(service: BackupService, newest: BackupSet | None) -> Keys:
 
 
 def _history(service: BackupService, recent: tuple[BackupSet, ...], since: datetime) -> History:
-    runs = service.runlog.backups_by_day(since.date())
-    began = service.runlog.began_at()
+    runs = service.run_log.backups_by_day(since.date())
+    began = service.run_log.began_at()
     oldest = recent[-1].created_at if recent else None
     starts = [one for one in (began, oldest) if one is not None]
     return History(recent, runs, min(starts) if starts else None)

@@ -1,4 +1,7 @@
-"""One recorded run of an operation: under the run lease, in the run log, stoppable."""
+"""One recorded run of an operation: under the run lease, in the run log, stoppable.
+
+One file, because the lease, the log, the deadline and the stop of a run end together.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ class Recorder:
     def __init__(
         self,
         run: Run,
-        runlog: RunLog,
+        run_log: RunLog,
         sink: ProgressSink,
         stop: threading.Event,
         seconds: float = float("inf"),
@@ -66,7 +69,7 @@ class Recorder:
         self._watcher = watcher
         self._deadline = time.monotonic() + seconds
         self._seconds = seconds
-        self._runlog = runlog
+        self._run_log = run_log
         self._sink = sink
         self._stop = stop
         self._entered = time.monotonic()
@@ -81,7 +84,7 @@ class Recorder:
             )
         left = self.leave_stage()
         self.run = replace(self.run, stage=name)
-        self._runlog.set_stage(self.run.id, name, left)
+        self._run_log.set_stage(self.run.id, name, left)
         self.progress(Progress(name))
 
     def leave_stage(self) -> StageTime | None:
@@ -158,7 +161,7 @@ class RunStarter:
 
     def __init__(
         self,
-        runlog: RunLog,
+        run_log: RunLog,
         directory: BackupDirectory,
         clock: Clock,
         *,
@@ -166,7 +169,7 @@ class RunStarter:
         seconds: float = float("inf"),
     ) -> None:
         self._seconds = seconds
-        self._runlog = runlog
+        self._run_log = run_log
         self._directory = directory
         self._clock = clock
         self._stop = threading.Event()
@@ -210,7 +213,7 @@ class RunStarter:
         """
         held = self._directory.run_lease.try_acquire(patience)
         if held is None:
-            running = self._runlog.running()
+            running = self._run_log.running()
             raise LeaseHeld(running.id if running else None)
         try:
             self._clean_up_after_the_dead()
@@ -225,18 +228,18 @@ class RunStarter:
                 status="running",
                 started_at=now,
             )
-            self._runlog.start(run)
+            self._run_log.start(run)
         except BaseException:
             held.release()
             raise
         recorder = Recorder(
-            run, self._runlog, progress, self._stop, self._seconds, watcher=self._watcher
+            run, self._run_log, progress, self._stop, self._seconds, watcher=self._watcher
         )
         return StartedRun(recorder, work, held, self)
 
     def close_dead_runs(self) -> None:
         """Mark runs whose process died as interrupted, if nobody holds the lease."""
-        if self._runlog.running() and (held := self._directory.run_lease.try_acquire()):
+        if self._run_log.running() and (held := self._directory.run_lease.try_acquire()):
             try:
                 self._clean_up_after_the_dead()
             finally:
@@ -260,7 +263,7 @@ class RunStarter:
             error=RunError(error.code, error.message, error.hint) if error else None,
         )
         self._report(run)
-        self._runlog.finish(run, recorder.leave_stage())
+        self._run_log.finish(run, recorder.leave_stage())
         return run
 
     def _outcome(self, failure: Exception | None) -> tuple[RunStatus, AppError | None]:
@@ -299,6 +302,6 @@ class RunStarter:
             )
 
     def _clean_up_after_the_dead(self) -> None:
-        for run_id in self._runlog.mark_interrupted(self._clock.now()):
+        for run_id in self._run_log.mark_interrupted(self._clock.now()):
             _log.warning("a run was interrupted: its process ended", extra=fields(run=run_id))
         self._directory.clear_staging()

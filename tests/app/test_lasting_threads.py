@@ -130,8 +130,8 @@ def test_a_source_that_may_not_be_looked_at_is_named_and_ends_nothing(
         scheduler = BackupScheduler(bench.service)
         scheduler.start()
         try:
-            eventually(lambda: bench.service.runlog.last("backup", "failed"), "a run fails")
-            run = bench.service.runlog.last("backup", "failed")
+            eventually(lambda: bench.service.run_log.last("backup", "failed"), "a run fails")
+            run = bench.service.run_log.last("backup", "failed")
             assert run is not None
             assert run.error is not None
             assert (run.error.code, "source extra" in run.error.message) == (

@@ -309,7 +309,7 @@ def open_bench(
             config=build_config(loaded),
             store=watched,
             directory=directory,
-            runlog=RunLog(records),
+            run_log=RunLog(records),
             catalogue=Catalogue(records, watched, loaded.backup.prefix, clock),
             clock=clock,
         )

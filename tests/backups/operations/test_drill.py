@@ -142,7 +142,7 @@ def test_without_a_restore_point_there_is_no_drill(tmp_path: Path) -> None:
     with open_bench(tmp_path) as bench:
         with pytest.raises(NoRestorePoint):
             drill(bench)
-        assert bench.service.runlog.page(10) == []
+        assert bench.service.run_log.page(10) == []
 
 
 def test_a_sealed_set_is_drilled_with_the_identity(tmp_path: Path) -> None:
@@ -214,7 +214,7 @@ def test_the_scheduled_drill_is_only_there_when_it_is_possible(
                 due = jobs[DRILL_JOB_ID].trigger.get_next_fire_time(None, FixedClock().now())
                 assert (due.isoweekday(), due.hour, due.minute) == (7, 3, 0)
                 jobs[DRILL_JOB_ID].func()
-                last = bench.service.runlog.last("drill", "succeeded")
+                last = bench.service.run_log.last("drill", "succeeded")
                 assert last is not None
                 assert last.trigger == "scheduled"
         finally:

@@ -282,7 +282,7 @@ def test_a_failing_prune_leaves_a_good_run_green(
     run = strict.run("scheduled")
 
     assert (run.status, run.error) == ("succeeded", None)
-    assert [(one.operation, one.status) for one in strict.service.runlog.page(2)] == [
+    assert [(one.operation, one.status) for one in strict.service.run_log.page(2)] == [
         ("prune", "failed"),
         ("backup", "succeeded"),
     ]

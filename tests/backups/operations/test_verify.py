@@ -152,7 +152,7 @@ def test_a_set_that_is_not_there_is_refused_by_name(bench: Workbench, set_id: st
     with pytest.raises(SetNotFound):
         bench.verify(set_id)
 
-    assert bench.service.runlog.page(9) == []
+    assert bench.service.run_log.page(9) == []
     assert bench.is_free()
 
 

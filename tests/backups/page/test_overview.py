@@ -50,8 +50,8 @@ def test_the_store_is_not_asked(bench: Workbench) -> None:
     for one in (good, bad):
         service.catalogue.add_manifest(one.id, a_manifest(one))
     run = a_run(started_at=bad.created_at, finished_at=now, set_id=bad.id)
-    service.runlog.start(run)
-    service.runlog.finish(run)
+    service.run_log.start(run)
+    service.run_log.finish(run)
     found = overview.gather(service, now)
     assert [one.id for one in found.sets] == [bad.id, good.id]
     assert found.suspect_set == bad.id

@@ -17,15 +17,15 @@ from tests.support.records import a_run
 def test_a_stage_that_the_operation_does_not_have_is_refused(tmp_path: Path) -> None:
     """A fault of the program is named, and the run log keeps the stage that the run is in."""
     records = open_records(tmp_path)
-    runlog = RunLog(records)
+    run_log = RunLog(records)
     run = a_run(operation="drill", status="running", finished_at=None, stage=None)
-    runlog.start(run)
-    recorder = Recorder(run, runlog, lambda _progress: None, Event())
+    run_log.start(run)
+    recorder = Recorder(run, run_log, lambda _progress: None, Event())
     for stage in STAGES["drill"]:
         recorder.stage(stage.name)
 
     with pytest.raises(ValueError, match="the operation drill has no stage 'manifest' in STAGES"):
         recorder.stage("manifest")
 
-    assert runlog.get(run.id).stage == recorder.run.stage == "open"
+    assert run_log.get(run.id).stage == recorder.run.stage == "open"
     records.close()

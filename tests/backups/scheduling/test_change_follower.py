@@ -452,7 +452,7 @@ def test_a_day_of_hourly_rotation_leaves_hourly_sets(tmp_path: Path, store: Watc
         kept = [one for one in bench.service.catalogue.sets() if one.trigger == "change"]
 
         assert len(kept) == 24
-        assert len(bench.service.runlog.page(500)) >= 49
+        assert len(bench.service.run_log.page(500)) >= 49
 
 
 @pytest.mark.slow

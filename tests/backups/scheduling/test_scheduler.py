@@ -389,4 +389,4 @@ def test_start_and_stop_in_one_process(installation: Installation) -> None:
         assert lease.holder() == (os.uname().nodename, os.getpid())
         scheduler.stop()
         assert lease.is_free()
-        assert service.runlog.running() is None
+        assert service.run_log.running() is None

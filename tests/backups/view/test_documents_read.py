@@ -39,7 +39,7 @@ def manifests_read(bench: Bench) -> Iterator[list[str]]:
         if statement.startswith("SELECT manifest FROM sets"):
             read.append(statement)
 
-    records = bench.parts.runlog._records
+    records = bench.parts.run_log._records
     with records.reading() as connection:
         connection.set_trace_callback(note)
     yield read

@@ -45,7 +45,7 @@ def test_the_first_set_of_a_day_is_stored_proven_and_recorded(
 
     assert (run.status, run.error, run.set_id) == ("succeeded", None, "20261122T010000Z")
     assert sorted(bench.all_keys()) == sorted([TOKENS, SESSIONS, MANIFEST])
-    assert bench.service.runlog.get(run.id) == run
+    assert bench.service.run_log.get(run.id) == run
     assert bench.staged() == []
     assert bench.is_free()
     made = bench.service.catalogue.get("20261122T010000Z")
@@ -287,7 +287,7 @@ def test_an_unknown_source_is_refused_before_anything_happens(
         bench.run(only="orders")
 
     assert "tokens, sessions" in caught.value.hint
-    assert bench.service.runlog.page(9) == []
+    assert bench.service.run_log.page(9) == []
     assert store.calls == []
     assert bench.is_free()
 
@@ -427,7 +427,7 @@ def test_status_and_lists_do_not_ask_the_store(bench: Workbench, store: WatchedS
     assert status.health.healthy
     assert status.last_contact_at == INSTANT
     assert status.next_run_at == INSTANT + timedelta(days=1)
-    assert status.last_run == status.last_success == bench.service.runlog.page(1)[0]
+    assert status.last_run == status.last_success == bench.service.run_log.page(1)[0]
 
 
 def test_a_refresh_that_fails_says_why_and_changes_nothing(

@@ -64,7 +64,7 @@ def test_a_failure_at_any_call_is_told_and_leaves_nothing(
     assert (run.status, run.set_id, run.stage) == ("failed", None, broken.stage)
     assert run.error is not None
     assert (run.error.code, run.error.message) == ("store_unreachable", "there was no answer")
-    assert bench.service.runlog.get(run.id) == run
+    assert bench.service.run_log.get(run.id) == run
     assert bench.service.status().last_run == run
     assert not bench.service.status().health.healthy
     assert bench.staged() == []

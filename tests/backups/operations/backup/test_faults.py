@@ -101,7 +101,7 @@ class Witness:
         for one in list(bench.service.catalogue.sets()):
             run = bench.service.verify.begin(one.id).execute()
             assert run.status == "succeeded", (one.id, run.error)
-        assert bench.service.runlog.running() is None
+        assert bench.service.run_log.running() is None
         made = bench.made()
         assert made.proof == "full"
 
@@ -226,7 +226,7 @@ def do(bench: Bench, operation: Operation, newest: str) -> tuple[str, str | None
             run = bench.service.restore.begin(bench.service.restore.plan(newest)).execute()
     except AppError as error:
         return "failed", error.code
-    assert bench.service.runlog.get(run.id) == run
+    assert bench.service.run_log.get(run.id) == run
     assert run.operation == operation
     return run.status, run.error.code if run.error else None
 
@@ -578,7 +578,7 @@ def killed_at(folder: Path, moment: int, with_: signal.Signals) -> Outcome:
     assert ended.exit_code == expected, ended.output
     with local(folder) as bench:
         bench.service.status()
-        last = bench.service.runlog.page(1)[0]
+        last = bench.service.run_log.page(1)[0]
         assert last.status in ("interrupted", "succeeded")
         assert bench.service.own_sets.refresh() is None
         published = set(bench.stored_ids()) - {

@@ -98,7 +98,7 @@ def refused(run: Run, code: str, bench: Workbench) -> None:
     assert run.error is not None
     assert run.error.code == code, run.error
     assert run.error.hint
-    assert bench.service.runlog.get(run.id) == run
+    assert bench.service.run_log.get(run.id) == run
     assert bench.staged() == []
     assert bench.service.directory.run_lease.is_free()
     assert list(bench.service.catalogue.sets()) == []

@@ -63,7 +63,7 @@ def test_a_due_instant_gets_one_set(bench: Workbench, clock: FixedClock) -> None
     assert run is not None
     assert (run.status, run.trigger) == ("succeeded", "scheduled")
     assert len(bench.manifests()) == 2
-    backups = [one for one in bench.service.runlog.page(9) if one.operation == "backup"]
+    backups = [one for one in bench.service.run_log.page(9) if one.operation == "backup"]
     assert len(backups) == 2
 
 
@@ -86,7 +86,7 @@ def test_however_many_ask_at_once_one_set_is_made(
         answers = list(pool.map(ask, [bench, other] * 4))
 
         assert len(bench.manifests()) == 1
-        assert [run.status for run in bench.service.runlog.page(9)] == ["succeeded"]
+        assert [run.status for run in bench.service.run_log.page(9)] == ["succeeded"]
     assert sum(answer is not None and not isinstance(answer, LeaseHeld) for answer in answers) == 1
 
 
@@ -108,7 +108,7 @@ def test_a_failure_is_tried_again_after_a_pause(
 
     assert again is not None
     assert again.status == "succeeded"
-    assert len(bench.service.runlog.page(9)) == 2
+    assert len(bench.service.run_log.page(9)) == 2
 
 
 def test_a_set_of_one_source_does_not_count_as_the_days_backup(bench: Workbench) -> None:
@@ -143,7 +143,7 @@ def test_stopping_ends_a_run_in_any_stage(
     assert (run.status, run.set_id) == ("interrupted", None)
     assert run.error is not None
     assert run.error.code == "interrupted"
-    assert bench.service.runlog.get(run.id) == run
+    assert bench.service.run_log.get(run.id) == run
     assert bench.all_keys() == []
     assert bench.staged() == []
     assert bench.is_free()

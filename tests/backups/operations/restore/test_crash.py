@@ -43,7 +43,7 @@ def _moved(template: Path, folder: Path) -> Path:
     shutil.copytree(template, folder)
     with (
         open_bench(folder) as bench,
-        bench.parts.runlog._records.transaction() as connection,
+        bench.parts.run_log._records.transaction() as connection,
     ):
         connection.execute(
             "UPDATE facts SET value = replace(value, ?, ?)", (str(template), str(folder))
@@ -66,7 +66,7 @@ class Scene:
             bench.write("genlive", rows=ROWS, bytes_a_row=BYTES_A_ROW)
             if act == "undo":
                 bench.restored()
-            self.runs_before = len(bench.parts.runlog.page(100))
+            self.runs_before = len(bench.parts.run_log.page(100))
             for source in SOURCES:
                 bring_into(state, bench.live(source))
             self.damaged = {
@@ -105,7 +105,7 @@ class Scene:
 
     def _is_recorded_as_done(self, bench: Bench) -> bool:
         """Whether the kill came after the end: the same command would be one more then."""
-        runs = bench.parts.runlog.page(100)
+        runs = bench.parts.run_log.page(100)
         return len(runs) > self.runs_before and runs[0].status == "succeeded"
 
     def _check_old_or_new(self, bench: Bench, source: str, moment: str) -> None:

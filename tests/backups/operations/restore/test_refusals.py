@@ -356,7 +356,7 @@ def test_without_the_right_identity_the_plan_is_blocked(
             assert blocked.value.code == code
         assert everything_live(bench) == before
         assert not (tmp_path / "target").exists()
-        assert bench.service.runlog.last("restore", "failed", "succeeded") is None
+        assert bench.service.run_log.last("restore", "failed", "succeeded") is None
 
 
 def test_with_the_right_identity_a_sealed_set_is_restored(tmp_path: Path) -> None:

@@ -383,7 +383,7 @@ def test_the_instance_of_the_set_is_succeeded(tmp_path: Path) -> None:
     with open_bench(tmp_path / "new", {"BACKUP_LOCAL_STORE": store}) as new:
         new.restored()
         assert new.generations() == dict.fromkeys(SOURCES, "genset")
-        with new.parts.runlog._records.reading() as connection:
+        with new.parts.run_log._records.reading() as connection:
             facts = connection.execute(
                 "SELECT value FROM facts WHERE name = ?", (f"successor_of:{made.instance}",)
             ).fetchall()
