@@ -73,7 +73,7 @@ def test_its_settings_are_read_and_checked() -> None:
         f"ACME_REDIRECT_URI: is not set; set all of {', '.join(NAMES)}, or none"
     ]
     assert faults({**SETTINGS, "STATE_TOKEN_SECRET": SECRET}) == [
-        "STATE_TOKEN_SECRET: is a platform's secret; it needs one of its own"
+        "STATE_TOKEN_SECRET: has the value of a platform's secret; set another one"
     ]
 
 

@@ -242,5 +242,8 @@ def test_what_cannot_be_taken_back_is_told(
     assert run.error is not None
     assert run.error.code == "store_unreachable"
     assert bench.all_keys() == [SESSIONS]
-    assert "left behind: deleting is not allowed" in log_lines.text()
+    assert (
+        "an object of the failed run could not be deleted: deleting is not allowed"
+        in log_lines.text()
+    )
     assert bench.made().protects

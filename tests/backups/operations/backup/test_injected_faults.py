@@ -180,7 +180,7 @@ def test_a_store_that_stops_working_fails_the_run_by_name(
     if late:
         # What was put could not be taken back, which is told, and the next set goes elsewhere.
         assert TOKENS in bench.data_keys()
-        assert "left behind" in log_lines.text(logging.WARNING)
+        assert "could not be deleted" in log_lines.text(logging.WARNING)
     made = bench.made()
     assert made.protects
     assert all(("T010000Z" in stored.key) == late for stored in made.objects)
