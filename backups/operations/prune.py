@@ -225,7 +225,8 @@ class Prune:
             return True
         if owner != set_id:
             _log.warning(
-                "kept an object whose metadata does not name set %s",
+                "kept an object whose metadata does not name set %s: copy it there again with its "
+                "metadata, or delete it by hand",
                 set_id,
                 extra=fields(key=key, set_id=owner),
             )

@@ -59,7 +59,10 @@ class Replacer:
     instants: Instants
 
     def replaceable(self, names: Sequence[str]) -> list[Source]:
-        """The sources of these names; raises `BackupError` for another one, `OwnerDiffers`."""
+        """The sources of these names, at paths that can take a database.
+
+        Raises `BackupError` for another name, `OwnerDiffers`, `TargetUnusable`.
+        """
         by_name = {source.name: source for source in self.sources}
         for name in names:
             if name not in by_name:
@@ -69,6 +72,7 @@ class Replacer:
                 )
         found = [by_name[name] for name in names]
         for source in found:
+            install.refuse_dangling_link(source.path)
             install.refuse_foreign_owner(source.path)
         return found
 

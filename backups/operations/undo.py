@@ -51,6 +51,7 @@ class Undo:
         record = self.undoable()
         sources = self.replacer.replaceable([one.source for one in record.to_put_back])
         put_aside = list(zip(sources, record.to_put_back, strict=True))
+        recorder.stage("get")
         copies: dict[str, Path] = {}
         for source, one in put_aside:
             if one.kind == "copy" and one.path is not None:

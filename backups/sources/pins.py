@@ -57,17 +57,21 @@ def open_pin(stack: ExitStack, source: Source, busy_timeout: float) -> Pin:
     if writable:
         connection, journal_mode = _open_and_read(stack, source, "rw", busy_timeout)
         return Pin(source, connection, journal_mode, gated=journal_mode == "wal")
-    try:
-        connection, journal_mode = _open_and_read(stack, source, "ro", busy_timeout)
-        return Pin(source, connection, journal_mode, gated=False)
-    except DatabaseUnreadable:
-        # SQLite cannot make the -shm that reading a WAL database takes. Where no -wal is, nobody
-        # has it open, so it can be read as a file that does not change, if it does not change.
-        state = unchanging_state(real)
-        if state is None:
-            raise
-    connection, _ = _open_and_read(stack, source, "ro&immutable=1", busy_timeout)
-    return Pin(source, connection, "wal", gated=False, unlocked=state)  # as its header says
+    # Reading a WAL database with locks takes a -shm. Made by this user it would stay behind, and
+    # lock out the owner. Where no -wal is, nobody has the database open, so it can be read as a
+    # file that does not change, if it does not change.
+    state = unchanging_state(real)
+    if state is not None:
+        connection, _ = _open_and_read(stack, source, "ro&immutable=1", busy_timeout)
+        return Pin(source, connection, "wal", gated=False, unlocked=state)  # as its header says
+    if _has(real, "-wal") and not _has(real, "-shm"):
+        raise DatabaseUnreadable(
+            f"{what(source)} was left with a -wal that no process has open, and this user may not "
+            "write to it",
+            "Start the app, or run the backups as the user that owns the database.",
+        )
+    connection, journal_mode = _open_and_read(stack, source, "ro", busy_timeout)
+    return Pin(source, connection, journal_mode, gated=False)
 
 
 def _open_and_read(
@@ -88,7 +92,7 @@ def unchanging_state(real: Path) -> UnchangingState | None:
     The file change counter is read by a child process: a descriptor of a live file that is
     closed in this one would drop SQLite's locks. https://www.sqlite.org/fileformat2.html
     """
-    if any(real.with_name(f"{real.name}{suffix}").exists() for suffix in ("-wal", "-journal")):
+    if _has(real, "-wal") or _has(real, "-journal"):
         return None
     try:
         found = real.stat()
@@ -100,6 +104,10 @@ def unchanging_state(real: Path) -> UnchangingState | None:
     if header[18:20] != b"\x02\x02":  # a rollback-journal database locks: it is never read so
         return None
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, header[24:28]
+
+
+def _has(real: Path, suffix: str) -> bool:
+    return real.with_name(f"{real.name}{suffix}").exists()
 
 
 def refuse_changed(pin: Pin) -> None:

@@ -20,7 +20,6 @@ import pytest
 
 from backups.errors import RunInterrupted, SnapshotDiffers
 from backups.model import Progress, SnapshotFile, Snapshots, Source
-from backups.sources import pins
 from backups.sources.change_watch import ChangeWatch
 from backups.sources.inspection import read_facts
 from backups.sources.snapshot import take_snapshots
@@ -685,6 +684,41 @@ def test_a_wal_database_that_nobody_has_open_may_only_be_read(open_folder: Path)
     }
 
 
+def test_reading_leaves_nothing_beside_a_database_of_somebody_else(open_folder: Path) -> None:
+    """A `-shm` of the reader would lock the owner out: the folder is as it was, in any case."""
+    path = make_database(open_folder / "data" / "tokens.db", 3)
+    path.chmod(0o444)
+    path.parent.chmod(0o777)  # the reader may make files there
+    before = sorted(path.parent.iterdir())
+
+    said = snapshot_in_process({"tokens": path}, for_nobody(open_folder / "copies"), as_nobody=True)
+
+    assert said["files"][0]["rows"] == {"tokens": 3}
+    assert sorted(path.parent.iterdir()) == before
+
+
+def test_a_wal_that_was_left_behind_is_not_opened_by_who_may_only_read(open_folder: Path) -> None:
+    """After a crash the owner has to open it first: the reader refuses, and leaves nothing."""
+    path = make_database(open_folder / "data" / "tokens.db", 3)
+    crash = f"""
+import os, sqlite3
+connection = sqlite3.connect({str(path)!r}, isolation_level=None)
+connection.execute("INSERT INTO tokens VALUES ('in the wal', 'value', 0)")
+os._exit(0)
+"""
+    subprocess.run([sys.executable, "-c", crash], check=True)
+    path.with_name("tokens.db-shm").unlink()
+    for file in path.parent.iterdir():
+        file.chmod(0o444)
+    path.parent.chmod(0o777)
+    before = sorted(path.parent.iterdir())
+
+    said = snapshot_in_process({"tokens": path}, for_nobody(open_folder / "copies"), as_nobody=True)
+
+    assert "was left with a -wal" in said["error"]["message"]
+    assert sorted(path.parent.iterdir()) == before
+
+
 def test_what_a_hot_journal_would_take_back_is_not_stored(open_folder: Path) -> None:
     """A transaction that died half way left its pages in the file: who cannot undo it, refuses."""
     path = make_database(open_folder / "data" / "tokens.db", 500, journal_mode="delete", padding=99)
@@ -713,17 +747,7 @@ def test_a_file_that_changes_while_it_is_read_without_locks_is_refused(
     """Size, time and the file's change counter are compared before and after: no torn copy."""
     path = make_database(tmp_path / "data" / "tokens.db", 3_000, padding=500)
     before = path.stat()
-    opened = pins._open_and_read
-
-    def as_one_who_may_not_write(
-        stack: ExitStack, source: Source, mode: str, busy_timeout: float
-    ) -> object:
-        if mode == "ro":
-            raise DatabaseUnreadable("no -shm can be made")
-        return opened(stack, source, mode, busy_timeout)
-
     monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.R_OK)
-    monkeypatch.setattr(pins, "_open_and_read", as_one_who_may_not_write)
     written: list[Progress] = []
 
     def progress(told: Progress) -> None:
