@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -22,9 +22,9 @@ from shared.merchants.inbox_worker import InboxWorker
 from shared.process import lasting_work
 from shared.store.directory import DirectoryStore
 from tests.support.bench import PREFIX, Bench, open_bench
+from tests.support.databases import make_sources
 from tests.support.records import a_manifest, a_set
 from tests.support.waiting import eventually
-from tests.support.workbench import make_sources
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,10 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A service that follows changes, over a folder."""
     with open_bench(
-        tmp_path, DirectoryStore(tmp_path / "store"), clock=SystemClock(), change_delay=0.05
+        tmp_path,
+        DirectoryStore(tmp_path / "store"),
+        clock=SystemClock(),
+        change_delay=timedelta(seconds=0.05),
     ) as bench:
         yield bench
 
@@ -123,7 +126,7 @@ def test_a_source_that_may_not_be_looked_at_is_named_and_ends_nothing(
             DirectoryStore(tmp_path / "store"),
             clock=SystemClock(),
             sources=sources,
-            change_delay=0.05,
+            change_delay=timedelta(seconds=0.05),
         ) as bench,
         caplog.at_level(logging.INFO),
     ):

@@ -13,11 +13,11 @@ from hypothesis import settings
 from shared.store.directory import DirectoryStore
 from shared.store.spaces import SpacesStore
 from shared.store.spaces_access import SpacesSettings
+from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.records import INSTANT
 from tests.support.s3_server import S3Server
 from tests.support.store_wrappers import WatchedStore
-from tests.support.workbench import Workbench, open_workbench
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
@@ -109,9 +109,9 @@ def store(tmp_path: Path) -> WatchedStore:
 
 
 @pytest.fixture
-def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Workbench]:
+def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     """A service over that store, at that clock."""
-    with open_workbench(tmp_path, store, clock=clock) as bench:
+    with open_bench(tmp_path, store, rows=3, clock=clock) as bench:
         yield bench
 
 
@@ -124,9 +124,7 @@ def either_store(request: pytest.FixtureRequest, tmp_path: Path) -> WatchedStore
 
 
 @pytest.fixture
-def either_bench(
-    tmp_path: Path, either_store: WatchedStore, clock: FixedClock
-) -> Iterator[Workbench]:
+def either_bench(tmp_path: Path, either_store: WatchedStore, clock: FixedClock) -> Iterator[Bench]:
     """A service over both stores, one after the other."""
-    with open_workbench(tmp_path, either_store, clock=clock) as bench:
+    with open_bench(tmp_path, either_store, rows=3, clock=clock) as bench:
         yield bench

@@ -17,8 +17,7 @@ from shared.store.directory import DirectoryStore
 from tests.support.app_process import AppProcess
 from tests.support.bench import open_bench
 from tests.support.clock import FixedClock
-from tests.support.installation import Installation
-from tests.support.restore_bench import installation_in, settings_of
+from tests.support.installation import Installation, installation_in, settings_of
 from tests.support.waiting import eventually
 
 

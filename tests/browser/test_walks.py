@@ -14,11 +14,11 @@ from playwright.sync_api import Page, expect
 from backups.view.calendar import DAYS
 from tests.browser.conftest import PHONE, Picture, Visit, quiet_app
 from tests.support.app_process import AppProcess
+from tests.support.databases import make_database
 from tests.support.history import days_ago, give_history
 from tests.support.installation import ADMIN_TOKEN, spaces
 from tests.support.s3_server import S3Server
 from tests.support.slow_server import SlowPipe
-from tests.support.workbench import make_database
 
 NARROW = {"width": 320, "height": 640}
 

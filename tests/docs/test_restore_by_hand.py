@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from backups.sets.seal import generate_key_pair
+from tests.support.bench import open_bench
+from tests.support.generations import SOURCES, generation_of, rows_of
 from tests.support.installation import REPOSITORY, spaces
-from tests.support.restore_bench import SOURCES, generation_of, open_bench, rows_of
 from tests.support.s3_server import S3Server
 
 SECRET, PUBLIC = generate_key_pair()
@@ -66,9 +67,9 @@ def test_the_document_brings_back_both_databases(
 ) -> None:
     """Its commands alone give the databases of a set, row by row, and say `ok` of each."""
     settings = spaces(s3_server.settings(bucket))
-    with open_bench(tmp_path / "installation", {**settings, **seal}) as bench:
+    with open_bench(tmp_path / "installation", settings={**settings, **seal}) as bench:
         bench.write("genset")
-        made = bench.make_set()
+        made = bench.made()
         expected = {source: rows_of(bench.live(source)) for source in SOURCES}
     done = by_hand(tmp_path / "hand", settings, made.id)
     assert done.returncode == 0, done.stderr
@@ -85,9 +86,9 @@ def test_the_document_notices_an_object_that_was_changed(
 ) -> None:
     """The comparison with the manifest's hashes stops who follows the document."""
     settings = spaces(s3_server.settings(bucket))
-    with open_bench(tmp_path / "installation", settings) as bench:
+    with open_bench(tmp_path / "installation", settings=settings) as bench:
         bench.write("genset")
-        made = bench.make_set()
+        made = bench.made()
         key = made.objects[0].key
         body = bench.bytes_of(key)
         bench.replace_object(key, body[:-1] + bytes([body[-1] ^ 1]))

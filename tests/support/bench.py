@@ -1,102 +1,95 @@
-"""`Bench`: a whole `BackupService` in this process, over any store, with everything in reach."""
+"""`Bench`: a whole `BackupService` in this process, with everything in reach."""
 
 from __future__ import annotations
 
 import io
 import json
-import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from backups.alerts.notifier import Notifier
 from backups.config import BackupConfig
-from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.state import HostState
-from backups.model import BackupSet, ReadabilityCheck, Run, Source, Trigger
-from backups.service import BackupService
-from backups.wiring import assemble
-from shared.clock import Clock, SystemClock
+from backups.model import BackupSet, ProgressSink, Run, Source, Trigger
+from backups.service import BackupService, ignore_progress
+from backups.wiring import assemble, build_config, build_store
+from shared.clock import Clock
 from shared.crontab import Crontab
+from shared.databases.sqlite import Database
 from shared.store.object_store import ObjectStore
+from tests.support.clock import FixedClock
+from tests.support.databases import make_sources
+from tests.support.generations import SOURCES, generation_of, write_generation
+from tests.support.installation import Installation, installation_in, settings_of
 from tests.support.memory_notifier import MemoryNotifier
+from tests.support.store_wrappers import WatchedStore
 
 PREFIX = "backups/"
-_TABLES = {
-    "tokens": "tokens(key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)",
-    "sessions": "sessions(session_id TEXT PRIMARY KEY, uuid TEXT NOT NULL, created_at INTEGER)",
-}
-
-
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection in autocommit mode, for `closing`."""
-    return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-
-
-def write(path: Path, statement: str, *values: object) -> None:
-    """Commit one statement, on a connection of its own."""
-    with closing(connect(path)) as connection:
-        connection.execute(statement, values)
-
-
-def count(path: Path) -> int:
-    """How many rows the table has that is called as the file is."""
-    with closing(connect(path)) as connection:
-        return int(connection.execute(f"SELECT count(*) FROM {path.stem}").fetchone()[0])
-
-
-def add_rows(path: Path, number: int, *, padding: int = 0) -> None:
-    """Commit that many rows, whose keys are new and random."""
-    with closing(connect(path)) as connection:
-        connection.execute("BEGIN IMMEDIATE")
-        connection.executemany(
-            f"INSERT INTO {path.stem} VALUES (hex(randomblob(16)), ?, 0)",
-            (("x" * padding,) for _ in range(number)),
-        )
-        connection.execute("COMMIT")
-
-
-def make_sources(folder: Path, rows: int = 60, *, padding: int = 0) -> tuple[Source, ...]:
-    """The two databases of the bot, in WAL mode, below `folder`, as sources."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, columns in _TABLES.items():
-        with closing(connect(folder / f"{name}.db")) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute(f"CREATE TABLE {columns}")
-            connection.execute("PRAGMA user_version=1")
-        add_rows(folder / f"{name}.db", rows, padding=padding)
-    return (
-        Source("tokens", folder / "tokens.db"),
-        Source("sessions", folder / "sessions.db", volatile=True),
-    )
+# The keys of a set that is made at `records.INSTANT`, the first of its day.
+TOKENS, SESSIONS = "backups/tokens_2026-11-22.db", "backups/sessions_2026-11-22.db"
+MANIFEST = "backups/sets/20261122T010000Z/manifest.json"
 
 
 @dataclass(frozen=True)
 class Bench:
     """What belongs to one service; see `open_bench`."""
 
+    installation: Installation
     service: BackupService
     store: ObjectStore
-    facts: HostState
-    directory: BackupDirectory
-    sources: tuple[Source, ...]
+    records: Database
     notes: MemoryNotifier
+
+    # --- the parts ----------------------------------------------------------------------
+
+    @property
+    def folder(self) -> Path:
+        """The installation's folder."""
+        return self.installation.folder
+
+    @property
+    def directory(self) -> BackupDirectory:
+        """`BACKUP_DIR`."""
+        return self.service.directory
+
+    @property
+    def facts(self) -> HostState:
+        """What the host remembers."""
+        return self.service.facts
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What is backed up."""
+        return self.service.config.sources
 
     @property
     def tokens(self) -> Path:
         """The live `tokens.db`."""
-        return self.sources[0].path
+        return self.live("tokens")
 
     @property
     def sessions(self) -> Path:
         """The live `sessions.db`."""
-        return self.sources[1].path
+        return self.live("sessions")
+
+    @property
+    def watched(self) -> WatchedStore:
+        """The store, which must be one that the test watches."""
+        assert isinstance(self.store, WatchedStore)
+        return self.store
+
+    def live(self, source: str) -> Path:
+        """The live database of a source."""
+        return {one.name: one.path for one in self.sources}[source]
+
+    # --- the operations -----------------------------------------------------------------
 
     def run(self, trigger: Trigger = "manual", *, only: str | None = None) -> Run:
         """Make a set, or fail; the finished run."""
@@ -104,18 +97,75 @@ class Bench:
 
     def made(self, trigger: Trigger = "manual", *, only: str | None = None) -> BackupSet:
         """Make a set, which must succeed; the set."""
-        run = self.run(trigger, only=only)
-        assert run.status == "succeeded", run.error
+        run = _succeeded(self.run(trigger, only=only))
         assert run.set_id is not None
         return self.service.catalogue.get(run.set_id)
+
+    def verify(self, set_id: str | None = None) -> Run:
+        """Prove a set again, or fail; the finished run."""
+        return self.service.verify.begin(set_id).execute()
 
     def prune(self) -> Run:
         """Prune by hand; the finished run."""
         return self.service.prune.begin().execute()
 
+    def restore(
+        self,
+        target: str = "latest",
+        *,
+        only: str | None = None,
+        to: Path | None = None,
+        at: datetime | None = None,
+        progress: ProgressSink = ignore_progress,
+    ) -> Run:
+        """Plan and restore, in place or into a folder; the finished run."""
+        plan = self.service.restore.plan(target, only=only, at=at)
+        return self.service.restore.begin(plan, to=to, progress=progress).execute()
+
+    def restored(self, target: str = "latest", **options: Any) -> Run:
+        """Restore, which must succeed; the run."""
+        return _succeeded(self.restore(target, **options))
+
+    def undo(self) -> Run:
+        """Undo the last restore, which must succeed; the run."""
+        return _succeeded(self.service.undo.begin().execute())
+
+    # --- this host ----------------------------------------------------------------------
+
     def problems(self) -> list[str]:
         """The codes of what is wrong now."""
         return [found.code for found in self.service.status().health.problems]
+
+    def is_free(self) -> bool:
+        """Whether nobody holds the run lease."""
+        return self.directory.run_lease.is_free()
+
+    def write(self, name: str, *, rows: int = 12, bytes_a_row: int = 200) -> None:
+        """See `write_generation`."""
+        write_generation(self.folder, name, rows=rows, bytes_a_row=bytes_a_row)
+
+    def generations(self) -> dict[str, str]:
+        """The generation that each live database holds."""
+        return {source: generation_of(self.live(source)) for source in SOURCES}
+
+    def staged(self) -> list[Path]:
+        """What is in the staging folder."""
+        return list((self.directory.path / "staging").iterdir())
+
+    def safety_copies(self, source: str) -> list[Path]:
+        """What restores replaced of a source, oldest first."""
+        return sorted((self.directory.path / "pre-restore").glob(f"*/{source}.db"))
+
+    def quarantined(self, source: str) -> list[Path]:
+        """The folders with damaged files of a source, oldest first."""
+        return sorted(self.live(source).parent.glob(f"{source}.db.quarantine-*"))
+
+    def forget_copies(self) -> None:
+        """Remove the local copies, so that restores need the store."""
+        for copy in (self.directory.path / "copies").glob("*/*.db"):
+            copy.unlink()
+
+    # --- the store ----------------------------------------------------------------------
 
     def all_keys(self) -> list[str]:
         """All keys in the store but those of instances."""
@@ -125,6 +175,10 @@ class Bench:
     def data_keys(self) -> list[str]:
         """The keys of stored files."""
         return [key for key in self.all_keys() if naming.parse_data_key(PREFIX, key)]
+
+    def manifests(self) -> list[str]:
+        """The keys of manifests: what is published."""
+        return [key for key in self.all_keys() if key.endswith("/manifest.json")]
 
     def stored_ids(self) -> list[str]:
         """The ids of the sets whose manifest is in the store, oldest first."""
@@ -146,51 +200,68 @@ class Bench:
         """All that is stored, by key."""
         return {key: self.bytes_of(key) for key in self.all_keys()}
 
-    def staged(self) -> list[Path]:
-        """What is in the staging folder."""
-        return list((self.directory.path / "staging").iterdir())
+    def replace_object(self, key: str, body: bytes) -> None:
+        """Put other bytes under a key, as someone with a bucket key could."""
+        metadata = self.store.head(key).metadata
+        self.store.delete(key)
+        self.store.put(key, io.BytesIO(body), metadata)
+
+    def manifest_key(self, set_id: str) -> str:
+        """The key of a set's manifest."""
+        return naming.manifest_key(PREFIX, set_id)
+
+    def manifest_of(self, set_id: str) -> dict[str, Any]:
+        """The manifest as it is stored."""
+        return self.json_of(self.manifest_key(set_id))
+
+    def replace_manifest(self, set_id: str, document: bytes) -> None:
+        """Store another manifest for a set, and forget on this host what the old one said."""
+        self.replace_object(self.manifest_key(set_id), document)
+        self.service.catalogue.forget(set_id)
+
+
+def _succeeded(run: Run) -> Run:
+    assert run.status == "succeeded", run.error
+    return run
 
 
 @contextmanager
 def open_bench(
     folder: Path,
-    store: ObjectStore,
+    store: ObjectStore | None = None,
     *,
-    clock: Clock | None = None,
+    settings: Mapping[str, str] | None = None,
     sources: Sequence[Source] | None = None,
-    directory: str = "backups",
-    schedule: str = "0 1 * * *",
-    retention: RetentionPolicy | None = None,
-    readability: tuple[tuple[str, ReadabilityCheck], ...] = (),
-    change_delay: float = 0,
-    timeout: float = 3600,
-    busy_timeout: float = 1.0,
-    local_copies: int = 0,
-    token_keys: tuple[str, ...] = (),
-    notify_success: bool = False,
+    rows: int = 60,
+    directory: str | None = None,
+    clock: Clock | None = None,
     notifier: Notifier | None = None,
+    notify_success: bool = False,
+    **changes: Any,
 ) -> Iterator[Bench]:
-    """A service below `folder`; its sources are made there unless they are given."""
-    clock = clock or SystemClock()
-    chosen = make_sources(folder / "data") if sources is None else tuple(sources)
-    backup_directory = BackupDirectory(folder / directory)
+    """A service over the installation in `folder`; without a `store`, over its own, watched.
+
+    With `settings`, which may be empty, all is as the bot's own processes have it. Without them
+    it backs up plain rows, with no key and no check; its databases are made, with so many
+    `rows` each, unless `sources` are given. `directory` is another `BACKUP_DIR` below `folder`,
+    that of another host. `changes` are fields of `BackupConfig`.
+    """
+    clock = clock or FixedClock()
+    installation = installation_in(folder, **(settings or {}))
+    if directory is not None:
+        installation = installation.with_settings(BACKUP_DIR=str(folder / directory))
+    loaded = settings_of(installation)
+    if settings is not None:
+        config = build_config(loaded)
+    else:
+        chosen = make_sources(folder / "data", rows) if sources is None else tuple(sources)
+        config = plain_config(chosen)
+    store = store or WatchedStore(build_store(loaded))
+    backup_directory = BackupDirectory(loaded.backup.directory)
     notes = MemoryNotifier()
     with closing(open_records(backup_directory.path)) as records:
-        config = BackupConfig(
-            sources=chosen,
-            schedule=Crontab(schedule),
-            prefix=PREFIX,
-            local_copies=local_copies,
-            log_directory=None,
-            busy_timeout=busy_timeout,
-            token_keys=token_keys,
-            readability_checks=readability,
-            retention=retention or RetentionPolicy(),
-            change_delay=timedelta(seconds=change_delay),
-            timeout=timedelta(seconds=timeout),
-        )
         service = assemble(
-            config,
+            replace(config, **changes),
             store,
             backup_directory,
             records,
@@ -198,4 +269,16 @@ def open_bench(
             notifier=notifier or notes,
             notify_success=notify_success,
         )
-        yield Bench(service, store, service.facts, backup_directory, chosen, notes)
+        yield Bench(installation, service, store, records, notes)
+
+
+def plain_config(sources: tuple[Source, ...]) -> BackupConfig:
+    """Daily sets of these sources, of which nothing is known but that they are databases."""
+    return BackupConfig(
+        sources=sources,
+        schedule=Crontab("0 1 * * *"),
+        prefix=PREFIX,
+        local_copies=2,
+        log_directory=None,
+        busy_timeout=5.0,
+    )

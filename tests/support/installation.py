@@ -21,6 +21,7 @@ from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
+from shared.settings.load import Settings, load_settings
 from shared.store.spaces_access import SpacesSettings
 from shopify_integration.shops import shopify_access_token_key
 
@@ -158,3 +159,24 @@ class Installation:
         assert done.returncode == exit_code, done.stderr
         document: dict[str, Any] = json.loads(done.stdout)
         return document
+
+
+def installation_in(folder: Path, **settings: str) -> Installation:
+    """An installation whose paths are absolute, so that this process can open it as well."""
+    data = folder / "data"
+    return Installation(
+        folder,
+        {
+            **bot_secrets(),
+            "TOKEN_DB_PATH": str(data / "tokens.db"),
+            "SESSION_DB_PATH": str(data / "sessions.db"),
+            "BACKUP_DIR": str(data / "backups"),
+            "BACKUP_LOCAL_STORE": str(data / "spaces"),
+            **settings,
+        },
+    )
+
+
+def settings_of(installation: Installation) -> Settings:
+    """The installation's settings, as its own processes would read them."""
+    return load_settings(installation.environment, for_app=True)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from backups.model import Progress, Source
+from shared.clock import SystemClock
 from shared.errors import AppError
 from shared.store.directory import DirectoryStore
 from tests.support.bench import open_bench
@@ -126,7 +127,9 @@ def _main(order: dict[str, Any]) -> None:
     store = DirectoryStore(folder / "store")
     status = code = None
     try:
-        with open_bench(folder, store, sources=sources) as bench:
+        with open_bench(
+            folder, store, clock=SystemClock(), sources=sources, local_copies=0
+        ) as bench:
             sys.addaudithook(on_audit)
             if order["open_files"] is not None:
                 most = len(list(Path("/proc/self/fd").iterdir())) + order["open_files"]

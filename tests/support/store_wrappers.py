@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
@@ -149,3 +150,13 @@ def _act(
             waiting.remove(entry)
             act()
             return
+
+
+def put(store: ObjectStore, key: str, body: bytes = b"of another") -> None:
+    """Put an object that this program did not make: it has no metadata."""
+    store.put(key, io.BytesIO(body), {})
+
+
+def fail() -> None:
+    """Be away; for `WatchedStore.before` and `after`."""
+    raise StoreUnreachable("there was no answer", "Check the network.")

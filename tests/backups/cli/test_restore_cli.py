@@ -12,19 +12,18 @@ import pytest
 
 from shared.clock import SystemClock
 from tests.support.app_process import AppProcess, free_port
-from tests.support.installation import Installation, bot_secrets
-from tests.support.restore_bench import (
+from tests.support.bench import open_bench
+from tests.support.generations import (
     LIVE_STATES,
     SOURCES,
     LiveStateName,
     bring_into,
     connect,
     generation_of,
-    installation_in,
     live_path,
-    open_bench,
     write_generation,
 )
+from tests.support.installation import Installation, bot_secrets, installation_in
 from tests.support.storage_process import StorageProcess
 
 pytestmark = pytest.mark.slow
@@ -46,9 +45,9 @@ PLAN = {"set", "age_seconds", "items", "blockers", "warnings", "confirm"}
 @pytest.fixture
 def installation(tmp_path: Path) -> Installation:
     """A set with `genset`, and `genlive` in the live databases."""
-    with open_bench(tmp_path, clock=SystemClock()) as bench:
+    with open_bench(tmp_path, settings={}, clock=SystemClock()) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         bench.write("genlive")
     return installation_in(tmp_path)
 
@@ -255,7 +254,7 @@ def test_another_run_in_progress(installation: Installation) -> None:
 
 def test_a_failing_restore(installation: Installation) -> None:
     """Exit 1, the error on standard error and in the run log, and nothing live has changed."""
-    with open_bench(installation.folder) as bench:
+    with open_bench(installation.folder, settings={}) as bench:
         bench.forget_copies()
         latest = bench.service.catalogue.latest()
         assert latest is not None
@@ -297,7 +296,7 @@ def test_keygen_then_seal_then_restore(installation: Installation) -> None:
     assert all(stored["key"].endswith(".db.zst.age") for stored in run["set"]["objects"])
     for stored in run["set"]["objects"]:
         assert not installation.stored(stored["key"]).read_bytes().startswith(b"SQLite")
-    with open_bench(installation.folder) as bench:
+    with open_bench(installation.folder, settings={}) as bench:
         bench.forget_copies()
     blocked = sealed.cli("restore")
     assert blocked.returncode == 1

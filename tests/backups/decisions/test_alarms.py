@@ -27,10 +27,12 @@ from backups.decisions.alarms import (
 from backups.decisions.retention import RetentionPolicy
 from backups.format.manifest import dump_manifest
 from backups.model import DrillReport, Finding
+from shared.crontab import Crontab
 from shared.errors import DiskFull
 from shared.store.directory import DirectoryStore
-from tests.support.bench import Bench, open_bench, write
+from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.databases import write
 from tests.support.installation import REPOSITORY
 from tests.support.records import INSTANT
 from tests.support.store_wrappers import WatchedStore
@@ -354,7 +356,7 @@ def test_staleness_fires_with_a_scheduler_that_never_runs(
     """Two hours after the missed instant one message goes out; after a new set one more."""
     clock = FixedClock(SUNDAY)
     store = DirectoryStore(tmp_path / "store")
-    with open_bench(tmp_path, store, clock=clock, schedule=schedule) as bench:
+    with open_bench(tmp_path, store, clock=clock, schedule=Crontab(schedule)) as bench:
         bench.made("scheduled")
         clock.advance(seconds=quiet.total_seconds())
         bench.service.alerts.send_alerts()

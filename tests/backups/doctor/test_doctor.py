@@ -22,20 +22,17 @@ from backups.wiring import open_service
 from shared.clock import SystemClock
 from shared.settings.load import Settings
 from tests.support.app_process import free_port
+from tests.support.bench import PREFIX, open_bench
 from tests.support.clock import FixedClock
-from tests.support.installation import Installation, spaces
-from tests.support.restore_bench import (
-    PREFIX,
+from tests.support.generations import (
     SOURCES,
     LiveStateName,
     bring_into,
     connect,
-    installation_in,
     live_path,
-    open_bench,
-    settings_of,
     write_generation,
 )
+from tests.support.installation import Installation, installation_in, settings_of, spaces
 from tests.support.s3_server import S3Server
 
 SECRET, PUBLIC = generate_key_pair()
@@ -72,9 +69,9 @@ def well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Installation:
     """An installation that has a set from this minute, in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     installation = installation_in(tmp_path)
-    with open_bench(tmp_path, clock=SystemClock()) as bench:
+    with open_bench(tmp_path, settings={}, clock=SystemClock()) as bench:
         bench.write("genlive")
-        bench.make_set()
+        bench.made()
     return installation
 
 
@@ -85,9 +82,9 @@ def in_bucket(
     """The same with its sets in a real bucket."""
     monkeypatch.chdir(tmp_path)
     settings = spaces(s3_server.settings(bucket))
-    with open_bench(tmp_path, settings, clock=SystemClock()) as bench:
+    with open_bench(tmp_path, settings=settings, clock=SystemClock()) as bench:
         bench.write("genlive")
-        bench.make_set()
+        bench.made()
     return installation_in(tmp_path, **settings)
 
 
@@ -252,7 +249,7 @@ def test_the_embedded_store_is_not_offsite(well: Installation) -> None:
 
 def test_an_object_that_is_gone(well: Installation) -> None:
     """When the newest restore point cannot be read, that is a problem."""
-    with open_bench(well.folder) as bench:
+    with open_bench(well.folder, settings={}) as bench:
         latest = bench.service.catalogue.latest()
         assert latest is not None
         bench.store.delete(latest.objects[0].key)

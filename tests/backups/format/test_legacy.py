@@ -15,26 +15,25 @@ import pytest
 
 from backups.errors import NoRestorePoint
 from shared.store.spaces import SpacesStore
-from tests.support.restore_bench import (
+from tests.support.bench import PREFIX, Bench, open_bench
+from tests.support.generations import (
     LIVE_STATES,
-    PREFIX,
     SOURCES,
-    Bench,
     LiveStateName,
     bring_into,
     checkpoint,
     connect,
     generation_of,
-    open_bench,
     write_generation,
 )
 from tests.support.s3_server import S3Server
+from tests.support.store_wrappers import put
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """Live databases with `genlive`, and an empty store."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genlive")
         yield bench
 
@@ -62,7 +61,7 @@ def put_group(bench: Bench, day: str, name: str, **options: int) -> None:
     """Store what the old scripts stored on a day."""
     for source in SOURCES:
         body = copy_of(bench.folder / "old" / name, source, name, **options)
-        bench.put(f"{PREFIX}{source}_{day}.db", body)
+        put(bench.store, f"{PREFIX}{source}_{day}.db", body)
 
 
 def listed(bench: Bench) -> list[tuple[str, str, bool]]:
@@ -75,9 +74,9 @@ def test_legacy_objects_are_listed_by_date(bench: Bench) -> None:
     """Each day with such objects is one restore point, the newest first, whole or not."""
     put_group(bench, "2025-07-04", "genold")
     put_group(bench, "2025-07-05", "gennew")
-    bench.put(f"{PREFIX}tokens_2025-07-06.db", b"half a group")
-    bench.put(f"{PREFIX}notes.txt", b"something else")
-    bench.put(f"{PREFIX}tokens_2025-13-40.db", b"no day")
+    put(bench.store, f"{PREFIX}tokens_2025-07-06.db", b"half a group")
+    put(bench.store, f"{PREFIX}notes.txt", b"something else")
+    put(bench.store, f"{PREFIX}tokens_2025-13-40.db", b"no day")
     assert listed(bench) == [
         ("legacy-2025-07-06", "legacy", False),
         ("legacy-2025-07-05", "legacy", True),
@@ -94,12 +93,12 @@ def test_legacy_objects_are_listed_by_date(bench: Bench) -> None:
 
 def test_the_newest_whole_group_is_latest_until_there_is_a_set(bench: Bench) -> None:
     """Half groups are never `latest`, and any set that protects comes before all groups."""
-    bench.put(f"{PREFIX}tokens_2025-07-06.db", b"half a group")
+    put(bench.store, f"{PREFIX}tokens_2025-07-06.db", b"half a group")
     with pytest.raises(NoRestorePoint):
         bench.service.restore.plan()
     put_group(bench, "2025-07-05", "gennew")
     assert bench.service.restore.plan().backup_set.id == "legacy-2025-07-05"
-    made = bench.make_set()
+    made = bench.made()
     assert bench.service.restore.plan().backup_set.id == made.id
     at = datetime(2025, 7, 6, tzinfo=UTC)
     assert bench.service.restore.plan(at=at).backup_set.id == "legacy-2025-07-05"
@@ -137,7 +136,9 @@ def test_a_group_is_verified(bench: Bench) -> None:
     run = bench.service.verify.begin("legacy-2025-07-04").execute()
     assert run.status == "succeeded", run.error
     assert bench.service.catalogue.get("legacy-2025-07-04").proof == "full"
-    with open_bench(bench.folder, {"BACKUP_DIR": str(bench.folder / "elsewhere")}) as other:
+    with open_bench(
+        bench.folder, settings={"BACKUP_DIR": str(bench.folder / "elsewhere")}
+    ) as other:
         other.service.own_sets.refresh()
         assert other.service.catalogue.get("legacy-2025-07-04").proof == "full"
         assert other.service.restore.plan("legacy-2025-07-04").warnings == ()
@@ -172,7 +173,11 @@ def test_a_damaged_legacy_file_is_refused_and_marked(bench: Bench, harm: str) ->
 
 def test_half_a_group_is_restored_by_its_id(bench: Bench) -> None:
     """The one database of a day is restored, and the other is left alone."""
-    bench.put(f"{PREFIX}tokens_2025-07-04.db", copy_of(bench.folder / "old", "tokens", "genold"))
+    put(
+        bench.store,
+        f"{PREFIX}tokens_2025-07-04.db",
+        copy_of(bench.folder / "old", "tokens", "genold"),
+    )
     bench.restored("legacy-2025-07-04")
     assert bench.generations() == {"tokens": "genold", "sessions": "genlive"}
 
@@ -191,16 +196,16 @@ def test_our_own_orphans_are_not_legacy(bench: Bench) -> None:
 
 def test_our_own_dated_objects_are_not_legacy(bench: Bench) -> None:
     """The day's first set takes dated keys too, and is listed as a set alone."""
-    made = bench.make_set()
+    made = bench.made()
     assert made.objects[0].key == f"{PREFIX}tokens_{made.created_at:%Y-%m-%d}.db"
     assert listed(bench) == [(made.id, "set", True)]
 
 
 def test_what_the_old_scripts_wrote_today_is_not_overwritten(bench: Bench) -> None:
     """With a legacy object under today's dated key the set takes timed keys; both are listed."""
-    today = bench.parts.clock.now()
+    today = bench.service.clock.now()
     put_group(bench, f"{today:%Y-%m-%d}", "genold")
-    made = bench.make_set()
+    made = bench.made()
     assert {stored.key for stored in made.objects} == {
         f"{PREFIX}{source}_{made.created_at:%Y-%m-%dT%H%M%SZ}.db" for source in SOURCES
     }
@@ -214,24 +219,24 @@ def test_each_object_is_asked_for_its_metadata_once(bench: Bench) -> None:
     put_group(bench, "2025-07-04", "genold")
     for _ in range(3):
         bench.service.own_sets.refresh()
-    assert sorted(bench.store.keys("head")) == [
+    assert sorted(bench.watched.keys("head")) == [
         f"{PREFIX}sessions_2025-07-04.db",
         f"{PREFIX}tokens_2025-07-04.db",
     ]
-    with open_bench(bench.folder) as later:
+    with open_bench(bench.folder, settings={}) as later:
         later.service.own_sets.refresh()
-        assert later.store.keys("head") == []
+        assert later.watched.keys("head") == []
 
 
 def test_a_refresh_fetches_only_what_is_new(bench: Bench) -> None:
     """Manifests, proofs and drills that are known are not fetched again."""
-    made = bench.make_set()
+    made = bench.made()
     assert bench.service.drill.begin().execute().status == "succeeded"
     assert bench.service.verify.begin(made.id).execute().status == "succeeded"
     bench.service.own_sets.refresh()
-    bench.store.calls.clear()
+    bench.watched.calls.clear()
     bench.service.own_sets.refresh()
-    assert bench.store.keys("get") == []
+    assert bench.watched.keys("get") == []
 
 
 def test_a_group_that_goes_is_forgotten(bench: Bench) -> None:
@@ -247,7 +252,7 @@ def test_a_group_that_goes_is_forgotten(bench: Bench) -> None:
 def test_legacy_objects_in_a_real_bucket(tmp_path: Path, s3_server: S3Server, bucket: str) -> None:
     """What `aws s3 cp` stored is listed and restored from a real S3 server."""
     store = SpacesStore(s3_server.settings(bucket))
-    with open_bench(tmp_path, store=store) as bench:
+    with open_bench(tmp_path, settings={}, store=store) as bench:
         bench.write("genlive")
         client = s3_server.client()
         for source in SOURCES:
@@ -266,7 +271,7 @@ def test_a_legacy_file_without_a_schema_version_serves_the_app(bench: Bench) -> 
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             connection.execute("PRAGMA user_version=0")
         checkpoint(path)
-        bench.put(f"{PREFIX}{source}_2025-07-04.db", path.read_bytes())
+        put(bench.store, f"{PREFIX}{source}_2025-07-04.db", path.read_bytes())
     bench.restored()
     write_generation(bench.folder, "genafter")
     assert bench.generations() == dict.fromkeys(SOURCES, "genafter")

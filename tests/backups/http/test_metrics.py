@@ -10,13 +10,13 @@ import pytest
 from backups.decisions.health import PROBLEM_CODES
 from backups.wiring import open_service
 from shared.settings.load import load_settings
+from tests.support.bench import Bench
 from tests.support.clock import FixedClock
 from tests.support.exposition import METRICS, SERIES, Scrape, scrape
 from tests.support.installation import REPOSITORY, Installation
 from tests.support.listener import Listener
 from tests.support.records import INSTANT
-from tests.support.store_wrappers import WatchedStore
-from tests.support.workbench import Workbench, fail
+from tests.support.store_wrappers import WatchedStore, fail
 
 
 def runs(found: Scrape, operation: str, status: str, trigger: str = "manual") -> float | None:
@@ -24,7 +24,7 @@ def runs(found: Scrape, operation: str, status: str, trigger: str = "manual") ->
     return found.value("backup_runs_total", operation=operation, trigger=trigger, status=status)
 
 
-def test_the_names_types_and_labels_are_those_that_are_promised(bench: Workbench) -> None:
+def test_the_names_types_and_labels_are_those_that_are_promised(bench: Bench) -> None:
     """After a run and a drill every promised metric is there, with its labels, and no other."""
     empty = scrape(bench.service)
     assert empty.types == {name: kind for name, (kind, _) in METRICS.items()}
@@ -40,7 +40,7 @@ def test_the_names_types_and_labels_are_those_that_are_promised(bench: Workbench
     assert found.labels("backup_stage_seconds_count") == {frozenset({"stage"})}
 
 
-def test_a_host_without_a_backup(bench: Workbench) -> None:
+def test_a_host_without_a_backup(bench: Bench) -> None:
     """Before the first run: not healthy, times are 0, and counters stand at 0."""
     found = scrape(bench.service)
 
@@ -57,7 +57,7 @@ def test_a_host_without_a_backup(bench: Workbench) -> None:
     assert not found.labels("backup_bytes")
 
 
-def test_a_good_run(bench: Workbench, clock: FixedClock) -> None:
+def test_a_good_run(bench: Bench, clock: FixedClock) -> None:
     """A run moves its counter, the times, the sizes and rows, and the time of each stage."""
     made = bench.made()
     clock.advance(hours=1)
@@ -83,7 +83,7 @@ def test_a_good_run(bench: Workbench, clock: FixedClock) -> None:
         assert 0 < seconds < 60
 
 
-def test_a_failed_run(bench: Workbench, store: WatchedStore) -> None:
+def test_a_failed_run(bench: Bench, store: WatchedStore) -> None:
     """A run that fails is counted as that, and is a problem, while what is proven stays so."""
     bench.made()
     store.before("put", "tokens", fail)
@@ -99,7 +99,7 @@ def test_a_failed_run(bench: Workbench, store: WatchedStore) -> None:
     assert found.value("backup_stage_seconds_count", stage="proof") == 1
 
 
-def test_a_later_proof(bench: Workbench, clock: FixedClock) -> None:
+def test_a_later_proof(bench: Bench, clock: FixedClock) -> None:
     """A verification moves the time of the last proof, and not that of the last backup."""
     bench.made()
     later = clock.advance(hours=5)
@@ -111,7 +111,7 @@ def test_a_later_proof(bench: Workbench, clock: FixedClock) -> None:
     assert runs(found, "verify", "succeeded") == 1
 
 
-def test_a_drill(bench: Workbench, store: WatchedStore) -> None:
+def test_a_drill(bench: Bench, store: WatchedStore) -> None:
     """A drill tells its time; one that failed has none, and is a problem."""
     bench.made()
     assert bench.service.drill.begin("scheduled").execute().status == "succeeded"
@@ -147,7 +147,7 @@ def test_notifications(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.value("backup_notifications_total", result="failed") == 2
 
 
-def test_a_scrape_asks_no_store_and_writes_nothing(bench: Workbench, store: WatchedStore) -> None:
+def test_a_scrape_asks_no_store_and_writes_nothing(bench: Bench, store: WatchedStore) -> None:
     """Metrics come from this host's records alone, and leave them as they are."""
     bench.made()
     calls = len(store.calls)

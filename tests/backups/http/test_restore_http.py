@@ -11,16 +11,16 @@ import pytest
 
 from shared.clock import SystemClock
 from tests.support.app_process import AppProcess
-from tests.support.restore_bench import (
+from tests.support.bench import open_bench
+from tests.support.generations import (
     SOURCES,
     LiveStateName,
     bring_into,
     generation_of,
     generations_in,
-    installation_in,
     live_path,
-    open_bench,
 )
+from tests.support.installation import installation_in
 from tests.support.storage_process import StorageProcess
 from tests.support.waiting import eventually
 
@@ -32,9 +32,9 @@ PATH = "/admin/backups"
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[AppProcess]:
     """A running app with a set of `genset` and `genlive` in its databases."""
-    with open_bench(tmp_path, clock=SystemClock()) as bench:
+    with open_bench(tmp_path, settings={}, clock=SystemClock()) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         bench.write("genlive")
     with AppProcess.start(installation_in(tmp_path)) as running:
         yield running
@@ -199,7 +199,7 @@ def test_restores_by_the_app_itself_in_every_state(
 def test_a_failing_restore_is_a_problem_document(app: AppProcess, client: httpx2.Client) -> None:
     """A damaged object is 500 with its code and the run, and nothing live has changed."""
     set_id = the_set(client)
-    with open_bench(app.installation.folder) as bench:
+    with open_bench(app.installation.folder, settings={}) as bench:
         bench.forget_copies()
         latest = bench.service.catalogue.latest()
         assert latest is not None

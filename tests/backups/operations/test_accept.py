@@ -17,8 +17,9 @@ from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
 from shared.store.directory import DirectoryStore
-from tests.support.bench import Bench, add_rows, count, open_bench, write
+from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.databases import add_rows, count_rows, write
 from tests.support.records import INSTANT
 
 
@@ -224,7 +225,7 @@ def test_keys_that_were_swapped_are_suspect(tmp_path: Path, store: DirectoryStor
         tmp_path,
         store,
         clock=clock,
-        readability=(("tokens", lambda p: ContentReport(*sample_tokens(p, old))),),
+        readability_checks=(("tokens", lambda p: ContentReport(*sample_tokens(p, old))),),
     ) as bench:
         write(bench.tokens, "DELETE FROM tokens")
         with closing(TokenStorage(bench.tokens, old)) as tokens:
@@ -239,7 +240,7 @@ def test_keys_that_were_swapped_are_suspect(tmp_path: Path, store: DirectoryStor
         store,
         clock=clock,
         sources=sources,
-        readability=(("tokens", lambda p: ContentReport(*sample_tokens(p, new))),),
+        readability_checks=(("tokens", lambda p: ContentReport(*sample_tokens(p, new))),),
     ) as bench:
         bad = bench.made("scheduled")
 
@@ -252,7 +253,7 @@ def test_keys_that_were_swapped_are_suspect(tmp_path: Path, store: DirectoryStor
         bench.service.acceptance.accept(bad.id)
         clock.advance(days=1)
         assert bench.made("scheduled").suspect is None  # known by now
-        assert count(bench.tokens) == 300
+        assert count_rows(bench.tokens) == 300
 
 
 def test_an_acceptance_is_in_the_store(
@@ -328,7 +329,7 @@ def test_nothing_is_pruned_after_a_failed_run(bench: Bench, clock: FixedClock) -
 
 def test_the_default_clock_is_the_hosts(tmp_path: Path, store: DirectoryStore) -> None:
     """On the real clock too, a set that was just made is neither overdue nor suspect."""
-    with open_bench(tmp_path, store) as bench:
+    with open_bench(tmp_path, store, clock=SystemClock()) as bench:
         made = bench.made()
 
         assert SystemClock().now() - made.created_at < timedelta(minutes=1)

@@ -16,8 +16,10 @@ from backups.model import Run
 from backups.scheduling import scheduler as scheduler_module
 from backups.scheduling.scheduler import DRILL_JOB_ID, JOB_ID, BackupScheduler
 from backups.sets.seal import generate_key_pair
+from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
-from tests.support.restore_bench import PREFIX, SOURCES, Bench, open_bench
+from tests.support.generations import SOURCES
+from tests.support.store_wrappers import put
 from tests.support.waiting import eventually
 
 SECRET, PUBLIC = generate_key_pair()
@@ -27,9 +29,9 @@ SEALED = {"BACKUP_COMPRESSION": "zstd", "BACKUP_AGE_RECIPIENTS": PUBLIC}
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A set of 12 tokens and 12 sessions, with local copies."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         yield bench
 
 
@@ -62,17 +64,17 @@ def test_a_drill_touches_nothing_and_leaves_nothing(bench: Bench) -> None:
     before = {s: bench.live(s).stat().st_mtime_ns for s in SOURCES}
     drill(bench)
     assert {s: bench.live(s).stat().st_mtime_ns for s in SOURCES} == before
-    assert list((bench.backup_dir / "staging").iterdir()) == []
+    assert list((bench.directory.path / "staging").iterdir()) == []
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
 
 
 def test_a_drill_fetches_every_object_from_the_store(bench: Bench) -> None:
     """Local copies that match are there, and are not used."""
-    bench.store.calls.clear()
+    bench.watched.calls.clear()
     drill(bench)
     latest = bench.service.catalogue.latest()
     assert latest is not None
-    assert {stored.key for stored in latest.objects} <= set(bench.store.keys("get"))
+    assert {stored.key for stored in latest.objects} <= set(bench.watched.keys("get"))
 
 
 @pytest.mark.parametrize("harm", ["gone", "changed", "cut"])
@@ -107,10 +109,12 @@ def test_a_damaged_object_fails_the_drill_although_a_local_copy_is_there(
 
 def test_tokens_that_todays_keys_do_not_open_fail_the_drill(tmp_path: Path) -> None:
     """A drill decrypts every token as the app would, and says how many fail and what to do."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genset")
-        bench.make_set()
-    with open_bench(tmp_path, {"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()}) as bench:
+        bench.made()
+    with open_bench(
+        tmp_path, settings={"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()}
+    ) as bench:
         run = drill(bench)
         assert run.error is not None
         assert run.error.code == "drill_failed"
@@ -139,7 +143,7 @@ def test_two_drills_in_one_second_both_succeed(bench: Bench) -> None:
 
 def test_without_a_restore_point_there_is_no_drill(tmp_path: Path) -> None:
     """An empty store is named, and no run begins."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         with pytest.raises(NoRestorePoint):
             drill(bench)
         assert bench.service.run_log.page(10) == []
@@ -149,9 +153,9 @@ def test_a_sealed_set_is_drilled_with_the_identity(tmp_path: Path) -> None:
     """Without the identity on this host it has to be brought; status says how, as a warning."""
     identity = tmp_path / "identity"
     identity.write_text(SECRET)
-    with open_bench(tmp_path, SEALED) as bench:
+    with open_bench(tmp_path, settings=SEALED) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         (warning,) = (
             found
             for found in bench.service.status().health.warnings
@@ -166,21 +170,23 @@ def test_a_sealed_set_is_drilled_with_the_identity(tmp_path: Path) -> None:
         report = bench.service.drill.last_report()
         assert report is not None
         assert (report.rows, report.unreadable) == (24, 0)
-    with open_bench(tmp_path, {**SEALED, "BACKUP_AGE_IDENTITY_FILE": str(identity)}) as bench:
+    with open_bench(
+        tmp_path, settings={**SEALED, "BACKUP_AGE_IDENTITY_FILE": str(identity)}
+    ) as bench:
         assert bench.service.drill_is_possible()
         assert drill(bench).status == "succeeded"
 
 
 def test_a_legacy_group_is_drilled(tmp_path: Path) -> None:
     """Where nothing else is left, the newest legacy group is rehearsed."""
-    with open_bench(tmp_path / "old") as old:
+    with open_bench(tmp_path / "old", settings={}) as old:
         old.write("genold")
-        made = old.make_set()
+        made = old.made()
         bodies = {stored.source: old.bytes_of(stored.key) for stored in made.objects}
-    with open_bench(tmp_path / "new") as bench:
+    with open_bench(tmp_path / "new", settings={}) as bench:
         bench.write("genlive")
         for source, body in bodies.items():
-            bench.put(f"{PREFIX}{source}_2025-07-04.db", body)
+            put(bench.store, f"{PREFIX}{source}_2025-07-04.db", body)
         assert drill(bench).set_id == "legacy-2025-07-04"
         report = bench.service.drill.last_report()
         assert report is not None
@@ -201,9 +207,9 @@ def test_the_scheduled_drill_is_only_there_when_it_is_possible(
             return job
 
     monkeypatch.setattr(scheduler_module, "BackgroundScheduler", Watched)
-    with open_bench(tmp_path, {} if possible else SEALED) as bench:
+    with open_bench(tmp_path, settings={} if possible else SEALED) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         scheduler = BackupScheduler(bench.service)
         scheduler.start()
         try:

@@ -10,21 +10,12 @@ import pytest
 from backups.errors import NoRestorePoint, SetNotFound
 from backups.format import naming
 from shared.errors import AppError
+from tests.support.bench import MANIFEST, PREFIX, SESSIONS, TOKENS, Bench, open_bench
 from tests.support.clock import FixedClock
-from tests.support.store_wrappers import WatchedStore
-from tests.support.workbench import (
-    MANIFEST,
-    PREFIX,
-    SESSIONS,
-    TOKENS,
-    Workbench,
-    fail,
-    open_workbench,
-    put,
-)
+from tests.support.store_wrappers import WatchedStore, fail, put
 
 
-def test_a_good_verification_renews_the_proof(either_bench: Workbench, clock: FixedClock) -> None:
+def test_a_good_verification_renews_the_proof(either_bench: Bench, clock: FixedClock) -> None:
     """Proving the newest set again reads the store and leaves a verdict beside the manifest."""
     bench = either_bench
     made = bench.made()
@@ -42,7 +33,7 @@ def test_a_good_verification_renews_the_proof(either_bench: Workbench, clock: Fi
     assert bench.staged() == []
 
 
-def tamper(bench: Workbench, key: str) -> None:
+def tamper(bench: Bench, key: str) -> None:
     """Flip a bit of a stored object, as its store, or who holds its keys, could."""
     content = bytearray(bench.bytes_of(key))
     content[5000] ^= 1
@@ -52,7 +43,7 @@ def tamper(bench: Workbench, key: str) -> None:
 
 
 def test_a_failed_verification_ends_the_protection(
-    either_bench: Workbench, tmp_path: Path, clock: FixedClock
+    either_bench: Bench, tmp_path: Path, clock: FixedClock
 ) -> None:
     """A set whose bytes changed is no restore point any more, here and on every other host."""
     bench = either_bench
@@ -69,7 +60,7 @@ def test_a_failed_verification_ends_the_protection(
     assert newer.objects[1].key in run.error.message
     assert bench.service.catalogue.newest_protecting() == older
     assert bench.service.status().newest_restore_point == older
-    with open_workbench(
+    with open_bench(
         tmp_path, bench.store, clock=clock, directory="other-host", sources=bench.sources
     ) as other:
         other.service.own_sets.refresh()
@@ -78,7 +69,7 @@ def test_a_failed_verification_ends_the_protection(
     assert newer.objects[1].key in bench.all_keys()  # a bad set is not deleted either
 
 
-def test_an_object_that_is_gone_ends_the_protection(bench: Workbench) -> None:
+def test_an_object_that_is_gone_ends_the_protection(bench: Bench) -> None:
     """A set without one of its objects fails its verification."""
     made = bench.made()
     bench.store.delete(made.objects[0].key)
@@ -90,7 +81,7 @@ def test_an_object_that_is_gone_ends_the_protection(bench: Workbench) -> None:
     assert bench.service.catalogue.newest_protecting() is None
 
 
-def test_a_store_that_does_not_answer_is_no_verdict(bench: Workbench, store: WatchedStore) -> None:
+def test_a_store_that_does_not_answer_is_no_verdict(bench: Bench, store: WatchedStore) -> None:
     """A verification that could not read keeps the set as proven as it was."""
     made = bench.made()
     before = bench.all_keys()
@@ -106,7 +97,7 @@ def test_a_store_that_does_not_answer_is_no_verdict(bench: Workbench, store: Wat
     assert bench.is_free()
 
 
-def test_a_set_that_is_whole_again_protects_again(bench: Workbench, clock: FixedClock) -> None:
+def test_a_set_that_is_whole_again_protects_again(bench: Bench, clock: FixedClock) -> None:
     """The latest verdict counts: bytes that came back are proven anew."""
     made = bench.made()
     content = bench.bytes_of(TOKENS)
@@ -120,7 +111,7 @@ def test_a_set_that_is_whole_again_protects_again(bench: Workbench, clock: Fixed
     assert bench.service.catalogue.newest_protecting() is not None
 
 
-def test_two_verifications_in_one_second_both_count(bench: Workbench) -> None:
+def test_two_verifications_in_one_second_both_count(bench: Bench) -> None:
     """A verdict waits for a second of its own when there has been one in this."""
     made = bench.made()
 
@@ -135,19 +126,19 @@ def test_two_verifications_in_one_second_both_count(bench: Workbench) -> None:
 
 
 def test_a_set_of_another_host_can_be_verified(
-    bench: Workbench, tmp_path: Path, store: WatchedStore, clock: FixedClock
+    bench: Bench, tmp_path: Path, store: WatchedStore, clock: FixedClock
 ) -> None:
     """Verification looks into the store first, so that a set need not be known here."""
     made = bench.made()
 
-    with open_workbench(
+    with open_bench(
         tmp_path, store, clock=clock, directory="other-host", sources=bench.sources
     ) as other:
         assert other.verify(made.id).status == "succeeded"
 
 
 @pytest.mark.parametrize("set_id", ["20200101T000000Z", "../20261122T010000Z", "latest"])
-def test_a_set_that_is_not_there_is_refused_by_name(bench: Workbench, set_id: str) -> None:
+def test_a_set_that_is_not_there_is_refused_by_name(bench: Bench, set_id: str) -> None:
     """Without a set of that name, or any at all, no run is started."""
     with pytest.raises(SetNotFound):
         bench.verify(set_id)
@@ -156,7 +147,7 @@ def test_a_set_that_is_not_there_is_refused_by_name(bench: Workbench, set_id: st
     assert bench.is_free()
 
 
-def test_a_damaged_set_is_refused_by_name(bench: Workbench, store: WatchedStore) -> None:
+def test_a_damaged_set_is_refused_by_name(bench: Bench, store: WatchedStore) -> None:
     """Verifying a set whose manifest cannot be read says that it cannot be read."""
     put(store, MANIFEST, b'{"format": 1, "id":')
 
@@ -166,7 +157,7 @@ def test_a_damaged_set_is_refused_by_name(bench: Workbench, store: WatchedStore)
     assert caught.value.code == "manifest_invalid"
 
 
-def test_with_no_restore_point_there_is_nothing_to_verify(bench: Workbench) -> None:
+def test_with_no_restore_point_there_is_nothing_to_verify(bench: Bench) -> None:
     """The newest of none is told by name, with the way to a first one."""
     with pytest.raises(NoRestorePoint, match="no complete, proven restore point"):
         bench.verify(None)

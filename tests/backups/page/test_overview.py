@@ -15,8 +15,8 @@ from shared.clock import SystemClock, format_utc
 from shared.errors import StoreUnreachable
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import ObjectInfo
+from tests.support.bench import Bench, open_bench
 from tests.support.records import a_manifest, a_run, a_set
-from tests.support.workbench import Workbench, open_workbench
 
 MANY = 10_000
 STATUSES = {False: "succeeded", True: "failed"}
@@ -35,13 +35,13 @@ class StoreAway(DirectoryStore):
 
 
 @pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Workbench]:
+def bench(tmp_path: Path) -> Iterator[Bench]:
     """A service whose store does not answer."""
-    with open_workbench(tmp_path, StoreAway(tmp_path / "store")) as bench:
+    with open_bench(tmp_path, StoreAway(tmp_path / "store"), clock=SystemClock()) as bench:
         yield bench
 
 
-def test_the_store_is_not_asked(bench: Workbench) -> None:
+def test_the_store_is_not_asked(bench: Bench) -> None:
     """The page opens when the store is away, and tells what this host knows."""
     service = bench.service
     now = datetime.now(UTC).replace(microsecond=0)
@@ -63,7 +63,7 @@ def test_the_store_is_not_asked(bench: Workbench) -> None:
     assert (found.more_sets, found.more_runs) == (False, False)
 
 
-def test_an_empty_installation(bench: Workbench) -> None:
+def test_an_empty_installation(bench: Bench) -> None:
     """There is nothing yet, and all of it can be shown."""
     found = overview.gather(bench.service, SystemClock().now())
     assert found.headline.code == "no_restore_point"
@@ -72,7 +72,7 @@ def test_an_empty_installation(bench: Workbench) -> None:
 
 
 @pytest.mark.slow
-def test_ten_thousand_restore_points(bench: Workbench) -> None:
+def test_ten_thousand_restore_points(bench: Bench) -> None:
     """Hourly sets of more than a year and their runs are gathered within seconds."""
     service = bench.service
     now = datetime.now(UTC).replace(microsecond=0)

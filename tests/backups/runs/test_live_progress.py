@@ -6,9 +6,10 @@ from pathlib import Path
 
 from backups.model import Progress
 from backups.runs.live_progress import LiveProgress, ProgressBoard
+from shared.clock import SystemClock
 from shared.store.directory import DirectoryStore
+from tests.support.bench import open_bench
 from tests.support.records import a_run
-from tests.support.workbench import open_workbench
 
 
 class Time:
@@ -70,7 +71,7 @@ def test_nothing_is_known_of_other_runs() -> None:
 
 def test_every_run_of_this_process_is_watched(tmp_path: Path) -> None:
     """Whoever starts it: the watcher hears each stage, beside the one who asked for the run."""
-    with open_workbench(tmp_path, DirectoryStore(tmp_path / "store")) as bench:
+    with open_bench(tmp_path, DirectoryStore(tmp_path / "store"), clock=SystemClock()) as bench:
         heard: list[tuple[str, str]] = []
         bench.service.runs.watch(
             lambda run, progress: heard.append((run.operation, progress.stage))

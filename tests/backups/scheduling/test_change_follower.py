@@ -31,8 +31,9 @@ from shared.databases.tokens import TokenStorage
 from shared.errors import DiskFull
 from shared.store.directory import DirectoryStore
 from tests.support.app_process import AppProcess
-from tests.support.bench import Bench, add_rows, connect, make_sources, open_bench, write
+from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.databases import add_rows, connect, make_sources, write
 from tests.support.installation import TOKEN_ENCRYPTION_KEY, Installation, bot_secrets
 from tests.support.records import INSTANT
 from tests.support.store_wrappers import WatchedStore
@@ -143,7 +144,9 @@ def test_a_truncating_checkpoint_costs_one_set_at_the_most(
 def test_our_own_snapshot_is_no_change(tmp_path: Path, sources: tuple[Source, ...]) -> None:
     """A run does not ask for the next one."""
     with (
-        open_bench(tmp_path, DirectoryStore(tmp_path / "store"), sources=sources) as bench,
+        open_bench(
+            tmp_path, DirectoryStore(tmp_path / "store"), clock=SystemClock(), sources=sources
+        ) as bench,
         closing(ChangeWatch(sources[:1])) as watch,
     ):
         bench.made()

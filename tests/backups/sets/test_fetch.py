@@ -14,9 +14,9 @@ from backups.host.directory import BackupDirectory
 from backups.model import BackupSet, Progress, StoredObject, legacy_object
 from backups.sets.fetch import Fetcher
 from backups.sources.inspection import read_facts
+from tests.support.databases import connect, make_database
 from tests.support.records import a_set, a_stored_object
 from tests.support.store_wrappers import WatchedStore
-from tests.support.workbench import connect, make_database
 
 KEY = "backups/tokens_2026-11-22.db"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from backups.sets.instants import Instants, wait_for_next_second
+from tests.support.bench import Bench
 from tests.support.clock import FixedClock
-from tests.support.workbench import Workbench
 
 
 def test_the_present_instant_is_free_when_no_set_has_its_second(
-    bench: Workbench, clock: FixedClock
+    bench: Bench, clock: FixedClock
 ) -> None:
     """Nobody waits for a second that has no set."""
     before = clock.now()
@@ -18,7 +18,7 @@ def test_the_present_instant_is_free_when_no_set_has_its_second(
     assert Instants(bench.service.catalogue, clock).free() == before
 
 
-def test_a_second_that_has_a_set_is_waited_out(bench: Workbench, clock: FixedClock) -> None:
+def test_a_second_that_has_a_set_is_waited_out(bench: Bench, clock: FixedClock) -> None:
     """After a set, the next free instant begins with the next second, and not later."""
     clock.advance(seconds=0.25)
     made = bench.made()

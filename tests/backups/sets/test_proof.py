@@ -19,9 +19,9 @@ from backups.sets.proof import ProofTools, check_database, fetch, prove_stored
 from backups.sources.inspection import read_facts
 from shared.errors import StoreError, StoreUnreachable
 from shared.store.directory import DirectoryStore
+from tests.support.databases import connect, make_database
 from tests.support.records import a_stored_object
 from tests.support.store_wrappers import WatchedStore
-from tests.support.workbench import connect, make_database
 
 KEY = "backups/tokens_2026-11-22.db"
 

@@ -15,13 +15,8 @@ from backups.errors import OwnerDiffers, RunInterrupted
 from backups.model import Source
 from backups.sources import install
 from shared.errors import DatabaseLocked, DatabaseNotSqlite, DiskFull
+from tests.support.generations import bring_into, connect, leave_wal_behind, side_files
 from tests.support.installation import REPOSITORY
-from tests.support.restore_bench import (
-    bring_into,
-    connect,
-    leave_wal_behind,
-    side_files,
-)
 
 NOBODY = 65534
 

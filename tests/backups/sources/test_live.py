@@ -11,7 +11,7 @@ import pytest
 from backups.model import Source
 from backups.sources import install
 from backups.sources.live import inspect_live
-from tests.support.restore_bench import LIVE_STATES, bring_into, checkpoint
+from tests.support.generations import LIVE_STATES, bring_into, checkpoint
 
 
 def make(path: Path, *, rows: int) -> Path:

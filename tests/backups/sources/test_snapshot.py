@@ -34,11 +34,11 @@ from shared.errors import (
     DatabaseUnreadable,
 )
 from tests.support.clock import FixedClock
+from tests.support.databases import connect, count_rows, make_database, make_sources
 from tests.support.live_writer import LiveWriter, newest_step
 from tests.support.records import INSTANT
 from tests.support.snapshot_process import NOBODY, snapshot_in_process
 from tests.support.waiting import eventually
-from tests.support.workbench import connect, count_rows, make_database, make_sources
 
 
 def ignore(_: Progress) -> None:

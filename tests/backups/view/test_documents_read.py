@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from backups.model import BackupSet
+from tests.support.bench import Bench, open_bench
 from tests.support.records import a_manifest, a_set
-from tests.support.restore_bench import Bench, open_bench
 
 _MANY = 30
 
@@ -20,9 +20,9 @@ _MANY = 30
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A set of this installation, many older ones in the store, and all of them are known."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genset")
-        made = bench.make_set()
+        made = bench.made()
         for hours in range(1, _MANY):
             one = a_set(made.created_at - timedelta(hours=hours), instance=made.instance)
             bench.store.put(bench.manifest_key(one.id), io.BytesIO(a_manifest(one)), {})
@@ -39,7 +39,7 @@ def manifests_read(bench: Bench) -> Iterator[list[str]]:
         if statement.startswith("SELECT manifest FROM sets"):
             read.append(statement)
 
-    records = bench.parts.run_log._records
+    records = bench.records
     with records.reading() as connection:
         connection.set_trace_callback(note)
     yield read

@@ -17,26 +17,15 @@ from backups.errors import SourceUnknown
 from backups.model import Progress, Source
 from shared.store.directory import DirectoryStore
 from tests.backups.conftest import LogLines
+from tests.support.bench import MANIFEST, SESSIONS, TOKENS, Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.databases import connect, count_rows, make_database, make_sources
 from tests.support.records import INSTANT, a_manifest, a_set
-from tests.support.store_wrappers import WatchedStore
-from tests.support.workbench import (
-    MANIFEST,
-    SESSIONS,
-    TOKENS,
-    Workbench,
-    connect,
-    count_rows,
-    fail,
-    make_database,
-    make_sources,
-    open_workbench,
-    put,
-)
+from tests.support.store_wrappers import WatchedStore, fail, put
 
 
 def test_the_first_set_of_a_day_is_stored_proven_and_recorded(
-    either_bench: Workbench, tmp_path: Path
+    either_bench: Bench, tmp_path: Path
 ) -> None:
     """Both objects are under the dated keys, SQLite opens them, and manifest and log agree."""
     bench = either_bench
@@ -70,7 +59,7 @@ def test_the_first_set_of_a_day_is_stored_proven_and_recorded(
 
 
 def test_a_second_run_leaves_the_first_set_untouched(
-    either_bench: Workbench, clock: FixedClock
+    either_bench: Bench, clock: FixedClock
 ) -> None:
     """Later on the same UTC day the keys have the time, and the first objects stay as they are."""
     bench = either_bench
@@ -92,7 +81,7 @@ def test_a_second_run_leaves_the_first_set_untouched(
     assert len(bench.all_keys()) == 6
 
 
-def test_the_next_day_has_dated_keys_again(bench: Workbench, clock: FixedClock) -> None:
+def test_the_next_day_has_dated_keys_again(bench: Bench, clock: FixedClock) -> None:
     """A new UTC day begins with dated keys."""
     bench.made()
     clock.advance(days=1)
@@ -115,7 +104,7 @@ def test_the_next_day_has_dated_keys_again(bench: Workbench, clock: FixedClock) 
         "sessions_2026-11-22.db.zst",
     ],
 )
-def test_a_legacy_object_of_today_pushes_the_whole_set_aside(bench: Workbench, name: str) -> None:
+def test_a_legacy_object_of_today_pushes_the_whole_set_aside(bench: Bench, name: str) -> None:
     """If one dated stem is taken, whatever its suffix, both files take timed keys."""
     put(bench.store, f"backups/{name}")
 
@@ -138,7 +127,7 @@ def test_a_legacy_object_of_today_pushes_the_whole_set_aside(bench: Workbench, n
         "sub/tokens_2026-11-22.db",
     ],
 )
-def test_an_object_elsewhere_is_not_in_the_way(bench: Workbench, name: str) -> None:
+def test_an_object_elsewhere_is_not_in_the_way(bench: Bench, name: str) -> None:
     """Other days, timed keys and sources that are not ours leave the dated keys free."""
     put(bench.store, f"backups/{name}")
 
@@ -147,7 +136,7 @@ def test_an_object_elsewhere_is_not_in_the_way(bench: Workbench, name: str) -> N
 
 @pytest.mark.parametrize("raced", [TOKENS, SESSIONS])
 def test_a_key_that_is_taken_meanwhile_moves_the_whole_set(
-    either_bench: Workbench, either_store: WatchedStore, raced: str
+    either_bench: Bench, either_store: WatchedStore, raced: str
 ) -> None:
     """Another's object between listing and put: all timed, ours taken back, theirs untouched."""
     bench = either_bench
@@ -165,7 +154,7 @@ def test_a_key_that_is_taken_meanwhile_moves_the_whole_set(
 
 
 def test_a_run_that_finds_no_free_key_fails_and_overwrites_nothing(
-    bench: Workbench, store: WatchedStore
+    bench: Bench, store: WatchedStore
 ) -> None:
     """When the timed key is taken as well, the run fails by name and takes its own back."""
     timed = "backups/sessions_2026-11-22T010000Z.db"
@@ -182,7 +171,7 @@ def test_a_run_that_finds_no_free_key_fails_and_overwrites_nothing(
     assert {bench.bytes_of(key) for key in (SESSIONS, timed)} == {b"of another"}
 
 
-def test_two_runs_in_one_second_have_different_ids(bench: Workbench) -> None:
+def test_two_runs_in_one_second_have_different_ids(bench: Bench) -> None:
     """An id that exists makes the run wait for the next second."""
     first, second, third = bench.made(), bench.made(), bench.made()
 
@@ -195,9 +184,7 @@ def test_two_runs_in_one_second_have_different_ids(bench: Workbench) -> None:
     assert len(bench.manifests()) == 3
 
 
-def test_an_id_that_another_host_took_is_not_taken_again(
-    bench: Workbench, store: WatchedStore
-) -> None:
+def test_an_id_that_another_host_took_is_not_taken_again(bench: Bench, store: WatchedStore) -> None:
     """A manifest of this second that is not in the catalogue yet is seen in the store."""
     theirs = a_set(instance="another")
     put(store, MANIFEST, a_manifest(theirs))
@@ -208,9 +195,7 @@ def test_an_id_that_another_host_took_is_not_taken_again(
     assert bench.bytes_of(MANIFEST) == a_manifest(theirs)
 
 
-def test_a_manifest_of_another_host_is_never_overwritten(
-    bench: Workbench, store: WatchedStore
-) -> None:
+def test_a_manifest_of_another_host_is_never_overwritten(bench: Bench, store: WatchedStore) -> None:
     """An id that another host takes at the last moment fails this run, and theirs stays."""
     theirs = a_manifest(a_set(instance="another"))
     store.before("put", MANIFEST, lambda: put(store, MANIFEST, theirs))
@@ -225,7 +210,7 @@ def test_a_manifest_of_another_host_is_never_overwritten(
 
 
 def test_the_manifest_is_written_last_and_after_the_proof(
-    either_bench: Workbench, either_store: WatchedStore
+    either_bench: Bench, either_store: WatchedStore
 ) -> None:
     """Each object is read back from the store before the manifest, which is the last put."""
     either_bench.made()
@@ -255,7 +240,7 @@ def test_what_computes_leaves_the_bot_a_processor(
             seen.setdefault(progress.stage, set()).add(threading.current_thread().name)
 
     store = DirectoryStore(tmp_path / "store")
-    with open_workbench(tmp_path, store, seal=SealConfig("zstd")) as bench:
+    with open_bench(tmp_path, store, seal=SealConfig("zstd")) as bench:
         started = bench.service.backup.begin(progress=see)
         run = threading.Thread(target=started.execute, name="the run")
         run.start()
@@ -266,7 +251,7 @@ def test_what_computes_leaves_the_bot_a_processor(
     assert seen["store"] == {"worker"}
 
 
-def test_a_set_of_one_source_is_listed_and_does_not_protect(bench: Workbench) -> None:
+def test_a_set_of_one_source_is_listed_and_does_not_protect(bench: Bench) -> None:
     """`--only` makes an incomplete set, which `latest` does not mean and no local copy is of."""
     made = bench.made(only="sessions")
 
@@ -280,7 +265,7 @@ def test_a_set_of_one_source_is_listed_and_does_not_protect(bench: Workbench) ->
 
 
 def test_an_unknown_source_is_refused_before_anything_happens(
-    bench: Workbench, store: WatchedStore
+    bench: Bench, store: WatchedStore
 ) -> None:
     """`--only` with a name that is none says which there are, and starts no run."""
     with pytest.raises(SourceUnknown) as caught:
@@ -298,7 +283,7 @@ def test_more_sources_are_stored_in_the_same_set(
     """Extra sources are in the set, and one that is not in WAL mode is a warning in status."""
     orders = make_database(tmp_path / "orders.db", 5, journal_mode="delete")
     sources = (*make_sources(tmp_path / "data"), Source("orders", orders))
-    with open_workbench(tmp_path, store, clock=clock, sources=sources) as bench:
+    with open_bench(tmp_path, store, clock=clock, sources=sources) as bench:
         made = bench.made()
 
         assert made.protects
@@ -309,7 +294,7 @@ def test_more_sources_are_stored_in_the_same_set(
         assert "not_wal" in codes
 
 
-def test_local_copies_hold_the_stored_bytes(either_bench: Workbench, clock: FixedClock) -> None:
+def test_local_copies_hold_the_stored_bytes(either_bench: Bench, clock: FixedClock) -> None:
     """The newest two sets are also on this host, private, byte for byte as they were stored."""
     bench = either_bench
     made = []
@@ -325,11 +310,11 @@ def test_local_copies_hold_the_stored_bytes(either_bench: Workbench, clock: Fixe
             assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 
-def test_no_file_of_the_installation_is_open_to_others(bench: Workbench, tmp_path: Path) -> None:
+def test_no_file_of_the_installation_is_open_to_others(bench: Bench, tmp_path: Path) -> None:
     """After a run all that it left, in the store and in `BACKUP_DIR`, is 0600 and 0700."""
     bench.made()
 
-    for path in (*bench.directory.rglob("*"), *(tmp_path / "store").rglob("*")):
+    for path in (*bench.directory.path.rglob("*"), *(tmp_path / "store").rglob("*")):
         expected = 0o700 if path.is_dir() else 0o600
         assert stat.S_IMODE(path.stat().st_mode) == expected, path
 
@@ -339,7 +324,7 @@ def test_log_files_have_the_lines_of_their_source_and_of_the_run(
 ) -> None:
     """Each source has its own file with what was stored and proven, and how the run ended."""
     logs = tmp_path / "logs"
-    with open_workbench(tmp_path, store, clock=clock, log_directory=logs) as bench:
+    with open_bench(tmp_path, store, clock=clock, log_directory=logs) as bench:
         run = bench.run()
 
     assert sorted(path.name for path in logs.iterdir()) == [
@@ -364,7 +349,7 @@ def test_log_files_tell_of_a_failure(
     """The reason of a failed run is in the log files of all sources."""
     logs = tmp_path / "logs"
     store.before("put", TOKENS, fail)
-    with open_workbench(tmp_path, store, clock=clock, log_directory=logs) as bench:
+    with open_bench(tmp_path, store, clock=clock, log_directory=logs) as bench:
         bench.run()
 
     for name in ("tokens", "sessions"):
@@ -374,7 +359,7 @@ def test_log_files_tell_of_a_failure(
 
 
 def test_a_new_host_lists_the_same_sets(
-    either_bench: Workbench, either_store: WatchedStore, tmp_path: Path, clock: FixedClock
+    either_bench: Bench, either_store: WatchedStore, tmp_path: Path, clock: FixedClock
 ) -> None:
     """With nothing but the settings, another `BACKUP_DIR` has the same catalogue."""
     bench = either_bench
@@ -385,7 +370,7 @@ def test_a_new_host_lists_the_same_sets(
     bench.verify()
     listed = bench.service.list_sets(100)
 
-    with open_workbench(
+    with open_bench(
         tmp_path, either_store, clock=clock, directory="new-host", sources=bench.sources
     ) as other:
         assert other.service.list_sets(100) == ([], False)
@@ -397,7 +382,7 @@ def test_a_new_host_lists_the_same_sets(
         assert other.made().instance != listed[0][0].instance
 
 
-def test_a_listing_comes_in_pages(bench: Workbench, clock: FixedClock) -> None:
+def test_a_listing_comes_in_pages(bench: Bench, clock: FixedClock) -> None:
     """Page after page gives every set once, and says whether there are more."""
     made = []
     for _ in range(5):
@@ -412,7 +397,7 @@ def test_a_listing_comes_in_pages(bench: Workbench, clock: FixedClock) -> None:
     assert (more, still_more, no_more) == (True, True, False)
 
 
-def test_status_and_lists_do_not_ask_the_store(bench: Workbench, store: WatchedStore) -> None:
+def test_status_and_lists_do_not_ask_the_store(bench: Bench, store: WatchedStore) -> None:
     """They are answered from this host's records, so a dead store does not hang them."""
     made = bench.made()
     store.calls.clear()
@@ -431,7 +416,7 @@ def test_status_and_lists_do_not_ask_the_store(bench: Workbench, store: WatchedS
 
 
 def test_a_refresh_that_fails_says_why_and_changes_nothing(
-    bench: Workbench, store: WatchedStore
+    bench: Bench, store: WatchedStore
 ) -> None:
     """The error is returned for the interface to show, beside what the records know."""
     made = bench.made()

@@ -13,19 +13,10 @@ import pytest
 from backups.model import Progress, Source
 from shared.errors import StoreError
 from tests.backups.conftest import LogLines
+from tests.support.bench import MANIFEST, SESSIONS, TOKENS, Bench, open_bench
 from tests.support.clock import FixedClock
-from tests.support.store_wrappers import Operation, WatchedStore
-from tests.support.workbench import (
-    MANIFEST,
-    SESSIONS,
-    TOKENS,
-    Workbench,
-    connect,
-    fail,
-    make_database,
-    open_workbench,
-    put,
-)
+from tests.support.databases import connect, make_database
+from tests.support.store_wrappers import Operation, WatchedStore, fail, put
 
 
 @dataclass(frozen=True)
@@ -53,7 +44,7 @@ BROKEN = [
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("broken", BROKEN, ids=lambda one: f"{one.operation} {one.key}")
 def test_a_failure_at_any_call_is_told_and_leaves_nothing(
-    bench: Workbench, store: WatchedStore, broken: Broken, moment: str
+    bench: Bench, store: WatchedStore, broken: Broken, moment: str
 ) -> None:
     """Wherever the store fails, before or after it acted: no set, no rest, and a good next run."""
     interfere = store.before if moment == "before" else store.after
@@ -80,19 +71,19 @@ def test_a_failure_at_any_call_is_told_and_leaves_nothing(
     assert bench.made().protects
 
 
-def locked(bench: Workbench) -> Callable[[], None]:
+def locked(bench: Bench) -> Callable[[], None]:
     holder = connect(bench.sources[1].path)
     holder.execute("BEGIN IMMEDIATE")
     return holder.close
 
 
-def missing(bench: Workbench) -> Callable[[], None]:
+def missing(bench: Bench) -> Callable[[], None]:
     path = bench.sources[0].path
     kept = path.rename(path.with_name("kept.db"))
     return lambda: (kept.rename(path), None)[1]
 
 
-def corrupt(bench: Workbench) -> Callable[[], None]:
+def corrupt(bench: Bench) -> Callable[[], None]:
     path = bench.sources[0].path
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xa5" * 4096 + content[8192:])
@@ -108,11 +99,11 @@ def test_a_source_that_fails_stores_nothing(
     tmp_path: Path,
     store: WatchedStore,
     clock: FixedClock,
-    spoil: Callable[[Workbench], Callable[[], None]],
+    spoil: Callable[[Bench], Callable[[], None]],
     code: str,
 ) -> None:
     """One bad source: the run fails by its name, and the good one is not stored alone."""
-    with open_workbench(tmp_path, store, clock=clock, busy_timeout=0.1) as bench:
+    with open_bench(tmp_path, store, clock=clock, busy_timeout=0.1) as bench:
         repair = spoil(bench)
 
         run = bench.run()
@@ -140,7 +131,7 @@ def test_errors_of_a_source_show_nothing_of_its_rows(
         content[4096 * page : 4096 * page + 40] = b"\xa5" * 40
     path.write_bytes(bytes(content))
     sources = (Source("tokens", path),)
-    with open_workbench(
+    with open_bench(
         tmp_path, store, clock=clock, sources=sources, log_directory=tmp_path / "logs"
     ) as bench:
         run = bench.run()
@@ -150,27 +141,27 @@ def test_errors_of_a_source_show_nothing_of_its_rows(
         assert secret not in repr(run)
         assert secret not in log_lines.text()
         assert secret not in repr(bench.service.status())
-    for file in (*(tmp_path / "logs").iterdir(), *bench.directory.glob("runs.db*")):
+    for file in (*(tmp_path / "logs").iterdir(), *bench.directory.path.glob("runs.db*")):
         assert secret.encode() not in file.read_bytes(), file
 
 
-def test_a_full_disk_fails_the_run_by_name(bench: Workbench) -> None:
+def test_a_full_disk_fails_the_run_by_name(bench: Bench) -> None:
     """No room left while a file is being written is `disk_full`, in whatever stage."""
 
     def full(progress: Progress) -> None:
         if progress.stage == "proof" and progress.done:
-            raise OSError(ENOSPC, "No space left on device", str(bench.directory / "staging"))
+            raise OSError(ENOSPC, "No space left on device", str(bench.directory.path / "staging"))
 
     run = bench.service.backup.begin(progress=full).execute()
 
     assert (run.status, run.stage) == ("failed", "proof")
     assert run.error is not None
     assert run.error.code == "disk_full"
-    assert str(bench.directory) in run.error.message
+    assert str(bench.directory.path) in run.error.message
     assert bench.all_keys() == []
 
 
-def test_a_fault_of_the_program_ends_the_run_too(bench: Workbench, log_lines: LogLines) -> None:
+def test_a_fault_of_the_program_ends_the_run_too(bench: Bench, log_lines: LogLines) -> None:
     """What nobody foresaw is recorded as `internal_error`, with the traceback in the log only."""
 
     def bug(progress: Progress) -> None:
@@ -190,7 +181,7 @@ def test_a_fault_of_the_program_ends_the_run_too(bench: Workbench, log_lines: Lo
 
 
 def test_a_store_whose_manifest_reads_back_differently_fails_the_run(
-    bench: Workbench, store: WatchedStore, tmp_path: Path
+    bench: Bench, store: WatchedStore, tmp_path: Path
 ) -> None:
     """The manifest itself is read back: a set that cannot be found again is no success."""
 
@@ -210,7 +201,7 @@ def test_a_store_whose_manifest_reads_back_differently_fails_the_run(
 
 
 def test_objects_of_others_are_never_taken_back(
-    bench: Workbench, store: WatchedStore, tmp_path: Path
+    bench: Bench, store: WatchedStore, tmp_path: Path
 ) -> None:
     """A failing run deletes what carries its own mark, also when a key changed hands."""
 
@@ -227,7 +218,7 @@ def test_objects_of_others_are_never_taken_back(
 
 
 def test_what_cannot_be_taken_back_is_told(
-    bench: Workbench, store: WatchedStore, log_lines: LogLines
+    bench: Bench, store: WatchedStore, log_lines: LogLines
 ) -> None:
     """A delete that fails too leaves the object, a warning, and the first error as the reason."""
 

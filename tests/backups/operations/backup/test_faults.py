@@ -27,12 +27,14 @@ import pytest
 from backups.decisions.retention import RetentionPolicy
 from backups.errors import LeaseHeld
 from backups.model import Progress, Run, Source
+from shared.clock import SystemClock
 from shared.errors import AppError
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import ObjectStore
 from shared.store.spaces import SpacesStore
-from tests.support.bench import Bench, add_rows, connect, count, make_sources, open_bench, write
+from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.databases import add_rows, connect, count_rows, make_sources, write
 from tests.support.fault_proxy import (
     Fault,
     FaultProxy,
@@ -73,7 +75,7 @@ class Witness:
     @classmethod
     def of(cls, bench: Bench, honest: ObjectStore) -> Witness:
         """Look now; `honest` is the store without the fault in front of it."""
-        seen = cls(bench, honest, count(bench.tokens), count(bench.sessions))
+        seen = cls(bench, honest, count_rows(bench.tokens), count_rows(bench.sessions))
         seen.stored = seen.objects()
         return seen
 
@@ -90,8 +92,8 @@ class Witness:
     def check(self, *, pruned: bool = False) -> None:
         """Everything that holds after every fault, once the fault is over."""
         bench = self.bench
-        assert count(bench.tokens) >= self.tokens
-        assert count(bench.sessions) >= self.sessions
+        assert count_rows(bench.tokens) >= self.tokens
+        assert count_rows(bench.sessions) >= self.sessions
         now = self.objects()
         for key, body in self.stored.items():
             assert now.get(key, body if pruned else b"") == body, key
@@ -143,7 +145,7 @@ def bench(
         read_timeout=0.4,
         attempts=2 if case.times else 1,  # the pause between attempts is the SDK's, and long
     )
-    with open_bench(tmp_path, store, clock=clock, retention=NOTHING) as bench:
+    with open_bench(tmp_path, store, clock=clock, retention=NOTHING, local_copies=0) as bench:
         yield bench
 
 
@@ -285,7 +287,7 @@ def test_one_byte_a_second_ends_at_the_deadline(
     with SlowPipe(s3_server.endpoint) as pipe:
         settings = replace(s3_server.settings(bucket), endpoint=pipe.endpoint)
         store = SpacesStore(settings, read_timeout=5, attempts=2)
-        with open_bench(tmp_path, store, clock=clock, timeout=1.0) as bench:
+        with open_bench(tmp_path, store, clock=clock, timeout=timedelta(seconds=1)) as bench:
             pipe.slow = True
             run = bench.run()
             pipe.slow = False
@@ -314,7 +316,7 @@ def test_a_slow_store_ends_at_the_deadline(
         waiting.wait(0.15)
         return faulty.forward(request)  # type: ignore[arg-type]
 
-    with open_bench(tmp_path, store, clock=clock, timeout=0.4) as bench:
+    with open_bench(tmp_path, store, clock=clock, timeout=timedelta(seconds=0.4)) as bench:
         proxy.on(slowly)  # type: ignore[arg-type]
         run = bench.run()
         proxy.lift()
@@ -339,7 +341,9 @@ def local(folder: Path) -> Iterator[Bench]:
         Source("tokens", folder / "data" / "tokens.db"),
         Source("sessions", folder / "data" / "sessions.db", volatile=True),
     )
-    with open_bench(folder, DirectoryStore(folder / "store"), sources=sources) as bench:
+    with open_bench(
+        folder, DirectoryStore(folder / "store"), clock=SystemClock(), sources=sources
+    ) as bench:
         yield bench
 
 
@@ -379,7 +383,9 @@ def test_a_full_disk_in_staging_is_named(installed: Path, stage: str) -> None:
     """A staging disk that fills up at any stage: `disk_full` or a good run, and nothing half."""
     before = stored(installed)
 
-    ended = run_apart(installed, small_disk=installed / "backups" / "staging", fill_in_stage=stage)
+    ended = run_apart(
+        installed, small_disk=installed / "data" / "backups" / "staging", fill_in_stage=stage
+    )
 
     assert ended.exit_code == 0, ended.output
     if stage in ("store", "manifest"):  # nothing is staged after that, or in it
@@ -395,7 +401,7 @@ def test_a_full_disk_under_the_run_log_is_named(installed: Path, stage: str) -> 
     """When not even the run log can be written, that is the error, and no run looks good by it."""
     before = stored(installed)
 
-    ended = run_apart(installed, small_disk=installed / "backups", fill_in_stage=stage)
+    ended = run_apart(installed, small_disk=installed / "data" / "backups", fill_in_stage=stage)
 
     assert ended.exit_code == 0, ended.output
     assert ended.code == "disk_full", ended.output
@@ -410,7 +416,7 @@ def test_a_directory_that_may_not_be_written_is_named(installed: Path) -> None:
         shutil.copytree(installed, folder, symlinks=True)
         for path in (open_to_all, folder, *folder.rglob("*")):
             path.chmod(0o777 if path.is_dir() else 0o666)
-        for path in (folder / "backups", folder / "backups" / "staging"):
+        for path in (folder / "data" / "backups", folder / "data" / "backups" / "staging"):
             path.chmod(0o555)
         before = stored(folder)
 
@@ -419,7 +425,7 @@ def test_a_directory_that_may_not_be_written_is_named(installed: Path) -> None:
         assert ended.exit_code == 0, ended.output
         assert ended.status in (None, "failed")
         assert ended.code in ("backup_dir_unusable", "database_unreadable"), ended.output
-        for path in (folder / "backups", folder / "backups" / "staging"):
+        for path in (folder / "data" / "backups", folder / "data" / "backups" / "staging"):
             path.chmod(0o755)
         check_afterwards(folder, before, ROWS)
     finally:
@@ -527,7 +533,7 @@ def test_a_writer_that_never_stops(near: Bench) -> None:
         thread.join()
 
     assert 3000 + before <= made.objects[0].rows["tokens"] <= 3000 + written[0]
-    assert count(near.tokens) == 3000 + written[0]
+    assert count_rows(near.tokens) == 3000 + written[0]
     Witness.of(near, near.store).check()
 
 
@@ -544,7 +550,7 @@ def test_a_checkpoint_during_the_snapshot(near: Bench, mode: str) -> None:
 
     assert run.status == "succeeded"
     assert near.service.catalogue.get(run.set_id or "").objects[0].rows == {"tokens": 3000}
-    assert count(near.tokens) == 3050
+    assert count_rows(near.tokens) == 3050
     Witness.of(near, near.store).check()
 
 
@@ -572,7 +578,7 @@ def test_no_file_stays_open_after_many_runs(near: Bench, clock: FixedClock) -> N
 def killed_at(folder: Path, moment: int, with_: signal.Signals) -> Outcome:
     """A run killed at that moment; everything holds afterwards."""
     before = stored(folder)
-    rows = (count(folder / "data" / "tokens.db"), count(folder / "data" / "sessions.db"))
+    rows = (count_rows(folder / "data" / "tokens.db"), count_rows(folder / "data" / "sessions.db"))
     ended = run_apart(folder, kill_at=moment, kill_with=with_)
     expected = -signal.SIGKILL if with_ == signal.SIGKILL else 128 + signal.SIGTERM
     assert ended.exit_code == expected, ended.output
@@ -727,8 +733,8 @@ def test_two_runs_asked_for_in_the_same_second(tmp_path: Path) -> None:
     """From two processes' services at once: one waits or is refused by name; ids differ."""
     store = DirectoryStore(tmp_path / "store")
     with (
-        open_bench(tmp_path, store) as one,
-        open_bench(tmp_path, store, sources=one.sources) as two,
+        open_bench(tmp_path, store, clock=SystemClock()) as one,
+        open_bench(tmp_path, store, clock=SystemClock(), sources=one.sources) as two,
         ThreadPoolExecutor(4) as pool,
     ):
 

@@ -17,6 +17,7 @@ from backups.format import naming
 from backups.model import Run
 from shared.store.spaces import SpacesStore
 from tests.backups.conftest import LogLines, SharedBucket
+from tests.support.bench import MANIFEST, PREFIX, SESSIONS, TOKENS, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.fault_proxy import (
     Fault,
@@ -33,14 +34,6 @@ from tests.support.fault_proxy import (
     truncate,
 )
 from tests.support.s3_server import S3Server
-from tests.support.workbench import (
-    MANIFEST,
-    PREFIX,
-    SESSIONS,
-    TOKENS,
-    Workbench,
-    open_workbench,
-)
 
 
 @pytest.fixture(scope="module")
@@ -75,9 +68,9 @@ def bench(
     proxy: FaultProxy,
     _shared_store: SpacesStore,
     clock: FixedClock,
-) -> Iterator[Workbench]:
+) -> Iterator[Bench]:
     """A service whose store is the bucket behind the proxy."""
-    with open_workbench(tmp_path, _shared_store, clock=clock) as bench:
+    with open_bench(tmp_path, _shared_store, clock=clock) as bench:
         yield bench
 
 
@@ -92,7 +85,7 @@ class Case:
     skip: int = 0
 
 
-def refused(run: Run, code: str, bench: Workbench) -> None:
+def refused(run: Run, code: str, bench: Bench) -> None:
     """The run failed by that name, says so everywhere, and published nothing."""
     assert (run.status, run.set_id) == ("failed", None)
     assert run.error is not None
@@ -136,7 +129,7 @@ SINGLE = {
 
 @pytest.mark.parametrize("case", SINGLE.values(), ids=SINGLE)
 def test_a_store_that_misbehaves_fails_the_run_by_name(
-    bench: Workbench, proxy: FaultProxy, case: Case
+    bench: Bench, proxy: FaultProxy, case: Case
 ) -> None:
     """Each fault has its code, nothing is published or left, and the next run succeeds."""
     proxy.on(case.fault, method=case.method, key=case.key, skip=case.skip)
@@ -164,7 +157,7 @@ TOTAL = {
 @pytest.mark.parametrize("late", [False, True], ids=["from the start", "after a put"])
 @pytest.mark.parametrize("case", TOTAL.values(), ids=TOTAL)
 def test_a_store_that_stops_working_fails_the_run_by_name(
-    bench: Workbench, proxy: FaultProxy, log_lines: LogLines, case: Case, late: bool
+    bench: Bench, proxy: FaultProxy, log_lines: LogLines, case: Case, late: bool
 ) -> None:
     """Whether at once or in the middle, the reason is named, and the next run succeeds."""
     if late:
@@ -186,7 +179,7 @@ def test_a_store_that_stops_working_fails_the_run_by_name(
     assert all(("T010000Z" in stored.key) == late for stored in made.objects)
 
 
-def test_a_key_that_expires_in_the_middle_is_named(bench: Workbench, proxy: FaultProxy) -> None:
+def test_a_key_that_expires_in_the_middle_is_named(bench: Bench, proxy: FaultProxy) -> None:
     """A key that was valid for the first object and not for the second is not "unreachable"."""
     proxy.on(refuse(400, "ExpiredToken"), method="PUT", key=SESSIONS)
 
@@ -207,7 +200,7 @@ def test_a_key_that_expires_in_the_middle_is_named(bench: Workbench, proxy: Faul
     ids=["503", "500", "drop"],
 )
 def test_a_passing_fault_is_survived(
-    bench: Workbench, proxy: FaultProxy, fault: Fault, method: Method
+    bench: Bench, proxy: FaultProxy, fault: Fault, method: Method
 ) -> None:
     """One bad answer of any kind is tried again, and the run succeeds."""
     proxy.on(fault, method=method, times=1)
@@ -219,7 +212,7 @@ def test_a_passing_fault_is_survived(
 
 
 @pytest.mark.parametrize("key", ["instances/", TOKENS, SESSIONS, MANIFEST])
-def test_a_lost_answer_to_a_put_is_a_success(bench: Workbench, proxy: FaultProxy, key: str) -> None:
+def test_a_lost_answer_to_a_put_is_a_success(bench: Bench, proxy: FaultProxy, key: str) -> None:
     """A put that was done, whose answer was lost, meets its own object and goes on."""
     proxy.on(lose_answer(), method="PUT", key=key, times=1)
 
@@ -232,7 +225,7 @@ def test_a_lost_answer_to_a_put_is_a_success(bench: Workbench, proxy: FaultProxy
 
 
 def test_a_manifest_whose_answers_are_all_lost_is_found_later(
-    bench: Workbench, proxy: FaultProxy
+    bench: Bench, proxy: FaultProxy
 ) -> None:
     """The run cannot know and fails; its objects stay, so the set that is there is whole."""
     proxy.on(lose_answer(), method="PUT", key=MANIFEST)
@@ -253,7 +246,7 @@ def test_a_manifest_whose_answers_are_all_lost_is_found_later(
     ids=["not stored", "bit flipped", "cut short"],
 )
 def test_a_manifest_that_does_not_read_back_is_no_success(
-    bench: Workbench, proxy: FaultProxy, fault: Fault, method: Method
+    bench: Bench, proxy: FaultProxy, fault: Fault, method: Method
 ) -> None:
     """What makes a set exist is proven like its objects."""
     proxy.on(fault, method=method, key=MANIFEST)
@@ -276,7 +269,7 @@ def test_a_manifest_that_does_not_read_back_is_no_success(
     ids=["flipped", "short", "gone", "500", "reset", "cut", "hangs", "denied"],
 )
 def test_a_verification_tells_bad_bytes_from_no_bytes(
-    bench: Workbench, proxy: FaultProxy, fault: Fault, code: str, protects: bool
+    bench: Bench, proxy: FaultProxy, fault: Fault, code: str, protects: bool
 ) -> None:
     """Only a definite verdict on the bytes ends the protection; a bad line does not."""
     made = bench.made()
@@ -294,13 +287,13 @@ def test_a_verification_tells_bad_bytes_from_no_bytes(
 
 
 def test_a_refresh_asks_only_for_what_is_new(
-    bench: Workbench, proxy: FaultProxy, clock: FixedClock, tmp_path: Path
+    bench: Bench, proxy: FaultProxy, clock: FixedClock, tmp_path: Path
 ) -> None:
     """Seen from the network: one listing, and one get for each manifest not known yet."""
     for _ in range(3):
         bench.made()
         clock.advance(hours=1)
-    with open_workbench(
+    with open_bench(
         tmp_path, bench.store, clock=clock, directory="new-host", sources=bench.sources
     ) as other:
         counts = []
@@ -316,7 +309,7 @@ def test_a_refresh_asks_only_for_what_is_new(
     assert counts == [{"LIST": 1, "GET": 3}, {"LIST": 1}, {"LIST": 1, "GET": 1}]
 
 
-def test_no_listing_makes_the_catalogue_forget(bench: Workbench, proxy: FaultProxy) -> None:
+def test_no_listing_makes_the_catalogue_forget(bench: Bench, proxy: FaultProxy) -> None:
     """A store that cannot be asked leaves what is known, and says why it is not fresh."""
     made = bench.made()
     proxy.on(refuse(503, "SlowDown"), method="LIST")
@@ -329,7 +322,7 @@ def test_no_listing_makes_the_catalogue_forget(bench: Workbench, proxy: FaultPro
 
 
 def test_no_credential_is_told_anywhere(
-    bench: Workbench, proxy: FaultProxy, empty_bucket: SharedBucket, log_lines: LogLines
+    bench: Bench, proxy: FaultProxy, empty_bucket: SharedBucket, log_lines: LogLines
 ) -> None:
     """Whatever the store refuses, neither key nor secret nor a signature is in log or records."""
     settings = empty_bucket.settings
@@ -343,7 +336,7 @@ def test_no_credential_is_told_anywhere(
             assert secret not in seen
     signed = proxy.requests("PUT")[0]
     assert any(settings.api_key in value for _, value in signed.headers)  # where it belongs
-    for file in bench.directory.glob("runs.db*"):
+    for file in bench.directory.path.glob("runs.db*"):
         for secret in (settings.api_key, settings.api_secret):
             assert secret.encode() not in file.read_bytes()
 
@@ -361,7 +354,7 @@ def test_wrong_credentials_of_a_real_server_are_told_apart(
     }
     for number, (code, settings) in enumerate(wrong.items()):
         store = SpacesStore(settings, attempts=1)
-        with open_workbench(tmp_path / str(number), store, clock=clock) as bench:
+        with open_bench(tmp_path / str(number), store, clock=clock) as bench:
             run = bench.run()
 
             assert run.error is not None
@@ -371,7 +364,7 @@ def test_wrong_credentials_of_a_real_server_are_told_apart(
 
 
 def test_a_dead_store_does_not_stop_the_status(
-    bench: Workbench, proxy: FaultProxy, clock: FixedClock
+    bench: Bench, proxy: FaultProxy, clock: FixedClock
 ) -> None:
     """Unreachable for a day: the records still say what there is, and that it is overdue."""
     made = bench.made()
@@ -388,7 +381,7 @@ def test_a_dead_store_does_not_stop_the_status(
 
 
 def test_an_object_of_another_client_is_never_overwritten(
-    bench: Workbench, empty_bucket: SharedBucket
+    bench: Bench, empty_bucket: SharedBucket
 ) -> None:
     """What a plain S3 client left under today's key is there, byte for byte, after the run."""
     name, client, _ = empty_bucket

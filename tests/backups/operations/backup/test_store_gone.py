@@ -10,8 +10,7 @@ import pytest
 from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import StoreUnreachable
-from tests.support.installation import Installation, bot_secrets
-from tests.support.restore_bench import settings_of
+from tests.support.installation import Installation, bot_secrets, settings_of
 
 
 @pytest.fixture

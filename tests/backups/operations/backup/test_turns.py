@@ -10,19 +10,13 @@ import pytest
 from backups.errors import LeaseHeld
 from backups.model import Progress
 from shared.errors import DatabaseMissing
+from tests.support.bench import SESSIONS, TOKENS, Bench, open_bench
 from tests.support.clock import FixedClock
-from tests.support.store_wrappers import WatchedStore
-from tests.support.workbench import (
-    SESSIONS,
-    TOKENS,
-    Workbench,
-    fail,
-    make_sources,
-    open_workbench,
-)
+from tests.support.databases import make_sources
+from tests.support.store_wrappers import WatchedStore, fail
 
 
-def test_one_run_at_a_time(bench: Workbench) -> None:
+def test_one_run_at_a_time(bench: Bench) -> None:
     """While a run holds the lease the next one is refused with its id, and then let in."""
     started = bench.service.backup.begin()
 
@@ -39,9 +33,9 @@ def test_one_run_at_a_time(bench: Workbench) -> None:
     assert bench.made().protects
 
 
-def test_a_run_that_cannot_be_recorded_is_not_begun(bench: Workbench) -> None:
+def test_a_run_that_cannot_be_recorded_is_not_begun(bench: Bench) -> None:
     """Without its records a run is refused by name, and the lease is free again."""
-    for file in bench.directory.glob("runs.db*"):
+    for file in bench.directory.path.glob("runs.db*"):
         file.unlink()
 
     with pytest.raises(DatabaseMissing):
@@ -51,7 +45,7 @@ def test_a_run_that_cannot_be_recorded_is_not_begun(bench: Workbench) -> None:
     assert bench.all_keys() == []
 
 
-def test_a_due_instant_gets_one_set(bench: Workbench, clock: FixedClock) -> None:
+def test_a_due_instant_gets_one_set(bench: Bench, clock: FixedClock) -> None:
     """Once there is a set as young as the due instant, further asking does nothing."""
     assert bench.service.backup.run_if_owed("catch-up") is not None
     assert bench.service.backup.run_if_owed("scheduled") is None
@@ -72,12 +66,12 @@ def test_however_many_ask_at_once_one_set_is_made(
 ) -> None:
     """Services that share a `BACKUP_DIR` ask again under the lease."""
     with (
-        open_workbench(tmp_path, store, clock=clock) as bench,
-        open_workbench(tmp_path, store, clock=clock, sources=bench.sources) as other,
+        open_bench(tmp_path, store, clock=clock) as bench,
+        open_bench(tmp_path, store, clock=clock, sources=bench.sources) as other,
         ThreadPoolExecutor(4) as pool,
     ):
 
-        def ask(one: Workbench) -> object:
+        def ask(one: Bench) -> object:
             try:
                 return one.service.backup.run_if_owed("catch-up")
             except LeaseHeld as error:
@@ -91,7 +85,7 @@ def test_however_many_ask_at_once_one_set_is_made(
 
 
 def test_a_failure_is_tried_again_after_a_pause(
-    bench: Workbench, store: WatchedStore, clock: FixedClock
+    bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """The catch-up of every minute waits five minutes after a first failure, then runs."""
     clock.advance(seconds=0.005)  # as a scheduler wakes up
@@ -111,7 +105,7 @@ def test_a_failure_is_tried_again_after_a_pause(
     assert len(bench.service.run_log.page(9)) == 2
 
 
-def test_a_set_of_one_source_does_not_count_as_the_days_backup(bench: Workbench) -> None:
+def test_a_set_of_one_source_does_not_count_as_the_days_backup(bench: Bench) -> None:
     """After `--only` the whole set is still owed."""
     bench.made(only="tokens")
 
@@ -123,7 +117,7 @@ def test_a_set_of_one_source_does_not_count_as_the_days_backup(bench: Workbench)
 
 @pytest.mark.parametrize("stage", ["check", "snapshot", "store", "proof", "manifest"])
 def test_stopping_ends_a_run_in_any_stage(
-    either_bench: Workbench, tmp_path: Path, clock: FixedClock, stage: str
+    either_bench: Bench, tmp_path: Path, clock: FixedClock, stage: str
 ) -> None:
     """`stop` ends the run at its next step as interrupted: nothing published, nothing left."""
     bench = either_bench
@@ -150,7 +144,7 @@ def test_stopping_ends_a_run_in_any_stage(
     assert [one.code for one in bench.service.status().health.warnings if "run" in one.code] == [
         "last_run_interrupted"
     ]
-    with open_workbench(tmp_path, bench.store, clock=clock, sources=bench.sources) as restarted:
+    with open_bench(tmp_path, bench.store, clock=clock, sources=bench.sources) as restarted:
         assert restarted.made().protects
 
 
@@ -166,7 +160,7 @@ def test_stopping_in_the_middle_of_a_put_keeps_no_part(
             sent.append(progress)
             opened.service.stop()
 
-    with open_workbench(tmp_path, either_store, clock=clock, sources=sources) as opened:
+    with open_bench(tmp_path, either_store, clock=clock, sources=sources) as opened:
         run = opened.service.backup.begin(progress=stop).execute()
 
         assert (run.status, run.stage) == ("interrupted", "store")
@@ -176,7 +170,7 @@ def test_stopping_in_the_middle_of_a_put_keeps_no_part(
         assert opened.staged() == []
 
 
-def test_an_exit_in_the_middle_cleans_up_and_is_seen_later(bench: Workbench) -> None:
+def test_an_exit_in_the_middle_cleans_up_and_is_seen_later(bench: Bench) -> None:
     """When the process is told to exit, what was put is taken back and the lease is freed."""
 
     def leave(progress: Progress) -> None:

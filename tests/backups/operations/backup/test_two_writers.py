@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from backups.decisions.retention import RetentionPolicy
+from shared.crontab import Crontab
 from shared.store.directory import DirectoryStore
-from tests.support.bench import Bench, add_rows, count, make_sources, open_bench
+from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.databases import add_rows, count_rows, make_sources
 from tests.support.records import INSTANT
 from tests.support.store_wrappers import WatchedStore
 
@@ -39,7 +41,11 @@ def host(
 ) -> Iterator[Bench]:
     """An installation with databases and a `BACKUP_DIR` of its own."""
     with open_bench(
-        tmp_path / name, store, clock=clock, schedule=schedule, retention=retention
+        tmp_path / name,
+        store,
+        clock=clock,
+        schedule=Crontab(schedule),
+        retention=retention or RetentionPolicy(),
     ) as bench:
         yield bench
 
@@ -189,7 +195,7 @@ def test_a_successor_by_restore_is_no_second_writer(
 
         assert new.problems() == []
         assert new.service.own_sets.ours() == {one.directory.instance(), new.directory.instance()}
-        assert count(new.tokens) == count(one.tokens)
+        assert count_rows(new.tokens) == count_rows(one.tokens)
         clock.advance(days=1)
         night(new)
         assert new.problems() == []

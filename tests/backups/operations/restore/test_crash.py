@@ -16,18 +16,17 @@ from pathlib import Path
 import pytest
 
 from backups.errors import NothingToUndo
-from tests.support.restore_bench import (
+from tests.support.bench import Bench, open_bench
+from tests.support.generations import (
     SOURCES,
-    Bench,
     LiveStateName,
     bring_into,
     connect,
     generation_of,
-    installation_in,
     live_path,
-    open_bench,
     side_files,
 )
+from tests.support.installation import installation_in
 from tests.support.restore_process import Act, Outcome, run_apart
 
 pytestmark = pytest.mark.slow
@@ -42,8 +41,8 @@ def _moved(template: Path, folder: Path) -> Path:
     """A copy of an installation; what its records say of paths moves along."""
     shutil.copytree(template, folder)
     with (
-        open_bench(folder) as bench,
-        bench.parts.run_log._records.transaction() as connection,
+        open_bench(folder, settings={}) as bench,
+        bench.records.transaction() as connection,
     ):
         connection.execute(
             "UPDATE facts SET value = replace(value, ?, ?)", (str(template), str(folder))
@@ -60,13 +59,13 @@ class Scene:
         self.template = template
         self.old = "genlive" if act == "restore" else "genset"
         self.new = "genset" if act == "restore" else "genlive"
-        with open_bench(template) as bench:
+        with open_bench(template, settings={}) as bench:
             bench.write("genset", rows=ROWS, bytes_a_row=BYTES_A_ROW)
-            self.set_id = bench.make_set().id
+            self.set_id = bench.made().id
             bench.write("genlive", rows=ROWS, bytes_a_row=BYTES_A_ROW)
             if act == "undo":
                 bench.restored()
-            self.runs_before = len(bench.parts.run_log.page(100))
+            self.runs_before = len(bench.service.run_log.page(100))
             for source in SOURCES:
                 bring_into(state, bench.live(source))
             self.damaged = {
@@ -84,7 +83,7 @@ class Scene:
 
     def check(self, folder: Path, moment: str) -> None:
         """After a crash: old or new, then finished by a second attempt, then undone."""
-        with open_bench(folder) as bench:
+        with open_bench(folder, settings={}) as bench:
             for source in SOURCES:
                 self._check_old_or_new(bench, source, moment)
             if not self._is_recorded_as_done(bench):
@@ -101,11 +100,11 @@ class Scene:
                 bench.undo()
                 for source in SOURCES:
                     assert bench.live(source).read_bytes() == self.damaged[source], moment
-            assert list((bench.backup_dir / "staging").iterdir()) == []
+            assert list((bench.directory.path / "staging").iterdir()) == []
 
     def _is_recorded_as_done(self, bench: Bench) -> bool:
         """Whether the kill came after the end: the same command would be one more then."""
-        runs = bench.parts.run_log.page(100)
+        runs = bench.service.run_log.page(100)
         return len(runs) > self.runs_before and runs[0].status == "succeeded"
 
     def _check_old_or_new(self, bench: Bench, source: str, moment: str) -> None:
@@ -239,9 +238,9 @@ def test_a_kill_at_every_step_of_an_undo_of_damaged_files(
 ) -> None:
     """An undo that brings damaged files back is finished by a second one, wherever it ended."""
     template = tmp_path / "template"
-    with open_bench(template) as bench:
+    with open_bench(template, settings={}) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         bench.write("genlive")
         files: dict[str, bytes] = {}
         for source in SOURCES:
@@ -255,7 +254,7 @@ def test_a_kill_at_every_step_of_an_undo_of_damaged_files(
     for number in steps:
         folder = _moved(template, tmp_path / f"at-{number}")
         assert run_apart(installation_in(folder), "undo", kill_at=number).killed
-        with open_bench(folder) as bench:
+        with open_bench(folder, settings={}) as bench:
             bench.undo()
             back = [
                 f
@@ -273,9 +272,9 @@ def test_a_kill_while_damaged_files_are_moved(tmp_path: Path) -> None:
     The same restore then finishes, and an undo, of it or of the killed one, brings all back.
     """
     template = tmp_path / "template"
-    with open_bench(template) as bench:
+    with open_bench(template, settings={}) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
     with damaged_in_use(_moved(template, tmp_path / "whole")) as folder:
         moments = run_apart(installation_in(folder), "restore").moments
     first, last = moments.index("stage install"), moments.index("stage keep")
@@ -284,7 +283,7 @@ def test_a_kill_while_damaged_files_are_moved(tmp_path: Path) -> None:
     for number in steps:
         for finish in (True, False):
             place = _moved(template, tmp_path / f"at-{number}-{finish}")
-            with damaged_in_use(place) as folder, open_bench(folder) as bench:
+            with damaged_in_use(place) as folder, open_bench(folder, settings={}) as bench:
                 live = bench.live("tokens")
                 damaged = files_of(live)
                 assert set(damaged) == {"tokens.db", "tokens.db-wal"}
@@ -330,7 +329,7 @@ def test_a_kill_leaves_no_journal_beside_a_new_file(
     whole = scene.run(scene.copy(tmp_path / "whole"))
     number = next(n for n, name in enumerate(whole.moments) if name.startswith("install tokens"))
     assert scene.run(folder, kill_at=number).killed
-    with open_bench(folder) as bench:
+    with open_bench(folder, settings={}) as bench:
         live = bench.live("tokens")
         assert any(side.exists() for side in side_files(live))
         live.unlink()

@@ -28,16 +28,10 @@ from backups.errors import (
 )
 from backups.model import BackupSet
 from backups.sets.seal import generate_key_pair
-from tests.support.installation import REPOSITORY, TOKEN_ENCRYPTION_KEY
-from tests.support.restore_bench import (
-    PREFIX,
-    SOURCES,
-    Bench,
-    generation_of,
-    installation_in,
-    open_bench,
-    write_generation,
-)
+from tests.support.bench import PREFIX, Bench, open_bench
+from tests.support.generations import SOURCES, generation_of, write_generation
+from tests.support.installation import REPOSITORY, TOKEN_ENCRYPTION_KEY, installation_in
+from tests.support.store_wrappers import put
 
 NOBODY = 65534
 SECRET, PUBLIC = generate_key_pair()
@@ -75,12 +69,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 def scene(folder: Path, settings: Mapping[str, str] | None = None) -> AbstractContextManager[Bench]:
     """See `bench`; under other settings."""
     folder.mkdir(exist_ok=True)
-    with open_bench(folder, settings) as bench:
+    with open_bench(folder, settings=settings or {}) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         bench.write("genlive")
         bench.forget_copies()
-    return open_bench(folder, settings)
+    return open_bench(folder, settings=settings or {})
 
 
 def refused(bench: Bench, code: str, naming: str = "", **options: Any) -> None:
@@ -123,7 +117,7 @@ def empty(bench: Bench, body: bytes) -> bytes:
 
 def of_another_set(bench: Bench, body: bytes) -> bytes:
     """The same source's object of a later set."""
-    later = bench.make_set()
+    later = bench.made()
     bench.forget_copies()
     key = next(o.key for o in later.objects if o.source == "sessions")
     return bench.bytes_of(key)
@@ -315,7 +309,7 @@ def test_a_manifest_with_another_id_is_refused(bench: Bench, false_id: str) -> N
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"format": 1}', b"\xff"])
 def test_a_strangers_document_stops_nothing(bench: Bench, key: str, body: bytes) -> None:
     """A document that someone else put into the bucket hides no restore point."""
-    bench.put(f"{PREFIX}{key}", body)
+    put(bench.store, f"{PREFIX}{key}", body)
     assert [found.kind for found in bench.service.catalogue.sets()][:1] == ["set"]
     bench.service.own_sets.refresh()
     bench.service.status()
@@ -345,7 +339,7 @@ def test_without_the_right_identity_the_plan_is_blocked(
     with scene(tmp_path, SEALS["zstd and age"]):
         pass
     settings = {"BACKUP_AGE_IDENTITY_FILE": identity(tmp_path, secret)} if secret else {}
-    with open_bench(tmp_path, {**SEALS["zstd and age"], **settings}) as bench:
+    with open_bench(tmp_path, settings={**SEALS["zstd and age"], **settings}) as bench:
         before = everything_live(bench)
         plan = bench.service.restore.plan()
         assert [found.code for found in plan.blockers] == [code]
@@ -372,9 +366,9 @@ def test_with_the_right_identity_a_sealed_set_is_restored(tmp_path: Path) -> Non
 
 def test_without_the_identity_local_copies_are_what_is_left(tmp_path: Path) -> None:
     """The proof of a sealed set is `sealed`, and the plan tells that it cannot be opened here."""
-    with open_bench(tmp_path, SEALS["zstd and age"]) as bench:
+    with open_bench(tmp_path, settings=SEALS["zstd and age"]) as bench:
         bench.write("genset")
-        assert bench.make_set().proof == "sealed"
+        assert bench.made().proof == "sealed"
 
 
 def test_a_manifest_that_lies_about_its_recipients(tmp_path: Path) -> None:
@@ -385,7 +379,7 @@ def test_a_manifest_that_lies_about_its_recipients(tmp_path: Path) -> None:
     }
     with scene(tmp_path, SEALS["zstd and age"]):
         pass
-    with open_bench(tmp_path, settings) as bench:
+    with open_bench(tmp_path, settings=settings) as bench:
         change_manifest(bench, lambda manifest: manifest.update(recipients=[OTHER_PUBLIC]))
         refused(bench, "identity_wrong")
 
@@ -398,7 +392,7 @@ def test_a_rotated_token_key_restores(tmp_path: Path) -> None:
     with scene(tmp_path):
         pass
     keys = f"{OTHER_KEY},{TOKEN_ENCRYPTION_KEY}"
-    with open_bench(tmp_path, {"TOKEN_ENCRYPTION_KEYS": keys}) as bench:
+    with open_bench(tmp_path, settings={"TOKEN_ENCRYPTION_KEYS": keys}) as bench:
         assert bench.service.restore.plan().warnings == ()
         assert "token_key_lost" not in {p.code for p in bench.service.status().health.problems}
         bench.restored()
@@ -424,8 +418,8 @@ def test_a_link_to_an_absent_disk_is_named_and_left_alone(tmp_path: Path) -> Non
 def test_a_lost_token_key_is_named_and_stops_a_restore_in_place(tmp_path: Path) -> None:
     """Plan and status name the key; in place is refused before anything is touched."""
     with scene(tmp_path) as bench:
-        fingerprint = bench.parts.config.token_keys[0]
-    with open_bench(tmp_path, {"TOKEN_ENCRYPTION_KEYS": OTHER_KEY}) as bench:
+        fingerprint = bench.service.config.token_keys[0]
+    with open_bench(tmp_path, settings={"TOKEN_ENCRYPTION_KEYS": OTHER_KEY}) as bench:
         write_generation(tmp_path, "genlive", key=OTHER_KEY)
         before = everything_live(bench)
         (warning,) = bench.service.restore.plan().warnings
@@ -504,7 +498,7 @@ def test_another_user_is_refused_before_anything_is_touched(open_folder: Path) -
     status, code, hint, stage = json.loads(done.stdout)
     assert (status, code, stage) == ("failed", "owner_differs", "check")
     assert f"sudo -u '#{os.geteuid()}'" in hint
-    with open_bench(open_folder) as bench:
+    with open_bench(open_folder, settings={}) as bench:
         assert everything_live(bench) == before
         assert bench.safety_copies("tokens") == []
 

@@ -9,15 +9,16 @@ import pytest
 
 from backups.errors import BackupError
 from backups.runs.run import Recorder
-from tests.support.restore_bench import SOURCES, Bench, open_bench
+from tests.support.bench import Bench, open_bench
+from tests.support.generations import SOURCES
 
 
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A set with `genset` in the embedded store, and `genlive` in the live databases."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         bench.write("genlive")
         yield bench
 

@@ -14,11 +14,11 @@ import pytest
 from backups.errors import NoRestorePoint, NothingToUndo
 from backups.model import Progress
 from shared.errors import AppError
+from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
-from tests.support.restore_bench import (
+from tests.support.generations import (
     LIVE_STATES,
     SOURCES,
-    Bench,
     LiveStateName,
     bring_into,
     checkpoint,
@@ -26,7 +26,6 @@ from tests.support.restore_bench import (
     generation_of,
     generations_in,
     leave_wal_behind,
-    open_bench,
     rows_of,
     side_files,
 )
@@ -37,9 +36,9 @@ from tests.support.waiting import eventually
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A set with `genset` in the embedded store, and `genlive` in the live databases."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         bench.write("genlive")
         yield bench
 
@@ -103,7 +102,9 @@ def test_the_safety_copy_is_on_the_disk_before_the_live_data_changes(
     assert bench.service.restore.begin(plan, progress=progress).execute().status == "succeeded"
 
     (copy,) = bench.safety_copies("tokens")
-    assert {copy, copy.parent, copy.parent.parent, bench.backup_dir} <= set(at_the_first_page[0])
+    assert {copy, copy.parent, copy.parent.parent, bench.directory.path} <= set(
+        at_the_first_page[0]
+    )
 
 
 @pytest.mark.parametrize("state", LIVE_STATES)
@@ -245,9 +246,9 @@ def test_a_live_database_of_another_page_size(
     tmp_path: Path, live_size: int, state: LiveStateName
 ) -> None:
     """A live database of any page size is restored from a set of another, through the service."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genset")
-        made = bench.make_set()
+        made = bench.made()
         assert {stored.page_size for stored in made.objects} == {4096}
         for source in SOURCES:
             with closing(connect(bench.live(source))) as connection:
@@ -273,9 +274,9 @@ def test_readers_and_writers_notice_nothing_and_no_row_is_lost(tmp_path: Path) -
 
     Every row that was acknowledged is in a safety copy or in the live file.
     """
-    with open_bench(tmp_path, {"BACKUP_LOCAL_COPIES": "1"}) as bench:
+    with open_bench(tmp_path, settings={"BACKUP_LOCAL_COPIES": "1"}) as bench:
         bench.write("genset", rows=2000, bytes_a_row=1000)
-        made = bench.make_set()
+        made = bench.made()
         bench.write("genlive", rows=2000, bytes_a_row=1000)
         with hammering(bench.installation) as hammers:
             writers = [hammer for hammer in hammers if hammer.name.startswith("writer")]
@@ -315,23 +316,23 @@ def test_readers_and_writers_notice_nothing_and_no_row_is_lost(tmp_path: Path) -
 def test_what_restores_replaced_goes_after_a_week_but_for_the_last(tmp_path: Path) -> None:
     """Safety copies stay on this host for 7 days, as in the store; what undo needs stays."""
     clock = FixedClock()
-    with open_bench(tmp_path, clock=clock) as bench:
+    with open_bench(tmp_path, settings={}, clock=clock) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         for name in ("genone", "gentwo", "genthree"):
             bench.write(name)
             bench.restored(bench.service.list_sets(9)[0][-1].id)
             clock.advance(days=3)
         assert len(bench.safety_copies("tokens")) == 3
         clock.advance(days=-1)
-        bench.make_set()  # the newest prune comes after a good run
+        bench.made()  # the newest prune comes after a good run
         assert bench.service.prune.begin().execute().status == "succeeded"
         assert [generation_of(copy) for copy in bench.safety_copies("tokens")] == [
             "gentwo",
             "genthree",
         ]
         clock.advance(days=60)
-        bench.make_set()
+        bench.made()
         assert bench.service.prune.begin().execute().status == "succeeded"
         assert [generation_of(copy) for copy in bench.safety_copies("tokens")] == ["genthree"]
         bench.undo()
@@ -341,9 +342,9 @@ def test_what_restores_replaced_goes_after_a_week_but_for_the_last(tmp_path: Pat
 def test_nothing_that_was_replaced_goes_after_a_failed_run(tmp_path: Path) -> None:
     """While pruning is frozen, safety copies stay, too."""
     clock = FixedClock()
-    with open_bench(tmp_path, clock=clock) as bench:
+    with open_bench(tmp_path, settings={}, clock=clock) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         for name in ("genone", "gentwo"):
             bench.write(name)
             bench.restored(bench.service.list_sets(9)[0][-1].id)
@@ -360,11 +361,11 @@ def test_nothing_that_was_replaced_goes_after_a_failed_run(tmp_path: Path) -> No
 
 def test_at_restores_the_newest_one_not_after_that_time(tmp_path: Path) -> None:
     """`--at` picks by the sets' own instants, and names the time when there is none."""
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genone")
-        first = bench.make_set()
+        first = bench.made()
         bench.write("gentwo")
-        second = bench.make_set()
+        second = bench.made()
         bench.write("genlive")
         bench.restored(at=second.created_at)
         assert bench.generations() == dict.fromkeys(SOURCES, "gentwo")
@@ -376,14 +377,14 @@ def test_at_restores_the_newest_one_not_after_that_time(tmp_path: Path) -> None:
 
 def test_the_instance_of_the_set_is_succeeded(tmp_path: Path) -> None:
     """A restore of another installation's set makes this host its successor."""
-    with open_bench(tmp_path / "old") as old:
+    with open_bench(tmp_path / "old", settings={}) as old:
         old.write("genset")
-        made = old.make_set()
+        made = old.made()
     store = str(tmp_path / "old" / "data" / "spaces")
-    with open_bench(tmp_path / "new", {"BACKUP_LOCAL_STORE": store}) as new:
+    with open_bench(tmp_path / "new", settings={"BACKUP_LOCAL_STORE": store}) as new:
         new.restored()
         assert new.generations() == dict.fromkeys(SOURCES, "genset")
-        with new.parts.run_log._records.reading() as connection:
+        with new.records.reading() as connection:
             facts = connection.execute(
                 "SELECT value FROM facts WHERE name = ?", (f"successor_of:{made.instance}",)
             ).fetchall()
@@ -395,8 +396,8 @@ def test_the_instance_of_the_set_is_succeeded(tmp_path: Path) -> None:
 
 def data_gets(bench: Bench) -> list[str]:
     """The stored files that were fetched since the last look."""
-    found = [key for key in bench.store.keys("get") if "/sets/" not in key]
-    bench.store.calls.clear()
+    found = [key for key in bench.watched.keys("get") if "/sets/" not in key]
+    bench.watched.calls.clear()
     return found
 
 
@@ -416,7 +417,7 @@ def test_a_local_copy_that_differs_is_not_used(bench: Bench, harm: str) -> None:
     made = bench.service.catalogue.latest()
     assert made is not None
     for stored in made.objects:
-        copy = bench.backup_dir / "copies" / made.id / f"{stored.source}.db"
+        copy = bench.directory.path / "copies" / made.id / f"{stored.source}.db"
         content = copy.read_bytes()
         if harm == "gone":
             copy.unlink()
@@ -453,7 +454,7 @@ def test_a_stop_leaves_each_database_whole_and_a_second_restore_finishes(
     assert run.status == "interrupted"
     expected = "genlive"
     assert bench.generations() == dict.fromkeys(SOURCES, expected)
-    with open_bench(bench.folder) as again:
+    with open_bench(bench.folder, settings={}) as again:
         again.restored()
         assert again.generations() == dict.fromkeys(SOURCES, "genset")
         again.undo()
@@ -483,9 +484,9 @@ def test_a_locked_live_database_fails_by_name_and_stays(
 ) -> None:
     """A writer that never ends its transaction stops the restore, which says so."""
     monkeypatch.setattr("backups.wiring.BUSY_TIMEOUT_SECONDS", 0.1)
-    with open_bench(tmp_path) as bench:
+    with open_bench(tmp_path, settings={}) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         bench.write("genlive")
         with closing(connect(bench.live("tokens"))) as writer:
             writer.execute("BEGIN IMMEDIATE")
@@ -546,11 +547,11 @@ def test_a_source_that_is_not_known_here_can_be_restored_to_a_folder(tmp_path: P
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("CREATE TABLE extra(name)")
         connection.execute("INSERT INTO extra VALUES ('genset-0')")
-    with open_bench(tmp_path / "old", {"BACKUP_EXTRA_SOURCES": f"extra={extra}"}) as old:
+    with open_bench(tmp_path / "old", settings={"BACKUP_EXTRA_SOURCES": f"extra={extra}"}) as old:
         old.write("genset")
-        old.make_set()
+        old.made()
     store = str(tmp_path / "old" / "data" / "spaces")
-    with open_bench(tmp_path / "new", {"BACKUP_LOCAL_STORE": store}) as new:
+    with open_bench(tmp_path / "new", settings={"BACKUP_LOCAL_STORE": store}) as new:
         plan = new.service.restore.plan()
         assert plan.foreign == ("extra",)
         assert [found.code for found in plan.warnings] == ["foreign_source"]
@@ -569,10 +570,10 @@ def test_no_restore_leaves_files_behind(bench: Bench) -> None:
     bench.restored(to=bench.folder / "target")
     bench.restored()
     bench.undo()
-    assert list((bench.backup_dir / "staging").iterdir()) == []
+    assert list((bench.directory.path / "staging").iterdir()) == []
     names = {file.name.removesuffix("-wal").removesuffix("-shm") for file in data_files(bench)}
     assert names == {"tokens.db", "sessions.db"}
-    for path in bench.backup_dir.rglob("*"):
+    for path in bench.directory.path.rglob("*"):
         assert path.stat().st_mode & 0o077 == 0, path
 
 

@@ -12,16 +12,15 @@ import pytest
 
 from shared.clock import SystemClock
 from tests.support.app_process import AppProcess, free_port
-from tests.support.installation import Installation
-from tests.support.restore_bench import (
+from tests.support.bench import open_bench
+from tests.support.generations import (
     SOURCES,
     bring_into,
     generation_of,
-    installation_in,
     leave_wal_behind,
     live_path,
-    open_bench,
 )
+from tests.support.installation import Installation, installation_in
 from tests.support.s3_server import REGION
 from tests.support.waiting import eventually
 
@@ -33,9 +32,9 @@ ON = {"BACKUP_RESTORE_ON_EMPTY": "true"}
 @pytest.fixture
 def empty(tmp_path: Path) -> Installation:
     """A store with `genset`, and no databases."""
-    with open_bench(tmp_path, clock=SystemClock()) as bench:
+    with open_bench(tmp_path, settings={}, clock=SystemClock()) as bench:
         bench.write("genset")
-        bench.make_set()
+        bench.made()
         for source in SOURCES:
             bring_into("missing", bench.live(source))
     return installation_in(tmp_path)
@@ -60,7 +59,7 @@ def test_missing_databases_are_restored_before_the_app_opens_them(
 ) -> None:
     """The app starts on the data of the newest restore point, with or without local copies."""
     if not copies:
-        with open_bench(empty.folder) as bench:
+        with open_bench(empty.folder, settings={}) as bench:
             bench.forget_copies()
     with AppProcess.start(empty.with_settings(**ON), as_script=as_script) as app:
         for source in SOURCES:
@@ -73,7 +72,7 @@ def test_missing_databases_are_restored_before_the_app_opens_them(
 
 def test_only_what_is_missing_is_restored(empty: Installation) -> None:
     """A database that is there stays as it is."""
-    with open_bench(empty.folder) as bench:
+    with open_bench(empty.folder, settings={}) as bench:
         bench.write("genlive")
         bring_into("missing", bench.live("tokens"))
     with AppProcess.start(empty.with_settings(**ON)):
@@ -84,7 +83,7 @@ def test_only_what_is_missing_is_restored(empty: Installation) -> None:
 
 def test_a_leftover_wal_is_moved_aside_at_the_start(empty: Installation) -> None:
     """What is left beside a missing database is not applied to the restored one."""
-    with open_bench(empty.folder) as bench:
+    with open_bench(empty.folder, settings={}) as bench:
         bench.write("genlive")
         for source in SOURCES:
             leave_wal_behind(bench.live(source))
@@ -97,7 +96,7 @@ def test_a_leftover_wal_is_moved_aside_at_the_start(empty: Installation) -> None
 
 def test_a_full_data_directory_is_not_touched(empty: Installation) -> None:
     """Where nothing is missing, a start restores nothing."""
-    with open_bench(empty.folder) as bench:
+    with open_bench(empty.folder, settings={}) as bench:
         bench.write("genlive")
     with AppProcess.start(empty.with_settings(**ON)):
         pass
@@ -123,7 +122,7 @@ def test_several_workers_restore_once(empty: Installation) -> None:
 
 def test_a_suspect_set_is_neither_restored_nor_forgotten(empty: Installation) -> None:
     """When all there is is suspect, the app does not start, and names the set and the remedies."""
-    with open_bench(empty.folder) as bench:
+    with open_bench(empty.folder, settings={}) as bench:
         set_id = bench.service.list_sets(1)[0][0].id
         document = bench.manifest_of(set_id) | {"suspect": ["most rows are gone"]}
         bench.replace_manifest(set_id, json.dumps(document).encode())
@@ -146,7 +145,7 @@ def test_a_suspect_set_is_neither_restored_nor_forgotten(empty: Installation) ->
 def test_a_failing_restore_stops_the_start(empty: Installation, harm: str) -> None:
     """The app says why it does not start, and what to do, and creates no empty database."""
     settings = dict(ON)
-    with open_bench(empty.folder) as bench:
+    with open_bench(empty.folder, settings={}) as bench:
         bench.forget_copies()
         if harm == "damaged object":
             latest = bench.service.catalogue.latest()
@@ -162,9 +161,9 @@ def test_a_failing_restore_stops_the_start(empty: Installation, harm: str) -> No
         }
     elif harm == "sealed":
         recipients = {"BACKUP_AGE_RECIPIENTS": _PUBLIC}
-        with open_bench(empty.folder, recipients, clock=SystemClock()) as bench:
+        with open_bench(empty.folder, settings=recipients, clock=SystemClock()) as bench:
             bench.write("genset")
-            bench.make_set()
+            bench.made()
             bench.forget_copies()
             for source in SOURCES:
                 bring_into("missing", bench.live(source))
@@ -234,7 +233,7 @@ def test_a_new_installation_has_no_such_problem(tmp_path: Path, settings: dict[s
 
 def test_one_empty_database_among_two(empty: Installation) -> None:
     """Only the source that was begun anew is suspect."""
-    with open_bench(empty.folder) as bench:
+    with open_bench(empty.folder, settings={}) as bench:
         bench.write("genlive")
         bring_into("missing", bench.live("tokens"))
     with AppProcess.start(empty):
