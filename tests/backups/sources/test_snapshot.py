@@ -192,7 +192,7 @@ def test_writers_go_on_during_the_copying(tmp_path: Path) -> None:
 
 def test_a_busy_database_holds_up_no_other(tmp_path: Path) -> None:
     """While the gate waits for one database, writers of the other commit as they like."""
-    tokens, sessions = make_sources(tmp_path / "data")
+    tokens, sessions = make_sources(tmp_path / "data", rows=3)
     waits = threading.Event()
     with (
         closing(connect(sessions.path)) as busy,

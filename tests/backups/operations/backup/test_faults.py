@@ -768,7 +768,7 @@ def test_rows_are_what_the_witness_counts(near: Bench) -> None:
         witness.check()
     held.release()
     key = near.data_keys()[0]
-    path = near.directory.path.parent / "store" / key
+    path = Path(near.store.location) / key
     path.write_bytes(path.read_bytes() + b"!")
     with pytest.raises(AssertionError):
         witness.check()
