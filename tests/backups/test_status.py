@@ -52,6 +52,7 @@ def test_status_on_the_command_line_writes_nothing(installation: Installation) -
         assert installation.cli("status").returncode == 3
 
 
+@pytest.mark.slow
 def test_status_over_http_writes_nothing(installation: Installation) -> None:
     """Not a row changes by what an app that does not schedule answers, to a person or a monitor."""
     records = installation.folder / "data" / "backups" / "runs.db"
