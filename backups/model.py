@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +20,8 @@ OperationName = Literal["backup", "verify", "drill", "restore", "prune"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Level = Literal["ok", "warning", "problem"]
 SourceState = Literal["healthy", "corrupt", "missing", "leftover"]
+Light = Literal["green", "amber", "red"]
+RunBy = Literal["app", "cron"]
 
 # What a manifest may say; checked where one is read, and not when a record is made.
 Count = Annotated[int, Field(ge=0)]
@@ -171,6 +173,10 @@ class BackupSet:
     objects: tuple[StoredObject, ...]
     token_key: str | None = None
     recipients: tuple[str, ...] = ()
+    # The place in the line of its installation, from 1; None for a set of an older version.
+    sequence: int | None = None
+    # When a restore passed it over for an older one; `latest` does not mean it.
+    set_aside: datetime | None = None
 
     @property
     def protects(self) -> bool:
@@ -354,6 +360,35 @@ class Finding:
     code: str
     message: str
     hint: str
+
+
+@dataclass(frozen=True)
+class Beat:
+    """The last sign of life of a thread that has to live.
+
+    `name` is `scheduler`, `follower`, `alerts` or `inbox`;
+    `age` is the time since then by the monotonic clock, `most` how long it may be. `failure` is
+    what its last step raised, None after one that went well, and `failing_for` since how long.
+    """
+
+    name: str
+    age: timedelta
+    most: timedelta
+    failure: str | None = None
+    failing_for: timedelta = timedelta(0)
+
+
+@dataclass(frozen=True)
+class MissingPoint:
+    """A restore point that the store lost without our prune.
+
+    `vanished`: its manifest is gone. `hollow`: objects are gone, or have another size.
+    """
+
+    id: str
+    kind: Literal["vanished", "hollow"]
+    created_at: datetime
+    noticed_at: datetime
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backups.decisions.restore_plan import key_is_lost, lost_key_finding
-from backups.model import BackupSet, DrillReport, Finding, Run
+from backups.model import (
+    BackupSet,
+    Beat,
+    DrillReport,
+    Finding,
+    MissingPoint,
+    Run,
+    RunBy,
+)
 from shared.clock import format_utc
 from shared.crontab import Crontab
 from shared.store.object_store import StoreKind
@@ -31,7 +39,11 @@ PROBLEM_CODES = (
 class HealthFacts:
     """What `assess` judges. `last_run` is the newest backup run that is over.
 
-    `begun_at` is since when this host should make backups, whether or not it does.
+    `begun_at` is since when this host should make backups, whether or not it does. `seen_at` is
+    when `newest` was last seen in the store that is configured now, `future` the ids of sets
+    whose time lies in the future. `beats` are the last signs of life of the threads of the
+    leader; of none at all, no process leads. `found_faults` are problems that others have found:
+    of the live sources, of the leases, of the records.
     """
 
     now: datetime
@@ -50,6 +62,13 @@ class HealthFacts:
     newest_made: BackupSet | None = None
     other_writer: BackupSet | None = None
     retention_warning: str | None = None
+    run_by: RunBy = "app"
+    seen_at: datetime | None = None
+    future: tuple[str, ...] = ()
+    beats: tuple[Beat, ...] = ()
+    found_faults: tuple[Finding, ...] = ()
+    missing_points: tuple[MissingPoint, ...] = ()
+    somebody_is_told: bool = True
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,17 @@ MIGRATIONS = (
     """,
 )
 
+# Tables that older versions do not know and go on without; they leave `user_version` alone.
+ADDITIONS = """
+    CREATE TABLE IF NOT EXISTS missing_points(
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TEXT NOT NULL, noticed_at TEXT NOT NULL
+    );
+    CREATE TABLE IF NOT EXISTS messages(
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, receiver TEXT NOT NULL,
+        title TEXT NOT NULL, codes TEXT NOT NULL, result TEXT NOT NULL
+    )
+    """
+
 
 def open_records(directory: Path) -> Database:
     """The records of this host; made when they are not there, and rebuilt from the store.
@@ -74,4 +85,4 @@ def open_records(directory: Path) -> Database:
     with suppress(OSError):
         if path.stat().st_size == 0 and not path.with_name("runs.db-wal").exists():
             path.unlink()
-    return Database(path, MIGRATIONS)
+    return Database(path, MIGRATIONS, additions=ADDITIONS)

@@ -121,8 +121,9 @@ class Database:
     """One connection to one WAL database, shared by all threads of a process.
 
     The file is created 0600 when it is missing at opening, and brought to the newest of
-    `migrations` (SQL scripts; script number n leaves `user_version` at n). Once open, a
-    file that has disappeared is an error, never a reason to start empty.
+    `migrations` (SQL scripts; script number n leaves `user_version` at n). `additions` is a
+    script of `CREATE … IF NOT EXISTS` for what older versions of the program may ignore. Once
+    open, a file that has disappeared is an error, never a reason to start empty.
     """
 
     def __init__(
@@ -130,10 +131,12 @@ class Database:
         path: Path,
         migrations: tuple[str, ...],
         *,
+        additions: str = "",
         busy_timeout: float = BUSY_TIMEOUT_SECONDS,
     ) -> None:
         self.path = path
         self._migrations = migrations
+        self._additions = additions
         self._busy_timeout = busy_timeout
         self._lock = threading.RLock()
         self._identity: tuple[int, int] | None = None
@@ -249,6 +252,8 @@ class Database:
                 self._use_wal(connection)
                 connection.execute("PRAGMA synchronous=FULL")
                 self._migrate(connection)
+                for statement in self._additions.split(";"):
+                    connection.execute(statement)  # writes nothing where it is there
             except BaseException:
                 connection.close()
                 raise
