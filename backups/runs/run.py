@@ -21,7 +21,6 @@ from backups.host.lease import HeldLease
 from backups.host.run_log import RunLog
 from backups.host.totals import StageTime
 from backups.model import (
-    STAGES,
     OperationName,
     Progress,
     ProgressSink,
@@ -30,6 +29,7 @@ from backups.model import (
     RunStatus,
     Trigger,
 )
+from backups.stages import STAGES
 from shared.clock import Clock
 from shared.errors import AppError, StoreUnreachable
 from shared.logs import fields, lines_of_run

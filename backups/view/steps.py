@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from backups.model import STAGES, Run, Stage
+from backups.model import Run
+from backups.stages import STAGES, Stage
 
 StepState = Literal["done", "current", "failed", "open"]
 

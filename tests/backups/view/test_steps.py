@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from backups.model import STAGES, OperationName, Run
+from backups.model import OperationName, Run
+from backups.stages import STAGES
 from backups.view.steps import steps_of
 from tests.support.records import a_run
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import get_args
 
-from backups.model import STAGES, OperationName
+from backups.model import OperationName
+from backups.stages import STAGES
 from tests.support.installation import REPOSITORY
 
 
