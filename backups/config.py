@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from backups.decisions.retention import RetentionPolicy
-from backups.model import ContentCheck, ReadabilityCheck, Source
+from backups.model import ContentCheck, ReadabilityCheck, RunBy, Source
 from shared.crontab import Crontab
 
 APPLICATION = "gpt-messenger-sales-bot 0.1.0"
@@ -35,7 +35,8 @@ class BackupConfig:
     """What is backed up, when, how it is called and sealed, and what stays nearby.
 
     `token_keys` are the fingerprints of today's token keys, the first in use; empty when
-    this process does not know them. `content_checks` open a restored source (by name) as
+    this process does not know them. `run_by` says who starts the runs, and `somebody_is_told`
+    whether there is a receiver of alerts. `content_checks` open a restored source (by name) as
     the application would; `readability_checks` sample a snapshot without
     writing to it. A `change_delay` of zero means that changes ask for nothing.
     """
@@ -55,6 +56,8 @@ class BackupConfig:
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     change_delay: timedelta = timedelta(0)
     timeout: timedelta = timedelta(hours=1)
+    run_by: RunBy = "app"
+    somebody_is_told: bool = True
 
     def content_check(self, source: str) -> ContentCheck | None:
         """How the application opens this source, if it says."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import UTC
 
 from backups.config import BackupConfig
-from backups.decisions.health import HealthFacts, Status, assess
+from backups.decisions.health import Status, assess
+from backups.decisions.protection import HealthFacts
 from backups.host.state import HostState
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
@@ -21,8 +22,8 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
     config, store, run_log = installation.config, installation.store, installation.run_log
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
-    owner = installation.directory.scheduler_lease.holder()
     latest = own_sets.latest()
+    newest = installation.catalogue.newest_protecting(own_sets.ours())
     last_drill = state.last_drill()
     # A scheduler says when it begins; on a host with cron alone the first run says it.
     begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
@@ -33,25 +34,29 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             schedule=config.schedule,
             offsite=store.offsite,
             location=store.location,
-            scheduled=owner is not None,
-            newest=installation.catalogue.newest_protecting(own_sets.ours()),
+            newest=newest,
+            run_by=config.run_by,
+            follows=bool(config.change_delay),
+            failure=own_sets.unresolved_failure(),
             last_run=last_run,
             begun_at=min(begun, default=None),
             latest=latest,
             token_keys=config.token_keys,
             last_drill=last_drill,
+            drill_schedule=config.drill_schedule,
             drill_possible=drill_is_possible(config),
             started_empty=tuple(own_sets.started_empty()) if latest else (),
             newest_made=own_sets.newest_made(),
             other_writer=own_sets.other_writer(now),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
+            somebody_is_told=config.somebody_is_told,
         )
     )
     return Status(
         health=health,
         cron=config.schedule.expression,
         next_run_at=config.schedule.next_after(now).astimezone(UTC),
-        owner=owner,
+        owner=installation.directory.scheduler_lease.holder(),
         kind=store.kind,
         offsite=store.offsite,
         location=store.location,
@@ -60,6 +65,9 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
         last_run=last_run,
         last_success=run_log.last("backup", "succeeded"),
         newest_restore_point=latest,
-        last_drill=last_drill,
         restore_points=installation.catalogue.count(),
+        last_drill=last_drill,
+        newest_point_at=newest.created_at if newest else None,
+        follow="sets" if config.change_delay else "off",
+        run_by=config.run_by,
     )

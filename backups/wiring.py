@@ -100,6 +100,8 @@ def build_config(settings: Settings) -> BackupConfig:
         retention=RetentionPolicy(**vars(backup.keep)),
         change_delay=timedelta(seconds=backup.change_delay),
         timeout=timedelta(seconds=backup.timeout),
+        run_by=backup.run_by,
+        somebody_is_told=bool(backup.notify_urls or backup.heartbeat_url),
     )
 
 

@@ -2,79 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from typing import Literal
 
-from backups.decisions.restore_plan import key_is_lost, lost_key_finding
-from backups.model import (
-    BackupSet,
-    Beat,
-    DrillReport,
-    Finding,
-    MissingPoint,
-    Run,
-    RunBy,
-)
+from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
+from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
 from shared.clock import format_utc
-from shared.crontab import Crontab
 from shared.store.object_store import StoreKind
-
-# How long after a due instant its set may be missing before that is a problem.
-GRACE = timedelta(hours=2)
 
 # Every problem there can be, in the order of status.
 PROBLEM_CODES = (
     "last_run_failed",
-    "no_restore_point",
-    "overdue",
+    "points_missing",
+    "not_seen",
     "token_key_lost",
     "started_empty",
     "suspect",
     "two_writers",
+    "future_set",
+    "thread_stuck",
+    "thread_failing",
+    "not_scheduled",
     "drill_failed",
+    "drill_overdue",
+    "overdue",
+    "no_restore_point",
 )
 
+# Warnings with which the light is amber; the others leave it green.
+AMBER_CODES = (
+    "not_seen",
+    "keys_unknown",
+    "not_scheduled",
+    "thread_stuck",
+    "thread_failing",
+    "not_offsite",
+    "nobody_told",
+    "drill_overdue",
+)
 
-@dataclass(frozen=True)
-class HealthFacts:
-    """What `assess` judges. `last_run` is the newest backup run that is over.
-
-    `begun_at` is since when this host should make backups, whether or not it does. `seen_at` is
-    when `newest` was last seen in the store that is configured now, `future` the ids of sets
-    whose time lies in the future. `beats` are the last signs of life of the threads of the
-    leader; of none at all, no process leads. `found_faults` are problems that others have found:
-    of the live sources, of the leases, of the records.
-    """
-
-    now: datetime
-    schedule: Crontab
-    offsite: bool
-    location: str
-    scheduled: bool
-    newest: BackupSet | None
-    last_run: Run | None
-    begun_at: datetime | None = None
-    latest: BackupSet | None = None
-    token_keys: tuple[str, ...] = ()
-    last_drill: DrillReport | None = None
-    drill_possible: bool = True
-    started_empty: tuple[str, ...] = ()
-    newest_made: BackupSet | None = None
-    other_writer: BackupSet | None = None
-    retention_warning: str | None = None
-    run_by: RunBy = "app"
-    seen_at: datetime | None = None
-    future: tuple[str, ...] = ()
-    beats: tuple[Beat, ...] = ()
-    found_faults: tuple[Finding, ...] = ()
-    missing_points: tuple[MissingPoint, ...] = ()
-    somebody_is_told: bool = True
+_DRILLS_MISSED_FOR_AMBER = 2
+_DRILLS_MISSED_FOR_RED = 4
 
 
 @dataclass(frozen=True)
 class Health:
-    """Healthy means: no problem. Warnings are for when there is time."""
+    """What green rests on, what is wrong, and what should be looked at when there is time."""
 
+    facts: tuple[Fact, ...]
     problems: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
 
@@ -82,6 +59,20 @@ class Health:
     def healthy(self) -> bool:
         """Whether there is no problem."""
         return not self.problems
+
+    @property
+    def light(self) -> Light:
+        """Green only while every fact is known to hold, and nothing weakens the protection."""
+        if self.problems or any(fact.holds is False for fact in self.facts):
+            return "red"
+        if self.amber or any(fact.holds is None for fact in self.facts):
+            return "amber"
+        return "green"
+
+    @property
+    def amber(self) -> tuple[Finding, ...]:
+        """The warnings that weaken the protection."""
+        return tuple(found for found in self.warnings if found.code in AMBER_CODES)
 
 
 @dataclass(frozen=True)
@@ -102,162 +93,187 @@ class Status:
     newest_restore_point: BackupSet | None
     restore_points: int
     last_drill: DrillReport | None
+    newest_point_at: datetime | None
+    follow: Literal["sets", "off"]
+    run_by: RunBy
 
 
 def assess(facts: HealthFacts) -> Health:
     """Judge the facts."""
-    return Health(tuple(_problems(facts)), tuple(_warnings(facts)))
+    known = protection(facts)
+    failing = [fact.finding for fact in known if fact.holds is False and fact.finding]
+    unknown = [fact.finding for fact in known if fact.holds is None and fact.finding]
+    others = [beat_fact(beat) for beat in facts.beats if beat.name not in _names(known)]
+    failing += [fact.finding for fact in others if fact.holds is False and fact.finding]
+    problems = [*failing, *_problems(facts)]
+    return Health(known, _in_order(problems), _once([*unknown, *_warnings(facts)]))
 
 
-def _problems(facts: HealthFacts) -> list[Finding]:
-    found = []
-    last = facts.last_run
-    if last is not None and last.status == "failed" and last.error is not None:
-        found.append(
-            Finding(
-                "last_run_failed",
-                f"the last backup, run {last.id}, failed: {last.error.message}",
-                last.error.hint,
-            )
-        )
-    if facts.newest is None:
-        found.append(
-            Finding(
-                "no_restore_point",
-                "there is no complete, proven backup yet",
-                "Make one now: python -m backups run. On a host that replaces another one, restore "
-                "first: python -m backups restore",
-            )
-        )
-    found += _overdue(facts)
-    if facts.latest is not None and key_is_lost(facts.latest, facts.token_keys):
-        found.append(lost_key_finding(facts.latest))
-    found += [
-        Finding(
+def _names(known: tuple[Fact, ...]) -> set[str]:
+    return {fact.name for fact in known}
+
+
+def _once(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    return tuple(dict.fromkeys(findings))
+
+
+def _in_order(problems: Iterable[Finding]) -> tuple[Finding, ...]:
+    """A cause before what follows from it: in the order of `PROBLEM_CODES`."""
+    place = {code: number for number, code in enumerate(PROBLEM_CODES)}
+    return tuple(sorted(_once(problems), key=lambda found: place.get(found.code, -1)))
+
+
+def _problems(facts: HealthFacts) -> Iterator[Finding]:
+    yield from facts.found_faults
+    for source in facts.started_empty:
+        yield Finding(
             "started_empty",
             f"{source} was missing when the app started, and an empty database was created "
             "although backups exist",
-            "Restore it: python -m backups restore --in-place --yes",
+            f"Restore it: python -m backups restore --only {source} --in-place --yes",
         )
-        for source in facts.started_empty
-    ]
-    if facts.newest_made is not None and facts.newest_made.suspect:
-        made = facts.newest_made
-        found.append(
-            Finding(
-                "suspect",
-                f"set {made.id} is suspect (the data looks damaged): "
-                f"{'; '.join(made.suspect or ())}. Nothing is pruned meanwhile",
-                "If data is lost: python -m backups restore --in-place --yes. If the data is as it "
-                f"should be: python -m backups accept {made.id}",
-            )
+    made = facts.newest_made
+    if made is not None and made.suspect:
+        yield Finding(
+            "suspect",
+            f"set {made.id} is suspect (the data looks damaged): "
+            f"{'; '.join(made.suspect)}. Nothing is pruned meanwhile",
+            "If data is lost: python -m backups restore --in-place --yes. If the data is as it "
+            f"should be: python -m backups accept {made.id}",
         )
     if facts.other_writer is not None:
-        found.append(
-            Finding(
-                "two_writers",
-                f"installation {facts.other_writer.instance} stores its backups in the same place "
-                f"({facts.other_writer.id})",
-                "Set a BACKUP_PREFIX of its own in the .env of each host, and restart.",
-            )
+        yield Finding(
+            "two_writers",
+            f"installation {facts.other_writer.instance} stores its backups in the same place "
+            f"({facts.other_writer.id})",
+            "Set a BACKUP_PREFIX of its own in the .env of each host, and restart.",
         )
-    if facts.last_drill is not None and facts.last_drill.failure is not None:
-        found.append(
-            Finding(
-                "drill_failed",
-                f"the last rehearsal of a restore failed: {facts.last_drill.failure}",
-                "Correct the cause, then rehearse again: python -m backups drill",
-            )
-        )
-    return found
+    yield from _missing(facts)
+    yield from _of_the_future(facts)
+    yield from _drills(facts)
 
 
-def _overdue(facts: HealthFacts) -> list[Finding]:
-    """The first instant that was missed, not the last: with an hourly schedule that is never old.
-
-    A host that never made a set is as late as one that made its last when it began.
-    """
-    since = facts.newest.created_at if facts.newest else facts.begun_at
-    if since is None:
-        return []
-    due = facts.schedule.next_after(since)
-    if facts.now - GRACE <= due:
-        return []
-    newest = (
-        f"the newest proven backup is from {format_utc(since)}"
-        if facts.newest
-        else "there is no proven backup"
+def _missing(facts: HealthFacts) -> Iterator[Finding]:
+    """Points that the store lost: red until a person has said that it is known."""
+    if not facts.missing_points:
+        return
+    ids = ", ".join(point.id for point in facts.missing_points[:3])
+    more = ", …" if len(facts.missing_points) > 3 else ""
+    vanished = sum(point.kind == "vanished" for point in facts.missing_points)
+    hollow = len(facts.missing_points) - vanished
+    yield Finding(
+        "points_missing",
+        f"the store lost restore points without a prune ({ids}{more}): {vanished} are gone, and "
+        f"{hollow} lack objects or have objects of another size",
+        "Find out who deletes in the bucket, and make a new backup: python -m backups run. Then: "
+        "python -m backups accept --missing",
     )
-    return [
-        Finding(
-            "overdue",
-            f"{newest}, and one was due at {format_utc(due)}",
-            "Make one now: python -m backups run. To see why none was made: python -m backups runs",
+
+
+def _of_the_future(facts: HealthFacts, *, problem: bool = True) -> Iterator[Finding]:
+    """A problem until a right set is proven after the set of the future was first seen."""
+    if not facts.future or problem == _is_over(facts):
+        return
+    ids = ", ".join(facts.future[:3]) + (", …" if len(facts.future) > 3 else "")
+    yield Finding(
+        "future_set",
+        f"the time of {ids} lies in the future, so it counts for nothing: the clock of a host was "
+        "wrong, or somebody put it into the bucket",
+        "Check the clock (timedatectl) and who can write to the bucket, then make a new backup: "
+        "python -m backups run",
+    )
+
+
+def _is_over(facts: HealthFacts) -> bool:
+    proven_at = facts.newest.proven_at if facts.newest else None
+    since = facts.future_since
+    return proven_at is not None and since is not None and proven_at > since
+
+
+def _drills(facts: HealthFacts) -> Iterator[Finding]:
+    last = facts.last_drill
+    if last is not None and last.failure is not None:
+        yield Finding(
+            "drill_failed",
+            f"the last rehearsal of a restore failed: {last.failure}",
+            "Find out why before a restore is needed: python -m backups drill",
         )
-    ]
+    if _missed_drills(facts) >= _DRILLS_MISSED_FOR_RED:
+        yield _drill_overdue(facts)
 
 
-def _warnings(facts: HealthFacts) -> list[Finding]:
-    found = []
+def _missed_drills(facts: HealthFacts) -> int:
+    """How many due instants have passed since the last drill; counted to the limit for red."""
+    last = facts.last_drill.at if facts.last_drill else facts.begun_at
+    if facts.drill_schedule is None or last is None:
+        return 0
+    missed = 0
+    while missed < _DRILLS_MISSED_FOR_RED and (last := facts.drill_schedule.next_after(last)) <= (
+        facts.now
+    ):
+        missed += 1
+    return missed
+
+
+def _drill_overdue(facts: HealthFacts) -> Finding:
+    last = facts.last_drill
+    when = f"since {format_utc(last.at)}" if last else "on this host yet"
+    return Finding(
+        "drill_overdue",
+        f"no restore has been rehearsed {when}, although drills are scheduled",
+        "Run one: python -m backups drill" + ("" if facts.drill_possible else " --identity FILE"),
+    )
+
+
+def _warnings(facts: HealthFacts) -> Iterator[Finding]:
     if not facts.offsite:
-        found.append(
-            Finding(
-                "not_offsite",
-                f"not offsite: backups are kept on this host's own disk ({facts.location})",
-                "Set the five SPACES_ settings in .env, and restart; README.md has the steps.",
-            )
+        yield Finding(
+            "not_offsite",
+            f"not offsite: backups are kept on this host's own disk ({facts.location})",
+            "Set the five SPACES_ settings in .env, and restart; README.md has the steps.",
         )
-    if not facts.scheduled:
-        found.append(
-            Finding(
-                "not_scheduled",
-                "no running process schedules backups on this host",
-                "Start the app (make run), or run `python -m backups run` from cron.",
-            )
+    if not facts.somebody_is_told and facts.run_by == "app":
+        yield Finding(
+            "nobody_told",
+            "nobody is notified of a problem",
+            "Set BACKUP_NOTIFY_URLS or BACKUP_HEARTBEAT_URL in .env, and restart. Try it: "
+            "python -m backups doctor --notify",
         )
+    if _DRILLS_MISSED_FOR_AMBER <= _missed_drills(facts) < _DRILLS_MISSED_FOR_RED:
+        yield _drill_overdue(facts)
+    yield from _of_the_future(facts, problem=False)
     if not facts.drill_possible:
-        found.append(
-            Finding(
-                "drill_not_possible",
-                "backups are encrypted and the age identity is not on this host, so the "
-                "scheduled drill (test restore) cannot run",
-                "Run it yourself, with the identity: python -m backups drill --identity FILE",
-            )
+        yield Finding(
+            "drill_not_possible",
+            "backups are encrypted and the age identity is not on this host, so the "
+            "scheduled drill (test restore) cannot run",
+            "Run it yourself, with the identity: python -m backups drill --identity FILE",
         )
     if facts.last_run is not None and facts.last_run.status == "interrupted":
-        found.append(
-            Finding(
-                "last_run_interrupted",
-                f"the last backup, run {facts.last_run.id}, was interrupted",
-                "Nothing to do: the scheduler will run it again.",
-            )
+        yield Finding(
+            "last_run_interrupted",
+            f"the last backup, run {facts.last_run.id}, was interrupted",
+            "Nothing to do: the scheduler will run it again.",
         )
     if facts.retention_warning is not None:
-        found.append(
-            Finding(
-                "over_budget",
-                facts.retention_warning,
-                "Raise BACKUP_KEEP_MAX_BYTES, or lower the other BACKUP_KEEP_ settings.",
-            )
+        yield Finding(
+            "over_budget",
+            facts.retention_warning,
+            "Raise BACKUP_KEEP_MAX_BYTES, or lower the other BACKUP_KEEP_ settings.",
         )
     for stored in facts.newest.objects if facts.newest else ():
         if stored.journal_mode != "wal":
-            found.append(
-                Finding(
-                    "not_wal",
-                    f"source {stored.source} is in journal mode {stored.journal_mode}: its "
-                    "writers wait while it is copied, and its copy is taken at another instant "
-                    "than the others",
-                    f"Switch it: sqlite3 FILE 'PRAGMA journal_mode=WAL' (source {stored.source})",
-                )
+            yield Finding(
+                "not_wal",
+                f"source {stored.source} is in journal mode {stored.journal_mode}: its "
+                "writers wait while it is copied, and its copy is taken at another instant "
+                "than the others",
+                f"Switch it: sqlite3 FILE 'PRAGMA journal_mode=WAL' (source {stored.source})",
             )
         elif not stored.same_instant:
-            found.append(
-                Finding(
-                    "not_same_instant",
-                    f"this user may only read source {stored.source}, so its copy is taken at "
-                    "another instant than the others",
-                    "Give the user of the app write access to the file and its directory.",
-                )
+            yield Finding(
+                "not_same_instant",
+                f"this user may only read source {stored.source}, so its copy is taken at "
+                "another instant than the others",
+                "Give the user of the app write access to the file and its directory.",
             )
-    return found

@@ -101,6 +101,13 @@ class RunLog:
         )
         return found[0] if found else None
 
+    def backups_that_are_over(self, limit: int) -> list[Run]:
+        """At most `limit` backup runs, newest first, without the one that goes on."""
+        return self._select(
+            "WHERE operation = 'backup' AND status <> 'running' ORDER BY sequence DESC LIMIT ?",
+            (limit,),
+        )
+
     def running(self) -> Run | None:
         """The run that says it is running, if any."""
         found = self._select("WHERE status = 'running' ORDER BY sequence DESC LIMIT 1", ())

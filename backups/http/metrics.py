@@ -7,7 +7,7 @@ same, also after a restart. The store is not asked.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 
 from fastapi import APIRouter, Request, Response
@@ -23,7 +23,7 @@ from prometheus_client.registry import Collector
 
 from backups.decisions.health import PROBLEM_CODES, Status
 from backups.host.totals import RunKind
-from backups.model import BackupSet, OperationName, Trigger
+from backups.model import BackupSet, Light, OperationName, Trigger
 from backups.service import BackupService
 from shared.web.admin_auth import ADMIN_STATUSES, admin_guard, guarded_by
 from shared.web.problem_handlers import documented
@@ -44,6 +44,7 @@ _RUNS: tuple[tuple[OperationName, Trigger], ...] = (
     ("prune", "manual"),
     ("restore", "manual"),
 )
+_LIGHTS: Mapping[Light, int] = {"green": 2, "amber": 1, "red": 0}
 _OUTCOMES = ("succeeded", "failed", "interrupted")
 
 
@@ -145,6 +146,11 @@ def _times(status: Status) -> Iterator[Metric]:
         _seconds(proven.proven_at if proven else None),
     )
     yield _gauge(
+        "backup_newest_point_timestamp_seconds",
+        "The instant of the newest proven, complete, unsuspected point; 0 for none",
+        _seconds(status.newest_point_at),
+    )
+    yield _gauge(
         "backup_next_run_timestamp_seconds",
         "When the schedule is next due",
         _seconds(status.next_run_at),
@@ -155,6 +161,19 @@ def _health(status: Status) -> Iterator[Metric]:
     yield _gauge(
         "backup_healthy", "1 if status finds no problem, 0 if it finds one", status.health.healthy
     )
+    yield _gauge(
+        "backup_light",
+        "2 green: protected; 1 amber: backed up, with a weakness; 0 red: a problem",
+        _LIGHTS[status.health.light],
+    )
+    facts = GaugeMetricFamily(
+        "backup_protected_by",
+        "Whether a fact that green rests on is known to hold",
+        labels=("fact",),
+    )
+    for fact in status.health.facts:
+        facts.add_metric((fact.name,), fact.holds is True)
+    yield facts
     problems = GaugeMetricFamily(
         "backup_problem", "Whether status has this problem", labels=("code",)
     )

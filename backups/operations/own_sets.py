@@ -8,12 +8,15 @@ from pathlib import Path
 
 from backups.decisions.due import may_try, owed_since
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
-from backups.errors import NoRestorePoint
+from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound
 from backups.host.state import HostState
-from backups.model import BackupSet, Trigger
+from backups.model import BackupSet, Run, Trigger
 from backups.operations.installation import Installation
 from shared.clock import format_utc
 from shared.errors import StoreError
+
+# More runs of one source than anybody makes between two complete ones.
+_RUNS_LOOKED_AT = 200
 
 
 class OwnSets:
@@ -125,11 +128,29 @@ class OwnSets:
             for source, at in self.started_empty().items()
         )
 
+    def unresolved_failure(self) -> Run | None:
+        """The newest backup run that failed, if no complete backup has followed it.
+
+        A run of one source (`run --only`) or one that was interrupted does not make up for it.
+        """
+        for run in self._run_log.backups_that_are_over(_RUNS_LOOKED_AT):
+            if run.status == "failed":
+                return run
+            if run.status == "succeeded" and self._was_complete(run):
+                return None
+        return None
+
+    def _was_complete(self, run: Run) -> bool:
+        try:
+            return run.set_id is not None and self._catalogue.get(run.set_id).complete
+        except (SetNotFound, ManifestInvalid):
+            return run.trigger != "manual"  # only a person asks for less than all
+
     def frozen(self) -> str | None:
         """Why nothing may be removed now, or None."""
-        last = self._run_log.last("backup", "succeeded", "failed", "interrupted")
-        if last is not None and last.status == "failed":
-            return f"the newest run, {last.id}, failed"
+        failed = self.unresolved_failure()
+        if failed is not None:
+            return f"run {failed.id} failed, and no complete backup has followed"
         made = self.newest_made()
         if made is not None and made.suspect:
             return f"the newest set, {made.id}, is suspect"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Literal
 
-from backups.decisions.health import GRACE
+from backups.decisions.protection import GRACE
 from backups.model import BackupSet, DayOfRuns, RunStatus
 from shared.crontab import Crontab
 

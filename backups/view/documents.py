@@ -75,7 +75,11 @@ def status_document(status: Status) -> Document:
     owner = status.owner
     newest = status.newest_restore_point
     return {
+        "light": status.health.light,
         "healthy": status.health.healthy,
+        "protected_by": {
+            fact.name: {"holds": fact.holds, "detail": fact.detail} for fact in status.health.facts
+        },
         "problems": [_finding_document(found) for found in status.health.problems],
         "warnings": [_finding_document(found) for found in status.health.warnings],
         "schedule": {
@@ -93,7 +97,9 @@ def status_document(status: Status) -> Document:
         "last_run": run_document(status.last_run) if status.last_run else None,
         "last_success": run_document(status.last_success) if status.last_success else None,
         "newest_restore_point": set_document(newest) if newest else None,
+        "newest_point_at": _time(status.newest_point_at),
         "restore_points": status.restore_points,
+        "follow": status.follow,
         "last_drill": drill_document(status.last_drill) if status.last_drill else None,
     }
 

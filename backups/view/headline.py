@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backups.decisions.health import Status
-from backups.model import Finding
+from backups.model import Finding, Light
 from backups.view import units
 
 TITLES: Mapping[str, str] = {
@@ -19,17 +19,34 @@ TITLES: Mapping[str, str] = {
     "suspect": "The data in the newest backup looks damaged",
     "two_writers": "Another installation stores its backups in the same place",
     "drill_failed": "The last rehearsal of a restore failed",
+    "drill_overdue": "No restore has been rehearsed for too long",
+    "points_missing": "The store lost backups",
+    "not_seen": "The newest backup is not in the store that is configured now",
+    "future_set": "A backup has a time in the future",
+    "thread_stuck": "A part of the app does not work any more",
+    "thread_failing": "A part of the app fails again and again",
+    "not_scheduled": "No running process schedules backups",
 }
 
-# That a set is late, or that there is none, is mostly explained better by another problem.
-_SYMPTOMS = ("overdue", "no_restore_point")
+# Of a light that is amber; for the codes of `health.AMBER_CODES`.
+AMBER_TITLES: Mapping[str, str] = {
+    "not_offsite": "Backed up, on this disk only",
+    "nobody_told": "Backed up, but nobody is notified of a problem",
+    "drill_overdue": "Backed up, but no restore was rehearsed when it was due",
+    "not_seen": "Backed up, but not yet seen in the store that is configured now",
+    "keys_unknown": "Backed up, but the keys were not checked",
+    "not_scheduled": "Backed up, but no running process schedules backups",
+    "thread_stuck": "Backed up, but a part of the app has given no sign of life yet",
+    "thread_failing": "Backed up, but a part of the app fails",
+}
 
 
 @dataclass(frozen=True)
 class Headline:
-    """`Protected`, or the first problem with its remedy.
+    """`Protected`, or the first problem with its remedy, or what weakens the protection.
 
-    `code` is the problem's, None when there is none; `others` are the problems beside it.
+    `code` is the problem's or warning's, None when the light is green; `others` are the problems
+    beside it.
     """
 
     title: str
@@ -37,33 +54,44 @@ class Headline:
     remedy: str | None = None
     code: str | None = None
     others: tuple[Finding, ...] = ()
-
-    @property
-    def good(self) -> bool:
-        """Whether there is no problem."""
-        return self.code is None
+    light: Light = "green"
 
 
 def headline(status: Status, now: datetime) -> Headline:
-    """What a person must know first."""
-    if status.health.problems:
-        # Stable: a cause before what follows from it.
-        first, *others = sorted(status.health.problems, key=lambda found: found.code in _SYMPTOMS)
-        return Headline(
-            title=TITLES.get(first.code, "There is a problem"),
-            message=units.sentence(first.message),
-            remedy=units.sentence(first.hint),
-            code=first.code,
-            others=tuple(others),
-        )
+    """What a person must know first; it agrees with the light."""
+    match status.health.light:
+        case "red" if status.health.problems:
+            first, *others = status.health.problems
+            return Headline(
+                title=TITLES.get(first.code, "There is a problem"),
+                message=units.sentence(first.message),
+                remedy=units.sentence(first.hint),
+                code=first.code,
+                others=tuple(others),
+                light="red",
+            )
+        case "green":
+            return Headline("Protected", _newest(status, now))
+        case light:
+            weak = status.health.amber
+            first_weak = weak[0] if weak else None
+            return Headline(
+                title=AMBER_TITLES.get(
+                    first_weak.code if first_weak else "",
+                    "Backed up, but not all that protects it is known",
+                ),
+                message=_newest(status, now),
+                remedy=units.sentence(first_weak.hint) if first_weak else None,
+                code=first_weak.code if first_weak else None,
+                light=light,
+            )
+
+
+def _newest(status: Status, now: datetime) -> str:
     newest = status.newest_restore_point
-    if newest is None:  # an old group of the cron scripts that went away in between
-        return Headline("Protected", "There is no problem.")
-    where = "" if status.offsite else " It is on this host's own disk only."
-    return Headline(
-        title="Protected",
-        message=(
-            f"The newest restore point is {units.age(now - newest.created_at)} old, "
-            f"read back and proven.{where}"
-        ),
+    if newest is None:
+        return "There is no problem."
+    return (
+        f"The newest restore point is {units.age(now - newest.created_at)} old, "
+        "read back and proven."
     )

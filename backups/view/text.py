@@ -22,6 +22,8 @@ from backups.view import units
 from backups.view.headline import headline
 from shared.clock import format_utc
 
+_HOLDS: Mapping[bool | None, str] = {True: "yes", False: "NO", None: "unknown"}
+
 
 def set_made(made: BackupSet, status: Status) -> str:
     """After a run: what was stored where, and when the next one comes."""
@@ -40,7 +42,11 @@ def status(found: Status, now: datetime) -> str:
     """The state of the backups: the headline, what is wrong, then the facts."""
     newest = found.newest_restore_point
     first = headline(found, now)
-    lines = [f"{first.title}. {first.message}" if first.good else f"NOT HEALTHY. {first.title}."]
+    lines = [
+        f"NOT HEALTHY. {first.title}."
+        if first.light == "red"
+        else f"{first.title}. {first.message}"
+    ]
     lines += _findings("problem", found.health.problems)
     lines += _findings("warning", found.health.warnings)
     owner = f"process {found.owner[1]} on {found.owner[0]}" if found.owner else "no process"
@@ -53,6 +59,10 @@ def status(found: Status, now: datetime) -> str:
         f"next run              in {units.age(found.next_run_at - now)}, "
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
+        "protected by",
+    ]
+    lines += [
+        f"  {_HOLDS[fact.holds]:<8} {fact.name}: {fact.detail}" for fact in found.health.facts
     ]
     if found.last_drill:
         drill = found.last_drill

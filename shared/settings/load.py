@@ -63,6 +63,7 @@ class BackupSettings:
     notify_urls: tuple[str, ...] = field(repr=False)
     heartbeat_url: str | None = field(repr=False)
     notify_success: bool
+    run_by: Literal["app", "cron"]
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,9 @@ def _read_backup(reader: SettingReader) -> BackupSettings:
         notify_urls=_read_notify_urls(reader),
         heartbeat_url=_read_heartbeat_url(reader),
         notify_success=reader.flag("BACKUP_NOTIFY_SUCCESS"),
+        run_by=cast(
+            'Literal["app", "cron"]', reader.choice("BACKUP_RUN_BY", "app", ("app", "cron"))
+        ),
     )
 
 

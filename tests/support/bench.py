@@ -281,4 +281,5 @@ def plain_config(sources: tuple[Source, ...]) -> BackupConfig:
         local_copies=2,
         log_directory=None,
         busy_timeout=5.0,
+        run_by="cron",  # no app runs beside a bench
     )

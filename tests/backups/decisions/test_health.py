@@ -2,31 +2,45 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from backups.decisions.health import HealthFacts, assess
+from backups.decisions.health import assess
+from backups.decisions.protection import HealthFacts
+from backups.model import Beat, DrillReport, Finding, MissingPoint
 from shared.crontab import Crontab
 from tests.support.records import INSTANT, a_failed_run, a_run, a_set, a_stored_object
 
 DAILY = "0 1 * * *"
+BEATS = tuple(
+    Beat(name, timedelta(seconds=3), timedelta(minutes=3))
+    for name in ("scheduler", "follower", "alerts")
+)
 
 
 def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
+NOW = at("2026-11-22T02:00:00")
+
+
 def facts(**other: Any) -> HealthFacts:
     """A host on which all is well, an hour after its backup; `other` are fields."""
     values: dict[str, Any] = {
-        "now": at("2026-11-22T02:00:00"),
+        "now": NOW,
         "schedule": Crontab(DAILY),
         "offsite": True,
         "location": "my-bucket at https://nyc3.digitaloceanspaces.com",
-        "scheduled": True,
-        "newest": a_set(),
+        "newest": a_set(token_key="fit"),
+        "token_keys": ("fit",),
+        "seen_at": INSTANT,
+        "beats": BEATS,
         "last_run": a_run(),
     }
     return HealthFacts(**{**values, **other})
@@ -41,42 +55,200 @@ def codes(**other: Any) -> tuple[list[str], list[str]]:
 def a_set_with(**other: Any) -> dict[str, Any]:
     """The newest set has a source with these fields."""
     objects = (a_stored_object("tokens"), a_stored_object("sessions", **other))
-    return {"newest": a_set(objects=objects)}
+    return {"newest": a_set(objects=objects, token_key="fit")}
+
+
+def beats(name: str, **other: Any) -> dict[str, Any]:
+    """All threads are well, but for the one with this name."""
+    return {"beats": tuple(replace(b, **other) if b.name == name else b for b in BEATS)}
+
+
+def a_drill(days_ago: float, **other: Any) -> DrillReport:
+    """A drill that many days ago."""
+    values: dict[str, Any] = {
+        "set_id": "20261122T010000Z",
+        "at": NOW - timedelta(days=days_ago),
+        "seconds": 1.0,
+        "rows": 6,
+        "unreadable": 0,
+        "failure": None,
+    }
+    return DrillReport(**{**values, **other})
+
+
+def drills(days_ago: float) -> dict[str, Any]:
+    """A drill is due each Sunday at three, and the last one was that many days ago."""
+    return {"drill_schedule": Crontab("0 3 * * 0"), "last_drill": a_drill(days_ago)}
+
+
+MINUTE = timedelta(minutes=1)
+FAULT = Finding("source_missing", "tokens.db is gone", "Restore it.")
+LOST = MissingPoint("20261121T010000Z", "vanished", INSTANT, INSTANT)
 
 
 @pytest.mark.parametrize(
-    ("other", "problems", "warnings"),
+    ("other", "light", "problems", "warnings"),
     [
-        ({}, [], []),
-        ({"newest": None}, ["no_restore_point"], []),
-        ({"newest": None, "last_run": None}, ["no_restore_point"], []),
-        (
-            {"newest": None, "begun_at": at("2026-11-21T12:00:00")},
-            ["no_restore_point"],
-            [],
-        ),
+        ({}, "green", [], []),
+        ({"last_run": None}, "green", [], []),
+        # The point, its age, where it was seen, its keys.
+        ({"newest": None}, "red", ["no_restore_point"], []),
+        ({"newest": None, "begun_at": at("2026-11-21T12:00:00")}, "red", ["no_restore_point"], []),
         (
             {"newest": None, "begun_at": at("2026-11-20T12:00:00")},
-            ["no_restore_point", "overdue"],
+            "red",
+            ["overdue", "no_restore_point"],
             [],
         ),
-        ({"last_run": None}, [], []),
-        ({"last_run": a_failed_run()}, ["last_run_failed"], []),
-        ({"newest": None, "last_run": a_failed_run()}, ["last_run_failed", "no_restore_point"], []),
-        ({"last_run": a_run(status="interrupted")}, [], ["last_run_interrupted"]),
-        ({"offsite": False}, [], ["not_offsite"]),
-        ({"scheduled": False}, [], ["not_scheduled"]),
-        ({"offsite": False, "scheduled": False}, [], ["not_offsite", "not_scheduled"]),
-        (a_set_with(journal_mode="delete", same_instant=False), [], ["not_wal"]),
-        (a_set_with(journal_mode="wal", same_instant=False), [], ["not_same_instant"]),
+        ({"now": at("2026-11-23T03:00:01")}, "red", ["overdue"], []),
+        ({"seen_at": None, "now": INSTANT + 9 * MINUTE}, "amber", [], ["not_seen"]),
+        ({"seen_at": None, "now": INSTANT + 10 * MINUTE}, "red", ["not_seen"], []),
+        ({"token_keys": ("another",)}, "red", ["token_key_lost"], []),
+        ({"token_keys": ()}, "amber", [], ["keys_unknown"]),
+        ({"newest": a_set()}, "amber", [], ["keys_unknown"]),
+        # What was tried.
+        ({"failure": a_failed_run()}, "red", ["last_run_failed"], []),
+        (
+            {"newest": None, "failure": a_failed_run()},
+            "red",
+            ["last_run_failed", "no_restore_point"],
+            [],
+        ),
+        ({"last_run": a_run(status="interrupted")}, "green", [], ["last_run_interrupted"]),
+        ({"found_faults": (FAULT, FAULT)}, "red", ["source_missing"], []),
+        # The threads of the leading process.
+        ({"beats": ()}, "red", ["not_scheduled"], []),
+        ({"beats": (), "unled_since": NOW - 9 * MINUTE}, "amber", [], ["not_scheduled"]),
+        ({"beats": (), "unled_since": NOW - 10 * MINUTE}, "red", ["not_scheduled"], []),
+        ({"beats": (), "unled_since": NOW + MINUTE}, "red", ["not_scheduled"], []),
+        ({"beats": BEATS[1:]}, "amber", [], ["thread_stuck"]),
+        (beats("scheduler", age=4 * MINUTE), "red", ["thread_stuck"], []),
+        (beats("follower", age=4 * MINUTE), "red", ["thread_stuck"], []),
+        (beats("alerts", age=4 * MINUTE), "red", ["thread_stuck"], []),
+        ({**beats("follower", age=4 * MINUTE), "follows": False}, "red", ["thread_stuck"], []),
+        ({"beats": (BEATS[0], BEATS[2]), "follows": False}, "green", [], []),
+        (
+            beats("alerts", failure="no network", failing_for=9 * MINUTE),
+            "amber",
+            [],
+            ["thread_failing"],
+        ),
+        (
+            beats("alerts", failure="no network", failing_for=10 * MINUTE),
+            "red",
+            ["thread_failing"],
+            [],
+        ),
+        (
+            {"beats": (*BEATS, Beat("inbox", 4 * MINUTE, 3 * MINUTE))},
+            "red",
+            ["thread_stuck"],
+            [],
+        ),
+        # With cron, neither threads nor alerts are promised.
+        ({"beats": (), "run_by": "cron", "somebody_is_told": False}, "green", [], []),
+        ({"run_by": "cron", "now": at("2026-11-23T03:00:01")}, "red", ["overdue"], []),
+        # The store, the people, the rehearsals.
+        ({"offsite": False}, "amber", [], ["not_offsite"]),
+        ({"somebody_is_told": False}, "amber", [], ["nobody_told"]),
+        ({"missing_points": (LOST,)}, "red", ["points_missing"], []),
+        ({"future": ("20990101T000000Z",)}, "red", ["future_set"], []),
+        (
+            {"future": ("20990101T000000Z",), "future_since": INSTANT},
+            "red",
+            ["future_set"],
+            [],
+        ),
+        (
+            {"future": ("20990101T000000Z",), "future_since": INSTANT - MINUTE},
+            "green",
+            [],
+            ["future_set"],
+        ),
+        (drills(13), "green", [], []),
+        (drills(14), "amber", [], ["drill_overdue"]),
+        (drills(27), "amber", [], ["drill_overdue"]),
+        (drills(28), "red", ["drill_overdue"], []),
+        (
+            {"drill_schedule": Crontab("0 3 * * 0"), "begun_at": NOW - timedelta(days=200)},
+            "red",
+            ["drill_overdue"],
+            [],
+        ),
+        ({"last_drill": a_drill(1, failure="no key")}, "red", ["drill_failed"], []),
+        ({"drill_possible": False}, "green", [], ["drill_not_possible"]),
+        (a_set_with(journal_mode="delete", same_instant=False), "green", [], ["not_wal"]),
+        (a_set_with(journal_mode="wal", same_instant=False), "green", [], ["not_same_instant"]),
     ],
 )
 def test_what_each_fact_means(
-    other: dict[str, Any], problems: list[str], warnings: list[str]
+    other: dict[str, Any], light: str, problems: list[str], warnings: list[str]
 ) -> None:
-    """Each fact alone gives the finding that is documented for it, and no other."""
+    """Each fact alone gives the light and the finding that are documented for it, and no other."""
     assert codes(**other) == (problems, warnings)
-    assert assess(facts(**other)).healthy == (problems == [])
+    health = assess(facts(**other))
+    assert health.light == light
+    assert health.healthy == (light != "red")
+
+
+@st.composite
+def weakened(draw: st.DrawFn) -> dict[str, Any]:
+    """Facts of which at least one that green rests on is taken away."""
+    taken: list[dict[str, Any]] = [
+        {"newest": None},
+        {"seen_at": None},
+        {"token_keys": ()},
+        {"token_keys": ("another",)},
+        {"newest": a_set(token_key=None)},
+        {"beats": ()},
+        {"beats": draw(st.sampled_from([BEATS[1:], BEATS[:1], BEATS[::2]]))},
+        {"failure": a_failed_run()},
+        {"found_faults": (FAULT,)},
+        {"missing_points": (LOST,)},
+        {"offsite": False},
+        {"somebody_is_told": False},
+        {"now": at("2026-11-23T03:00:01") + draw(st.timedeltas(timedelta(0), timedelta(9999)))},
+        beats(
+            draw(st.sampled_from(["scheduler", "follower", "alerts"])),
+            age=timedelta(minutes=3) + draw(st.timedeltas(MINUTE, timedelta(days=999))),
+        ),
+        beats(draw(st.sampled_from(["scheduler", "follower", "alerts"])), failure="any"),
+    ]
+    chosen = draw(st.lists(st.sampled_from(taken), min_size=1, max_size=4))
+    return {name: value for one in chosen for name, value in one.items()}
+
+
+@given(weakened())
+def test_without_one_fact_it_is_never_green(other: dict[str, Any]) -> None:
+    """Whatever else is so: one fact that does not hold or is not known, and it is not green."""
+    health = assess(facts(**other))
+    assert health.light != "green"
+    assert (health.light == "red") == bool(health.problems)
+
+
+def test_every_fact_can_be_taken_away() -> None:
+    """The property above takes away each fact that green rests on, by name."""
+    assert {fact.name for fact in assess(facts()).facts} == {
+        "attempt",
+        "point",
+        "age",
+        "seen",
+        "proof",
+        "keys",
+        "scheduler",
+        "follower",
+        "alerts",
+    }
+    assert all(fact.holds for fact in assess(facts()).facts)
+    assert all(
+        fact.finding
+        for other in (
+            {"newest": None, "beats": ()},
+            {"seen_at": None, "token_keys": (), "failure": a_failed_run()},
+        )
+        for fact in assess(facts(**other)).facts
+        if fact.holds is False
+    )
 
 
 @pytest.mark.parametrize(
@@ -101,14 +273,16 @@ def test_what_each_fact_means(
 )
 def test_when_a_set_is_overdue(schedule: str, newest: str, now: str, overdue: bool) -> None:
     """Two hours after a due instant without a set as young as it, however often one is due."""
-    problems, _ = codes(schedule=Crontab(schedule), newest=a_set(at(newest)), now=at(now))
+    problems, _ = codes(
+        schedule=Crontab(schedule), newest=a_set(at(newest), token_key="fit"), now=at(now)
+    )
 
     assert problems == (["overdue"] if overdue else [])
 
 
 def test_a_failure_is_told_in_its_own_words() -> None:
     """The finding of a failed run has the run, its message and its hint."""
-    (problem,) = assess(facts(last_run=a_failed_run("the-run"))).problems
+    (problem,) = assess(facts(failure=a_failed_run("the-run"))).problems
 
     assert "the-run" in problem.message
     assert "there was no answer" in problem.message
@@ -121,7 +295,7 @@ def test_findings_name_what_they_are_about() -> None:
         facts(
             offsite=False,
             location="/srv/spaces",
-            scheduled=False,
+            beats=(),
             now=at("2026-11-25T12:00:00"),
             **a_set_with(journal_mode="delete", same_instant=False),
         )
@@ -138,7 +312,7 @@ def test_findings_name_what_they_are_about() -> None:
 def test_only_a_failed_run_is_a_problem_while_a_set_protects() -> None:
     """A run that was stopped leaves the host healthy: the scheduler makes it up."""
     assert assess(facts(last_run=a_run(status="interrupted"))).healthy
-    assert not assess(facts(last_run=a_failed_run())).healthy
+    assert not assess(facts(failure=a_failed_run())).healthy
 
 
 def test_health_is_judged_at_the_instant_given() -> None:

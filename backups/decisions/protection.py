@@ -1,0 +1,281 @@
+"""What green rests on: each fact, whether it holds, and what to say when it does not. Pure.
+
+A fact that is not known does not hold: for ten minutes the light is amber, then red.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from backups.decisions.restore_plan import key_is_lost, lost_key_finding
+from backups.model import (
+    BackupSet,
+    Beat,
+    DrillReport,
+    Finding,
+    MissingPoint,
+    Run,
+    RunBy,
+)
+from shared.clock import format_utc
+from shared.crontab import Crontab
+
+# How long after a due instant its set may be missing before that is a problem.
+GRACE = timedelta(hours=2)
+# How long a fact may be unknown before that is a problem: a restart, a deploy.
+UNKNOWN_GRACE = timedelta(minutes=10)
+
+_SEE_LOG = "Look into the log of the app, and restart the app."
+_WORK = {
+    "scheduler": "starts the scheduled backups",
+    "follower": "makes a backup after a change",
+    "alerts": "sends the alerts",
+    "inbox": "handles the events of the merchants",
+}
+
+
+@dataclass(frozen=True)
+class HealthFacts:
+    """What `assess` judges.
+
+    `newest` is the newest point of this installation that protects, and `seen_at` when it was last
+    seen in the store that is configured now. `failure` is the backup run that failed and that no
+    complete backup has followed. `begun_at` is since when this host should make backups, whether
+    or not it does. `beats` are the last signs of life of the threads of the leading process; if
+    there are none, no process has led since `unled_since`. `future` has the ids of sets whose time
+    lies in the future, `future_since` when the newest of them was first seen. `found_faults` are
+    problems that others have found: of the live sources, of the leases, of the records.
+    """
+
+    now: datetime
+    schedule: Crontab
+    offsite: bool
+    location: str
+    newest: BackupSet | None
+    run_by: RunBy = "app"
+    follows: bool = True
+    failure: Run | None = None
+    last_run: Run | None = None
+    begun_at: datetime | None = None
+    seen_at: datetime | None = None
+    beats: tuple[Beat, ...] = ()
+    unled_since: datetime | None = None
+    latest: BackupSet | None = None
+    token_keys: tuple[str, ...] = ()
+    last_drill: DrillReport | None = None
+    drill_schedule: Crontab | None = None
+    drill_possible: bool = True
+    started_empty: tuple[str, ...] = ()
+    newest_made: BackupSet | None = None
+    other_writer: BackupSet | None = None
+    retention_warning: str | None = None
+    future: tuple[str, ...] = ()
+    future_since: datetime | None = None
+    found_faults: tuple[Finding, ...] = ()
+    missing_points: tuple[MissingPoint, ...] = ()
+    somebody_is_told: bool = True
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that green rests on: `holds` is None when it is not known.
+
+    `finding` says what to do when it does not hold, or has not been known for too long.
+    """
+
+    name: str
+    holds: bool | None
+    detail: str
+    finding: Finding | None = None
+
+
+def protection(facts: HealthFacts) -> tuple[Fact, ...]:
+    """Everything that green rests on, the cause of a fault before what follows from it."""
+    return tuple(_facts(facts))
+
+
+def _facts(facts: HealthFacts) -> Iterator[Fact]:
+    yield _attempt(facts)
+    yield _point(facts)
+    yield _age(facts)
+    yield _seen(facts)
+    yield _proof(facts)
+    yield _keys(facts)
+    if facts.run_by == "app":
+        yield _thread(facts, "scheduler")
+        if facts.follows:
+            yield _thread(facts, "follower")
+        yield _thread(facts, "alerts")
+
+
+def _attempt(facts: HealthFacts) -> Fact:
+    failed = facts.failure
+    if failed is None:
+        return Fact("attempt", True, "no backup has failed since the last complete one")
+    message = failed.error.message if failed.error else "for an unknown reason"
+    return Fact(
+        "attempt",
+        False,
+        f"run {failed.id} failed, and no complete backup has followed",
+        Finding(
+            "last_run_failed",
+            f"the last backup, run {failed.id}, failed: {message}",
+            failed.error.hint if failed.error else "See: python -m backups runs",
+        ),
+    )
+
+
+def _point(facts: HealthFacts) -> Fact:
+    if facts.newest is not None:
+        return Fact("point", True, f"{facts.newest.id}, complete and proven")
+    return Fact(
+        "point",
+        False,
+        "no complete, proven restore point",
+        Finding(
+            "no_restore_point",
+            "there is no complete, proven backup yet",
+            "Make one now: python -m backups run. On a host that replaces another one, restore "
+            "first: python -m backups restore",
+        ),
+    )
+
+
+def _age(facts: HealthFacts) -> Fact:
+    """The first instant that was missed, not the last: with an hourly schedule that is never old.
+
+    A host that never made a set is as late as one that made its last when it began.
+    """
+    since = facts.newest.created_at if facts.newest else facts.begun_at
+    if since is None:
+        return Fact("age", None, "there is no restore point")
+    due = facts.schedule.next_after(since)
+    if facts.now - GRACE <= due:
+        known = None if facts.newest is None else True
+        return Fact("age", known, f"{format_utc(since)}; the next is due at {format_utc(due)}")
+    newest = (
+        f"the newest proven backup is from {format_utc(since)}"
+        if facts.newest
+        else "there is no proven backup"
+    )
+    message = f"{newest}, and one was due at {format_utc(due)}"
+    return Fact(
+        "age",
+        False,
+        message,
+        Finding(
+            "overdue",
+            message,
+            "Make one now: python -m backups run. To see why none was made: python -m backups runs",
+        ),
+    )
+
+
+def _seen(facts: HealthFacts) -> Fact:
+    newest = facts.newest
+    if newest is None:
+        return Fact("seen", None, "there is no restore point")
+    if facts.seen_at is not None:
+        return Fact("seen", True, f"in {facts.location} at {format_utc(facts.seen_at)}")
+    detail = f"restore point {newest.id} has not been seen in {facts.location}"
+    finding = Finding(
+        "not_seen",
+        f"{detail}, which is configured now",
+        "Check it: python -m backups doctor. If the settings of the store were changed: "
+        "python -m backups run",
+    )
+    return Fact("seen", _unknown_since(newest.proven_at, facts.now), detail, finding)
+
+
+def _proof(facts: HealthFacts) -> Fact:
+    newest = facts.newest
+    if newest is None or newest.proven_at is None:
+        return Fact("proof", None, "there is no restore point")
+    return Fact("proof", True, f"{newest.proof}, at {format_utc(newest.proven_at)}")
+
+
+def _keys(facts: HealthFacts) -> Fact:
+    newest = facts.latest or facts.newest
+    if newest is None:
+        return Fact("keys", None, "there is no restore point")
+    if key_is_lost(newest, facts.token_keys):
+        finding = lost_key_finding(newest)
+        return Fact("keys", False, finding.message, finding)
+    if not facts.token_keys or newest.token_key is None:
+        detail = f"it is not known whether today's keys decrypt restore point {newest.id}"
+        return Fact(
+            "keys",
+            None,
+            detail,
+            Finding(
+                "keys_unknown",
+                detail,
+                "Set TOKEN_ENCRYPTION_KEYS for this command, then make a backup: "
+                "python -m backups run",
+            ),
+        )
+    return Fact("keys", True, f"key {newest.token_key} is in TOKEN_ENCRYPTION_KEYS")
+
+
+def _thread(facts: HealthFacts, name: str) -> Fact:
+    if not facts.beats:
+        return _unled(facts, name)
+    beat = next((beat for beat in facts.beats if beat.name == name), None)
+    if beat is None:
+        return Fact(name, None, "no sign of life yet", _no_sign(name, "has given no sign of life"))
+    return beat_fact(beat)
+
+
+def beat_fact(beat: Beat) -> Fact:
+    """Whether a thread lives and its work goes well."""
+    ago = f"{beat.age.total_seconds():.0f} s"
+    if beat.age > beat.most:
+        return Fact(
+            beat.name,
+            False,
+            f"no sign of life for {ago}",
+            _no_sign(beat.name, f"has given no sign of life for {ago}"),
+        )
+    if beat.failure is None:
+        return Fact(beat.name, True, f"alive {ago} ago")
+    minutes = beat.failing_for.total_seconds() / 60
+    finding = Finding(
+        "thread_failing",
+        f"the {beat.name} thread, which {_does(beat.name)}, has been failing for "
+        f"{minutes:.0f} minutes: {beat.failure}",
+        _SEE_LOG,
+    )
+    holds = None if beat.failing_for < UNKNOWN_GRACE else False
+    return Fact(beat.name, holds, f"fails: {beat.failure}", finding)
+
+
+def _no_sign(name: str, what: str) -> Finding:
+    return Finding("thread_stuck", f"the {name} thread, which {_does(name)}, {what}", _SEE_LOG)
+
+
+def _does(name: str) -> str:
+    return _WORK.get(name, "works for the app")
+
+
+def _unled(facts: HealthFacts, name: str) -> Fact:
+    finding = Finding(
+        "not_scheduled",
+        "no running process schedules backups on this host",
+        "Start the app (make run). If cron runs `python -m backups run` here in place of the app: "
+        "BACKUP_RUN_BY=cron",
+    )
+    return Fact(
+        name,
+        _unknown_since(facts.unled_since, facts.now),
+        "no running process schedules backups",
+        finding,
+    )
+
+
+def _unknown_since(since: datetime | None, now: datetime) -> bool | None:
+    """None while a fact has been unknown for less than the grace, then False."""
+    if since is None or since > now or now - since >= UNKNOWN_GRACE:
+        return False
+    return None
