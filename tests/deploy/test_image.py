@@ -219,6 +219,7 @@ def test_the_bot_backs_up_to_the_server_beside_it(tmp_path: Path) -> None:
             **server["environment"],
             **settings,
             "HOME": str(tmp_path),
+            "REAL_CLOCK": "1",  # of the server, which starts in there too
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,
