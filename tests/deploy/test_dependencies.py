@@ -145,6 +145,7 @@ class Environment:
             "PIP_CACHE_DIR": str(self.folder / "pip"),
             "UV_CACHE_DIR": str(self.folder / "uv"),
         }
+        caches["REAL_CLOCK"] = "1"  # of the package index
         no_files = {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1"}
         self.temporary.mkdir(exist_ok=True)
         temporary = {"TMPDIR": str(self.temporary)}
@@ -187,7 +188,14 @@ def environment(tmp_path: Path) -> Environment:
 def environment_with_uv(environment: Environment) -> Environment:
     """An environment with the pinned uv, fetched as this machine fetches packages."""
     command = [environment.python, SCRIPT, "install", "deploy/uv.txt", "--uv-seconds", "120"]
-    subprocess.run(command, cwd=REPOSITORY, check=True, timeout=240, capture_output=True)
+    subprocess.run(
+        command,
+        cwd=REPOSITORY,
+        env={**os.environ, "REAL_CLOCK": "1"},  # of the package index
+        check=True,
+        timeout=240,
+        capture_output=True,
+    )
     return environment
 
 

@@ -52,7 +52,8 @@ def environment(port: int) -> dict[str, str]:
     }
     ours = str(Path(sys.executable).parent)
     path = [part for part in given["PATH"].split(os.pathsep) if part != ours]
-    return {**given, "PATH": os.pathsep.join(path), "PORT": str(port)}
+    path_alone = os.pathsep.join(path)
+    return {**given, "PATH": path_alone, "PORT": str(port), "REAL_CLOCK": "1"}
 
 
 def make(folder: Path, target: str, port: int) -> subprocess.CompletedProcess[str]:

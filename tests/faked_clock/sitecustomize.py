@@ -1,7 +1,8 @@
 """What Python needs under libfaketime; `tests/dates.sh` puts this folder on the path.
 
 A child that a test starts with an environment of its own gets the faked clock too, or it would
-live at another date than its parent.
+live at another date than its parent. Not so with `REAL_CLOCK` in that environment: for what talks
+to a server at the real date, a package index above all, whose certificate has its own dates.
 
 CPython's `time.sleep` sleeps until an instant of the monotonic clock, and libfaketime 0.9.10,
 where that clock is not faked, moves the instant all the same: `OSError: [Errno 22]`. Later
@@ -27,11 +28,18 @@ def _sleep(seconds: float) -> None:
     select.select([], [], [], seconds)
 
 
+def _path(env: Any) -> list[str]:
+    return [part for part in env.get("PYTHONPATH", "").split(os.pathsep) if part]
+
+
 class _Popen(subprocess.Popen[Any]):
     def __init__(self, *arguments: Any, env: Any = None, **more: Any) -> None:
-        if env is not None:
-            path = [_HERE, *filter(None, [env.get("PYTHONPATH")])]
-            env = {**env, **_OF_THE_CLOCK, "PYTHONPATH": os.pathsep.join(path)}
+        if env is not None and "REAL_CLOCK" in env:
+            path = [part for part in _path(env) if part != _HERE]
+            env = {name: env[name] for name in env if name not in _OF_THE_CLOCK}
+            env["PYTHONPATH"] = os.pathsep.join(path)
+        elif env is not None:
+            env = {**env, **_OF_THE_CLOCK, "PYTHONPATH": os.pathsep.join([_HERE, *_path(env)])}
         super().__init__(*arguments, env=env, **more)  # type: ignore[call-overload]
 
 

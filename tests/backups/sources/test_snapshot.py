@@ -693,6 +693,7 @@ def test_reading_leaves_nothing_beside_a_database_of_somebody_else(open_folder: 
 
     said = snapshot_in_process({"tokens": path}, for_nobody(open_folder / "copies"), as_nobody=True)
 
+    assert said["error"] is None
     assert said["files"][0]["rows"] == {"tokens": 3}
     assert sorted(path.parent.iterdir()) == before
 
