@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +30,21 @@ pytestmark = pytest.mark.slow
 PATH = "/admin/backups"
 
 
-@pytest.fixture
-def app(tmp_path: Path) -> Iterator[AppProcess]:
+@contextmanager
+def started_in(folder: Path) -> Iterator[AppProcess]:
     """A running app with a set of `genset` and `genlive` in its databases."""
-    with open_bench(tmp_path, settings={}, clock=SystemClock()) as bench:
+    with open_bench(folder, settings={}, clock=SystemClock()) as bench:
         bench.write("genset")
         bench.made()
         bench.write("genlive")
-    with AppProcess.start(installation_in(tmp_path)) as running:
+    with AppProcess.start(installation_in(folder)) as running:
+        yield running
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[AppProcess]:
+    """An app of its own."""
+    with started_in(tmp_path) as running:
         yield running
 
 
@@ -44,6 +52,20 @@ def app(tmp_path: Path) -> Iterator[AppProcess]:
 def client(app: AppProcess) -> Iterator[httpx2.Client]:
     """A client with the admin token."""
     with app.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def shared_app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
+    """An app for all tests of what changes nothing."""
+    with started_in(tmp_path_factory.mktemp("shared")) as running:
+        yield running
+
+
+@pytest.fixture
+def shared_client(shared_app: AppProcess) -> Iterator[httpx2.Client]:
+    """A client with its admin token."""
+    with shared_app.client() as client:
         yield client
 
 
@@ -68,16 +90,16 @@ def problem(answer: httpx2.Response, status: int, code: str) -> dict[str, Any]:
     return document
 
 
-def test_the_plan_changes_nothing(app: AppProcess, client: httpx2.Client) -> None:
+def test_the_plan_changes_nothing(shared_app: AppProcess, shared_client: httpx2.Client) -> None:
     """`GET` shows what a restore would do, and what to send to confirm it."""
-    set_id = the_set(client)
+    set_id = the_set(shared_client)
     for target in (set_id, "latest"):
-        plan = client.get(f"{PATH}/sets/{target}/restore").json()
+        plan = shared_client.get(f"{PATH}/sets/{target}/restore").json()
         assert plan["confirm"] == plan["set"]["id"] == set_id
         assert [item["source"] for item in plan["items"]] == ["tokens", "sessions"]
-    only = client.get(f"{PATH}/sets/{set_id}/restore?only=tokens").json()
+    only = shared_client.get(f"{PATH}/sets/{set_id}/restore?only=tokens").json()
     assert [item["source"] for item in only["items"]] == ["tokens"]
-    assert generations(app) == {"genlive"}
+    assert generations(shared_app) == {"genlive"}
 
 
 def test_the_right_confirmation_restores(app: AppProcess, client: httpx2.Client) -> None:
@@ -109,29 +131,31 @@ def test_without_wait_the_run_is_told_and_can_be_followed(
 
 @pytest.mark.parametrize("confirm", ["", "latest", "yes", "20200101T000000Z", "../x"])
 def test_a_wrong_confirmation_is_refused(
-    app: AppProcess, client: httpx2.Client, confirm: str
+    shared_app: AppProcess, shared_client: httpx2.Client, confirm: str
 ) -> None:
     """Any other text than the set's id is 409, names the id, and changes nothing."""
-    set_id = the_set(client)
-    answer = client.post(f"{PATH}/sets/{set_id}/restore", json={"confirm": confirm})
+    set_id = the_set(shared_client)
+    answer = shared_client.post(f"{PATH}/sets/{set_id}/restore", json={"confirm": confirm})
     assert set_id in problem(answer, 409, "confirmation_missing")["hint"]
-    assert generations(app) == {"genlive"}
+    assert generations(shared_app) == {"genlive"}
 
 
 @pytest.mark.parametrize("body", [None, b"", b"{}", b'{"confirm": 1}', b"[]", b"nonsense"])
 def test_a_missing_confirmation_is_refused(
-    app: AppProcess, client: httpx2.Client, body: bytes | None
+    shared_app: AppProcess, shared_client: httpx2.Client, body: bytes | None
 ) -> None:
     """Without a confirmation it is 422, and changes nothing."""
-    answer = client.post(f"{PATH}/sets/{the_set(client)}/restore", content=body)
+    answer = shared_client.post(f"{PATH}/sets/{the_set(shared_client)}/restore", content=body)
     problem(answer, 422, "bad_request")
-    assert generations(app) == {"genlive"}
-    assert [run["operation"] for run in client.get(f"{PATH}/runs").json()["runs"]] == ["backup"]
+    assert generations(shared_app) == {"genlive"}
+    assert [run["operation"] for run in shared_client.get(f"{PATH}/runs").json()["runs"]] == [
+        "backup"
+    ]
 
 
-def test_who_has_no_token_restores_nothing(app: AppProcess) -> None:
+def test_who_has_no_token_restores_nothing(shared_app: AppProcess) -> None:
     """Every route of this kind needs the admin token."""
-    with app.client(token=None) as stranger:
+    with shared_app.client(token=None) as stranger:
         for method, path in (
             ("GET", "sets/latest/restore"),
             ("POST", "sets/latest/restore"),
@@ -141,18 +165,20 @@ def test_who_has_no_token_restores_nothing(app: AppProcess) -> None:
             ("POST", "doctor"),
         ):
             assert stranger.request(method, f"{PATH}/{path}").status_code == 401
-    assert generations(app) == {"genlive"}
+    assert generations(shared_app) == {"genlive"}
 
 
 @pytest.mark.parametrize("target", ["20200101T000000Z", "..%2F..%2Fetc", "legacy-2020-01-01"])
-def test_an_unknown_set_is_404(app: AppProcess, client: httpx2.Client, target: str) -> None:
+def test_an_unknown_set_is_404(
+    shared_app: AppProcess, shared_client: httpx2.Client, target: str
+) -> None:
     """A set that is not there, or a path in its place, is not found."""
     for answer in (
-        client.get(f"{PATH}/sets/{target}/restore"),
-        client.post(f"{PATH}/sets/{target}/restore", json={"confirm": target}),
+        shared_client.get(f"{PATH}/sets/{target}/restore"),
+        shared_client.post(f"{PATH}/sets/{target}/restore", json={"confirm": target}),
     ):
         assert answer.status_code == 404
-    assert generations(app) == {"genlive"}
+    assert generations(shared_app) == {"genlive"}
 
 
 def test_while_another_run_holds_the_lease(app: AppProcess, client: httpx2.Client) -> None:
