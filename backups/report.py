@@ -42,7 +42,8 @@ def read_report(
     kept, ours, missing = catalogue.points(), own_sets.ours(), records.missing_points()
     made = [MadeSet(set_id, cast(Trigger, trigger)) for set_id, trigger in records.made()]
     points = points_of(kept, made, missing, ours, now)
-    begun = [at for at in (state.begun_at(), installation.run_log.began_at()) if at is not None]
+    # A clock that was ahead at the first start is no reason to know nothing since.
+    begun = [at for at in (state.begun_at(), records.begin()) if at is not None and at <= now]
     begin = min(begun, default=None)
     last_drill = state.last_drill()
     reports = catalogue.drill_reports()

@@ -77,7 +77,7 @@ class Alert:
 class EvidenceFacts:
     """What `report_on` goes by.
 
-    `begin` is since when this host has records. Of the period are `counts`, `alerts` and the
+    `begin` is since when this host has records, at most `now`. Of the period are `counts`, `alerts` and the
     runs: `failed` (interrupted ones too, and those of the gap that leads into the period, oldest
     first), `drills` and `restores`. `from_future` counts runs whose time is later than `now`.
     """
@@ -196,7 +196,7 @@ def reach(facts_begin: datetime | None, since: datetime, points: Points) -> date
 def report_on(facts: EvidenceFacts) -> Evidence:
     """The report on a period. It claims nothing of the time before the records begin."""
     now = facts.now
-    start = None if facts.begin is None else min(max(facts.since, facts.begin), now)
+    start = None if facts.begin is None else max(facts.since, facts.begin)
     proven = facts.points.proven
     gaps = gaps_of(proven, start, now, facts.schedule) if start is not None else ()
     widest = largest(gaps)

@@ -35,6 +35,13 @@ class PeriodRecords:
         self._records = records
         self._now = format_utc(now)[:19]
 
+    def begin(self) -> datetime | None:
+        """When the first run began, of those whose time has come."""
+        rows = self._rows(
+            "SELECT min(started_at) FROM runs WHERE substr(started_at, 1, 19) <= ?", self._now
+        )
+        return parse_utc(rows[0][0]) if rows[0][0] else None
+
     def counts(self, since: datetime) -> dict[RunKind, int]:
         """How many runs there were of each kind."""
         rows = self._rows(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backups.decisions.gaps import GRACE
+from backups.decisions.health import GRACE
 from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
 from backups.model import DrillReport
@@ -150,6 +150,28 @@ def test_what_the_store_lost_is_no_point(bench: Bench, clock: FixedClock) -> Non
     assert [one.doubt for one in found.achieved.doubtful] == ["hollow"]
 
 
+def test_records_that_begin_in_the_future_are_none(bench: Bench, clock: FixedClock) -> None:
+    """Of a clock that was put back before the first run, nothing is known, and nothing claimed."""
+    bench.facts.note_begun(FIRST + DAY)
+    found = bench.service.report("90d")
+    assert (found.begin, found.start, found.achieved) == (None, None, None)
+    clock.advance(days=2)
+    assert bench.service.report("90d").begin == FIRST + DAY
+
+
+def test_the_records_begin_when_a_process_began_to_schedule(
+    bench: Bench, clock: FixedClock
+) -> None:
+    """The time before the first run counts, from when this host should have made one."""
+    bench.facts.note_begun(FIRST - 3 * DAY)
+    bench.made("scheduled")
+    clock.advance(hours=1)
+    found = bench.service.report("90d")
+    assert found.start == FIRST - 3 * DAY
+    assert [one.gap.length for one in found.late] == [3 * DAY]
+    assert not found.late[0].gap.after_point
+
+
 def test_messages_of_the_period(bench: Bench, clock: FixedClock) -> None:
     """Each is listed with what became of it; those before the period are not."""
     rows = [
@@ -172,12 +194,14 @@ def test_messages_of_the_period(bench: Bench, clock: FixedClock) -> None:
 
 def test_runs_of_the_future_are_not_counted(bench: Bench, clock: FixedClock) -> None:
     """What a clock that was ahead left in the run log is said, and is no evidence."""
-    for number, at in enumerate((FIRST, FIRST + 400 * DAY)):
+    bench.facts.note_begun(FIRST + 400 * DAY)
+    for number, at in enumerate((FIRST + 400 * DAY, FIRST)):
         run = a_run(f"run-{number}", started_at=at, finished_at=at, set_id=naming.set_id(at))
         bench.service.run_log.start(run)
         bench.service.run_log.finish(run)
     clock.advance(hours=1)
     found = bench.service.report("90d")
+    assert (found.begin, found.start, found.end) == (FIRST, FIRST, clock.now())
     assert (found.from_future, found.points) == (1, 1)
     assert [one.count for one in found.counts] == [1]
     assert found.future == (naming.set_id(FIRST + 400 * DAY),)
