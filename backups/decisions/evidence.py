@@ -77,9 +77,10 @@ class Alert:
 class EvidenceFacts:
     """What `report_on` goes by.
 
-    `begin` is since when this host has records, at most `now`. Of the period are `counts`, `alerts` and the
-    runs: `failed` (interrupted ones too, and those of the gap that leads into the period, oldest
-    first), `drills` and `restores`. `from_future` counts runs whose time is later than `now`.
+    `begin` is since when this host has records, at most `now`. Of the period are `counts`,
+    `alerts` and the runs: `failed` (interrupted ones too, and those of the gap that leads into
+    the period, oldest first), `drills` and `restores`. `from_future` counts runs whose time is
+    later than `now`.
     """
 
     producer: Producer
@@ -215,7 +216,7 @@ def report_on(facts: EvidenceFacts) -> Evidence:
         schedule=facts.schedule,
         drill_schedule=facts.drill_schedule,
         drill_possible=facts.drill_possible,
-        promised=longest_interval(facts.schedule, start or facts.since, now) + GRACE,
+        promised=longest_interval(facts.schedule, start or now, now) + GRACE,
         promised_after_change=facts.change_delay or None,
         points=sum(1 for at in proven if start is not None and at >= start),
         newest_point=proven[-1] if proven else None,

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from backups.decisions.period import start_of_period
+from backups.decisions.period import EARLIEST, start_of_period
 from backups.errors import PeriodInvalid
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
@@ -18,7 +18,8 @@ NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
         ("12h", datetime(2026, 11, 22, 0, tzinfo=UTC)),
         ("90d", datetime(2026, 8, 24, 12, tzinfo=UTC)),
         ("2w", datetime(2026, 11, 8, 12, tzinfo=UTC)),
-        ("9999w", datetime(1835, 4, 5, 12, tzinfo=UTC)),
+        ("9999w", EARLIEST),
+        ("0999-01-01", EARLIEST),
         ("2026-09-01", datetime(2026, 9, 1, tzinfo=UTC)),
         ("2026-09-01T10:00:00Z", datetime(2026, 9, 1, 10, tzinfo=UTC)),
         ("2026-09-01T10:00:00+02:00", datetime(2026, 9, 1, 8, tzinfo=UTC)),
