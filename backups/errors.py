@@ -173,3 +173,9 @@ class DrillFailed(BackupError):
     """A rehearsed restore did not give data that the application can use."""
 
     code = "drill_failed"
+
+
+class PeriodInvalid(BackupError):
+    """A report was asked for since a time that is none, or has not come yet."""
+
+    code = "period_invalid"

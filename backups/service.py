@@ -6,7 +6,10 @@ from itertools import islice
 
 from backups.alerts.dispatch import Alerts
 from backups.alerts.notifier import Notifier
+from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
+from backups.decisions.period import start_of_period
+from backups.host.period import PeriodRecords
 from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
@@ -20,6 +23,7 @@ from backups.operations.restore import Restore
 from backups.operations.restore_on_empty import RestoreOnEmpty
 from backups.operations.undo import Undo
 from backups.operations.verify import Verify
+from backups.report import read_report
 from backups.runs.log_files import open_log_files
 from backups.runs.run import RunStarter, ignore_progress
 from backups.sets.fetch import Fetcher
@@ -53,6 +57,7 @@ class BackupService:
         notify_success: bool = False,
     ) -> None:
         self._installation = installation
+        self._records = records
         self.config = config = installation.config
         self.catalogue = catalogue = installation.catalogue
         self.run_log = installation.run_log
@@ -155,6 +160,20 @@ class BackupService:
         """The state of the backups, without the network."""
         self.runs.close_dead_runs()
         return read_status(self._installation, self.facts, self.own_sets)
+
+    def report(self, since: str) -> Evidence:
+        """The evidence of a period, without the network; raises `PeriodInvalid`."""
+        now = self.clock.now()
+        start = start_of_period(since, now)
+        self.runs.close_dead_runs()
+        return read_report(
+            self._installation,
+            self.facts,
+            self.own_sets,
+            records=PeriodRecords(self._records, now),
+            since=start,
+            now=now,
+        )
 
     def stop(self) -> None:
         """Ask the work of this process to stop at the next safe place; for shutting down.

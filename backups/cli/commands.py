@@ -15,6 +15,8 @@ from backups.model import Run
 from backups.service import BackupService
 from backups.sets.seal import generate_key_pair
 from backups.view import documents, text
+from backups.view import report as report_text
+from backups.view.report_document import report_document
 from shared.errors import DatabaseUnreadable
 from shared.files import open_private
 from shared.settings.load import Settings
@@ -168,6 +170,16 @@ def accept(service: BackupService, options: argparse.Namespace) -> int:
         print_json(documents.set_document(found))
     else:
         print(f"Set {found.id} is accepted.")
+    return DONE
+
+
+def report(service: BackupService, options: argparse.Namespace) -> int:
+    """`report`: the evidence of a period; what it shows does not change the exit code."""
+    found = service.report(options.since)
+    if options.json:
+        print_json(report_document(found))
+    else:
+        print(report_text.report(found))
     return DONE
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 
 from backups.cli import commands
 from backups.cli.commands import BUSY, FAILED, USAGE
-from backups.errors import ConfirmationMissing, LeaseHeld, SourceUnknown
+from backups.decisions.period import DEFAULT_SINCE
+from backups.errors import ConfirmationMissing, LeaseHeld, PeriodInvalid, SourceUnknown
 from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
@@ -27,6 +28,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (SettingsError, USAGE),
     (SourceUnknown, USAGE),
     (ConfirmationMissing, USAGE),
+    (PeriodInvalid, USAGE),
     (LeaseHeld, BUSY),
 )
 
@@ -137,6 +139,15 @@ def _parser() -> argparse.ArgumentParser:
         "accept", commands.accept, "Accept a suspect set: its data is as it should be."
     )
     accept.add_argument("set", metavar="SET")
+    report = command(
+        "report", commands.report, "Evidence: every run, drill, restore and alert of a period."
+    )
+    report.add_argument(
+        "--since",
+        default=DEFAULT_SINCE,
+        metavar="TIME",
+        help="12h, 90d, 2w, or a UTC time such as 2026-09-01; default: 90d",
+    )
     doctor = command("doctor", None, "Check everything that can be wrong.")
     doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
     doctor.add_argument("--notify", action="store_true", help="also send a test message")

@@ -145,6 +145,22 @@ def dump_drill(report: DrillReport) -> bytes:
     return TypeAdapter(DrillReport).dump_json(report, indent=2) + b"\n"
 
 
+def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
+    """The report of a drill; raises `ManifestInvalid` when it is cut, malformed or another's.
+
+    Only good drills leave one: a failure, which would be a text of any length, is refused.
+    """
+    what = f"the report of a drill of set {expected_id}"
+    try:
+        report = TypeAdapter(DrillReport).validate_json(document, strict=True)
+    except ValidationError as error:
+        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+    possible = report.failure is None and 0 <= report.rows < _MOST and 0 <= report.seconds < _MOST
+    if report.set_id != expected_id or report.at.tzinfo is None or not possible:
+        raise ManifestInvalid(f"{what} is not valid", _HINT)
+    return report
+
+
 def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
     """The verdict; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
     what = f"a verdict on set {expected_id}"
@@ -167,6 +183,7 @@ def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:
     return replace(backup_set, proof="none", proven_at=None, suspect=suspect)
 
 
+_MOST = 10**12  # rows of a database, or seconds of a drill, that nobody has
 _HINT = "Choose another restore point (python -m backups list)."
 _format_only: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 

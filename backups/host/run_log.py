@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any
@@ -158,8 +159,13 @@ class RunLog:
 
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
         with self._records.reading() as connection:
-            rows = connection.execute(f"SELECT {_COLUMNS} FROM runs {rest}", values)  # noqa: S608
-            return [_run(row) for row in rows]
+            return read_runs(connection, rest, values)
+
+
+def read_runs(connection: sqlite3.Connection, rest: str, values: tuple[Any, ...]) -> list[Run]:
+    """The runs that a statement finds which goes on with `rest`: WHERE, ORDER BY, LIMIT."""
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM runs {rest}", values)  # noqa: S608
+    return [_run(row) for row in rows]
 
 
 def _row(run: Run) -> tuple[str | None, ...]:

@@ -8,7 +8,7 @@ time:begun, time:swept               an instant each, as `format_utc` writes it
 last_contact_at                      an instant too
 sent_alarms                          a list of codes, as JSON
 points                               the reader that noted the points of the catalogue
-successor_of:<instance>              `1`
+successor_of:<instance>, undo:<run>  `1`
 started_empty:<source>               an instant
 ended_login:<login>                  an instant
 """
@@ -109,6 +109,7 @@ _POINTS_READER: _Record[str] = _Record("points", str, str)
 
 # Beginnings of names that end in what the value is about.
 _SUCCESSOR_OF = "successor_of:"
+_UNDO = "undo:"
 _STARTED_EMPTY = "started_empty:"
 _ENDED_LOGIN = "ended_login:"
 
@@ -148,6 +149,14 @@ class HostState:
             return None
         needed = (*record.replaced, *record.owed)
         return tuple(replaced.path for replaced in needed if replaced.path is not None)
+
+    def note_undo(self, run_id: str) -> None:
+        """Remember that a run of the operation `restore` is an undo."""
+        self._write(_Record(f"{_UNDO}{run_id}", str, str), "1")
+
+    def undos(self) -> frozenset[str]:
+        """The runs that are undos."""
+        return frozenset(self._read_all(_UNDO))
 
     def predecessors(self) -> frozenset[str]:
         """The instances whose data this host carries on."""

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
+from backups.decisions.period import DEFAULT_SINCE
 from backups.doctor import examine
 from backups.errors import (
     ConfirmationMissing,
@@ -19,6 +20,7 @@ from backups.errors import (
     NoRestorePoint,
     NothingToUndo,
     OwnerDiffers,
+    PeriodInvalid,
     RestoreBlocked,
     RunNotFound,
     SetNotFound,
@@ -28,6 +30,7 @@ from backups.http.begin import begin_confirmed_restore, leave_running, service_o
 from backups.model import Examination, Run
 from backups.runs.run import StartedRun
 from backups.view import documents
+from backups.view.report_document import report_document
 from shared.errors import StoreError
 from shared.web.admin_auth import (
     ADMIN_STATUSES,
@@ -57,6 +60,7 @@ STATUSES: StatusTable = (
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
     (SourceUnknown, 422, "No such source"),
+    (PeriodInvalid, 422, "No such period"),
     (NoRestorePoint, 404, "There is no restore point"),
     (NothingToUndo, 404, "There is nothing to undo"),
     (FormRefused, 403, "The form is not from this page"),
@@ -153,6 +157,10 @@ def backup_routes() -> APIRouter:
     def accept(request: Request, set_id: str) -> dict[str, Any]:
         return documents.set_document(service_of(request).acceptance.accept(set_id))
 
+    @router.get("/report", summary="Evidence: every run, drill, restore and alert of a period")
+    def report(request: Request, since: Since = DEFAULT_SINCE) -> dict[str, Any]:
+        return report_document(service_of(request).report(since))
+
     @router.get("/doctor", summary="Check everything that can be wrong, reading only")
     def doctor(request: Request) -> dict[str, Any]:
         return documents.doctor_document(_examine(request, write=False))
@@ -172,6 +180,7 @@ class Confirmation(BaseModel):
 
 Limit = Annotated[int, Query(ge=1, le=1000)]
 Before = Annotated[str | None, Query(max_length=64)]
+Since = Annotated[str, Query(max_length=64)]
 
 
 def _examine(request: Request, *, write: bool) -> Examination:

@@ -47,6 +47,7 @@ class Undo:
         return self.starter.begin("restore", "manual", self._undo, progress)
 
     def _undo(self, recorder: Recorder, staging: Path) -> str:
+        self.replacer.facts.note_undo(recorder.run.id)
         recorder.stage("check")
         record = self.undoable()
         sources = self.replacer.replaceable([one.source for one in record.to_put_back])

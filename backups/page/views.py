@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
 
+from backups.decisions.period import DEFAULT_SINCE
 from backups.http.begin import service_of
 from backups.model import Run
 from backups.page import events, overview
@@ -14,6 +17,8 @@ from backups.page.guard import ClosedRoute
 from backups.page.login import PATH
 from backups.page.rendering import render
 from backups.view import calendar
+from backups.view import report as report_text
+from backups.view.report_document import report_document
 from backups.view.steps import steps_of
 
 Before = Annotated[str | None, Query(max_length=64)]
@@ -80,11 +85,27 @@ def reading_routes() -> APIRouter:
         shown = _shown(request, run)
         return render(request, "run.html", run=run, steps=steps_of(run), shown=shown)
 
+    @router.get("/report")
+    def report(request: Request) -> Response:
+        found = service_of(request).report(DEFAULT_SINCE)
+        return PlainTextResponse(report_text.report(found) + "\n", headers=_file(found.end, "txt"))
+
+    @router.get("/report.json")
+    def report_json(request: Request) -> Response:
+        found = service_of(request).report(DEFAULT_SINCE)
+        return JSONResponse(report_document(found), headers=_file(found.end, "json"))
+
     @router.get("/events")
     async def follow(request: Request) -> Response:
         return events.follow(request)
 
     return router
+
+
+def _file(at: datetime, kind: str) -> dict[str, str]:
+    """The header that makes a browser keep an answer as a file."""
+    name = f"backup-report-{at:%Y-%m-%d}.{kind}"
+    return {"Content-Disposition": f'attachment; filename="{name}"'}
 
 
 def _shown(request: Request, run: Run | None) -> dict[str, Any] | None:

@@ -9,8 +9,10 @@ import logging
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
+from backups.decisions.evidence import KeptProof
 from backups.errors import ManifestInvalid, SetNotFound
-from backups.model import BackupSet, RestorePoint
+from backups.format import manifest
+from backups.model import BackupSet, DrillReport, RestorePoint
 from backups.sets import points_table
 from backups.sets.learn import learn
 from backups.sets.sets_table import SetsTable
@@ -101,6 +103,27 @@ class Catalogue:
                 "SELECT set_id FROM verdicts WHERE name LIKE 'drill-%' ORDER BY name DESC LIMIT 1"
             ).fetchone()
         return str(row[0]) if row else None
+
+    def proofs(self) -> list[KeptProof]:
+        """The proof of each restore point, newest first, without reading their manifests."""
+        with self._table.reading() as connection:
+            return list(points_table.proofs(connection))
+
+    def drill_reports(self) -> list[DrillReport]:
+        """The reports of drills that lie beside the sets that are kept, and can be read."""
+        with self._records.reading() as connection:
+            rows = connection.execute(
+                "SELECT set_id, document FROM verdicts WHERE name LIKE 'drill-%' ORDER BY name"
+            ).fetchall()
+        reports = []
+        for set_id, document in rows:
+            try:
+                report = manifest.load_drill(document, expected_id=set_id)
+            except ManifestInvalid as error:
+                _log.warning(error.message, extra=fields(set_id=set_id))
+            else:
+                reports.append(report)
+        return reports
 
     def verdict_names(self, set_id: str) -> list[str]:
         """The names of the verdicts on a set."""

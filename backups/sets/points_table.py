@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
+from backups.decisions.evidence import KeptProof
 from backups.format import naming
 from backups.model import BackupSet, RestorePoint
 
@@ -104,4 +105,29 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
             instance=found[4],
             protects=bool(found[5]),
             bytes=found[6],
+        )
+
+
+def proofs(connection: sqlite3.Connection) -> Iterator[KeptProof]:
+    """The proof of each restore point by its newest document, newest point first.
+
+    The documents of a point that is `readable` were checked when it was noted.
+    """
+    for found in connection.execute(
+        "WITH newest AS (SELECT set_id, max(name) AS name FROM verdicts"
+        " WHERE name LIKE 'proof-%' GROUP BY set_id)"
+        " SELECT points.id, kind, created_at,"
+        " json_extract(CAST(coalesce(verdicts.document, sets.manifest) AS TEXT), '$.proof'),"
+        " newest.name IS NOT NULL"
+        " FROM points LEFT JOIN sets ON sets.id = points.id"
+        " LEFT JOIN newest ON newest.set_id = points.id"
+        " LEFT JOIN verdicts ON verdicts.set_id = newest.set_id AND verdicts.name = newest.name"
+        " WHERE readable ORDER BY place DESC, points.id DESC"
+    ):
+        yield KeptProof(
+            id=found[0],
+            kind=found[1],
+            created_at=_EPOCH + timedelta(microseconds=found[2]),
+            proof=found[3] or "none",
+            again=bool(found[4]),
         )
