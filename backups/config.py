@@ -9,6 +9,7 @@ from typing import Literal
 
 from backups.decisions.retention import RetentionPolicy
 from backups.model import ContentCheck, ReadabilityCheck, Source
+from backups.receivers import Receiver
 from shared.crontab import Crontab
 
 APPLICATION = "gpt-messenger-sales-bot 0.1.0"
@@ -37,7 +38,8 @@ class BackupConfig:
     `token_keys` are the fingerprints of today's token keys, the first in use; empty when
     this process does not know them. `content_checks` open a restored source (by name) as
     the application would; `readability_checks` sample a snapshot without
-    writing to it. A `change_delay` of zero means that changes ask for nothing.
+    writing to it. A `change_delay` of zero means that changes ask for nothing. `receivers` are
+    sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     """
 
     sources: tuple[Source, ...]
@@ -55,6 +57,8 @@ class BackupConfig:
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     change_delay: timedelta = timedelta(0)
     timeout: timedelta = timedelta(hours=1)
+    receivers: tuple[Receiver, ...] = ()
+    has_heartbeat: bool = False
 
     def content_check(self, source: str) -> ContentCheck | None:
         """How the application opens this source, if it says."""

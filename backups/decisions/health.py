@@ -32,6 +32,7 @@ PROBLEM_CODES = (
     "suspect",
     "two_writers",
     "drill_failed",
+    "alerts_fail",
 )
 
 
@@ -69,6 +70,7 @@ class HealthFacts:
     found_faults: tuple[Finding, ...] = ()
     missing_points: tuple[MissingPoint, ...] = ()
     somebody_is_told: bool = True
+    broken_receivers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,6 +171,7 @@ def _problems(facts: HealthFacts) -> list[Finding]:
                 "Correct the cause, then rehearse again: python -m backups drill",
             )
         )
+    found += facts.found_faults
     return found
 
 
@@ -238,6 +241,15 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
                 "over_budget",
                 facts.retention_warning,
                 "Raise BACKUP_KEEP_MAX_BYTES, or lower the other BACKUP_KEEP_ settings.",
+            )
+        )
+    if facts.broken_receivers:
+        found.append(
+            Finding(
+                "receiver_broken",
+                f"messages do not reach {', '.join(facts.broken_receivers)} of BACKUP_NOTIFY_URLS",
+                "Test them: python -m backups doctor --notify. Correct BACKUP_NOTIFY_URLS in .env, "
+                "and restart.",
             )
         )
     for stored in facts.newest.objects if facts.newest else ():

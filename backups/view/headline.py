@@ -19,6 +19,7 @@ TITLES: Mapping[str, str] = {
     "suspect": "The data in the newest backup looks damaged",
     "two_writers": "Another installation stores its backups in the same place",
     "drill_failed": "The last rehearsal of a restore failed",
+    "alerts_fail": "Messages about problems do not arrive",
 }
 
 # That a set is late, or that there is none, is mostly explained better by another problem.
