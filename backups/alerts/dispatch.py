@@ -80,6 +80,7 @@ class Alerts:
         self._unrecorded: deque[_Attempt] = deque(maxlen=_MOST_UNRECORDED)
         self._sending: dict[str, tuple[float, Letter]] = {}
         self._told_unknown_at: dict[str, datetime] = {}
+        self._logged_fault = ""
 
     def step(self) -> float:
         """Send what is owed; the seconds to wait before the next step. Any process may."""
@@ -110,19 +111,29 @@ class Alerts:
         try:
             status, begun = self._status(), self._facts.begun_at()
         except AppError as error:
-            _log.warning("status cannot be determined: %s", error.message)
-            return alarms.status_unknown(error.message, error.hint)
+            return self._unknown(error, error.message, error.hint)
         except Exception as error:
-            _log.exception("status cannot be determined")
-            return alarms.status_unknown(
+            return self._unknown(
+                error,
                 f"a bug in this program ({type(error).__name__})",
                 "The log of the app has the traceback. Look yourself: python -m backups status",
             )
-        new = begun is None or self._clock.now() - begun < alarms.FIRST_SET_WITHIN
-        found = alarms.active_alarms(status.health.problems, new=new)
+        self._logged_fault = ""
+        now = self._clock.now()
+        new = begun is None or now - begun < alarms.FIRST_SET_WITHIN
+        problems = [one for one in status.health.problems if one.code != alarms.ALERTS_FAIL]
+        # The records may not know yet what this process does: that a message has arrived.
+        problems += alarms.alerts_that_fail(self._notifier.receivers, self._states(), now)
+        found = alarms.active_alarms(problems, new=new)
         last = status.last_run
         # A failure that is merely no longer the newest run is no recovery.
         return News(found, bool(found) or last is None or last.status == "succeeded")
+
+    def _unknown(self, error: Exception, message: str, hint: str) -> News:
+        if str(error) != self._logged_fault:  # not once a minute, for as long as it lasts
+            self._logged_fault = str(error)
+            _log.error("the state of the backups cannot be determined", exc_info=error)
+        return alarms.status_unknown(message, hint)
 
     # --- who sends it -------------------------------------------------------------------
 

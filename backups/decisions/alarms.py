@@ -14,6 +14,7 @@ _SYMPTOM = "no_restore_point"
 # How long a host may be without its first set before that is an alarm.
 FIRST_SET_WITHIN = timedelta(hours=2)
 
+ALERTS_FAIL = "alerts_fail"
 STATUS_UNKNOWN = "status_unknown"
 # How long a process does not repeat that status cannot be determined.
 REPEAT_UNKNOWN_AFTER = timedelta(hours=1)
@@ -181,7 +182,7 @@ def alerts_that_fail(
         return ()
     return (
         Finding(
-            "alerts_fail",
+            ALERTS_FAIL,
             f"no message about the backups has arrived for {min(failing) // timedelta(minutes=1)} "
             f"minutes: {', '.join(str(one) for one in receivers)} of BACKUP_NOTIFY_URLS cannot be "
             "reached",

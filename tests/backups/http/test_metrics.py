@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from backups.decisions.alarms import ALERTS_FAIL
 from backups.decisions.health import PROBLEM_CODES
 from backups.wiring import open_service
 from shared.settings.load import load_settings
@@ -171,4 +172,4 @@ def test_every_problem_of_status_is_a_series() -> None:
         r'Finding\(\s*"(token_key_lost)"',
         (REPOSITORY / "backups/decisions/restore_plan.py").read_text(),
     )
-    assert set(codes + elsewhere) == set(PROBLEM_CODES)
+    assert {*codes, *elsewhere, ALERTS_FAIL} == set(PROBLEM_CODES)
