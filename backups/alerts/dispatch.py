@@ -100,8 +100,8 @@ class Alerts:
             free = [one for one in self._notifier.receivers if alarms.may_send(states[one.id], now)]
             self._send(_letters(free, alarms.success_message(_name(), set_id)), WAIT_SECONDS)
 
-    def send_test_message(self) -> bool:
-        """Send a test message; whether it reached everybody."""
+    def send_test_message(self) -> tuple[Receiver, ...]:
+        """Send a test message; the receivers that it did not reach."""
         letters = _letters(self._notifier.receivers, alarms.test_message(_name()))
         return self._send(letters, _TEST_WAIT_SECONDS)
 
@@ -219,8 +219,8 @@ class Alerts:
 
     # --- sending it ---------------------------------------------------------------------
 
-    def _send(self, letters: Sequence[Letter], patience: float) -> bool:
-        """Send side by side, and wait a while; whether each is known to have arrived."""
+    def _send(self, letters: Sequence[Letter], patience: float) -> tuple[Receiver, ...]:
+        """Send side by side, and wait a while; the receivers not known to be reached."""
         arrived: list[Letter] = []
 
         def deliver(letter: Letter) -> None:
@@ -243,7 +243,7 @@ class Alerts:
         for thread in threads:
             if thread.ident is not None:
                 thread.join(max(deadline - time.monotonic(), 0))
-        return len(arrived) == len(letters)
+        return tuple(letter.receiver for letter in letters if letter not in arrived)
 
     def _deliver(self, letter: Letter) -> bool:
         sent = False

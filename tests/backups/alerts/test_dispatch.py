@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -21,13 +22,15 @@ from backups.alerts.dispatch import Alerts
 from backups.alerts.notifier import AppriseNotifier
 from backups.decisions import alarms
 from backups.decisions.alarms import Message
-from backups.decisions.health import Status
+from backups.decisions.health import Health, HealthFacts, Status, assess
 from backups.receivers import Receiver, receivers_of
+from backups.wiring import open_service
 from shared.errors import DiskFull
 from shared.store.directory import DirectoryStore
 from tests.support.alert_process import alert_process
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.installation import installation_in, settings_of
 from tests.support.listener import Listener
 from tests.support.memory_notifier import MemoryNotifier
 from tests.support.records import INSTANT
@@ -173,10 +176,64 @@ def test_receivers_that_fail_show_in_status(site: Site) -> None:
     for listener in (site.one, site.two):
         listener.status = 200
         listener.heard.clear()
-    assert site.bench.service.alerts.send_test_message()
+    assert site.bench.service.alerts.send_test_message() == ()
     assert findings() == ([], [])
     site.step(60)
     assert told(site.one)[1:] == ["well"]
+
+
+def test_a_test_message_names_whom_it_does_not_reach(site: Site) -> None:
+    """It is sent to a receiver that is left alone too, and is in the log like any attempt."""
+    site.two.status = 500
+    for _ in range(2):
+        unreached = site.bench.service.alerts.send_test_message()
+        assert [str(one) for one in unreached] == ["URL number 2 (json)"]
+
+    logged = site.bench.facts.messages.messages_since(INSTANT)
+    assert sorted(one.result for one in logged) == ["failed", "failed", "sent", "sent"]
+    assert {one.codes for one in logged} == {()}
+
+
+def test_a_look_with_nothing_to_send_writes_nothing(site: Site) -> None:
+    """Neither while all is well, nor beside a problem that was sent, or cannot be sent now."""
+
+    def steps() -> None:
+        with closing(sqlite3.connect(site.bench.records.path)) as connection:
+            before = connection.execute("PRAGMA data_version").fetchone()
+            site.clock.advance(seconds=5)
+            for _ in range(5):
+                site.bench.service.alerts.step()
+            assert connection.execute("PRAGMA data_version").fetchone() == before
+
+    site.succeed()
+    steps()
+    site.two.status = 500
+    site.fail()
+    steps()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, False),
+        ({"BACKUP_NOTIFY_URLS": "json://127.0.0.1/"}, True),
+        ({"BACKUP_HEARTBEAT_URL": "http://127.0.0.1/"}, True),
+    ],
+)
+def test_status_knows_whether_somebody_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], told: bool
+) -> None:
+    """By a message, or by the watchdog that misses the calls of the heartbeat."""
+    judged: list[HealthFacts] = []
+
+    def judging(facts: HealthFacts) -> Health:
+        judged.append(facts)
+        return assess(facts)
+
+    monkeypatch.setattr("backups.status.assess", judging)
+    with open_service(settings_of(installation_in(tmp_path, **settings).make_databases())) as own:
+        own.status()
+    assert [facts.somebody_is_told for facts in judged] == [told]
 
 
 class Hanging(MemoryNotifier):

@@ -162,7 +162,7 @@ def test_doctor_notify_sends_a_test_message(tmp_path: Path, listener: Listener) 
         "a test message went to 1 URL(s)"
     ]
     assert bad.returncode == 3
-    assert "did not reach every URL" in bad.stdout
+    assert "did not reach URL number 1 (json) of BACKUP_NOTIFY_URLS" in bad.stdout
     for text in (str(plain), str(good), str(bad)):
         assert SECRET not in text
 

@@ -13,9 +13,14 @@ import pytest
 
 from backups.decisions.alarms import (
     Message,
+    News,
     active_alarms,
+    after_attempt,
+    letter_for,
+    may_send,
     message_for,
     success_message,
+    without_ended,
 )
 from backups.decisions.alarms import (
     test_message as message_of_a_test,
@@ -24,6 +29,7 @@ from backups.decisions.health import PROBLEM_CODES
 from backups.decisions.retention import RetentionPolicy
 from backups.format.manifest import dump_manifest
 from backups.model import DrillReport, Finding
+from backups.receivers import Receiver, ReceiverState, SentMessage
 from shared.crontab import Crontab
 from shared.store.directory import DirectoryStore
 from tests.support.bench import Bench, open_bench
@@ -95,6 +101,90 @@ def test_other_messages_name_the_host() -> None:
     assert "h" in success_message("h", "20261122T010000Z").title
     assert "20261122T010000Z" in success_message("h", "20261122T010000Z").body
     assert "h" in message_of_a_test("h").title
+
+
+# --- to whom ----------------------------------------------------------------------------
+
+URL = Receiver("0123", 1, "json")
+
+
+@pytest.mark.parametrize(
+    ("told", "now", "all_known", "codes", "after"),
+    [
+        ((), (), True, None, None),
+        ((), ("overdue",), True, ("overdue",), ("overdue",)),
+        (("overdue",), ("overdue", "suspect"), True, ("suspect",), ("overdue", "suspect")),
+        (("overdue",), ("suspect",), True, ("suspect",), ("suspect",)),
+        (("overdue",), (), True, ("overdue",), ()),
+        (("overdue",), (), False, None, None),
+        (("overdue",), ("unknown",), False, ("unknown",), ("overdue", "unknown")),
+    ],
+)
+def test_what_a_receiver_is_told_and_knows_after_it(
+    told: tuple[str, ...],
+    now: tuple[str, ...],
+    all_known: bool,
+    codes: tuple[str, ...] | None,
+    after: tuple[str, ...] | None,
+) -> None:
+    """The new alarms, or that all are over; nothing is over while not all is known."""
+    news = News(tuple(finding(code) for code in now), all_known)
+    letter = letter_for(URL, ReceiverState(told), news, name="h")
+
+    assert (letter and letter.codes, letter and letter.told) == (codes, after)
+
+
+def test_an_alarm_that_comes_again_beside_others_is_told_again() -> None:
+    """That one of several is over is no message, but it is remembered."""
+    one, both = News((finding("a"),)), News((finding("a"), finding("b")))
+    state = without_ended(ReceiverState(("a", "b")), one)
+    letter = letter_for(URL, state, both, name="h")
+
+    assert state.told == ("a",)
+    assert letter is not None
+    assert letter.codes == ("b",)
+    for over in (News(()), News((finding("c"),))):  # who was told of one is told that it is over
+        assert without_ended(ReceiverState(("a",)), over).told == ("a",)
+
+
+def attempt(at: datetime, *, sent: bool) -> SentMessage:
+    """An attempt to reach the receiver."""
+    return SentMessage(at, URL.id, "title", ("overdue",), "sent" if sent else "failed")
+
+
+def test_a_receiver_that_fails_is_left_alone_for_longer_and_longer() -> None:
+    """1, 5, 15 and 60 minutes after failures in a row; the first that arrives ends it."""
+    state, now = ReceiverState(), INSTANT
+    for minutes in (1, 5, 15, 60, 60):
+        assert may_send(state, now)
+        state = after_attempt(state, attempt(now, sent=False), ("overdue",))
+        assert not may_send(state, now)
+        assert not may_send(state, now + timedelta(minutes=minutes, microseconds=-1))
+        now += timedelta(minutes=minutes)
+    state = after_attempt(state, attempt(now, sent=True), ("overdue",))
+    assert state == ReceiverState(("overdue",))
+    assert may_send(state, now)
+
+
+@pytest.mark.parametrize("step", [timedelta(days=-365), timedelta(hours=-1), timedelta(days=365)])
+def test_a_step_of_the_clock_neither_silences_nor_floods(step: timedelta) -> None:
+    """One attempt comes too early, and the pauses hold from then on."""
+    state = ReceiverState()
+    for minute in (0, 1, 6):
+        state = after_attempt(
+            state, attempt(INSTANT + timedelta(minutes=minute), sent=False), ("overdue",)
+        )
+    attempts, now = 0, INSTANT + timedelta(minutes=7) + step
+    for _ in range(121):
+        if may_send(state, now):
+            attempts += 1
+            state = after_attempt(state, attempt(now, sent=False), ("overdue",))
+        now += timedelta(minutes=1)
+    assert attempts == 3  # at once, and after 60 and 60 minutes
+
+    sending = ReceiverState(sending_since=INSTANT)
+    assert may_send(sending, INSTANT + step)
+    assert not may_send(sending, INSTANT - timedelta(milliseconds=1))
 
 
 # --- when it is said --------------------------------------------------------------------
