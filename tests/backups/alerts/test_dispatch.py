@@ -283,6 +283,28 @@ def test_a_receiver_that_hangs_holds_up_neither_the_run_nor_the_others(
         assert messages.states([two])[two].told == ("last_run_failed",)
 
 
+def test_a_process_that_has_no_thread_left_sends(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no thread can be started, the message is sent without one."""
+
+    class NoThread(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    site.one.status = site.two.status = 500
+    site.fail()
+    site.one.status = site.two.status = 200
+    site.one.heard.clear()
+    with monkeypatch.context() as few:
+        few.setattr("backups.alerts.dispatch.threading.Thread", NoThread)
+        few.setattr(AppriseNotifier, "send", MemoryNotifier().send)
+        site.step()
+    site.step(5)
+    assert sent_to(site, site.one) == [("last_run_failed",)]
+    assert told(site.one) == []  # it went to the notifier in its place
+
+
 def test_messages_about_good_runs_leave_a_broken_receiver_alone(
     tmp_path: Path, listeners: tuple[Listener, Listener]
 ) -> None:

@@ -16,6 +16,8 @@ from backups.decisions.alarms import (
     News,
     active_alarms,
     after_attempt,
+    alerts_that_fail,
+    broken_receivers,
     letter_for,
     may_send,
     message_for,
@@ -185,6 +187,34 @@ def test_a_step_of_the_clock_neither_silences_nor_floods(step: timedelta) -> Non
     sending = ReceiverState(sending_since=INSTANT)
     assert may_send(sending, INSTANT + step)
     assert not may_send(sending, INSTANT - timedelta(milliseconds=1))
+
+
+@pytest.mark.parametrize(
+    ("failures", "minutes", "broken", "all_fail"),
+    [
+        (0, 0, False, False),
+        (1, 9.9, False, False),
+        (2, 0, False, False),
+        (3, 0, True, False),
+        (1, 10, True, False),
+        (6, 60, True, False),
+        (6, 60.1, True, True),
+    ],
+)
+def test_when_a_receiver_is_broken(
+    failures: int, minutes: float, broken: bool, all_fail: bool
+) -> None:
+    """After three failures in a row or ten minutes; a problem after an hour without any other."""
+    now = INSTANT + timedelta(minutes=minutes)
+    state = ReceiverState(failures=failures, failing_since=INSTANT if failures else None)
+    other = Receiver("4567", 2, "mailtos")
+
+    assert broken_receivers([URL], {URL.id: state}, now) == (("URL number 1 (json)",) * broken)
+    found = alerts_that_fail([URL], {URL.id: state}, now)
+    assert [one.code for one in found] == ["alerts_fail"] * all_fail
+    assert alerts_that_fail([URL, other], {URL.id: state}, now) == ()
+    assert broken_receivers([other], {}, now) == ()
+    assert alerts_that_fail([], {}, now) == ()
 
 
 # --- when it is said --------------------------------------------------------------------
