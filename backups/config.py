@@ -9,6 +9,7 @@ from typing import Literal
 
 from backups.decisions.retention import RetentionPolicy
 from backups.model import ContentCheck, ReadabilityCheck, RunBy, Source
+from backups.receivers import Receiver
 from shared.crontab import Crontab
 
 APPLICATION = "gpt-messenger-sales-bot 0.1.0"
@@ -35,10 +36,10 @@ class BackupConfig:
     """What is backed up, when, how it is called and sealed, and what stays nearby.
 
     `token_keys` are the fingerprints of today's token keys, the first in use; empty when
-    this process does not know them. `run_by` says who starts the runs, and `somebody_is_told`
-    whether there is a receiver of alerts. `content_checks` open a restored source (by name) as
-    the application would; `readability_checks` sample a snapshot without
-    writing to it. A `change_delay` of zero means that changes ask for nothing.
+    this process does not know them. `run_by` says who starts the runs. `content_checks` open a
+    restored source (by name) as the application would; `readability_checks` sample a snapshot
+    without writing to it. A `change_delay` of zero means that changes ask for nothing. `receivers`
+    are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     """
 
     sources: tuple[Source, ...]
@@ -57,7 +58,8 @@ class BackupConfig:
     change_delay: timedelta = timedelta(0)
     timeout: timedelta = timedelta(hours=1)
     run_by: RunBy = "app"
-    somebody_is_told: bool = True
+    receivers: tuple[Receiver, ...] = ()
+    has_heartbeat: bool = False
 
     def content_check(self, source: str) -> ContentCheck | None:
         """How the application opens this source, if it says."""

@@ -74,7 +74,9 @@ class BackupService:
             seconds=config.timeout.total_seconds(),
         )
         self.own_sets = own_sets = OwnSets(installation, facts)
-        self.alerts = alerts = Alerts(self.status, facts, notifier, of_success=notify_success)
+        self.alerts = alerts = Alerts(
+            self.status, facts, notifier, clock, of_success=notify_success
+        )
         instants = Instants(catalogue, clock)
         publisher = Publisher(config, store, directory=directory, catalogue=catalogue, clock=clock)
         verdicts = Verdicts(

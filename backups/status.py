@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC
 
 from backups.config import BackupConfig
+from backups.decisions.alarms import alerts_that_fail, broken_receivers
 from backups.decisions.health import Status, assess
 from backups.decisions.protection import HealthFacts
 from backups.host.state import HostState
@@ -28,6 +29,7 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
     # A scheduler says when it begins; on a host with cron alone the first run says it.
     begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
     has_budget = config.retention.max_bytes is not None
+    receivers = state.messages.states([receiver.id for receiver in config.receivers])
     health = assess(
         HealthFacts(
             now=now,
@@ -49,7 +51,9 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             newest_made=own_sets.newest_made(),
             other_writer=own_sets.other_writer(now),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
-            somebody_is_told=config.somebody_is_told,
+            found_faults=alerts_that_fail(config.receivers, receivers, now),
+            somebody_is_told=bool(config.receivers) or config.has_heartbeat,
+            broken_receivers=broken_receivers(config.receivers, receivers, now),
         )
     )
     return Status(

@@ -15,6 +15,7 @@ from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
 from backups.operations.installation import Installation
+from backups.receivers import receivers_of
 from backups.service import BackupService
 from backups.sets.catalogue import Catalogue, has_restore_points
 from shared.clock import Clock, SystemClock
@@ -38,18 +39,13 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
     with closing(open_records(directory.path)) as records:
-        facts = HostState(records)
         yield assemble(
             build_config(settings),
             build_store(settings, was_used=lambda: has_restore_points(records)),
             directory,
             records,
             clock=clock or SystemClock(),
-            notifier=AppriseNotifier(
-                backup.notify_urls,
-                backup.heartbeat_url,
-                lambda sent: facts.count_notification(sent=sent),
-            ),
+            notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
             notify_success=backup.notify_success,
         )
 
@@ -101,7 +97,8 @@ def build_config(settings: Settings) -> BackupConfig:
         change_delay=timedelta(seconds=backup.change_delay),
         timeout=timedelta(seconds=backup.timeout),
         run_by=backup.run_by,
-        somebody_is_told=bool(backup.notify_urls or backup.heartbeat_url),
+        receivers=receivers_of(backup.notify_urls),
+        has_heartbeat=backup.heartbeat_url is not None,
     )
 
 

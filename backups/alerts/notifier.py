@@ -5,62 +5,64 @@ from __future__ import annotations
 import http.client
 import logging
 import urllib.request
-from collections.abc import Callable
 from typing import Protocol
 
 from backups.decisions.alarms import Message
-from shared.errors import AppError
+from backups.receivers import Receiver, receivers_of
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_SECONDS = 10
 
 
 class Notifier(Protocol):
-    """Sends messages; its failures are logged, counted, and kept to itself."""
+    """Sends messages; its failures are logged, and kept to itself."""
 
-    def send(self, message: Message) -> bool:
-        """Whether somebody was notified; True also when there is nobody to notify."""
+    @property
+    def receivers(self) -> tuple[Receiver, ...]:
+        """Whom it can reach."""
+
+    def send(self, receiver: Receiver, message: Message) -> bool:
+        """Whether the message reached this receiver. May be called from several threads."""
 
     def heartbeat(self) -> bool:
         """Tell the watchdog that a run was proven; True also when there is none."""
 
 
 class AppriseNotifier:
-    """Sends to every URL of `BACKUP_NOTIFY_URLS`, and calls `BACKUP_HEARTBEAT_URL`.
+    """Sends to the URLs of `BACKUP_NOTIFY_URLS`, and calls `BACKUP_HEARTBEAT_URL`.
 
     URLs hold secrets: they never appear in a log.
     """
 
-    def __init__(
-        self,
-        urls: tuple[str, ...],
-        heartbeat_url: str | None,
-        count: Callable[[bool], None] = lambda _: None,
-    ) -> None:
+    def __init__(self, urls: tuple[str, ...], heartbeat_url: str | None) -> None:
         self._urls = urls
         self._heartbeat_url = heartbeat_url
-        self._count = count
+        self._receivers = receivers_of(urls)
 
-    def send(self, message: Message) -> bool:
-        """See `Notifier.send`."""
-        if not self._urls:
-            return True
+    @property
+    def receivers(self) -> tuple[Receiver, ...]:
+        """See `Notifier.receivers`."""
+        return self._receivers
+
+    def send(self, receiver: Receiver, message: Message) -> bool:
+        """See `Notifier.send`.
+
+        apprise waits 4 s for a connection and 4 s for each part of an answer, 15 s of a mail
+        server (`socket_connect_timeout` and `socket_read_timeout` of its plugins).
+        """
         try:
             import apprise  # noqa: PLC0415 - it is slow to import, and seldom needed
 
             sender = apprise.Apprise()
-            for url in self._urls:
-                sender.add(url)
+            sender.add(self._urls[receiver.number - 1])
             sent = bool(sender.notify(title=message.title, body=message.body))
         except Exception as error:  # recorded: a broken notifier never breaks a run
-            _log.warning("a notification failed: %s", type(error).__name__)
+            _log.warning("a message failed: %s", type(error).__name__)
             sent = False
         if not sent:
-            _log.warning("a notification did not reach every URL: %s", message.title)
-        try:
-            self._count(sent)
-        except AppError as error:
-            _log.warning("a notification could not be counted: %s", error.message)
+            _log.warning(
+                "a message did not reach %s of BACKUP_NOTIFY_URLS: %s", receiver, message.title
+            )
         return sent
 
     def heartbeat(self) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from backups.decisions.gaps import Doubtful, Gap, Points, gaps_of, largest, longest_interval, within
-from backups.decisions.health import GRACE
+from backups.decisions.protection import GRACE
 from backups.decisions.rehearsals import DrillEntry, drills_of, duration, intervals_without
 from backups.model import (
     DrillReport,

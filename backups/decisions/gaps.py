@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Literal
 
-from backups.decisions.health import GRACE
+from backups.decisions.protection import GRACE
 from backups.model import MissingPoint, RestorePoint, Trigger
 from shared.crontab import Crontab
 

@@ -25,6 +25,7 @@ PROBLEM_CODES = (
     "thread_stuck",
     "thread_failing",
     "not_scheduled",
+    "alerts_fail",
     "drill_failed",
     "drill_overdue",
     "overdue",
@@ -260,6 +261,13 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
             "over_budget",
             facts.retention_warning,
             "Raise BACKUP_KEEP_MAX_BYTES, or lower the other BACKUP_KEEP_ settings.",
+        )
+    if facts.broken_receivers:
+        yield Finding(
+            "receiver_broken",
+            f"messages do not reach {', '.join(facts.broken_receivers)} of BACKUP_NOTIFY_URLS",
+            "Test them: python -m backups doctor --notify. Correct BACKUP_NOTIFY_URLS in .env, "
+            "and restart.",
         )
     for stored in facts.newest.objects if facts.newest else ():
         if stored.journal_mode != "wal":

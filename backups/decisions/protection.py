@@ -76,6 +76,7 @@ class HealthFacts:
     found_faults: tuple[Finding, ...] = ()
     missing_points: tuple[MissingPoint, ...] = ()
     somebody_is_told: bool = True
+    broken_receivers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -58,15 +58,16 @@ def _notifications(settings: Settings, service: BackupService, *, notify: bool) 
         yield Line(
             "ok", "notify", f"{count} URL(s); to test them: python -m backups doctor --notify"
         )
-    elif service.alerts.send_test_message():
-        yield Line("ok", "notify", f"a test message went to {count} URL(s)")
-    else:
+    elif unreached := service.alerts.send_test_message():
+        names = ", ".join(str(receiver) for receiver in unreached)
         yield Line(
             "problem",
             "notify",
-            "the test message did not reach every URL of BACKUP_NOTIFY_URLS",
+            f"the test message did not reach {names} of BACKUP_NOTIFY_URLS",
             "Correct them; https://github.com/caronc/apprise lists their forms.",
         )
+    else:
+        yield Line("ok", "notify", f"a test message went to {count} URL(s)")
 
 
 def _backups(service: BackupService) -> Iterator[Line]:

@@ -72,7 +72,8 @@ ADDITIONS = """
     CREATE TABLE IF NOT EXISTS messages(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, receiver TEXT NOT NULL,
         title TEXT NOT NULL, codes TEXT NOT NULL, result TEXT NOT NULL
-    )
+    );
+    CREATE TABLE IF NOT EXISTS receivers(id TEXT PRIMARY KEY, state TEXT NOT NULL)
     """
 
 

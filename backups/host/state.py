@@ -6,7 +6,6 @@ absent, and a line of the log names it: one bad row must not silence status on a
 last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
 last_contact_at                      an instant too
-sent_alarms                          a list of codes, as JSON
 points                               the reader that noted the points of the catalogue
 successor_of:<instance>, undo:<run>  `1`
 started_empty:<source>               an instant
@@ -15,10 +14,9 @@ ended_login:<login>                  an instant
 
 from __future__ import annotations
 
-import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -28,6 +26,7 @@ from typing import Any, Generic, TypeVar
 from pydantic import TypeAdapter
 
 from backups.host import totals
+from backups.host.messages import Messages
 from backups.model import DrillReport, RestoreRecord
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
@@ -100,11 +99,6 @@ _LAST_RESTORE = _document("last_restore", RestoreRecord)
 _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _LAST_CONTACT = _time("last_contact_at")
-_ALARMS: _Record[tuple[str, ...]] = _Record(
-    "sent_alarms",
-    lambda codes: json.dumps(sorted(set(codes))),
-    lambda text: tuple(_adapter(list[str]).validate_json(text)),
-)
 _POINTS_READER: _Record[str] = _Record("points", str, str)
 
 # Beginnings of names that end in what the value is about.
@@ -115,10 +109,14 @@ _ENDED_LOGIN = "ended_login:"
 
 
 class HostState:
-    """What this host remembers. Raises `DatabaseError` when its records cannot be used."""
+    """What this host remembers. Raises `DatabaseError` when its records cannot be used.
+
+    `messages` is what was sent to whom.
+    """
 
     def __init__(self, records: Database) -> None:
         self._records = records
+        self.messages = Messages(records)
 
     # --- restores and drills ------------------------------------------------------------
 
@@ -212,33 +210,12 @@ class HostState:
         with self._records.transaction() as connection:
             connection.execute("DELETE FROM facts WHERE name = ?", (f"{_STARTED_EMPTY}{source}",))
 
-    # --- alarms and messages ------------------------------------------------------------
-
-    def sent_alarms(self) -> tuple[str, ...]:
-        """The alarms that were sent and are not over."""
-        return self._read(_ALARMS) or ()
-
-    def claim_alarms(self, codes: Sequence[str]) -> tuple[str, ...] | None:
-        """Make `codes` the alarms that were sent, and return the former; None if nothing changes.
-
-        In one transaction, so that of several processes one sends it.
-        """
-        with self._records.transaction() as connection:
-            former = _ALARMS.read(connection) or ()
-            if set(former) == set(codes):
-                return None
-            _ALARMS.write(connection, tuple(codes))
-        return former
+    # --- messages -----------------------------------------------------------------------
 
     def notifications(self) -> Mapping[str, int]:
         """How many notifications were `sent`, and how many `failed`."""
         with self._records.reading() as connection:
             return totals.notification_totals(connection)
-
-    def count_notification(self, *, sent: bool) -> None:
-        """Remember that a notification was sent, and whether it reached everybody."""
-        with self._records.transaction() as connection:
-            totals.count_notification(connection, "sent" if sent else "failed")
 
     # --- logins to the page -------------------------------------------------------------
 

@@ -19,6 +19,7 @@ TITLES: Mapping[str, str] = {
     "suspect": "The data in the newest backup looks damaged",
     "two_writers": "Another installation stores its backups in the same place",
     "drill_failed": "The last rehearsal of a restore failed",
+    "alerts_fail": "Messages about problems do not arrive",
     "drill_overdue": "No restore has been rehearsed for too long",
     "points_missing": "The store lost backups",
     "not_seen": "The newest backup is not in the store that is configured now",

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from backups.decisions.health import GRACE
+from backups.decisions.protection import GRACE
 from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
 from backups.model import DrillReport

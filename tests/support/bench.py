@@ -261,7 +261,7 @@ def open_bench(
     notes = MemoryNotifier()
     with closing(open_records(backup_directory.path)) as records:
         service = assemble(
-            replace(config, **changes),
+            replace(config, **{"receivers": (notifier or notes).receivers, **changes}),
             store,
             backup_directory,
             records,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from backups.decisions.alarms import Message
+from backups.receivers import Receiver, receivers_of
 
 
 class MemoryNotifier:
     """Counts heartbeats too. While `works` is False, nobody is reached."""
+
+    receivers = receivers_of(["memory://"])
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -14,7 +17,7 @@ class MemoryNotifier:
         self.heartbeats = 0
         self.works = True
 
-    def send(self, message: Message) -> bool:
+    def send(self, receiver: Receiver, message: Message) -> bool:
         """See `Notifier.send`."""
         self.attempts += 1
         if self.works:

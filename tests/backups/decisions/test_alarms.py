@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -15,27 +12,35 @@ from pathlib import Path
 import pytest
 
 from backups.decisions.alarms import (
-    ALARMING,
     Message,
+    News,
     active_alarms,
+    after_attempt,
+    alerts_that_fail,
+    broken_receivers,
+    letter_for,
+    may_send,
     message_for,
     success_message,
+    without_ended,
 )
 from backups.decisions.alarms import (
     test_message as message_of_a_test,
 )
+from backups.decisions.health import PROBLEM_CODES
 from backups.decisions.retention import RetentionPolicy
 from backups.format.manifest import dump_manifest
 from backups.model import DrillReport, Finding
+from backups.receivers import Receiver, ReceiverState, SentMessage
 from shared.crontab import Crontab
-from shared.errors import DiskFull
 from shared.store.directory import DirectoryStore
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import write
-from tests.support.installation import REPOSITORY
 from tests.support.records import INSTANT
 from tests.support.store_wrappers import WatchedStore
+
+SYMPTOM = "no_restore_point"
 
 
 def finding(code: str) -> Finding:
@@ -84,14 +89,13 @@ def test_the_end_names_what_is_over() -> None:
     )
 
 
-def test_only_what_someone_must_hear_of_is_an_alarm() -> None:
-    """The issue's list: failure, suspect, staleness, drill, two writers, keys."""
-    assert set(ALARMING) == {
-        *("last_run_failed", "suspect", "overdue", "drill_failed", "two_writers"),
-        *("token_key_lost", "started_empty"),
-    }
-    found = [finding(code) for code in ("no_restore_point", "overdue", "else", "suspect")]
-    assert [one.code for one in active_alarms(found)] == ["overdue", "suspect"]
+@pytest.mark.parametrize("new", [True, False])
+def test_every_problem_is_an_alarm_but_a_mere_symptom(new: bool) -> None:
+    """All of them; `no_restore_point` only where no other says why, and not on a new host."""
+    causes = tuple(finding(code) for code in (*PROBLEM_CODES, "else") if code != SYMPTOM)
+
+    assert active_alarms([finding(SYMPTOM), *causes], new=new) == causes
+    assert active_alarms([finding(SYMPTOM)], new=new) == (() if new else (finding(SYMPTOM),))
 
 
 def test_other_messages_name_the_host() -> None:
@@ -99,6 +103,118 @@ def test_other_messages_name_the_host() -> None:
     assert "h" in success_message("h", "20261122T010000Z").title
     assert "20261122T010000Z" in success_message("h", "20261122T010000Z").body
     assert "h" in message_of_a_test("h").title
+
+
+# --- to whom ----------------------------------------------------------------------------
+
+URL = Receiver("0123", 1, "json")
+
+
+@pytest.mark.parametrize(
+    ("told", "now", "all_known", "codes", "after"),
+    [
+        ((), (), True, None, None),
+        ((), ("overdue",), True, ("overdue",), ("overdue",)),
+        (("overdue",), ("overdue", "suspect"), True, ("suspect",), ("overdue", "suspect")),
+        (("overdue",), ("suspect",), True, ("suspect",), ("suspect",)),
+        (("overdue",), (), True, ("overdue",), ()),
+        (("overdue",), (), False, None, None),
+        (("overdue",), ("unknown",), False, ("unknown",), ("overdue", "unknown")),
+    ],
+)
+def test_what_a_receiver_is_told_and_knows_after_it(
+    told: tuple[str, ...],
+    now: tuple[str, ...],
+    all_known: bool,
+    codes: tuple[str, ...] | None,
+    after: tuple[str, ...] | None,
+) -> None:
+    """The new alarms, or that all are over; nothing is over while not all is known."""
+    news = News(tuple(finding(code) for code in now), all_known)
+    letter = letter_for(URL, ReceiverState(told), news, name="h")
+
+    assert (letter and letter.codes, letter and letter.told) == (codes, after)
+
+
+def test_an_alarm_that_comes_again_beside_others_is_told_again() -> None:
+    """That one of several is over is no message, but it is remembered."""
+    one, both = News((finding("a"),)), News((finding("a"), finding("b")))
+    state = without_ended(ReceiverState(("a", "b")), one)
+    letter = letter_for(URL, state, both, name="h")
+
+    assert state.told == ("a",)
+    assert letter is not None
+    assert letter.codes == ("b",)
+    for over in (News(()), News((finding("c"),))):  # who was told of one is told that it is over
+        assert without_ended(ReceiverState(("a",)), over).told == ("a",)
+
+
+def attempt(at: datetime, *, sent: bool) -> SentMessage:
+    """An attempt to reach the receiver."""
+    return SentMessage(at, URL.id, "title", ("overdue",), "sent" if sent else "failed")
+
+
+def test_a_receiver_that_fails_is_left_alone_for_longer_and_longer() -> None:
+    """1, 5, 15 and 60 minutes after failures in a row; the first that arrives ends it."""
+    state, now = ReceiverState(), INSTANT
+    for minutes in (1, 5, 15, 60, 60):
+        assert may_send(state, now)
+        state = after_attempt(state, attempt(now, sent=False), ("overdue",))
+        assert not may_send(state, now)
+        assert not may_send(state, now + timedelta(minutes=minutes, microseconds=-1))
+        now += timedelta(minutes=minutes)
+    state = after_attempt(state, attempt(now, sent=True), ("overdue",))
+    assert state == ReceiverState(("overdue",))
+    assert may_send(state, now)
+
+
+@pytest.mark.parametrize("step", [timedelta(days=-365), timedelta(hours=-1), timedelta(days=365)])
+def test_a_step_of_the_clock_neither_silences_nor_floods(step: timedelta) -> None:
+    """One attempt comes too early, and the pauses hold from then on."""
+    state = ReceiverState()
+    for minute in (0, 1, 6):
+        state = after_attempt(
+            state, attempt(INSTANT + timedelta(minutes=minute), sent=False), ("overdue",)
+        )
+    attempts, now = 0, INSTANT + timedelta(minutes=7) + step
+    for _ in range(121):
+        if may_send(state, now):
+            attempts += 1
+            state = after_attempt(state, attempt(now, sent=False), ("overdue",))
+        now += timedelta(minutes=1)
+    assert attempts == 3  # at once, and after 60 and 60 minutes
+
+    sending = ReceiverState(sending_since=INSTANT)
+    assert may_send(sending, INSTANT + step)
+    assert not may_send(sending, INSTANT - timedelta(milliseconds=1))
+
+
+@pytest.mark.parametrize(
+    ("failures", "minutes", "broken", "all_fail"),
+    [
+        (0, 0, False, False),
+        (1, 9.9, False, False),
+        (2, 0, False, False),
+        (3, 0, True, False),
+        (1, 10, True, False),
+        (6, 60, True, False),
+        (6, 60.1, True, True),
+    ],
+)
+def test_when_a_receiver_is_broken(
+    failures: int, minutes: float, broken: bool, all_fail: bool
+) -> None:
+    """After three failures in a row or ten minutes; a problem after an hour without any other."""
+    now = INSTANT + timedelta(minutes=minutes)
+    state = ReceiverState(failures=failures, failing_since=INSTANT if failures else None)
+    other = Receiver("4567", 2, "mailtos")
+
+    assert broken_receivers([URL], {URL.id: state}, now) == (("URL number 1 (json)",) * broken)
+    found = alerts_that_fail([URL], {URL.id: state}, now)
+    assert [one.code for one in found] == ["alerts_fail"] * all_fail
+    assert alerts_that_fail([URL, other], {URL.id: state}, now) == ()
+    assert broken_receivers([other], {}, now) == ()
+    assert alerts_that_fail([], {}, now) == ()
 
 
 # --- when it is said --------------------------------------------------------------------
@@ -208,26 +324,26 @@ def test_the_heartbeat_follows_proven_runs_only(
 def test_a_notifier_that_fails_is_tried_again(
     bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
-    """An alarm that reached nobody is sent at every occasion until it did, then no more."""
+    """An alarm that reached nobody is sent until it arrives, then no more; and so is its end."""
     bench.notes.works = False
     store.break_at("put", 0)
     bench.run()
-    bench.service.alerts.send_alerts()
-    assert (bench.notes.attempts, bench.notes.messages) == (2, [])
-
     bench.notes.works = True
-    bench.service.alerts.send_alerts()
-    bench.service.alerts.send_alerts()
-
+    assert bench.notes.messages == []
+    for _ in range(3):
+        clock.advance(minutes=1)
+        bench.service.alerts.send_alerts()
     assert bench.notes.titles() == ["last_run_failed"]
-    assert bench.notes.attempts == 3
+
     store.mend()
     bench.notes.works = False
-    clock.advance(minutes=1)
     bench.made()
     bench.notes.works = True
-    bench.service.alerts.send_alerts()
+    for _ in range(3):
+        clock.advance(minutes=1)
+        bench.service.alerts.send_alerts()
     assert bench.notes.titles() == ["last_run_failed", "well"]
+    assert bench.notes.attempts == 4
 
 
 def test_a_failed_drill_is_told(bench: Bench, clock: FixedClock) -> None:
@@ -265,7 +381,9 @@ def test_keys_that_no_longer_open_are_told(
 # --- two processes ----------------------------------------------------------------------
 
 
-def test_two_services_tell_it_once(tmp_path: Path, bench: Bench, store: WatchedStore) -> None:
+def test_two_services_tell_it_once(
+    tmp_path: Path, bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
     """However many processes of a host notice it at the same time, one message goes out."""
     store.break_at("put", 0)
     bench.notes.works = False
@@ -273,58 +391,17 @@ def test_two_services_tell_it_once(tmp_path: Path, bench: Bench, store: WatchedS
     bench.notes.works = True
     barrier = threading.Barrier(4)
 
-    with open_bench(tmp_path, store, clock=FixedClock(INSTANT), sources=bench.sources) as other:
+    with open_bench(tmp_path, store, clock=clock, sources=bench.sources) as other:
 
         def tell(one: Bench) -> None:
             barrier.wait()
             one.service.alerts.send_alerts()
 
+        clock.advance(minutes=1)
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(tell, [bench, other, bench, other]))
 
         assert (bench.notes.titles() + other.notes.titles()) == ["last_run_failed"]
-
-
-_RACER = """
-import sys
-from pathlib import Path
-from contextlib import closing
-from backups.host.state import HostState
-from backups.host.records import open_records
-with closing(open_records(Path(sys.argv[1]))) as records:
-    facts = HostState(records)
-    print("ready", flush=True)
-    for line in sys.stdin:
-        print(facts.claim_alarms(line.split()) is not None, flush=True)
-"""
-
-
-def test_one_of_several_processes_claims_a_change(bench: Bench) -> None:
-    """A change of alarms is claimed by exactly one process, each time."""
-    racers = [
-        subprocess.Popen(
-            [sys.executable, "-c", _RACER, str(bench.directory.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=REPOSITORY,
-        )
-        for _ in range(3)
-    ]
-    try:
-        for racer in racers:
-            assert racer.stdout is not None
-            assert racer.stdout.readline() == "ready\n"
-        for number in range(20):
-            for racer in racers:
-                assert racer.stdin is not None
-                racer.stdin.write("overdue\n" if number % 2 == 0 else "suspect overdue\n")
-                racer.stdin.flush()
-            answers = [racer.stdout.readline() for racer in racers if racer.stdout]
-            assert sorted(answers) == ["False\n", "False\n", "True\n"]
-    finally:
-        for racer in racers:
-            racer.communicate(timeout=10)
 
 
 # --- staleness --------------------------------------------------------------------------
@@ -376,16 +453,19 @@ def test_staleness_fires_with_a_scheduler_that_never_runs(
 
 
 def test_a_host_that_never_made_a_set_is_stale_too(bench: Bench, clock: FixedClock) -> None:
-    """Two hours after its first due instant one message goes out; after a set one more."""
+    """Messages after two hours, and two hours after its first due instant; after a set one more."""
     bench.facts.note_begun(clock.now())
-    for _ in range(48):
+    for hour in range(48):
         bench.service.alerts.send_alerts()
         due = clock.now() > datetime(2026, 11, 23, 3, tzinfo=UTC)
-        assert bench.notes.titles() == (["overdue"] if due else [])
+        assert bench.notes.titles() == [
+            *(["no_restore_point"] if hour >= 2 else []),
+            *(["overdue"] if due else []),
+        ]
         clock.advance(hours=1)
     assert bench.problems() == ["no_restore_point", "overdue"]
     bench.made("catch-up")
-    assert bench.notes.titles() == ["overdue", "well"]
+    assert bench.notes.titles() == ["no_restore_point", "overdue", "well"]
 
 
 def test_runs_that_only_fail_are_stale_too(
@@ -432,30 +512,6 @@ def test_a_clock_set_back_is_not_stale(bench: Bench, clock: FixedClock) -> None:
 # --- alarms and the rest ----------------------------------------------------------------
 
 
-def broken_records(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
-    """Make the records unusable for alarms."""
-
-    def full(_: object) -> tuple[str, ...]:
-        raise DiskFull("the disk is full", "Make room.")
-
-    monkeypatch.setattr(bench.facts, "claim_alarms", full)
-    return monkeypatch.undo
-
-
-def test_records_that_cannot_be_written_break_no_run(
-    bench: Bench, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """When nobody can note what was told, the run ends as it did, and it is told later."""
-    repair = broken_records(bench, monkeypatch)
-    store.break_at("put", 0)
-
-    assert bench.run().status == "failed"
-    assert bench.notes.messages == []
-    repair()
-    bench.service.alerts.send_alerts()
-    assert bench.notes.titles() == ["last_run_failed"]
-
-
 def test_a_budget_that_cannot_be_kept_is_a_warning_and_no_alarm(
     tmp_path: Path, clock: FixedClock
 ) -> None:
@@ -476,7 +532,7 @@ def test_alarms_survive_a_restart(tmp_path: Path, store: WatchedStore, clock: Fi
         store.break_at("put", 0)
         bench.run()
         sources = bench.sources
-        assert json.loads(json.dumps(bench.facts.sent_alarms())) == ["last_run_failed"]
+        assert bench.notes.titles() == ["last_run_failed"]
     with open_bench(tmp_path, store, clock=clock, sources=sources) as bench:
         bench.service.alerts.send_alerts()
 

@@ -19,7 +19,7 @@ from backups.decisions.gaps import (
     longest_interval,
     points_of,
 )
-from backups.decisions.health import GRACE
+from backups.decisions.protection import GRACE
 from backups.format import naming
 from backups.model import MissingPoint, RestorePoint, SetKind, Trigger
 from shared.crontab import Crontab

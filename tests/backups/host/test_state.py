@@ -47,7 +47,6 @@ STORED: list[tuple[str, str, Callable[[HostState], Any], Any]] = [
     ("time:begun", "2026-11-22T01:00:00Z", HostState.begun_at, INSTANT),
     ("time:swept", "2026-11-22T01:00:00Z", HostState.swept_at, INSTANT),
     ("last_contact_at", "2026-11-22T01:00:00Z", HostState.last_contact_at, INSTANT),
-    ("sent_alarms", '["overdue", "suspect"]', HostState.sent_alarms, ("overdue", "suspect")),
     ("started_empty:tokens", "2026-11-22T01:00:00Z", HostState.started_empty, {"tokens": INSTANT}),
     ("successor_of:0123abcd", "1", HostState.predecessors, frozenset({"0123abcd"})),
 ]
@@ -102,7 +101,6 @@ def test_what_is_stored_has_the_names_and_texts_of_earlier_versions(
     state.note_begun(INSTANT)
     state.set_swept_at(INSTANT)
     state.set_last_contact_at(INSTANT)
-    state.claim_alarms(["suspect", "overdue"])
     state.note_started_empty("tokens", INSTANT)
     state.succeed("0123abcd")
 
@@ -140,15 +138,6 @@ def test_a_time_without_a_zone_in_a_document_counts_as_absent(
     text, read = next((text, read) for stored, text, read, _ in STORED if stored == name)
     put(records, name, text.replace("01:00:00Z", "01:00:00"))
     assert read(state) is None
-
-
-def test_alarms_that_cannot_be_read_can_be_claimed_again(
-    records: Database, state: HostState
-) -> None:
-    """A bad row does not keep alarms from being told: the next claim replaces it."""
-    put(records, "sent_alarms", "nonsense")
-    assert state.claim_alarms(["overdue"]) == ()
-    assert state.sent_alarms() == ("overdue",)
 
 
 def test_the_first_beginning_counts(records: Database, state: HostState) -> None:

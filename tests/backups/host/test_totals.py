@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -13,6 +14,7 @@ from backups.host.records import MIGRATIONS, open_records
 from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.host.totals import BUCKETS, RunKind, StageTime
+from backups.receivers import SentMessage
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
 from tests.support.records import INSTANT, a_failed_run, a_run
@@ -91,9 +93,11 @@ def test_stage_times_fall_into_buckets(records: Database) -> None:
 
 def test_notifications_are_counted_by_result(records: Database) -> None:
     """Sent and failed are counted apart, for whoever opens the records."""
-    facts = HostState(records)
-    for sent in (True, False, True):
-        facts.count_notification(sent=sent)
+    messages = HostState(records).messages
+    results: list[Literal["sent", "failed"]] = ["sent", "failed", "sent"]
+    for result in results:
+        attempt = SentMessage(INSTANT, "0123", "a title", (), result)
+        messages.change((), lambda _: {}, [attempt])
 
     with closing(open_records(records.path.parent)) as other:
         assert HostState(other).notifications() == {"sent": 2, "failed": 1}

@@ -60,7 +60,7 @@ def test_listing_all_reads_every_manifest(bench: Bench) -> None:
 
 
 def test_a_retention_plan_reads_the_newest_manifest_only(bench: Bench) -> None:
-    """All is decided by the table of points; only whether the newest set is whole and suspect is read."""
+    """All is decided by the table of points; only the newest set is read."""
     known = {one.id for one in all_sets(bench)}
     with manifests_read(bench) as read:
         plan = bench.service.own_sets.plan_prune()
