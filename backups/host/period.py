@@ -9,7 +9,7 @@ from typing import Any
 
 from backups.host.run_log import read_runs
 from backups.host.totals import RunKind
-from backups.model import MissingPoint, OperationName, Run
+from backups.model import OperationName, Run
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
@@ -87,16 +87,6 @@ class PeriodRecords:
             Message(parse_utc(at), receiver, title, _codes(codes), result)
             for at, receiver, title, codes, result in rows
         ]
-
-    def missing_points(self) -> tuple[MissingPoint, ...]:
-        """The points that the store lost without our prune, oldest first."""
-        rows = self._rows(
-            "SELECT id, kind, created_at, noticed_at FROM missing_points ORDER BY created_at, id"
-        )
-        return tuple(
-            MissingPoint(id_, kind, parse_utc(created_at), parse_utc(noticed_at))
-            for id_, kind, created_at, noticed_at in rows
-        )
 
     def _runs(self, where: str, since: datetime, *values: str) -> list[Run]:
         with self._records.reading() as connection:

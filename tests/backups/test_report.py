@@ -145,6 +145,7 @@ def test_what_the_store_lost_is_no_point(bench: Bench, clock: FixedClock) -> Non
         )
     found = bench.service.report("90d")
     assert [(one.id, one.kind) for one in found.missing] == [(made.id, "hollow")]
+    assert dict(found.proofs) == {"full": 0, "sealed": 0, "none": 1}
     assert found.points == 0
     assert found.achieved is not None
     assert [one.doubt for one in found.achieved.doubtful] == ["hollow"]
