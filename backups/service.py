@@ -60,7 +60,6 @@ class BackupService:
         notify_success: bool = False,
     ) -> None:
         self._installation = installation
-        self._records = records
         self.config = config = installation.config
         self.catalogue = catalogue = installation.catalogue
         self.run_log = installation.run_log
@@ -169,7 +168,7 @@ class BackupService:
             self._installation,
             self.facts,
             self.own_sets,
-            records=PeriodRecords(self._records, now),
+            records=PeriodRecords(self.run_log, now),
             since=start,
             now=now,
         )
