@@ -39,7 +39,7 @@ def read_report(
     Raises `DatabaseError`.
     """
     config, catalogue, store = installation.config, installation.catalogue, installation.store
-    kept, ours, missing = catalogue.points(), own_sets.ours(), records.missing_points()
+    kept, ours, missing = catalogue.points(), own_sets.ours(), catalogue.lost_points()
     made = [MadeSet(set_id, cast(Trigger, trigger)) for set_id, trigger in records.made()]
     points = points_of(kept, made, missing, ours, now)
     # A clock that was ahead at the first start is no reason to know nothing since.

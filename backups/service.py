@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 
 from backups.alerts.dispatch import Alerts
@@ -9,6 +10,7 @@ from backups.alerts.notifier import Notifier
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
 from backups.decisions.period import start_of_period
+from backups.errors import DirectoryUnusable
 from backups.host.period import PeriodRecords
 from backups.host.state import HostState
 from backups.model import BackupSet, Run
@@ -32,6 +34,7 @@ from backups.sets.publish import Publisher
 from backups.sets.verdicts import Verdicts
 from backups.status import drill_is_possible, read_status
 from shared.databases.sqlite import Database
+from shared.errors import DatabaseError
 from shared.store.object_store import Interruptible
 
 GRACE_AT_SHUTDOWN_SECONDS = 3.0
@@ -57,7 +60,6 @@ class BackupService:
         notify_success: bool = False,
     ) -> None:
         self._installation = installation
-        self._records = records
         self.config = config = installation.config
         self.catalogue = catalogue = installation.catalogue
         self.run_log = installation.run_log
@@ -158,24 +160,25 @@ class BackupService:
         found = self.run_log.page(limit + 1, before)
         return found[:limit], len(found) > limit
 
-    def status(self) -> Status:
-        """The state of the backups, without the network."""
-        self.runs.close_dead_runs()
-        return read_status(self._installation, self.facts, self.own_sets)
-
     def report(self, since: str) -> Evidence:
         """The evidence of a period, without the network; raises `PeriodInvalid`."""
         now = self.clock.now()
         start = start_of_period(since, now)
-        self.runs.close_dead_runs()
+        with suppress(DatabaseError, DirectoryUnusable):  # what cannot be written can be read
+            self.runs.close_dead_runs()
         return read_report(
             self._installation,
             self.facts,
             self.own_sets,
-            records=PeriodRecords(self._records, now),
+            records=PeriodRecords(self.run_log, now),
             since=start,
             now=now,
         )
+
+    def status(self) -> Status:
+        """The state of the backups, without the network."""
+        self.runs.close_dead_runs()
+        return read_status(self._installation, self.facts, self.own_sets)
 
     def stop(self) -> None:
         """Ask the work of this process to stop at the next safe place; for shutting down.

@@ -90,7 +90,8 @@ class Alerts:
     def send_alerts(self) -> None:
         """Send to each receiver what it has not been told; takes some seconds, never raises."""
         if self._ids:
-            self._send(self._claim(self._news()), WAIT_SECONDS)
+            before = self._states()
+            self._send(self._claim(self._news(), before), WAIT_SECONDS)
 
     def send_success(self, set_id: str) -> None:
         """A sign of life after each good set, and a message if those are wanted."""
@@ -137,19 +138,22 @@ class Alerts:
 
     # --- who sends it -------------------------------------------------------------------
 
-    def _claim(self, news: News) -> list[Letter]:
-        """What this process is to send now."""
+    def _claim(self, news: News, before: States) -> list[Letter]:
+        """What this process is to send now; `before` are the states from before the news.
+
+        A receiver that was told something since then waits: to it, the news may be old.
+        """
         with self._lock:
             now = self._clock.now()
             self._note_those_that_hang(now)
             states = self._states()
-            letters, changed = self._owed(states, news, now)
+            letters, changed = self._owed(states, before, news, now)
             if not changed and not self._unrecorded:
                 return []
             claimed: list[Letter] = []
 
             def decide(known: States) -> States:
-                claimed[:], changes = self._owed(known, news, now)
+                claimed[:], changes = self._owed(known, before, news, now)
                 return {**known, **changes}
 
             try:
@@ -163,13 +167,15 @@ class Alerts:
             return letters
 
     def _owed(
-        self, states: States, news: News, now: datetime
+        self, states: States, before: States, news: News, now: datetime
     ) -> tuple[list[Letter], dict[str, ReceiverState]]:
         """The messages that may be sent now, and the states that change by their claim."""
         letters: list[Letter] = []
         changed: dict[str, ReceiverState] = {}
         for receiver in self._notifier.receivers:
             state = states[receiver.id]
+            if state.told != before[receiver.id].told:
+                continue
             letter = alarms.letter_for(receiver, state, news, name=_name())
             if letter is None:
                 left = alarms.without_ended(state, news)

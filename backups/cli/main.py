@@ -139,6 +139,9 @@ def _parser() -> argparse.ArgumentParser:
         "accept", commands.accept, "Accept a suspect set: its data is as it should be."
     )
     accept.add_argument("set", metavar="SET")
+    doctor = command("doctor", None, "Check everything that can be wrong.")
+    doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
+    doctor.add_argument("--notify", action="store_true", help="also send a test message")
     report = command(
         "report", commands.report, "Evidence: every run, drill, restore and alert of a period."
     )
@@ -148,9 +151,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="12h, 90d, 2w, or a UTC time such as 2026-09-01; default: 90d",
     )
-    doctor = command("doctor", None, "Check everything that can be wrong.")
-    doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
-    doctor.add_argument("--notify", action="store_true", help="also send a test message")
     keygen = command("keygen", None, "Make an age key pair to encrypt backups with.")
     keygen.add_argument(
         "--to", type=Path, metavar="FILE", default=Path("backup-identity.txt"), help="new file"

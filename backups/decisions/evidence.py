@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -51,8 +51,6 @@ class KeptProof:
     """What is known of the proof of a point that is kept; `again`: proven again after its run."""
 
     id: str
-    kind: SetKind
-    created_at: datetime
     proof: ProofLevel
     again: bool
 
@@ -205,8 +203,8 @@ def report_on(facts: EvidenceFacts) -> Evidence:
     drills = drills_of(facts.drills, facts.drill_reports, facts.since, now)
     intervals, without = intervals_without(drills, facts.drill_schedule, start or now, now)
     ours = [one for one in facts.kept if one.kind == "legacy" or one.instance in facts.ours]
-    own_ids = {one.id for one in ours}
-    proofs = [one for one in facts.proofs if one.id in own_ids]
+    proofs = {one.id: one for one in facts.proofs}
+    own_proofs = [proofs[one.id] for one in ours if one.id in proofs]
     return Evidence(
         producer=facts.producer,
         asked=facts.since,
@@ -225,12 +223,8 @@ def report_on(facts: EvidenceFacts) -> Evidence:
         counts=tuple(facts.counts),
         from_future=facts.from_future,
         failed=tuple(run for run in facts.failed if run.started_at >= facts.since),
-        proofs=_levels(proofs),
-        never_again=min(
-            (one for one in proofs if one.kind == "set" and not one.again),
-            key=lambda one: one.created_at,
-            default=None,
-        ),
+        proofs=_levels(own_proofs),
+        never_again=_oldest_never_again(ours, proofs),
         drills=drills,
         drill_intervals=intervals,
         intervals_without_drill=without,
@@ -266,6 +260,18 @@ def _kind(run: Run, undos: frozenset[str]) -> RestoreKind:
     if run.stage in ("keep", "seal", "store", "proof", "manifest"):
         return "in_place"
     return "into_folder" if run.status == "succeeded" else "not_known"
+
+
+def _oldest_never_again(
+    kept: Sequence[RestorePoint], proofs: Mapping[str, KeptProof]
+) -> KeptProof | None:
+    never = (one for one in kept if one.kind == "set" and one.id in proofs)
+    oldest = min(
+        (one for one in never if not proofs[one.id].again),
+        key=lambda one: one.created_at,
+        default=None,
+    )
+    return proofs[oldest.id] if oldest is not None else None
 
 
 def _levels(proofs: Sequence[KeptProof]) -> tuple[tuple[ProofLevel, int], ...]:

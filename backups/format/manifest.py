@@ -145,6 +145,19 @@ def dump_drill(report: DrillReport) -> bytes:
     return TypeAdapter(DrillReport).dump_json(report, indent=2) + b"\n"
 
 
+def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
+    """The verdict; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
+    what = f"a verdict on set {expected_id}"
+    _refuse_newer(document, what)
+    try:
+        verdict = _verdicts().validate_json(document, strict=True)
+    except ValidationError as error:
+        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+    if verdict.set_id != expected_id:
+        raise ManifestInvalid(f"{what} speaks of set {verdict.set_id!r}", _HINT)
+    return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason)
+
+
 def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
     """The report of a drill; raises `ManifestInvalid` when it is cut, malformed or another's.
 
@@ -159,19 +172,6 @@ def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
     if report.set_id != expected_id or report.at.tzinfo is None or not possible:
         raise ManifestInvalid(f"{what} is not valid", _HINT)
     return report
-
-
-def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
-    """The verdict; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
-    what = f"a verdict on set {expected_id}"
-    _refuse_newer(document, what)
-    try:
-        verdict = _verdicts().validate_json(document, strict=True)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
-    if verdict.set_id != expected_id:
-        raise ManifestInvalid(f"{what} speaks of set {verdict.set_id!r}", _HINT)
-    return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason)
 
 
 def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:

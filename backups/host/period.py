@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from backups.host.run_log import read_runs
+from backups.host.run_log import RunLog, read_runs
 from backups.host.totals import RunKind
-from backups.model import MissingPoint, OperationName, Run
+from backups.model import OperationName, Run
 from shared.clock import format_utc, parse_utc
-from shared.databases.sqlite import Database
 
 # To the second: as texts, `01:00:00.005Z` comes before `01:00:00Z`.
 _IN_PERIOD = "substr(started_at, 1, 19) BETWEEN ? AND ?"
@@ -31,8 +30,8 @@ class Message:
 class PeriodRecords:
     """The records until `now`. Raises `DatabaseError` when they cannot be used."""
 
-    def __init__(self, records: Database, now: datetime) -> None:
-        self._records = records
+    def __init__(self, run_log: RunLog, now: datetime) -> None:
+        self._run_log = run_log
         self._now = format_utc(now)[:19]
 
     def begin(self) -> datetime | None:
@@ -88,18 +87,8 @@ class PeriodRecords:
             for at, receiver, title, codes, result in rows
         ]
 
-    def missing_points(self) -> tuple[MissingPoint, ...]:
-        """The points that the store lost without our prune, oldest first."""
-        rows = self._rows(
-            "SELECT id, kind, created_at, noticed_at FROM missing_points ORDER BY created_at, id"
-        )
-        return tuple(
-            MissingPoint(id_, kind, parse_utc(created_at), parse_utc(noticed_at))
-            for id_, kind, created_at, noticed_at in rows
-        )
-
     def _runs(self, where: str, since: datetime, *values: str) -> list[Run]:
-        with self._records.reading() as connection:
+        with self._run_log.reading() as connection:
             found = read_runs(
                 connection,
                 f"WHERE {where} AND {_IN_PERIOD} ORDER BY sequence",
@@ -108,7 +97,7 @@ class PeriodRecords:
         return sorted(found, key=lambda run: run.started_at)  # the clock may have been put back
 
     def _rows(self, statement: str, *values: str) -> list[tuple[Any, ...]]:
-        with self._records.reading() as connection:
+        with self._run_log.reading() as connection:
             return connection.execute(statement, values).fetchall()
 
 

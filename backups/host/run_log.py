@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from datetime import date, datetime
 from typing import Any
 
@@ -156,6 +157,10 @@ class RunLog:
         """How long runs were in each stage."""
         with self._records.reading() as connection:
             return totals.stage_totals(connection)
+
+    def reading(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A read of this host's records, of which the log is a part."""
+        return self._records.reading()
 
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
         with self._records.reading() as connection:

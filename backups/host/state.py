@@ -7,9 +7,10 @@ last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
 last_contact_at                      an instant too
 points                               the reader that noted the points of the catalogue
-successor_of:<instance>, undo:<run>  `1`
+successor_of:<instance>              `1`
 started_empty:<source>               an instant
 ended_login:<login>                  an instant
+undo:<run>                           `1`
 """
 
 from __future__ import annotations
@@ -103,9 +104,9 @@ _POINTS_READER: _Record[str] = _Record("points", str, str)
 
 # Beginnings of names that end in what the value is about.
 _SUCCESSOR_OF = "successor_of:"
-_UNDO = "undo:"
 _STARTED_EMPTY = "started_empty:"
 _ENDED_LOGIN = "ended_login:"
+_UNDO = "undo:"
 
 
 class HostState:
@@ -148,14 +149,6 @@ class HostState:
         needed = (*record.replaced, *record.owed)
         return tuple(replaced.path for replaced in needed if replaced.path is not None)
 
-    def note_undo(self, run_id: str) -> None:
-        """Remember that a run of the operation `restore` is an undo."""
-        self._write(_Record(f"{_UNDO}{run_id}", str, str), "1")
-
-    def undos(self) -> frozenset[str]:
-        """The runs that are undos."""
-        return frozenset(self._read_all(_UNDO))
-
     def predecessors(self) -> frozenset[str]:
         """The instances whose data this host carries on."""
         return frozenset(self._read_all(_SUCCESSOR_OF))
@@ -163,6 +156,14 @@ class HostState:
     def succeed(self, instance: str) -> None:
         """Remember that this host carries on the data of another instance."""
         self._write(_Record(f"{_SUCCESSOR_OF}{instance}", str, str), "1")
+
+    def note_undo(self, run_id: str) -> None:
+        """Remember that a run of the operation `restore` is an undo."""
+        self._write(_Record(f"{_UNDO}{run_id}", str, str), "1")
+
+    def undos(self) -> frozenset[str]:
+        """The runs that are undos."""
+        return frozenset(self._read_all(_UNDO))
 
     # --- when things happened -----------------------------------------------------------
 

@@ -157,10 +157,6 @@ def backup_routes() -> APIRouter:
     def accept(request: Request, set_id: str) -> dict[str, Any]:
         return documents.set_document(service_of(request).acceptance.accept(set_id))
 
-    @router.get("/report", summary="Evidence: every run, drill, restore and alert of a period")
-    def report(request: Request, since: Since = DEFAULT_SINCE) -> dict[str, Any]:
-        return report_document(service_of(request).report(since))
-
     @router.get("/doctor", summary="Check everything that can be wrong, reading only")
     def doctor(request: Request) -> dict[str, Any]:
         return documents.doctor_document(_examine(request, write=False))
@@ -168,6 +164,10 @@ def backup_routes() -> APIRouter:
     @router.post("/doctor", summary="Check everything, with write probes")
     def doctor_write(request: Request) -> dict[str, Any]:
         return documents.doctor_document(_examine(request, write=True))
+
+    @router.get("/report", summary="Evidence: every run, drill, restore and alert of a period")
+    def report(request: Request, since: Since = DEFAULT_SINCE) -> dict[str, Any]:
+        return report_document(service_of(request).report(since))
 
     return router
 

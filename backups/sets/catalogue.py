@@ -12,7 +12,7 @@ from datetime import datetime
 from backups.decisions.evidence import KeptProof
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
-from backups.model import BackupSet, DrillReport, RestorePoint
+from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
 from backups.sets import points_table
 from backups.sets.learn import learn
 from backups.sets.sets_table import SetsTable
@@ -77,6 +77,32 @@ class Catalogue:
         with self._table.reading() as connection:
             return list(points_table.every(connection))
 
+    def proofs(self) -> list[KeptProof]:
+        """The proof of each restore point, without reading their manifests."""
+        with self._table.reading() as connection:
+            return list(points_table.proofs(connection))
+
+    def drill_reports(self) -> list[DrillReport]:
+        """The reports of drills that lie beside the sets that are kept, and can be read."""
+        with self._table.reading() as connection:
+            rows = connection.execute(
+                "SELECT set_id, document FROM verdicts WHERE name LIKE 'drill-%' ORDER BY name"
+            ).fetchall()
+        reports = []
+        for set_id, document in rows:
+            try:
+                report = manifest.load_drill(document, expected_id=set_id)
+            except ManifestInvalid as error:
+                _log.warning(error.message, extra=fields(set_id=set_id))
+            else:
+                reports.append(report)
+        return reports
+
+    def lost_points(self) -> tuple[MissingPoint, ...]:
+        """The restore points that the store lost without our prune, oldest first."""
+        with self._table.reading() as connection:
+            return tuple(points_table.lost(connection))
+
     def newest_protecting(self, instances: Collection[str] | None = None) -> BackupSet | None:
         """The newest complete, proven, unsuspected set, of `instances` if they are given."""
         with self._table.reading() as connection:
@@ -103,27 +129,6 @@ class Catalogue:
                 "SELECT set_id FROM verdicts WHERE name LIKE 'drill-%' ORDER BY name DESC LIMIT 1"
             ).fetchone()
         return str(row[0]) if row else None
-
-    def proofs(self) -> list[KeptProof]:
-        """The proof of each restore point, newest first, without reading their manifests."""
-        with self._table.reading() as connection:
-            return list(points_table.proofs(connection))
-
-    def drill_reports(self) -> list[DrillReport]:
-        """The reports of drills that lie beside the sets that are kept, and can be read."""
-        with self._records.reading() as connection:
-            rows = connection.execute(
-                "SELECT set_id, document FROM verdicts WHERE name LIKE 'drill-%' ORDER BY name"
-            ).fetchall()
-        reports = []
-        for set_id, document in rows:
-            try:
-                report = manifest.load_drill(document, expected_id=set_id)
-            except ManifestInvalid as error:
-                _log.warning(error.message, extra=fields(set_id=set_id))
-            else:
-                reports.append(report)
-        return reports
 
     def verdict_names(self, set_id: str) -> list[str]:
         """The names of the verdicts on a set."""

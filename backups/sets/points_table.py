@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 from backups.decisions.evidence import KeptProof
 from backups.format import naming
-from backups.model import BackupSet, RestorePoint
+from backups.model import BackupSet, MissingPoint, RestorePoint
+from shared.clock import parse_utc
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -67,6 +68,34 @@ def has(connection: sqlite3.Connection, point_id: str) -> bool:
     return row is not None
 
 
+def proofs(connection: sqlite3.Connection) -> Iterator[KeptProof]:
+    """The proof of each restore point by its newest document; a hollow one has none.
+
+    The documents of a point that is `readable` were checked when it was noted.
+    """
+    for found in connection.execute(
+        "WITH newest AS (SELECT set_id, max(name) AS name FROM verdicts"
+        " WHERE name LIKE 'proof-%' GROUP BY set_id)"
+        " SELECT points.id, CASE WHEN missing_points.kind = 'hollow' THEN 'none' ELSE"
+        " json_extract(CAST(coalesce(verdicts.document, sets.manifest) AS TEXT), '$.proof') END,"
+        " newest.name IS NOT NULL"
+        " FROM points LEFT JOIN sets ON sets.id = points.id"
+        " LEFT JOIN newest ON newest.set_id = points.id"
+        " LEFT JOIN verdicts ON verdicts.set_id = newest.set_id AND verdicts.name = newest.name"
+        " LEFT JOIN missing_points ON missing_points.id = points.id"
+        " WHERE readable"
+    ):
+        yield KeptProof(id=found[0], proof=found[1] or "none", again=bool(found[2]))
+
+
+def lost(connection: sqlite3.Connection) -> list[MissingPoint]:
+    """What the store lost without our prune, oldest first."""
+    rows = connection.execute(
+        "SELECT id, kind, created_at, noticed_at FROM missing_points ORDER BY created_at, id"
+    )
+    return [MissingPoint(row[0], row[1], parse_utc(row[2]), parse_utc(row[3])) for row in rows]
+
+
 def count(connection: sqlite3.Connection) -> int:
     """How many restore points there are."""
     row = connection.execute("SELECT count(*) FROM points WHERE readable").fetchone()
@@ -105,29 +134,4 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
             instance=found[4],
             protects=bool(found[5]),
             bytes=found[6],
-        )
-
-
-def proofs(connection: sqlite3.Connection) -> Iterator[KeptProof]:
-    """The proof of each restore point by its newest document, newest point first.
-
-    The documents of a point that is `readable` were checked when it was noted.
-    """
-    for found in connection.execute(
-        "WITH newest AS (SELECT set_id, max(name) AS name FROM verdicts"
-        " WHERE name LIKE 'proof-%' GROUP BY set_id)"
-        " SELECT points.id, kind, created_at,"
-        " json_extract(CAST(coalesce(verdicts.document, sets.manifest) AS TEXT), '$.proof'),"
-        " newest.name IS NOT NULL"
-        " FROM points LEFT JOIN sets ON sets.id = points.id"
-        " LEFT JOIN newest ON newest.set_id = points.id"
-        " LEFT JOIN verdicts ON verdicts.set_id = newest.set_id AND verdicts.name = newest.name"
-        " WHERE readable ORDER BY place DESC, points.id DESC"
-    ):
-        yield KeptProof(
-            id=found[0],
-            kind=found[1],
-            created_at=_EPOCH + timedelta(microseconds=found[2]),
-            proof=found[3] or "none",
-            again=bool(found[4]),
         )

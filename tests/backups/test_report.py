@@ -18,6 +18,7 @@ from backups.view.report import report
 from backups.view.report_document import report_document
 from shared.clock import format_utc
 from shared.crontab import Crontab
+from shared.errors import DatabaseError
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.records import a_failed_run, a_run
@@ -111,11 +112,14 @@ def test_points_that_retention_removed_leave_no_gap(bench: Bench, clock: FixedCl
 
 def test_partial_sets_leave_a_gap(bench: Bench, clock: FixedClock) -> None:
     """A run of one source succeeded, and is no point; the gap names its set."""
-    bench.made("scheduled")
+    whole = bench.made("scheduled")
     clock.advance(days=1)
     partial = bench.made(only="sessions")
     clock.advance(hours=3)
-    (late,) = bench.service.report("90d").late
+    found = bench.service.report("90d")
+    (late,) = found.late
+    assert found.never_again is not None
+    assert found.never_again.id == whole.id  # the oldest of both
     assert late.gap.until_now
     assert [(one.set_id, one.doubt) for one in late.doubtful] == [(partial.id, "does_not_protect")]
 
@@ -145,6 +149,7 @@ def test_what_the_store_lost_is_no_point(bench: Bench, clock: FixedClock) -> Non
         )
     found = bench.service.report("90d")
     assert [(one.id, one.kind) for one in found.missing] == [(made.id, "hollow")]
+    assert dict(found.proofs) == {"full": 0, "sealed": 0, "none": 1}
     assert found.points == 0
     assert found.achieved is not None
     assert [one.doubt for one in found.achieved.doubtful] == ["hollow"]
@@ -271,3 +276,14 @@ def test_the_report_asks_nobody(bench: Bench) -> None:
     assert report(found)
     assert json.dumps(report_document(found))
     assert bench.watched.calls[before:] == []
+
+
+def test_the_report_needs_nothing_to_write(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a full disk, where no run can be closed, what the records have is still told."""
+    bench.made("scheduled")
+
+    def full() -> None:
+        raise DatabaseError("the disk of runs.db is full", "Make room on that disk.")
+
+    monkeypatch.setattr(bench.service.runs, "close_dead_runs", full)
+    assert bench.service.report("1d").points == 1

@@ -455,6 +455,22 @@ def test_one_of_several_processes_sends(site: Site, tmp_path: Path) -> None:
             assert told(site.two) == ["last_run_failed" if number % 2 else "well"]
 
 
+def test_a_process_that_looked_before_a_problem_does_not_end_it(site: Site) -> None:
+    """News that are older than what a receiver was told meanwhile are not sent to it."""
+
+    def status() -> Status:
+        seen = site.bench.service.status()
+        site.fail()
+        return seen
+
+    site.succeed()
+    notifier = AppriseNotifier(urls(site.one, site.two), None)
+    late = Alerts(status, site.bench.facts, notifier, site.clock, of_success=False)
+    late.step()
+    site.step()
+    assert told(site.one) == told(site.two) == ["last_run_failed"]
+
+
 @pytest.mark.slow
 def test_a_process_that_dies_before_it_sends_loses_no_message(site: Site, tmp_path: Path) -> None:
     """Another process sends it when the claim is two minutes old, once."""

@@ -84,10 +84,10 @@ def a_period() -> EvidenceFacts:
         ],
         ours=frozenset({"us"}),
         proofs=[
-            KeptProof(SET, "set", at(1), "full", again=True),
-            KeptProof("20261121T010000Z", "set", at(21), "sealed", again=False),
-            KeptProof("20261109T100000Z", "pre-restore", at(9, 10), "full", again=False),
-            KeptProof("20261105T000000Z", "set", at(5), "none", again=False),
+            KeptProof(SET, "full", again=True),
+            KeptProof("20261121T010000Z", "sealed", again=False),
+            KeptProof("20261109T100000Z", "full", again=False),
+            KeptProof("20261105T000000Z", "none", again=False),
         ],
         counts=[
             RunCount("backup", "catch-up", "failed", 1),
