@@ -24,8 +24,9 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
     owner = installation.directory.scheduler_lease.holder()
     latest = own_sets.latest()
     last_drill = state.last_drill()
+    newest = installation.catalogue.newest_protecting(own_sets.ours())
     # A scheduler says when it begins; on a host with cron alone the first run says it.
-    begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
+    begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None and at <= now]
     has_budget = config.retention.max_bytes is not None
     health = assess(
         HealthFacts(
@@ -34,7 +35,9 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             offsite=store.offsite,
             location=store.location,
             scheduled=owner is not None,
-            newest=installation.catalogue.newest_protecting(own_sets.ours()),
+            newest=newest,
+            seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
+            future=installation.catalogue.future(),
             last_run=last_run,
             begun_at=min(begun, default=None),
             latest=latest,
