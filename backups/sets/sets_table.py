@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime
 
 from backups.decisions.order import end_of_present
@@ -20,6 +20,7 @@ from backups.host import catalogues
 from backups.host.catalogues import read_fact, write_fact
 from backups.model import BackupSet
 from backups.sets import points_table
+from backups.sets.judging import judge
 from backups.sets.points_table import Noted
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.sqlite import Database
@@ -273,46 +274,10 @@ class SetsTable:
         return legacy_set(members)
 
     def _judge(self, connection: sqlite3.Connection, backup_set: BackupSet) -> Noted:
-        """The set with its newest proof and its acceptance applied, in the order of time.
-
-        What lies in the future counts for nothing, but for a proof that failed: that one counts
-        until there is another.
-        """
-        end = end_of_present(self._clock.now())
-        last = naming.stamp(end)
         rows = connection.execute(
             "SELECT name, document FROM verdicts WHERE set_id = ?", (backup_set.id,)
         ).fetchall()
-        stamps = [_stamp(name) for name, _ in rows]
-        proofs = sorted(
-            (row for row in rows if row[0].startswith("proof-")),
-            key=lambda row: (_stamp(row[0]) <= last, row[0]),
-        )[-1:]
-        accepted = max(
-            (
-                stamp
-                for name, _ in rows
-                if name.startswith("accept-") and (stamp := _stamp(name)) <= last
-            ),
-            default="",
-        )
-        named = [backup_set.created_at, *filter(None, map(naming.instant_or_none, stamps))]
-        if backup_set.proven_at is not None:
-            named.append(backup_set.proven_at)
-            if backup_set.proven_at > end:  # it was read back, at a time that is not known
-                backup_set = replace(backup_set, proven_at=backup_set.created_at)
-        if accepted:
-            backup_set = replace(backup_set, suspect=None)
-        for name, document in proofs:
-            verdict = manifest.load_verdict(document, expected_id=backup_set.id)
-            named.append(verdict.at)
-            if verdict.proof != "none" and (_stamp(name) > last or verdict.at > end):
-                continue
-            backup_set = manifest.with_verdict(backup_set, verdict)
-            if accepted >= _stamp(name):
-                backup_set = replace(backup_set, suspect=None)
-        latest = max(named)
-        return Noted(backup_set, stamped=latest, ahead=latest > end)
+        return judge(backup_set, rows, self._clock.now())
 
 
 # For which program the points were noted: another one notes them anew.
@@ -321,10 +286,6 @@ _READER = f"{manifest.FORMAT}.1"
 
 def _line(ours: frozenset[str]) -> str:
     return " ".join(sorted(ours))
-
-
-def _stamp(name: str) -> str:
-    return name.partition("-")[2]
 
 
 def _not_found(set_id: str) -> SetNotFound:
