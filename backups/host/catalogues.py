@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import sqlite3
 from contextlib import suppress
@@ -17,11 +18,13 @@ from pathlib import Path
 from backups.host.state import note_sets_moved, sets_moved
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
-from shared.errors import DatabaseUnreadable
+from shared.errors import DatabaseError
 from shared.files import make_private_directory
 from shared.store.object_store import ObjectStore
 
 FOLDER = "catalogues"
+
+_log = logging.getLogger(__name__)
 
 # Instants of `points` are in microseconds since the year 1. `stamped` is the latest instant that
 # a document of the set names, and `ahead` whether it lay in the future when that was noted.
@@ -41,7 +44,8 @@ MIGRATIONS = (
     CREATE TABLE doomed(key TEXT PRIMARY KEY, set_id TEXT NOT NULL);
     CREATE TABLE seen(set_id TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID;
     CREATE TABLE missing_points(
-        id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TEXT NOT NULL, noticed_at TEXT NOT NULL
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TEXT NOT NULL,
+        noticed_at TEXT NOT NULL, accepted_at TEXT, keys TEXT NOT NULL DEFAULT '[]'
     );
     CREATE TABLE objects(
         set_id TEXT NOT NULL, key TEXT NOT NULL, bytes INTEGER NOT NULL,
@@ -88,20 +92,18 @@ def open_catalogue(directory: Path, store: ObjectStore, prefix: str, records: Da
     """What this host knows of `store`, below `prefix`; made when it is not there.
 
     The first file takes over, once, what `runs.db` (`records`) had before there were files for
-    each store; the next refresh corrects it. Raises `DatabaseError`.
+    each store; the next refresh corrects it. Raises `DatabaseError`; records that cannot be used
+    now are taken over at another start.
     """
     identity = identity_of(store, prefix)
     path = catalogue_path(directory, identity)
-    try:
+    with suppress(OSError):  # opening the file says why
         make_private_directory(path.parent)
-    except OSError as error:
-        raise DatabaseUnreadable(
-            f"{path.parent} cannot be created: {error.strerror}",
-            "Check the owner and mode of BACKUP_DIR, and the free space.",
-        ) from error
     known = Database(path, MIGRATIONS)
     try:
         _take_over(known, records, identity, prefix)
+    except DatabaseError as error:
+        _log.warning("the sets of earlier records could not be taken over: %s", error.message)
     except BaseException:
         known.close()
         raise
@@ -116,14 +118,15 @@ def _take_over(known: Database, records: Database, identity: str, prefix: str) -
     if rows is None:
         return
     with known.transaction() as connection:
-        if read_fact(connection, "identity") is None:  # else another process was quicker
+        # Else another process was quicker, or the store was asked already.
+        if read_fact(connection, "identity") is None and not read_fact(connection, "listed_at"):
             for table, columns in _MOVED:
                 marks = ", ".join("?" * len(columns.split(",")))
                 connection.executemany(
                     f"INSERT INTO {table}({columns}) VALUES ({marks})",  # noqa: S608
                     rows[table],
                 )
-            write_fact(connection, "identity", identity)
+        write_fact(connection, "identity", identity)
     with records.transaction() as connection:
         note_sets_moved(connection, identity)
 

@@ -16,7 +16,7 @@ from backups.errors import ManifestInvalid, SetNotFound
 from backups.model import BackupSet, RestorePoint
 from backups.sets import points_table
 from backups.sets.learn import learn
-from backups.sets.sets_table import SetsTable, nobody
+from backups.sets.sets_table import SetsTable
 from shared.clock import Clock
 from shared.databases.sqlite import Database
 from shared.errors import StoreListingIncomplete
@@ -32,7 +32,7 @@ class Catalogue:
     """Restore points by id, newest first. Raises `DatabaseError` when it cannot be used.
 
     `known` is what the host knows of the store; `ours` returns the instances whose sets are one
-    line.
+    line (None: there is no such line).
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Catalogue:
         store: ObjectStore,
         prefix: str,
         clock: Clock,
-        ours: Callable[[], Collection[str]] = nobody,
+        ours: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
         self._known = known
         self._store = store
@@ -133,7 +133,7 @@ class Catalogue:
             with suppress(StoreListingIncomplete):  # all that it can know is learnt
                 self.refresh()
         with self._table.reading() as connection:
-            return next_sequence(points_table.highest_sequence(connection, self._ours()))
+            return next_sequence(points_table.highest_sequence(connection, self._ours() or ()))
 
     def verdict_names(self, set_id: str) -> list[str]:
         """The names of the verdicts on a set."""

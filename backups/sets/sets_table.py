@@ -37,15 +37,10 @@ class DatedObject:
     legacy: bool
 
 
-def nobody() -> Collection[str]:
-    """Whose sets are one line, where no installation is meant."""
-    return ()
-
-
 class SetsTable:
     """The rows about the sets below `prefix`. Raises `DatabaseError` when they cannot be used.
 
-    `ours` returns the instances whose sets are one line.
+    `ours` returns the instances whose sets are one line (None: there is no such line).
     """
 
     def __init__(
@@ -53,7 +48,7 @@ class SetsTable:
         known: Database,
         prefix: str,
         clock: Clock,
-        ours: Callable[[], Collection[str]] = nobody,
+        ours: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
         self._known = known
         self._clock = clock
@@ -68,7 +63,7 @@ class SetsTable:
 
         Where that cannot be written (a full disk), the points are as they were noted.
         """
-        ours, now = frozenset(self._ours()), self._clock.now()
+        ours, now = frozenset(self._ours() or ()), self._clock.now()
         with self._known.reading() as connection:
             up_to_date = self._is_up_to_date(connection, ours, now)
             if up_to_date:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ NEXT_DUE = INSTANT + timedelta(days=1)
 
 
 @contextmanager
-def ahead_once(folder: Path, by: timedelta, **changes: object) -> Iterator[tuple[Bench, BackupSet]]:
+def ahead_once(folder: Path, by: timedelta, **changes: Any) -> Iterator[tuple[Bench, BackupSet]]:
     """A host that made a right set at 01:00, and one under a clock that was ahead since; that one.
 
     The clock was put right: it is 01:30.
