@@ -28,6 +28,8 @@ Count = Annotated[int, Field(ge=0)]
 PageSize = Annotated[int, Field(ge=512, le=65536)]
 RowCounts = Annotated[Mapping[str, Count], PlainSerializer(dict)]  # of any kind of mapping
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+HIGHEST_SEQUENCE = 2**53  # what every reader of JSON can count to (RFC 8259, section 6)
+Sequence = Annotated[int, Field(ge=1, le=HIGHEST_SEQUENCE)]
 SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
@@ -201,6 +203,7 @@ class RestorePoint:
     instance: str
     protects: bool
     bytes: int
+    sequence: int | None = None
 
 
 @dataclass(frozen=True)

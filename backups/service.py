@@ -54,7 +54,7 @@ class BackupService:
         self,
         installation: Installation,
         facts: HostState,
-        records: Database,
+        known: Database,
         notifier: Notifier,
         *,
         notify_success: bool = False,
@@ -84,7 +84,7 @@ class BackupService:
         verdicts = Verdicts(
             config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
         )
-        self.prune = Prune(installation, starter, own_sets, facts=facts, records=records)
+        self.prune = Prune(installation, starter, own_sets, facts=facts, known=known)
         self.backup = Backup(
             installation,
             starter,

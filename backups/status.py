@@ -24,10 +24,10 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
     latest = own_sets.latest()
-    newest = installation.catalogue.newest_protecting(own_sets.ours())
     last_drill = state.last_drill()
+    newest = installation.catalogue.newest_protecting(own_sets.ours())
     # A scheduler says when it begins; on a host with cron alone the first run says it.
-    begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
+    begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None and at <= now]
     has_budget = config.retention.max_bytes is not None
     receivers = state.messages.states([receiver.id for receiver in config.receivers])
     health = assess(
@@ -40,6 +40,8 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             run_by=config.run_by,
             follows=bool(config.change_delay),
             failure=own_sets.unresolved_failure(),
+            seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
+            future=installation.catalogue.future(),
             last_run=last_run,
             begun_at=min(begun, default=None),
             latest=latest,

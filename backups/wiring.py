@@ -9,6 +9,7 @@ from datetime import timedelta
 from backups.alerts.notifier import AppriseNotifier, Notifier
 from backups.config import BackupConfig, SealConfig
 from backups.decisions.retention import RetentionPolicy
+from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
@@ -38,12 +39,17 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
     """
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
-    with closing(open_records(directory.path)) as records:
+    store = build_store(settings, was_used=lambda: has_restore_points(known))
+    with (
+        closing(open_records(directory.path)) as records,
+        closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
+    ):
         yield assemble(
             build_config(settings),
-            build_store(settings, was_used=lambda: has_restore_points(records)),
+            store,
             directory,
             records,
+            known=known,
             clock=clock or SystemClock(),
             notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
             notify_success=backup.notify_success,
@@ -56,21 +62,31 @@ def assemble(
     directory: BackupDirectory,
     records: Database,
     *,
+    known: Database,
     clock: Clock,
     notifier: Notifier,
     notify_success: bool = False,
 ) -> BackupService:
-    """A service of these parts, with its own adapters over `records`."""
+    """A service of these parts, with its own adapters over `records`.
+
+    `known` is what the host knows of `store` (`host/catalogues.py`).
+    """
+    facts = HostState(records)
     installation = Installation(
         config=config,
         store=store,
         directory=directory,
         run_log=RunLog(records),
-        catalogue=Catalogue(records, store, config.prefix, clock),
+        catalogue=Catalogue(
+            known,
+            store,
+            config.prefix,
+            clock,
+            ours=lambda: facts.predecessors() | {directory.instance()},
+        ),
         clock=clock,
     )
-    facts = HostState(records)
-    return BackupService(installation, facts, records, notifier, notify_success=notify_success)
+    return BackupService(installation, facts, known, notifier, notify_success=notify_success)
 
 
 def build_config(settings: Settings) -> BackupConfig:

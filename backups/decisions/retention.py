@@ -10,9 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from operator import attrgetter
+from itertools import accumulate
 from typing import Literal
 
+from backups.decisions.order import is_future, newest_first
 from backups.model import BackupSet, RestorePoint
 
 # A plan asks no more of a set than a `RestorePoint` knows.
@@ -85,7 +86,6 @@ class RetentionPlan:
 
 
 _Kind = Literal["change", "other"]
-_ID, _CREATED_AT = attrgetter("id"), attrgetter("created_at")
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,12 @@ def plan_retention(
     sets: Sequence[Retainable], policy: RetentionPolicy, facts: RetentionFacts
 ) -> RetentionPlan:
     """Decide about all `sets`, in whatever order they come."""
-    ordered = _newest_first(sets)
+    ordered = newest_first(sets, facts.ours, facts.now)
+    present = [one for one in ordered if not is_future(one.created_at, facts.now)]
     # Only what is kept has an entry: of thousands of sets most have no reason to stay.
     reasons = _protections(ordered, facts)
     protected = frozenset(reasons)
-    by_kind = _by_kind(ordered)
+    by_kind = _by_kind(present)
     for rule in _rules(policy):
         for one in _last_of_each(by_kind[rule.kind], rule, facts.now):
             reasons.setdefault(one.id, []).append(rule.name)
@@ -116,17 +117,7 @@ def plan_retention(
         if one.id in reasons
     ]
     drop = [Dropped(one, "no rule keeps it any longer") for one in ordered if one.id not in reasons]
-    return _fit(keep, drop, policy.max_bytes)
-
-
-def _newest_first(sets: Iterable[Retainable]) -> list[Retainable]:
-    """By time, and by id where times are the same.
-
-    Two sorts, as a key of both would be a tuple for each set: so many new objects at once
-    make Python's garbage collector go through all that the process has.
-    """
-    by_id = sorted(sets, key=_ID, reverse=True)
-    return sorted(by_id, key=_CREATED_AT, reverse=True)
+    return _fit(ordered, keep, drop, policy.max_bytes)
 
 
 def _by_kind(ordered: Iterable[Retainable]) -> dict[_Kind, list[Retainable]]:
@@ -144,14 +135,17 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     def protect(one: Retainable, reason: str) -> None:
         found.setdefault(one.id, []).append(reason)
 
-    newest = next((one for one in ordered if one.protects), None)
-    if newest is None and ordered:
-        protect(ordered[0], "newest, and nothing is proven")
-    ours = next((one for one in ordered if one.protects and one.instance in facts.ours), None)
+    present = [one for one in ordered if not is_future(one.created_at, facts.now)]
+    newest = next((one for one in present if one.protects), None)
+    if newest is None and present:
+        protect(present[0], "newest, and nothing is proven")
+    ours = next((one for one in present if one.protects and one.instance in facts.ours), None)
     for one in {one.id: one for one in (newest, ours) if one is not None}.values():
         protect(one, "newest proven")
     pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
     for one in ordered:
+        if is_future(one.created_at, facts.now):
+            protect(one, "its time lies in the future")
         if facts.frozen is not None:
             protect(one, f"frozen: {facts.frozen}")
         if one.id == facts.drilled:
@@ -184,27 +178,31 @@ def _rules(policy: RetentionPolicy) -> list[_Rule]:
 
 
 def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> list[Retainable]:
-    """Of sets of the rule's kind, newest first; the first of a period is its last in time.
+    """Of sets of the rule's kind, newest first; the first of a period is its last.
 
     Only what protects may stand for a period longer than itself: a set of one source, or a
     suspect one, must not push out a good one of the same day.
     """
     seen: set[object] = set()
     found = []
-    for one in ordered:
-        if rule.horizon is not None and now - one.created_at > rule.horizon:
-            break  # all that follow are older
+    latest_of_rest = list(accumulate((one.created_at for one in reversed(ordered)), max))[::-1]
+    for one, latest in zip(ordered, latest_of_rest, strict=True):
+        if rule.horizon is not None and now - latest > rule.horizon:
+            break  # all that follow are older, too
         if rule.period is not _itself and not one.protects:
             continue
         period = (one.instance, rule.period(one.created_at.astimezone(UTC)))
         if period in seen:
             continue
         seen.add(period)
-        found.append(one)
+        if rule.horizon is None or now - one.created_at <= rule.horizon:
+            found.append(one)
     return found
 
 
-def _fit(keep: list[Kept], drop: list[Dropped], max_bytes: Count) -> RetentionPlan:
+def _fit(
+    ordered: Sequence[Retainable], keep: list[Kept], drop: list[Dropped], max_bytes: Count
+) -> RetentionPlan:
     """Drop the oldest unprotected sets until the rest fits into `max_bytes`."""
     if max_bytes is None:
         return RetentionPlan(tuple(keep), tuple(drop))
@@ -226,7 +224,8 @@ def _fit(keep: list[Kept], drop: list[Dropped], max_bytes: Count) -> RetentionPl
             f"above BACKUP_KEEP_MAX_BYTES ({max_bytes:,} bytes)"
         )
     if too_much:
-        drop.sort(key=lambda one: (one.backup_set.created_at, one.backup_set.id), reverse=True)
+        places = {one.id: place for place, one in enumerate(ordered)}
+        drop.sort(key=lambda one: places[one.backup_set.id])
     return RetentionPlan(tuple(keep), tuple(drop), warning)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from backups.host.catalogues import FOLDER
 from backups.model import Line
 from backups.service import BackupService
 from backups.sets.seal import load_identities
@@ -45,7 +46,8 @@ def _secret(name: str, value: str | None, make: str, *, needed: str) -> Iterator
 
 def files(settings: Settings, service: BackupService) -> Iterator[Line]:
     """Whether other users can reach the files that hold data or secrets."""
-    private = [Path(".env"), service.directory.path, service.directory.path / "runs.db"]
+    folder = service.directory.path
+    private = [Path(".env"), folder, folder / "runs.db", *sorted(folder.glob(f"{FOLDER}/*.db"))]
     private += [source.path for source in service.config.sources]
     if settings.backup.age_identity_file:
         private.append(settings.backup.age_identity_file)

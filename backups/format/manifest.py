@@ -19,6 +19,7 @@ from backups.model import (
     BackupSet,
     DrillReport,
     ProofLevel,
+    Sequence,
     SetKind,
     StoredObject,
     Trigger,
@@ -58,6 +59,7 @@ class Manifest:
     suspect: tuple[str, ...] | None = None
     token_key: str | None = None
     recipients: tuple[str, ...] = ()
+    sequence: Sequence | None = None
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def dump_manifest(backup_set: BackupSet, *, application: str, sqlite: str) -> by
         suspect=backup_set.suspect,
         token_key=backup_set.token_key,
         recipients=backup_set.recipients,
+        sequence=backup_set.sequence,
     )
     return _manifests().dump_json(manifest, indent=2) + b"\n"
 
@@ -132,6 +135,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
         objects=manifest.objects,
         token_key=manifest.token_key,
         recipients=manifest.recipients,
+        sequence=manifest.sequence,
     )
 
 

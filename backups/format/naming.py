@@ -59,6 +59,21 @@ def is_set_id(text: str) -> bool:
     return True
 
 
+def instant_of(set_id: str) -> datetime:
+    """The second that the id of a set names, or the day of a group; raises `ValueError`."""
+    found = _LEGACY_ID.fullmatch(set_id)
+    text = f"{found[1].replace('-', '')}T000000Z" if found else set_id
+    return datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+
+
+def instant_or_none(set_id: str) -> datetime | None:
+    """The same; None for a text that names no time."""
+    try:
+        return instant_of(set_id)
+    except ValueError:
+        return None
+
+
 def legacy_id(day: date) -> str:
     """The id of the group of objects that the old scripts left on a day."""
     return f"legacy-{day:%Y-%m-%d}"

@@ -1,4 +1,8 @@
-"""`BACKUP_DIR/runs.db`: this host's records, shared by the run log and the catalogue."""
+"""`BACKUP_DIR/runs.db`: this host's records: run log, totals, facts, messages.
+
+The tables sets, verdicts, dated_objects, points and doomed are those of earlier versions, which
+go on reading them; `host/catalogues.py` has what is known of a store now.
+"""
 
 from __future__ import annotations
 
@@ -66,9 +70,6 @@ MIGRATIONS = (
 
 # Tables that older versions do not know and go on without; they leave `user_version` alone.
 ADDITIONS = """
-    CREATE TABLE IF NOT EXISTS missing_points(
-        id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TEXT NOT NULL, noticed_at TEXT NOT NULL
-    );
     CREATE TABLE IF NOT EXISTS messages(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, receiver TEXT NOT NULL,
         title TEXT NOT NULL, codes TEXT NOT NULL, result TEXT NOT NULL

@@ -5,8 +5,7 @@ absent, and a line of the log names it: one bad row must not silence status on a
 
 last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
-last_contact_at                      an instant too
-points                               the reader that noted the points of the catalogue
+sets_moved_to                        which catalogue took over the sets that `runs.db` had
 successor_of:<instance>              `1`
 started_empty:<source>               an instant
 ended_login:<login>                  an instant
@@ -99,8 +98,7 @@ _LAST_DRILL = _document("last_drill", DrillReport)
 _LAST_RESTORE = _document("last_restore", RestoreRecord)
 _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
-_LAST_CONTACT = _time("last_contact_at")
-_POINTS_READER: _Record[str] = _Record("points", str, str)
+_SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
 
 # Beginnings of names that end in what the value is about.
 _SUCCESSOR_OF = "successor_of:"
@@ -172,8 +170,12 @@ class HostState:
         return self._read(_BEGUN)
 
     def note_begun(self, at: datetime) -> None:
-        """Remember that a process of this host schedules backups; the first time counts."""
-        if self.begun_at() is None:
+        """Remember that a process of this host schedules backups; the first time counts.
+
+        One that lies in the future does not: then the clock was ahead.
+        """
+        begun = self.begun_at()
+        if begun is None or begun > at:
             self._write(_BEGUN, at)
 
     def swept_at(self) -> datetime | None:
@@ -183,14 +185,6 @@ class HostState:
     def set_swept_at(self, at: datetime) -> None:
         """Remember that the store was swept."""
         self._write(_SWEPT, at)
-
-    def last_contact_at(self) -> datetime | None:
-        """When the store last answered."""
-        return self._read(_LAST_CONTACT)
-
-    def set_last_contact_at(self, at: datetime) -> None:
-        """Remember that the store answered."""
-        self._write(_LAST_CONTACT, at)
 
     # --- sources that were missing at a start -------------------------------------------
 
@@ -257,11 +251,11 @@ class HostState:
         return {str(name).removeprefix(beginning): str(text) for name, text in rows}
 
 
-def points_reader(connection: sqlite3.Connection) -> str | None:
-    """For which program and prefix the points of the catalogue were noted."""
-    return _POINTS_READER.read(connection)
+def sets_moved(records: sqlite3.Connection) -> bool:
+    """Whether a catalogue has taken over the sets that `runs.db` had."""
+    return _SETS_MOVED.text(records) is not None
 
 
-def set_points_reader(connection: sqlite3.Connection, reader: str) -> None:
-    """Remember for which program and prefix the points were noted; within their transaction."""
-    _POINTS_READER.write(connection, reader)
+def note_sets_moved(records: sqlite3.Connection, identity: str) -> None:
+    """Remember that the catalogue of the store `identity` took them over; in a transaction."""
+    _SETS_MOVED.write(records, identity)

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backups.decisions.due import may_try, owed_since
+from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound
 from backups.host.state import HostState
@@ -50,8 +51,13 @@ class OwnSets:
         """What `latest` means now; raises `NoRestorePoint` when it means nothing."""
         newest = self.latest()
         if newest is None:
+            future = self._catalogue.future()
             raise NoRestorePoint(
-                "there is no complete, proven restore point", "Make one: python -m backups run"
+                "there is no complete, proven restore point"
+                + (f" (the time of {future[0]} lies in the future)" if future else ""),
+                "Check the clock of this host, then restore by the id: python -m backups list"
+                if future
+                else "Make one: python -m backups run",
             )
         return newest
 
@@ -77,7 +83,7 @@ class OwnSets:
         return self._newest(lambda _: True)
 
     def _newest(self, counts: Callable[[BackupSet], bool]) -> BackupSet | None:
-        ours = self.ours()
+        ours, now = self.ours(), self._clock.now()
         return next(
             (
                 found
@@ -85,6 +91,7 @@ class OwnSets:
                 if found.kind == "set"
                 and found.complete
                 and found.instance in ours
+                and not is_future(found.created_at, now)
                 and counts(found)
             ),
             None,
@@ -95,12 +102,8 @@ class OwnSets:
         ours = self.ours()
         last = self._config.schedule.last_until(now)
         one_before = self._config.schedule.last_until(last - timedelta(microseconds=1))
-        for found in self._catalogue.sets():
-            if found.created_at < one_before:
-                return None
-            if found.kind == "set" and found.instance not in ours:
-                return found
-        return None
+        recent = self._catalogue.sets_since(one_before)
+        return next((one for one in recent if one.kind == "set" and one.instance not in ours), None)
 
     def missing_sources(self) -> list[str]:
         """The sources whose file is not there."""

@@ -46,7 +46,7 @@ class Prune:
         own_sets: OwnSets,
         *,
         facts: HostState,
-        records: Database,
+        known: Database,
     ) -> None:
         self._prefix = installation.config.prefix
         self._store = installation.store
@@ -56,7 +56,7 @@ class Prune:
         self._starter = starter
         self._own_sets = own_sets
         self._facts = facts
-        self._records = records
+        self._known = known
 
     def begin(
         self, trigger: Trigger = "manual", progress: ProgressSink = ignore_progress
@@ -73,7 +73,7 @@ class Prune:
         if swept is None:  # a new host: nothing of its own can be old enough
             swept = self._clock.now()
             self._facts.set_swept_at(swept)
-        recently = self._clock.now() - swept < _SWEEP_INTERVAL
+        recently = abs(self._clock.now() - swept) < _SWEEP_INTERVAL  # the clock may have been ahead
         try:
             if not recently or self._own_sets.plan_prune().drop:
                 self.begin("scheduled").execute()
@@ -187,7 +187,7 @@ class Prune:
             f"{naming.sets_prefix(self._prefix)}{backup_set.id}/{name}.json"
             for name in self._catalogue.verdict_names(backup_set.id)
         ]
-        with self._records.transaction() as connection:
+        with self._known.transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO doomed(key, set_id) VALUES (?, ?)",
                 [(key, backup_set.id) for key in keys],
@@ -203,7 +203,7 @@ class Prune:
 
         A set whose manifest is still there is whole, and planned anew.
         """
-        with self._records.reading() as connection:
+        with self._known.reading() as connection:
             rows = connection.execute("SELECT key, set_id FROM doomed ORDER BY set_id").fetchall()
         alive: dict[str, bool] = {}
         for key, set_id in rows:
@@ -211,7 +211,7 @@ class Prune:
                 alive[set_id] = self._has_manifest(set_id)
             if not alive[set_id]:
                 self._remove(key, set_id)
-            with self._records.transaction() as connection:
+            with self._known.transaction() as connection:
                 connection.execute("DELETE FROM doomed WHERE key = ?", (key,))
 
     def _remove(self, key: str, set_id: str) -> bool:

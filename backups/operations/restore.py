@@ -18,6 +18,7 @@ from errno import EACCES, ENOTDIR
 from pathlib import Path
 
 from backups.config import BackupConfig
+from backups.decisions.order import is_future
 from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
 from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
 from backups.host.directory import BackupDirectory
@@ -61,7 +62,7 @@ class Restore:
         """
         self.own_sets.refresh()
         # `get` says why, if a manifest cannot be read.
-        sets = self.catalogue.sets() if target == "latest" else [self.catalogue.get(target)]
+        sets = self._present(at) if target == "latest" else [self.catalogue.get(target)]
         chosen = choose(sets, target, at)
         keys = KeyFacts(self._identity_fits(chosen), self.config.token_keys)
         live = [inspect_live(source, self.config.busy_timeout) for source in self.config.sources]
@@ -152,6 +153,15 @@ class Restore:
                 raise _occupied(path) from None
             source_log(source).info("restored", extra=fields(path=path))
         return backup_set.id
+
+    def _present(self, at: datetime | None) -> Iterator[BackupSet]:
+        """The sets that `latest` and `at` choose from; a person may name a time in the future."""
+        now = self.clock.now()
+        return (
+            one
+            for one in self.catalogue.sets()
+            if at is not None or not is_future(one.created_at, now)
+        )
 
     def _identity_fits(self, chosen: BackupSet) -> bool | None:
         if self.config.identity_file is None:

@@ -44,6 +44,7 @@ class RestoreOnEmpty:
         chosen = self.own_sets.latest()
         if chosen is None:
             self._refuse_to_forget_suspect_sets(missing)
+            self._refuse_to_forget_future_sets(missing)
             return None  # a new installation
 
         def work(recorder: Recorder, staging: Path) -> str:
@@ -80,4 +81,16 @@ class RestoreOnEmpty:
             f"{suspect.id}, is suspect ({'; '.join(suspect.suspect or ())})",
             f"If its data is good: python -m backups accept {suspect.id}, or restore it by its "
             f"id: python -m backups restore {suspect.id} --in-place --yes. {_START_EMPTY}",
+        )
+
+    def _refuse_to_forget_future_sets(self, missing: list[str]) -> None:
+        """Where the clock is behind, every restore point lies in the future."""
+        future = self.catalogue.future()
+        if not future:
+            return
+        raise DatabaseMissing(
+            f"{', '.join(missing)} missing, and could not be restored: the time of the newest "
+            f"restore point, {future[0]}, lies in the future",
+            "Check the clock of this host (timedatectl set-ntp true), then start again. To restore "
+            f"it by its id: python -m backups restore {future[0]} --in-place --yes. {_START_EMPTY}",
         )

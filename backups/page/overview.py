@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
-from itertools import takewhile
 from pathlib import Path
 
 from backups.decisions.health import Status
@@ -56,7 +55,7 @@ def gather(service: BackupService, now: datetime) -> Overview:
     status = service.status()
     since = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
     since -= timedelta(days=calendar.DAYS - 1)
-    recent = tuple(takewhile(lambda one: one.created_at >= since, service.catalogue.sets()))
+    recent = tuple(service.catalogue.sets_since(since))
     sets, more_sets = service.list_sets(SHOWN)
     runs, more_runs = service.list_runs(SHOWN)
     newest = next((one for one in recent if one.kind == "set" and one.complete), None)
@@ -97,6 +96,6 @@ def keys(service: BackupService, newest: BackupSet | None) -> Keys:
 def _history(service: BackupService, recent: tuple[BackupSet, ...], since: datetime) -> History:
     runs = service.run_log.backups_by_day(since.date())
     began = service.run_log.began_at()
-    oldest = recent[-1].created_at if recent else None
+    oldest = min((one.created_at for one in recent), default=None)
     starts = [one for one in (began, oldest) if one is not None]
     return History(recent, runs, min(starts) if starts else None)

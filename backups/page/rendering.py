@@ -33,6 +33,8 @@ _templates = Environment(
 )
 _templates.filters.update(
     age=units.age,
+    ago=units.ago,
+    old=units.old,
     size=units.size,
     duration=units.duration,
     moment=units.moment,

@@ -222,7 +222,7 @@ class RunStarter:
                 return None
             now = self._clock.now()
             run = Run(
-                id=f"{naming.stamp(now)}-{secrets.token_hex(2)}",
+                id=f"{naming.stamp(now)}-{secrets.token_hex(4)}",
                 operation=operation,
                 trigger=trigger,
                 status="running",

@@ -1,15 +1,18 @@
-"""The catalogue: what this host knows of the restore points in the store.
+"""The catalogue: what this host knows of the restore points in the store of its settings.
 
-Status, lists and retention are answered from this host's records, without the network.
+Status, lists and retention are answered from this host's records, without the network. What lies
+in the future is listed, and counts for nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from datetime import datetime
 
 from backups.decisions.evidence import KeptProof
+from backups.decisions.order import end_of_present, next_sequence
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
 from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
@@ -18,6 +21,7 @@ from backups.sets.learn import learn
 from backups.sets.sets_table import SetsTable
 from shared.clock import Clock
 from shared.databases.sqlite import Database
+from shared.errors import StoreListingIncomplete
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
 
@@ -27,21 +31,34 @@ _IDS_AT_A_TIME = 200
 
 
 class Catalogue:
-    """Restore points by id, newest first. Raises `DatabaseError` when it cannot be used."""
+    """Restore points by id, newest first. Raises `DatabaseError` when it cannot be used.
 
-    def __init__(self, records: Database, store: ObjectStore, prefix: str, clock: Clock) -> None:
-        self._records = records
+    `known` is what the host knows of the store; `ours` returns the instances whose sets are one
+    line (None: there is no such line).
+    """
+
+    def __init__(
+        self,
+        known: Database,
+        store: ObjectStore,
+        prefix: str,
+        clock: Clock,
+        ours: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> None:
+        self._known = known
         self._store = store
         self._clock = clock
-        self._table = SetsTable(records, prefix)
+        self._ours = ours
+        self._table = SetsTable(known, prefix, clock, ours)
 
     def refresh(self) -> None:
         """Learn what the store has now. Raises `StoreError`, also for an incomplete listing."""
         learn(self._table, self._store, self._clock)
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
-        """Take a manifest in; the caller has checked it."""
+        """Take in the manifest of a set that was just published; the caller has checked it."""
         self._table.add_manifest(set_id, document)
+        self.note_seen(set_id)
 
     def add_verdict(self, set_id: str, name: str, document: bytes) -> None:
         """Take a verdict of any kind in; the caller has checked it."""
@@ -62,15 +79,22 @@ class Catalogue:
             with self._table.reading() as connection:
                 ids = points_table.ids(connection, before, _IDS_AT_A_TIME)
             for set_id in ids:
-                try:
-                    yield self.get(set_id)
-                except ManifestInvalid as error:
-                    _log.warning(error.message, extra=fields(set_id=set_id))
-                except SetNotFound:
-                    continue  # another process has learnt in between that it is gone
+                yield from self._readable(set_id)
             if len(ids) < _IDS_AT_A_TIME:
                 return
             before = ids[-1]
+
+    def sets_since(self, since: datetime) -> Iterator[BackupSet]:
+        """Those that were made since a time, newest first, without what lies in the future."""
+        with self._table.reading() as connection:
+            ids = points_table.ids_between(connection, since, self._end())
+        for set_id in ids:
+            yield from self._readable(set_id)
+
+    def future(self) -> tuple[str, ...]:
+        """The ids of the restore points whose time lies in the future, the latest first."""
+        with self._table.reading() as connection:
+            return tuple(points_table.future(connection, self._end()))
 
     def points(self) -> list[RestorePoint]:
         """All restore points, newest first, without their objects: quick, however many."""
@@ -106,7 +130,7 @@ class Catalogue:
     def newest_protecting(self, instances: Collection[str] | None = None) -> BackupSet | None:
         """The newest complete, proven, unsuspected set, of `instances` if they are given."""
         with self._table.reading() as connection:
-            set_id = points_table.newest_protecting(connection, instances)
+            set_id = points_table.newest_protecting(connection, instances, self._end())
             return self._table.read(connection, set_id) if set_id else None
 
     def latest(self, instances: Collection[str] | None = None) -> BackupSet | None:
@@ -114,25 +138,34 @@ class Catalogue:
 
         The sets of `instances` come first: beside another host's, ours are what is meant.
         """
+        end = self._end()
         with self._table.reading() as connection:
             set_id = (
-                points_table.newest_protecting(connection, instances)
-                or points_table.newest_protecting(connection, None)
-                or points_table.newest_usable_legacy(connection)
+                points_table.newest_protecting(connection, instances, end)
+                or points_table.newest_protecting(connection, None, end)
+                or points_table.newest_usable_legacy(connection, end)
             )
             return self._table.read(connection, set_id) if set_id else None
 
     def newest_drilled(self) -> str | None:
-        """The id of the set that passed the newest drill."""
-        with self._records.reading() as connection:
-            row = connection.execute(
-                "SELECT set_id FROM verdicts WHERE name LIKE 'drill-%' ORDER BY name DESC LIMIT 1"
-            ).fetchone()
-        return str(row[0]) if row else None
+        """The id of the newest set that passed a drill."""
+        with self._table.reading() as connection:
+            return points_table.newest_drilled(connection, self._end())
+
+    def next_sequence(self) -> int:
+        """The number of a new set of ours: one more than the highest of its line.
+
+        A host that has not asked this store yet does so first; then it raises `StoreError`.
+        """
+        if not self._table.was_listed():
+            with suppress(StoreListingIncomplete):  # all that it can know is learnt
+                self.refresh()
+        with self._table.reading() as connection:
+            return next_sequence(points_table.highest_sequence(connection, self._ours() or ()))
 
     def verdict_names(self, set_id: str) -> list[str]:
         """The names of the verdicts on a set."""
-        with self._records.reading() as connection:
+        with self._known.reading() as connection:
             rows = connection.execute("SELECT name FROM verdicts WHERE set_id = ?", (set_id,))
             return [str(row[0]) for row in rows]
 
@@ -154,10 +187,37 @@ class Catalogue:
         """When the store last answered."""
         return self._table.last_contact_at()
 
+    def note_seen(self, set_id: str) -> None:
+        """Remember that a set has just been published or proven in the store."""
+        self._table.note_seen([set_id], self._clock.now())
 
-def has_restore_points(records: Database) -> bool:
-    """Whether the records know of any, without asking the store or reading a manifest."""
-    with records.reading() as connection:
+    def seen_at(self, set_id: str) -> datetime | None:
+        """When a set was last seen in this store: its manifest and all its objects.
+
+        None also for a time that lies in the future.
+        """
+        at = self._table.seen_at(set_id)
+        return None if at is None or at > self._end() else at
+
+    def _end(self) -> datetime:
+        return end_of_present(self._clock.now())
+
+    def _readable(self, set_id: str) -> Iterator[BackupSet]:
+        """A set of which a `reading` has just given the id; nothing where it cannot be read."""
+        try:
+            with self._table.reading_as_noted() as connection:
+                found = self._table.read(connection, set_id)
+        except ManifestInvalid as error:
+            _log.warning(error.message, extra=fields(set_id=set_id))
+        except SetNotFound:
+            pass  # another process has learnt in between that it is gone
+        else:
+            yield found
+
+
+def has_restore_points(known: Database) -> bool:
+    """Whether a store is known to have any, without asking it or reading a manifest."""
+    with known.reading() as connection:
         row = connection.execute(
             "SELECT EXISTS(SELECT 1 FROM sets) OR EXISTS(SELECT 1 FROM dated_objects)"
         ).fetchone()

@@ -35,7 +35,9 @@ def learn(table: SetsTable, store: ObjectStore, clock: Clock) -> None:
     known = table.documents()  # before the listing: a set made during it must not be forgotten
     documents: dict[str, set[str]] = {}
     dated: dict[str, ObjectInfo] = {}
+    sizes: dict[str, int] = {}
     for listed in store.list(table.prefix):
+        sizes[listed.key] = listed.size
         parsed = naming.parse_set_key(table.prefix, listed.key)
         data = naming.parse_data_key(table.prefix, listed.key)
         if parsed and _is_read(*parsed):
@@ -44,6 +46,7 @@ def learn(table: SetsTable, store: ObjectStore, clock: Clock) -> None:
             dated[listed.key] = listed
     unlisted = _learn_documents(table, store, documents, known)
     _learn_dated(table, store, dated)
+    table.note_listed(sizes, clock.now())
     table.note_contact(clock.now())
     if unlisted:
         raise StoreListingIncomplete(

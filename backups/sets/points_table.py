@@ -1,63 +1,144 @@
-"""The table of restore points in this host's records: what is asked about all of them at once.
+"""The table of restore points in a catalogue: what is asked about all of them at once.
 
 It says nothing that the manifests, verdicts and dated objects beside it do not say; it spares
-status, lists and retention the reading of every document.
+status, lists and retention the reading of every document. Instants are in microseconds.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
+from dataclasses import dataclass
+from datetime import datetime
 
+from backups.decisions import order
 from backups.decisions.evidence import KeptProof
+from backups.decisions.order import microseconds
 from backups.format import naming
 from backups.model import BackupSet, MissingPoint, RestorePoint
 from shared.clock import parse_utc
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
+
+@dataclass(frozen=True)
+class Noted:
+    """A restore point as it is now; `stamped` is the latest instant that a document of it names,
+    `ahead` whether that lies in the future."""
+
+    backup_set: BackupSet
+    stamped: datetime
+    ahead: bool
 
 
-def note(connection: sqlite3.Connection, found: BackupSet) -> None:
-    """Enter a restore point as it is now; it stands at the time it was made."""
+def note(connection: sqlite3.Connection, noted: Noted) -> None:
+    """Enter a restore point as it is now; `put_in_order` gives it its place."""
+    found = noted.backup_set
     legacy = found.kind == "legacy"
     connection.execute(
-        "INSERT OR REPLACE INTO points(id, place, readable, kind, created_at, trigger, instance,"
-        " protects, usable_legacy, bytes) VALUES (?, ?, 1, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO points(id, readable, kind, created_at, trigger, instance, sequence,"
+        " protects, usable_legacy, bytes, stamped, ahead)"
+        " VALUES (?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
             found.id,
-            naming.stamp(found.created_at) if legacy else found.id,
             found.kind,
-            (found.created_at - _EPOCH) // _MICROSECOND,
+            microseconds(found.created_at),
             found.trigger,
             found.instance,
+            found.sequence,
             found.protects,
             legacy and found.complete and not found.suspect,
             found.bytes,
+            microseconds(noted.stamped),
+            noted.ahead,
         ),
+    )
+    connection.execute("DELETE FROM objects WHERE set_id = ?", (found.id,))
+    connection.executemany(
+        "INSERT OR REPLACE INTO objects(set_id, key, bytes) VALUES (?, ?, ?)",
+        [(found.id, stored.key, stored.bytes) for stored in found.objects],
     )
 
 
-def note_unreadable(connection: sqlite3.Connection, set_id: str) -> None:
-    """Enter a set whose manifest cannot be read: it has a place, and is no restore point."""
+def note_unreadable(connection: sqlite3.Connection, set_id: str, end: datetime) -> None:
+    """Enter a set whose manifest cannot be read: it has a place, and is no restore point.
+
+    `end` is the end of the present.
+    """
+    instant = naming.instant_of(set_id)
     connection.execute(
-        "INSERT OR REPLACE INTO points(id, place, readable) VALUES (?1, ?1, 0)", (set_id,)
+        "INSERT OR REPLACE INTO points(id, readable, created_at, stamped, ahead)"
+        " VALUES (?1, 0, ?2, ?2, ?3)",
+        (set_id, microseconds(instant), instant > end),
     )
 
 
 def forget(connection: sqlite3.Connection, point_id: str) -> None:
     """Remove a restore point."""
-    connection.execute("DELETE FROM points WHERE id = ?", (point_id,))
+    for table, column in (("points", "id"), ("objects", "set_id"), ("seen", "set_id")):
+        connection.execute(f"DELETE FROM {table} WHERE {column} = ?", (point_id,))  # noqa: S608
+
+
+def outdated(connection: sqlite3.Connection, end: datetime) -> list[str]:
+    """The ids of the points of which something has left the future since they were noted, or lies
+    there now that the clock was set back; `end` is the end of the present."""
+    rows = connection.execute(
+        "SELECT id FROM points WHERE ahead AND stamped <= ?1"
+        " UNION ALL SELECT id FROM points WHERE stamped > ?1 AND NOT ahead",
+        (microseconds(end),),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def put_in_order(connection: sqlite3.Connection, ours: Collection[str], now: datetime) -> None:
+    """Give each point its place (`decisions/order.py`)."""
+    rows = connection.execute(
+        "SELECT id, created_at, coalesce(instance, ''), sequence, place FROM points"
+    ).fetchall()
+    placed = [_Placed(row[0], order.from_microseconds(row[1]), row[2], row[3]) for row in rows]
+    found = order.places(placed, ours, now)
+    connection.executemany(
+        "UPDATE points SET place = ? WHERE id = ?",
+        [(place, row[0]) for row, place in zip(rows, found, strict=True) if place != row[4]],
+    )
+
+
+@dataclass(frozen=True)
+class _Placed:
+    """What the place of a row depends on."""
+
+    id: str
+    created_at: datetime
+    instance: str
+    sequence: int | None
 
 
 def ids(connection: sqlite3.Connection, before: str | None, limit: int) -> list[str]:
-    """At most `limit` ids, newest first, older than the restore point or instant `before`."""
+    """At most `limit` ids, newest first, older than the restore point or the set id `before`."""
     row = connection.execute("SELECT place FROM points WHERE id = ?", (before,)).fetchone()
+    place = row[0] if row else before
+    if row is None and before is not None and naming.is_set_id(before):
+        place = f"{microseconds(naming.instant_of(before)):018d}"
     rows = connection.execute(
         "SELECT id FROM points WHERE ?1 IS NULL OR (place, id) < (?2, ?1)"
         " ORDER BY place DESC, id DESC LIMIT ?3",
-        (before, row[0] if row else before, limit),
+        (before, place, limit),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def ids_between(connection: sqlite3.Connection, since: datetime, end: datetime) -> list[str]:
+    """The ids of what was made from `since` to `end`, newest first."""
+    rows = connection.execute(
+        "SELECT id FROM points WHERE created_at BETWEEN ? AND ? ORDER BY place DESC, id DESC",
+        (microseconds(since), microseconds(end)),
+    )
+    return [str(row[0]) for row in rows]
+
+
+def future(connection: sqlite3.Connection, end: datetime) -> list[str]:
+    """The ids of what was made later than `end`, latest first."""
+    rows = connection.execute(
+        "SELECT id FROM points WHERE created_at > ? AND readable ORDER BY place DESC, id DESC",
+        (microseconds(end),),
     )
     return [str(row[0]) for row in rows]
 
@@ -102,20 +183,42 @@ def count(connection: sqlite3.Connection) -> int:
     return int(row[0])
 
 
-def newest_protecting(
-    connection: sqlite3.Connection, instances: Collection[str] | None
-) -> str | None:
-    """The id of the newest restore point that protects, of `instances` if they are given."""
+def highest_sequence(connection: sqlite3.Connection, instances: Collection[str]) -> int | None:
+    """The highest number of a set of these instances."""
     rows = connection.execute(
-        "SELECT id, instance FROM points WHERE protects ORDER BY place DESC, id DESC"
+        "SELECT instance, max(sequence) FROM points WHERE sequence IS NOT NULL GROUP BY instance"
+    )
+    return max((row[1] for row in rows if row[0] in instances), default=None)
+
+
+def newest_protecting(
+    connection: sqlite3.Connection, instances: Collection[str] | None, end: datetime
+) -> str | None:
+    """The id of the newest restore point up to `end` that protects, of `instances` if given."""
+    rows = connection.execute(
+        "SELECT id, instance FROM points WHERE protects AND created_at <= ?"
+        " ORDER BY place DESC, id DESC",
+        (microseconds(end),),
     )
     return next((str(row[0]) for row in rows if instances is None or row[1] in instances), None)
 
 
-def newest_usable_legacy(connection: sqlite3.Connection) -> str | None:
-    """The id of the newest whole legacy group that no proof has refused."""
+def newest_usable_legacy(connection: sqlite3.Connection, end: datetime) -> str | None:
+    """The id of the newest whole legacy group up to `end` that no proof has refused."""
     row = connection.execute(
-        "SELECT id FROM points WHERE usable_legacy ORDER BY place DESC, id DESC LIMIT 1"
+        "SELECT id FROM points WHERE usable_legacy AND created_at <= ?"
+        " ORDER BY place DESC, id DESC LIMIT 1",
+        (microseconds(end),),
+    ).fetchone()
+    return str(row[0]) if row else None
+
+
+def newest_drilled(connection: sqlite3.Connection, end: datetime) -> str | None:
+    """The id of the newest restore point up to `end` that passed a drill."""
+    row = connection.execute(
+        "SELECT id FROM points JOIN verdicts ON set_id = id"
+        " WHERE name LIKE 'drill-%' AND created_at <= ? ORDER BY place DESC, id DESC LIMIT 1",
+        (microseconds(end),),
     ).fetchone()
     return str(row[0]) if row else None
 
@@ -123,15 +226,16 @@ def newest_usable_legacy(connection: sqlite3.Connection) -> str | None:
 def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
     """All restore points, newest first."""
     for found in connection.execute(
-        "SELECT id, kind, created_at, trigger, instance, protects, bytes FROM points"
+        "SELECT id, kind, created_at, trigger, instance, protects, bytes, sequence FROM points"
         " WHERE readable ORDER BY place DESC, id DESC"
     ):
         yield RestorePoint(
             id=found[0],
             kind=found[1],
-            created_at=_EPOCH + timedelta(microseconds=found[2]),
+            created_at=order.from_microseconds(found[2]),
             trigger=found[3],
             instance=found[4],
             protects=bool(found[5]),
             bytes=found[6],
+            sequence=found[7],
         )

@@ -109,6 +109,7 @@ class Publisher:
         recorder.stage("seal")
         files = self._seal(snapshots, recorder)
         recorder.stage("store")
+        sequence = self._catalogue.next_sequence()
         puts = Puts(self._store, {"set-id": set_id, "instance": instance})
         try:
             objects = tuple(
@@ -133,6 +134,7 @@ class Publisher:
                 objects=objects,
                 recipients=self._config.seal.recipients,
                 token_key=self._config.token_keys[0] if self._config.token_keys else None,
+                sequence=sequence,
             )
             recorder.stage("manifest")
         except BaseException:

@@ -1,24 +1,30 @@
 """What this host has noted of the sets in the store: manifests, verdicts, and dated objects.
 
-Each change brings the restore point of its set up to date, in the same transaction.
+Each change brings the restore point of its set up to date, in the same transaction. The next
+read puts the points in order, and notes anew those of which something has left the future.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import date, datetime
 
+from backups.decisions.order import end_of_present
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
 from backups.format.legacy import legacy_object_at, legacy_set
-from backups.host.state import HostState, points_reader, set_points_reader
+from backups.host import catalogues
+from backups.host.catalogues import read_fact, write_fact
 from backups.model import BackupSet
 from backups.sets import points_table
-from shared.clock import format_utc, parse_utc
+from backups.sets.judging import judge
+from backups.sets.points_table import Noted
+from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.sqlite import Database
+from shared.errors import DatabaseError
 
 
 @dataclass(frozen=True)
@@ -32,38 +38,65 @@ class DatedObject:
 
 
 class SetsTable:
-    """The rows about the sets below `prefix`. Raises `DatabaseError` when they cannot be used."""
+    """The rows about the sets below `prefix`. Raises `DatabaseError` when they cannot be used.
 
-    def __init__(self, records: Database, prefix: str) -> None:
-        self._records = records
-        self._state = HostState(records)
+    `ours` returns the instances whose sets are one line (None: there is no such line).
+    """
+
+    def __init__(
+        self,
+        known: Database,
+        prefix: str,
+        clock: Clock,
+        ours: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> None:
+        self._known = known
+        self._clock = clock
+        self._ours = ours
         self.prefix = prefix
-        self._points_are_noted = False
 
     # --- reading ------------------------------------------------------------------------
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A read in which every set and group has its point."""
-        if not self._points_are_noted:
-            self._note_missing_points()
-            self._points_are_noted = True
-        with self._records.reading() as connection:
+        """A read in which every set and group has its point, in its place.
+
+        Where that cannot be written (a full disk), the points are as they were noted.
+        """
+        ours, now = frozenset(self._ours() or ()), self._clock.now()
+        with self._known.reading() as connection:
+            up_to_date = self._is_up_to_date(connection, ours, now)
+            if up_to_date:
+                yield connection
+        if up_to_date:
+            return
+        with suppress(DatabaseError), self._known.transaction() as connection:
+            self._bring_up_to_date(connection, ours, now)
+        with self.reading_as_noted() as connection:
+            yield connection
+
+    @contextmanager
+    def reading_as_noted(self) -> Iterator[sqlite3.Connection]:
+        """A read, for the documents of sets that a `reading` has just named."""
+        with self._known.reading() as connection:
             yield connection
 
     def read(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
         """A set or a group; raises `SetNotFound`, and `ManifestInvalid` for a bad manifest."""
+        return self._judge(connection, self._load(connection, set_id)).backup_set
+
+    def _load(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
+        """The same, without the verdicts on it."""
         if naming.is_legacy_id(set_id):
-            return self._judged(connection, self._legacy(connection, set_id))
+            return self._legacy(connection, set_id)
         row = connection.execute("SELECT manifest FROM sets WHERE id = ?", (set_id,)).fetchone()
         if row is None:
             raise _not_found(set_id)
-        backup_set = manifest.load_manifest(row[0], prefix=self.prefix, expected_id=set_id)
-        return self._judged(connection, backup_set)
+        return manifest.load_manifest(row[0], prefix=self.prefix, expected_id=set_id)
 
     def documents(self) -> dict[str, set[str]]:
         """The names of the documents that are known of each set or group."""
-        with self._records.reading() as connection:
+        with self._known.reading() as connection:
             known = {row[0]: {naming.MANIFEST} for row in connection.execute("SELECT id FROM sets")}
             for set_id, name in connection.execute("SELECT set_id, name FROM verdicts"):
                 known.setdefault(set_id, set()).add(name)
@@ -71,14 +104,14 @@ class SetsTable:
 
     def dated_objects(self) -> Mapping[str, tuple[int, str]]:
         """Size and time of change (as text) of each dated object that is known, by its key."""
-        with self.reading() as connection:
+        with self._known.reading() as connection:
             rows = connection.execute("SELECT key, bytes, modified_at FROM dated_objects")
             return {row[0]: (row[1], row[2]) for row in rows}
 
     def claimed_on(self, days: Collection[str]) -> set[str]:
         """The keys of the objects of the known sets of these days, as in `2025-07-04`."""
         ids = {day.replace("-", "") for day in days}
-        with self.reading() as connection:
+        with self._known.reading() as connection:
             rows = connection.execute("SELECT id FROM sets").fetchall() if ids else []
             sets = [self._readable(connection, row[0]) for row in rows if row[0][:8] in ids]
         return {stored.key for known in sets if known is not None for stored in known.objects}
@@ -90,17 +123,47 @@ class SetsTable:
 
     def last_contact_at(self) -> datetime | None:
         """When the store last answered."""
-        return self._state.last_contact_at()
+        return catalogues.last_contact_at(self._known)
+
+    def was_listed(self) -> bool:
+        """Whether this store was ever listed to its end."""
+        with self._known.reading() as connection:
+            return read_fact(connection, "listed_at") is not None
+
+    def seen_at(self, set_id: str) -> datetime | None:
+        """When the manifest and all objects of a set were last seen in this store."""
+        with self._known.reading() as connection:
+            row = connection.execute("SELECT at FROM seen WHERE set_id = ?", (set_id,)).fetchone()
+        return parse_utc(row[0]) if row else None
 
     # --- writing ------------------------------------------------------------------------
 
     def note_contact(self, at: datetime) -> None:
         """Remember that the store has answered."""
-        self._state.set_last_contact_at(at)
+        catalogues.note_contact(self._known, at)
+
+    def note_seen(self, set_ids: Collection[str], at: datetime) -> None:
+        """Remember that these sets were seen in this store."""
+        with self._known.transaction() as connection:
+            connection.executemany(
+                "INSERT OR REPLACE INTO seen(set_id, at) VALUES (?, ?)",
+                [(set_id, format_utc(at)) for set_id in set_ids],
+            )
+
+    def note_listed(self, listed: Mapping[str, int], at: datetime) -> None:
+        """Remember which sets a listing (keys and sizes) has shown, with all their objects."""
+        with self._known.reading() as connection:
+            sets = {str(row[0]) for row in connection.execute("SELECT id FROM sets")}
+            for set_id, key, size in connection.execute("SELECT set_id, key, bytes FROM objects"):
+                if listed.get(key) != size:
+                    sets.discard(set_id)
+        self.note_seen([one for one in sets if naming.manifest_key(self.prefix, one) in listed], at)
+        with self._known.transaction() as connection:
+            write_fact(connection, "listed_at", format_utc(at))
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
         """Take a manifest in; the caller has checked it."""
-        with self._records.transaction() as connection:
+        with self._known.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO sets(id, manifest) VALUES (?, ?)", (set_id, document)
             )
@@ -108,7 +171,7 @@ class SetsTable:
 
     def add_verdict(self, set_id: str, name: str, document: bytes) -> None:
         """Take a verdict of any kind in; the caller has checked it."""
-        with self._records.transaction() as connection:
+        with self._known.transaction() as connection:
             connection.execute(
                 "INSERT OR REPLACE INTO verdicts(set_id, name, document) VALUES (?, ?, ?)",
                 (set_id, name, document),
@@ -117,16 +180,17 @@ class SetsTable:
 
     def forget(self, set_id: str) -> None:
         """Drop what is known of a set that the store no longer holds."""
-        with self._records.transaction() as connection:
+        with self._known.transaction() as connection:
             connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
             connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
             points_table.forget(connection, set_id)
+            write_fact(connection, "order", None)
 
     def note_dated(self, gone: Collection[str], learnt: Collection[DatedObject]) -> None:
         """Drop the dated objects under the keys `gone`, and enter what was learnt of others."""
         if not gone and not learnt:
             return
-        with self._records.transaction() as connection:
+        with self._known.transaction() as connection:
             connection.executemany(
                 "DELETE FROM dated_objects WHERE key = ?", [(key,) for key in gone]
             )
@@ -143,13 +207,19 @@ class SetsTable:
 
     # --- restore points -----------------------------------------------------------------
 
-    def _note_missing_points(self) -> None:
-        """Note what an older program has left, or one that read for another prefix."""
-        reader = f"{manifest.FORMAT} {self.prefix}"
-        with self._records.reading() as connection:
-            if points_reader(connection) == reader:
-                return
-        with self._records.transaction() as connection:
+    def _is_up_to_date(
+        self, connection: sqlite3.Connection, ours: frozenset[str], now: datetime
+    ) -> bool:
+        return (
+            read_fact(connection, "points") == _READER
+            and read_fact(connection, "order") == _line(ours)
+            and not points_table.outdated(connection, end_of_present(now))
+        )
+
+    def _bring_up_to_date(
+        self, connection: sqlite3.Connection, ours: frozenset[str], now: datetime
+    ) -> None:
+        if read_fact(connection, "points") != _READER:  # another program has noted them, or none
             connection.execute("DELETE FROM points")
             for (set_id,) in connection.execute("SELECT id FROM sets").fetchall():
                 self._note(connection, set_id)
@@ -160,14 +230,20 @@ class SetsTable:
             )
             for day in {self.day(key) for key in keys}:
                 self._note_group(connection, day)
-            set_points_reader(connection, reader)
+            write_fact(connection, "points", _READER)
+        for set_id in points_table.outdated(connection, end_of_present(now)):
+            self._note(connection, set_id)
+        points_table.put_in_order(connection, ours, now)
+        write_fact(connection, "order", _line(ours))
 
     def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
         """Bring the point of a set or a group up to its documents."""
+        write_fact(connection, "order", None)
         try:
-            points_table.note(connection, self.read(connection, set_id))
+            points_table.note(connection, self._judge(connection, self._load(connection, set_id)))
         except ManifestInvalid:
-            points_table.note_unreadable(connection, set_id)
+            end = end_of_present(self._clock.now())
+            points_table.note_unreadable(connection, set_id, end)
         except SetNotFound:
             points_table.forget(connection, set_id)
 
@@ -192,25 +268,19 @@ class SetsTable:
             raise _not_found(set_id)
         return legacy_set(members)
 
-    def _judged(self, connection: sqlite3.Connection, backup_set: BackupSet) -> BackupSet:
-        """The set with its newest proof and its acceptance applied, in the order of time."""
+    def _judge(self, connection: sqlite3.Connection, backup_set: BackupSet) -> Noted:
         rows = connection.execute(
             "SELECT name, document FROM verdicts WHERE set_id = ?", (backup_set.id,)
         ).fetchall()
-        proofs = sorted((row for row in rows if row[0].startswith("proof-")), reverse=True)[:1]
-        accepted = max((_stamp(row[0]) for row in rows if row[0].startswith("accept-")), default="")
-        if accepted:
-            backup_set = replace(backup_set, suspect=None)
-        for name, document in proofs:
-            verdict = manifest.load_verdict(document, expected_id=backup_set.id)
-            backup_set = manifest.with_verdict(backup_set, verdict)
-            if accepted >= _stamp(name):
-                backup_set = replace(backup_set, suspect=None)
-        return backup_set
+        return judge(backup_set, rows, self._clock.now())
 
 
-def _stamp(name: str) -> str:
-    return name.partition("-")[2]
+# For which program the points were noted: another one notes them anew.
+_READER = f"{manifest.FORMAT}.1"
+
+
+def _line(ours: frozenset[str]) -> str:
+    return " ".join(sorted(ours))
 
 
 def _not_found(set_id: str) -> SetNotFound:

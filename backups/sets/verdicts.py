@@ -43,6 +43,8 @@ class Verdicts:
         self._put_now(
             set_id, "proof", lambda at: manifest.dump_verdict(Verdict(set_id, at, level, detail))
         )
+        if level != "none":
+            self._catalogue.note_seen(set_id)
 
     def note_acceptance(self, set_id: str) -> None:
         """Leave that a person has looked at a set, and clears it of suspicion.

@@ -65,6 +65,7 @@ def set_document(backup_set: BackupSet) -> Document:
         "complete": backup_set.complete,
         "proven_at": _time(backup_set.proven_at),
         "proof": backup_set.proof,
+        "sequence": backup_set.sequence,
         "suspect": list(backup_set.suspect) if backup_set.suspect else None,
         "objects": [_object_document(stored) for stored in backup_set.objects],
     }

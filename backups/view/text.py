@@ -89,7 +89,7 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
     one = found.backup_set
     lines = [
         f"Restore point {one.id} ({one.kind}, proof {one.proof}), "
-        f"{format_utc(one.created_at)}, {units.age(found.age)} old"
+        f"{format_utc(one.created_at)}, {units.old(found.age)}"
     ]
     for item in found.items:
         stored, live = item.stored, item.live

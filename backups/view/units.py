@@ -4,15 +4,36 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from backups.decisions.order import FUTURE_TOLERANCE
+
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def age(span: timedelta) -> str:
-    """`12 days`, `5 h 12 min` or `3 min 20 s`; what lies in the future is `0 min 0 s`."""
+    """`12 days`, `5 h 12 min` or `3 min 20 s`; what lies in the future is `in 12 days`.
+
+    By less than clocks differ, it is `0 min 0 s`.
+    """
+    if -span > FUTURE_TOLERANCE:
+        return f"in {age(-span)}"
     hours, seconds = divmod(max(int(span.total_seconds()), 0), 3600)
     if hours >= 48:
         return f"{hours // 24} days"
     return f"{hours} h {seconds // 60} min" if hours else f"{seconds // 60} min {seconds % 60} s"
+
+
+def old(span: timedelta) -> str:
+    """`12 days old`, or `12 days in the future`."""
+    return _told(span, "old")
+
+
+def ago(span: timedelta) -> str:
+    """`12 days ago`, or `12 days in the future`."""
+    return _told(span, "ago")
+
+
+def _told(span: timedelta, word: str) -> str:
+    return f"{age(-span)} in the future" if -span > FUTURE_TOLERANCE else f"{age(span)} {word}"
 
 
 def size(count: int) -> str:

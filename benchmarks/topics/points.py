@@ -17,6 +17,7 @@ import httpx2
 
 from backups.format import naming
 from backups.format.manifest import dump_manifest
+from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.sets.catalogue import Catalogue
@@ -97,15 +98,16 @@ def _fill(installed: Installed, place: Place, count: int) -> None:
     # In memory: 10,000 commits are waited for on a disk, and are not what is measured.
     fast = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as name:
-        with closing(open_records(Path(name))) as records:
-            catalogue = Catalogue(
-                records, build_store(settings), settings.backup.prefix, SystemClock()
-            )
+        store, prefix = build_store(settings), settings.backup.prefix
+        with (
+            closing(open_records(Path(name))) as records,
+            closing(open_catalogue(Path(name), store, prefix, records)) as known,
+        ):
+            catalogue = Catalogue(known, store, prefix, SystemClock())
             for set_id, document in documents.items():
                 catalogue.add_manifest(set_id, document)
             catalogue.note_contact()
-        for file in Path(name).glob("runs.db*"):
-            shutil.copy(file, directory.path / file.name)
+        shutil.copytree(name, directory.path, dirs_exist_ok=True)
 
 
 def _documents(instance: str, count: int) -> Iterator[tuple[str, bytes]]:

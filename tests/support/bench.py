@@ -14,6 +14,7 @@ from typing import Any
 from backups.alerts.notifier import Notifier
 from backups.config import BackupConfig
 from backups.format import naming
+from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.state import HostState
@@ -45,6 +46,7 @@ class Bench:
     service: BackupService
     store: ObjectStore
     records: Database
+    known: Database
     notes: MemoryNotifier
 
     # --- the parts ----------------------------------------------------------------------
@@ -259,17 +261,24 @@ def open_bench(
     store = store or WatchedStore(build_store(loaded))
     backup_directory = BackupDirectory(loaded.backup.directory)
     notes = MemoryNotifier()
-    with closing(open_records(backup_directory.path)) as records:
+    config = replace(config, **changes)
+    with (
+        closing(open_records(backup_directory.path)) as records,
+        closing(open_catalogue(backup_directory.path, store, config.prefix, records)) as known,
+    ):
         service = assemble(
-            replace(config, **{"receivers": (notifier or notes).receivers, **changes}),
+            replace(config, receivers=(notifier or notes).receivers)
+            if "receivers" not in changes
+            else config,
             store,
             backup_directory,
             records,
+            known=known,
             clock=clock,
             notifier=notifier or notes,
             notify_success=notify_success,
         )
-        yield Bench(installation, service, store, records, notes)
+        yield Bench(installation, service, store, records, known, notes)
 
 
 def plain_config(sources: tuple[Source, ...]) -> BackupConfig:

@@ -29,6 +29,7 @@ SET = {
     "complete",
     "proven_at",
     "proof",
+    "sequence",
     "suspect",
     "objects",
 }

@@ -61,6 +61,7 @@ def sets(draw: st.DrawFn) -> BackupSet:
         proof=draw(st.sampled_from(get_args(ProofLevel))),
         suspect=draw(st.none() | st.lists(TEXTS, min_size=1, max_size=3).map(tuple)),
         objects=objects,
+        sequence=draw(st.none() | st.integers(1, 2**53)),
     )
 
 
@@ -172,6 +173,13 @@ def test_the_manifest_that_the_next_tests_change_is_good() -> None:
         pytest.param(changed(format=True), id="format is a truth"),
         pytest.param(changed(proven_at=None), id="never proven"),
         pytest.param(changed(suspect="a text"), id="suspect is no list"),
+        pytest.param(changed(sequence=0), id="sequence zero"),
+        pytest.param(changed(sequence=-1), id="negative sequence"),
+        pytest.param(changed(sequence=2**53 + 1), id="sequence above what JSON counts to"),
+        pytest.param(changed(sequence=10**30), id="huge sequence"),
+        pytest.param(changed(sequence=True), id="sequence is a truth"),
+        pytest.param(changed(sequence=7.0), id="sequence as a fraction"),
+        pytest.param(changed(sequence="7"), id="sequence as a text"),
         pytest.param(with_object(key="backups/../tokens_2026-11-22.db"), id=".. in the key"),
         pytest.param(with_object(key="../backups/tokens_2026-11-22.db"), id=".. before the prefix"),
         pytest.param(with_object(key="other/tokens_2026-11-22.db"), id="outside the prefix"),
@@ -218,7 +226,7 @@ def test_the_manifest_that_the_next_tests_change_is_good() -> None:
         *(
             pytest.param(without(name), id=f"without {name}")
             for name in json.loads(a_manifest(a_set()))
-            if name not in ("suspect", "token_key", "recipients")
+            if name not in ("suspect", "token_key", "recipients", "sequence")
         ),
         *(
             pytest.param(without("objects", 0, name), id=f"object without {name}")
@@ -326,7 +334,8 @@ def test_the_members_are_those_that_are_documented() -> None:
 
 def test_the_bytes_of_a_manifest() -> None:
     """A manifest is these bytes: what older programs wrote and later ones will read."""
-    backup_set = a_set(objects=(a_stored_object(rows=MappingProxyType({"tokens": 3})),))
+    stored = a_stored_object(rows=MappingProxyType({"tokens": 3}))
+    backup_set = a_set(objects=(stored,), sequence=7)
     document = """{
   "format": 1,
   "id": "20261122T010000Z",
@@ -361,7 +370,8 @@ def test_the_bytes_of_a_manifest() -> None:
   ],
   "suspect": null,
   "token_key": null,
-  "recipients": []
+  "recipients": [],
+  "sequence": 7
 }
 """
     assert a_manifest(backup_set).decode() == document.replace("HASH", "a" * 64)

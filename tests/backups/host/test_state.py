@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from backups.host.records import open_records
-from backups.host.state import HostState, points_reader, set_points_reader
+from backups.host.state import HostState
 from backups.model import DrillReport, Replaced, RestoreRecord
 from shared.databases.sqlite import Database
 from tests.support.records import INSTANT
@@ -46,7 +46,6 @@ STORED: list[tuple[str, str, Callable[[HostState], Any], Any]] = [
     ),
     ("time:begun", "2026-11-22T01:00:00Z", HostState.begun_at, INSTANT),
     ("time:swept", "2026-11-22T01:00:00Z", HostState.swept_at, INSTANT),
-    ("last_contact_at", "2026-11-22T01:00:00Z", HostState.last_contact_at, INSTANT),
     ("started_empty:tokens", "2026-11-22T01:00:00Z", HostState.started_empty, {"tokens": INSTANT}),
     ("successor_of:0123abcd", "1", HostState.predecessors, frozenset({"0123abcd"})),
 ]
@@ -100,7 +99,6 @@ def test_what_is_stored_has_the_names_and_texts_of_earlier_versions(
     state.set_last_restore(RESTORE)
     state.note_begun(INSTANT)
     state.set_swept_at(INSTANT)
-    state.set_last_contact_at(INSTANT)
     state.note_started_empty("tokens", INSTANT)
     state.succeed("0123abcd")
 
@@ -181,11 +179,3 @@ def test_names_that_look_alike_are_kept_apart(state: HostState) -> None:
     state.note_started_empty("axb", INSTANT)
     state.forget_started_empty("a_b")
     assert set(state.started_empty()) == {"axb"}
-
-
-def test_the_reader_of_the_points_is_remembered(records: Database) -> None:
-    """The catalogue asks within its own transaction."""
-    with records.transaction() as connection:
-        assert points_reader(connection) is None
-        set_points_reader(connection, "1 backups/")
-        assert points_reader(connection) == "1 backups/"

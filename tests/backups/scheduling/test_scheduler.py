@@ -18,6 +18,7 @@ import httpx2
 import pytest
 
 from backups.config import BackupConfig
+from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.model import Source
@@ -154,7 +155,10 @@ def service_at(folder: Path, clock: Clock, schedule: str) -> Iterator[BackupServ
     """A service with both databases of the folder's installation and a clock of the test's."""
     directory = BackupDirectory(folder / "data" / "backups")
     store = DirectoryStore(folder / "data" / "spaces")
-    with closing(open_records(directory.path)) as records:
+    with (
+        closing(open_records(directory.path)) as records,
+        closing(open_catalogue(directory.path, store, "backups/", records)) as known,
+    ):
         plan = BackupConfig(
             sources=(
                 Source("tokens", folder / "data" / "tokens.db"),
@@ -166,7 +170,9 @@ def service_at(folder: Path, clock: Clock, schedule: str) -> Iterator[BackupServ
             log_directory=None,
             busy_timeout=5,
         )
-        yield assemble(plan, store, directory, records, clock=clock, notifier=MemoryNotifier())
+        yield assemble(
+            plan, store, directory, records, known=known, clock=clock, notifier=MemoryNotifier()
+        )
 
 
 def test_failures_are_tried_again_more_and_more_rarely(installation: Installation) -> None:

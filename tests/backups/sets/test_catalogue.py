@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 from backups.errors import ManifestInvalid, ManifestNewer, SetNotFound
 from backups.format import naming
 from backups.format.manifest import dump_verdict, with_verdict
+from backups.host.catalogues import open_catalogue
 from backups.host.records import MIGRATIONS, open_records
 from backups.model import BackupSet, Verdict
 from backups.sets.catalogue import Catalogue
@@ -29,20 +30,30 @@ from tests.support.store_wrappers import WatchedStore
 PREFIX = "backups/"
 
 
+@contextmanager
+def opened(host: Path, store: ObjectStore, prefix: str = PREFIX) -> Iterator[Database]:
+    """What the host with this `BACKUP_DIR` knows of a store."""
+    with (
+        closing(open_records(host)) as records,
+        closing(open_catalogue(host, store, prefix, records)) as known,
+    ):
+        yield known
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> WatchedStore:
     return WatchedStore(DirectoryStore(tmp_path / "store"))
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[Database]:
-    with closing(open_records(tmp_path / "host")) as database:
+def known(tmp_path: Path, store: WatchedStore) -> Iterator[Database]:
+    with opened(tmp_path / "host", store) as database:
         yield database
 
 
 @pytest.fixture
-def catalogue(records: Database, store: WatchedStore) -> Catalogue:
-    return Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+def catalogue(known: Database, store: WatchedStore) -> Catalogue:
+    return Catalogue(known, store, PREFIX, FixedClock(INSTANT))
 
 
 def days_ago(number: int) -> datetime:
@@ -105,8 +116,8 @@ def test_it_is_rebuilt_from_the_store_alone(
     judge(store, Verdict(sets[1].id, INSTANT, "none", "bytes differ"))
     catalogue.refresh()
 
-    with closing(open_records(tmp_path / "new-host")) as records:
-        rebuilt = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+    with opened(tmp_path / "new-host", store) as known:
+        rebuilt = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
         assert list(rebuilt.sets()) == []
         rebuilt.refresh()
 
@@ -120,12 +131,12 @@ def test_it_is_rebuilt_from_the_store_alone(
 def test_it_survives_the_process(store: WatchedStore, tmp_path: Path) -> None:
     """What was learned is there in the next process, without the store."""
     published = publish(store, a_set())
-    with closing(open_records(tmp_path / "host")) as records:
-        Catalogue(records, store, PREFIX, FixedClock(INSTANT)).refresh()
+    with opened(tmp_path / "host", store) as known:
+        Catalogue(known, store, PREFIX, FixedClock(INSTANT)).refresh()
     store.calls.clear()
 
-    with closing(open_records(tmp_path / "host")) as records:
-        catalogue = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+    with opened(tmp_path / "host", store) as known:
+        catalogue = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
         assert list(catalogue.sets()) == [published]
         assert catalogue.newest_protecting() == published
         assert catalogue.last_contact_at() == INSTANT
@@ -270,14 +281,14 @@ def test_what_is_not_ours_below_the_sets_is_passed_over(
 
 def test_the_latest_verdict_counts(store: WatchedStore, catalogue: Catalogue) -> None:
     """Verdicts of other hosts are applied, and of several the one with the latest time."""
-    published = publish(store, a_set())
-    newer = publish(store, a_set(INSTANT + timedelta(days=1)))
-    failed = judge(store, Verdict(newer.id, INSTANT + timedelta(days=2), "none", "differs"))
+    published = publish(store, a_set(days_ago(4)))
+    newer = publish(store, a_set(days_ago(3)))
+    failed = judge(store, Verdict(newer.id, days_ago(2), "none", "differs"))
     catalogue.refresh()
     assert catalogue.get(newer.id) == with_verdict(newer, failed)
     assert catalogue.newest_protecting() == published
 
-    proven = judge(store, Verdict(newer.id, INSTANT + timedelta(days=3), "full", "read back"))
+    proven = judge(store, Verdict(newer.id, days_ago(1), "full", "read back"))
     catalogue.refresh()
     assert catalogue.get(newer.id) == with_verdict(newer, proven)
     assert catalogue.newest_protecting() == with_verdict(newer, proven)
@@ -351,14 +362,14 @@ def test_a_store_that_does_not_answer_leaves_it_as_it_was(
 
 
 def test_the_last_contact_is_remembered(
-    records: Database, store: WatchedStore, catalogue: Catalogue
+    known: Database, store: WatchedStore, catalogue: Catalogue
 ) -> None:
     """Status can tell when the store last answered, and a failure does not count as that."""
     assert catalogue.last_contact_at() is None
     catalogue.refresh()
     assert catalogue.last_contact_at() == INSTANT
 
-    later = Catalogue(records, store, PREFIX, FixedClock(INSTANT + timedelta(hours=1)))
+    later = Catalogue(known, store, PREFIX, FixedClock(INSTANT + timedelta(hours=1)))
 
     def fail() -> None:
         raise StoreUnreachable("no answer")
@@ -383,22 +394,22 @@ def test_what_is_taken_in_is_known_at_once(catalogue: Catalogue) -> None:
 
 
 def test_plans_and_counts_read_no_document(
-    records: Database, store: WatchedStore, catalogue: Catalogue
+    known: Database, store: WatchedStore, catalogue: Catalogue
 ) -> None:
     """What is asked of all restore points at once comes from one table, however many there are."""
     sets = [publish(store, a_set(days_ago(number))) for number in range(20)]
     judge(store, Verdict(sets[0].id, INSTANT, "none", "bytes differ"))
     catalogue.refresh()
-    known = catalogue.points()
-    with records.transaction() as connection:  # whoever reads a document now meets a fault
+    points = catalogue.points()
+    with known.transaction() as connection:  # whoever reads a document now meets a fault
         connection.execute("UPDATE sets SET manifest = x'' WHERE id <> ?", (sets[1].id,))
         connection.execute("UPDATE verdicts SET document = x''")
 
-    assert catalogue.points() == known
-    assert [(one.id, one.created_at, one.bytes) for one in known] == [
+    assert catalogue.points() == points
+    assert [(one.id, one.created_at, one.bytes) for one in points] == [
         (one.id, one.created_at, one.bytes) for one in sets
     ]
-    assert [one.protects for one in known] == [False, *[True] * 19]
+    assert [one.protects for one in points] == [False, *[True] * 19]
     assert catalogue.count() == 20
     assert catalogue.has(sets[19].id)
     assert catalogue.newest_protecting() == sets[1]
@@ -421,7 +432,7 @@ def test_points_say_what_the_sets_say(store: WatchedStore, catalogue: Catalogue)
 
     def said() -> list[tuple[object, ...]]:
         return [
-            (o.id, o.kind, o.created_at, o.trigger, o.instance, o.protects, o.bytes)
+            (o.id, o.kind, o.created_at, o.trigger, o.instance, o.protects, o.bytes, o.sequence)
             for o in catalogue.sets()
         ]
 
@@ -442,8 +453,8 @@ def test_what_another_process_learns_is_known_here(
     """Two processes with one `BACKUP_DIR` see each other's sets, verdicts and prunings at once."""
     sets = [publish(store, a_set(days_ago(number))) for number in range(2)]
     assert catalogue.points() == []
-    with closing(open_records(tmp_path / "host")) as records:
-        other = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+    with opened(tmp_path / "host", store) as known:
+        other = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
         other.refresh()
         assert catalogue.newest_protecting() == sets[0]
         judge(store, Verdict(sets[0].id, INSTANT, "none", "differs"))
@@ -473,28 +484,14 @@ def test_records_of_an_earlier_program_are_taken_over(store: WatchedStore, tmp_p
         )
     store.calls.clear()
 
-    with closing(open_records(path.parent)) as records:
-        catalogue = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+    with opened(path.parent, store) as known:
+        catalogue = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
         found = catalogue.latest()
         assert found is not None
         assert found.id == "legacy-2025-07-04"
         assert [one.id for one in catalogue.points()] == [published.id, "legacy-2025-07-04"]
         assert catalogue.has("20200101T000000Z")
     assert store.calls == []
-
-
-def test_sets_below_another_prefix_are_not_trusted(store: WatchedStore, tmp_path: Path) -> None:
-    """After a change of `BACKUP_PREFIX`, what the records hold of the old one protects nothing."""
-    published = publish(store, a_set())
-    with closing(open_records(tmp_path / "host")) as records:
-        Catalogue(records, store, PREFIX, FixedClock(INSTANT)).refresh()
-
-        moved = Catalogue(records, store, "elsewhere/", FixedClock(INSTANT))
-        assert moved.points() == []
-        assert moved.newest_protecting() is None
-
-        back = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
-        assert back.newest_protecting() == published
 
 
 def test_more_sets_than_are_read_at_a_time_are_all_listed(catalogue: Catalogue) -> None:

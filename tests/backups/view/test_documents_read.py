@@ -39,7 +39,7 @@ def manifests_read(bench: Bench) -> Iterator[list[str]]:
         if statement.startswith("SELECT manifest FROM sets"):
             read.append(statement)
 
-    records = bench.records
+    records = bench.known
     with records.reading() as connection:
         connection.set_trace_callback(note)
     yield read

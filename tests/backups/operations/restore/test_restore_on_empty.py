@@ -145,7 +145,7 @@ def test_a_suspect_set_is_neither_restored_nor_forgotten(empty: Installation) ->
 def test_a_failing_restore_stops_the_start(empty: Installation, harm: str) -> None:
     """The app says why it does not start, and what to do, and creates no empty database."""
     settings = dict(ON)
-    with open_bench(empty.folder, settings={}) as bench:
+    with open_bench(empty.folder, settings={}, clock=SystemClock()) as bench:
         bench.forget_copies()
         if harm == "damaged object":
             latest = bench.service.catalogue.latest()

@@ -1,0 +1,179 @@
+"""`BACKUP_DIR/catalogues/`: what this host knows of each store it has used, a file for each.
+
+A store is known by its kind, its place and the prefix of the keys. So other settings begin with
+a file that knows nothing: what another store holds protects nothing in this one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+
+from backups.host.state import note_sets_moved, sets_moved
+from shared.clock import format_utc, parse_utc
+from shared.databases.sqlite import Database
+from shared.errors import DatabaseError
+from shared.files import make_private_directory
+from shared.store.object_store import ObjectStore
+
+FOLDER = "catalogues"
+
+_log = logging.getLogger(__name__)
+
+# Instants of `points` are in microseconds since the year 1. `stamped` is the latest instant that
+# a document of the set names, and `ahead` whether it lay in the future when that was noted.
+MIGRATIONS = (
+    """
+    CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
+    CREATE TABLE sets(id TEXT PRIMARY KEY, manifest BLOB NOT NULL);
+    CREATE TABLE verdicts(
+        set_id TEXT NOT NULL, name TEXT NOT NULL, document BLOB NOT NULL,
+        PRIMARY KEY (set_id, name)
+    );
+    CREATE TABLE dated_objects(
+        key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, modified_at TEXT NOT NULL,
+        legacy INTEGER NOT NULL, day TEXT
+    );
+    CREATE INDEX dated_objects_by_day ON dated_objects(day);
+    CREATE TABLE doomed(key TEXT PRIMARY KEY, set_id TEXT NOT NULL);
+    CREATE TABLE seen(set_id TEXT PRIMARY KEY, at TEXT NOT NULL) WITHOUT ROWID;
+    CREATE TABLE missing_points(
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TEXT NOT NULL,
+        noticed_at TEXT NOT NULL, accepted_at TEXT, keys TEXT NOT NULL DEFAULT '[]'
+    );
+    CREATE TABLE objects(
+        set_id TEXT NOT NULL, key TEXT NOT NULL, bytes INTEGER NOT NULL,
+        PRIMARY KEY (set_id, key)
+    ) WITHOUT ROWID;
+    CREATE TABLE points(
+        id TEXT PRIMARY KEY, place TEXT NOT NULL DEFAULT '', readable INTEGER NOT NULL, kind TEXT,
+        created_at INTEGER NOT NULL, trigger TEXT, instance TEXT, sequence INTEGER,
+        protects INTEGER NOT NULL DEFAULT 0, usable_legacy INTEGER NOT NULL DEFAULT 0,
+        bytes INTEGER, stamped INTEGER NOT NULL, ahead INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE INDEX points_by_place ON points(place, id);
+    CREATE INDEX points_by_instant ON points(created_at);
+    CREATE INDEX points_by_stamp ON points(stamped);
+    CREATE INDEX points_ahead ON points(stamped) WHERE ahead;
+    CREATE INDEX points_that_protect ON points(place, id, instance, created_at) WHERE protects;
+    CREATE INDEX legacy_points ON points(place, id, created_at) WHERE usable_legacy
+    """,
+)
+
+# What `runs.db` had of "the store of the day" until each store had a file of its own.
+_MOVED = (
+    ("sets", "id, manifest"),
+    ("verdicts", "set_id, name, document"),
+    ("dated_objects", "key, bytes, modified_at, legacy, day"),
+    ("doomed", "key, set_id"),
+)
+
+
+def identity_of(store: ObjectStore, prefix: str) -> str:
+    """What a store is known by: the same for two settings that mean the same objects."""
+    place = store.location
+    if store.kind == "directory":
+        place = os.path.realpath(place)
+    return json.dumps([store.kind, place, prefix])
+
+
+def catalogue_path(directory: Path, identity: str) -> Path:
+    """The file of the store with this identity, in the `BACKUP_DIR` `directory`."""
+    return directory / FOLDER / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.db"
+
+
+def open_catalogue(directory: Path, store: ObjectStore, prefix: str, records: Database) -> Database:
+    """What this host knows of `store`, below `prefix`; made when it is not there.
+
+    The first file takes over, once, what `runs.db` (`records`) had before there were files for
+    each store; the next refresh corrects it. Raises `DatabaseError`; records that cannot be used
+    now are taken over at another start.
+    """
+    identity = identity_of(store, prefix)
+    path = catalogue_path(directory, identity)
+    with suppress(OSError):  # opening the file says why
+        make_private_directory(path.parent)
+    known = Database(path, MIGRATIONS)
+    try:
+        _take_over(known, records, identity, prefix)
+    except DatabaseError as error:
+        _log.warning("the sets of earlier records could not be taken over: %s", error.message)
+    except BaseException:
+        known.close()
+        raise
+    return known
+
+
+def _take_over(known: Database, records: Database, identity: str, prefix: str) -> None:
+    with records.reading() as connection:
+        if sets_moved(connection):
+            return
+        rows = _rows(connection, prefix)
+    if rows is None:
+        return
+    with known.transaction() as connection:
+        # Else another process was quicker, or the store was asked already.
+        if read_fact(connection, "identity") is None and not read_fact(connection, "listed_at"):
+            for table, columns in _MOVED:
+                marks = ", ".join("?" * len(columns.split(",")))
+                connection.executemany(
+                    f"INSERT INTO {table}({columns}) VALUES ({marks})",  # noqa: S608
+                    rows[table],
+                )
+        write_fact(connection, "identity", identity)
+    with records.transaction() as connection:
+        note_sets_moved(connection, identity)
+
+
+def _rows(records: sqlite3.Connection, prefix: str) -> dict[str, list[tuple[object, ...]]] | None:
+    """What `runs.db` has; None when it was last read for another prefix."""
+    row = records.execute("SELECT value FROM facts WHERE name = 'points'").fetchone()
+    if row is not None and row[0].partition(" ")[2] != prefix:
+        return None
+    return {
+        table: records.execute(f"SELECT {columns} FROM {table}").fetchall()  # noqa: S608
+        for table, columns in _MOVED
+    }
+
+
+# --- facts about the store ------------------------------------------------------------------
+#
+# last_contact_at   when it last answered, as `format_utc` writes it
+# listed_at         when it was last listed to the end
+# identity          whose file this is
+# points            for which program the points were noted
+# order             for whom they were put in order; absent when they are not in order
+
+
+def read_fact(connection: sqlite3.Connection, name: str) -> str | None:
+    """One fact about the store, as text."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else None
+
+
+def write_fact(connection: sqlite3.Connection, name: str, value: str | None) -> None:
+    """Replace a fact, or remove it; within a transaction."""
+    connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+    if value is not None:
+        connection.execute("INSERT INTO facts(name, value) VALUES (?, ?)", (name, value))
+
+
+def last_contact_at(known: Database) -> datetime | None:
+    """When the store last answered."""
+    with known.reading() as connection:
+        text = read_fact(connection, "last_contact_at")
+    with suppress(ValueError):  # what cannot be read counts as absent
+        return parse_utc(text) if text else None
+    return None
+
+
+def note_contact(known: Database, at: datetime) -> None:
+    """Remember that the store has answered."""
+    with known.transaction() as connection:
+        write_fact(connection, "last_contact_at", format_utc(at))

@@ -1,0 +1,51 @@
+"""A set as its verdicts left it: its newest proof, its acceptance. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from backups.decisions.order import end_of_present
+from backups.format import manifest, naming
+from backups.model import BackupSet
+from backups.sets.points_table import Noted
+
+
+def judge(found: BackupSet, verdicts: Sequence[tuple[str, bytes]], now: datetime) -> Noted:
+    """The set with its verdicts (name, document) applied; raises `ManifestInvalid`.
+
+    Of several proofs the latest counts. What lies in the future counts for nothing, but for a
+    proof that failed: that one counts until there is another.
+    """
+    end = end_of_present(now)
+    last = naming.stamp(end)
+    stamps = [_stamp(name) for name, _ in verdicts]
+    named = [found.created_at, *filter(None, map(naming.instant_or_none, stamps))]
+    if found.proven_at is not None:
+        named.append(found.proven_at)
+        if found.proven_at > end:  # it was read back, at a time that is not known
+            found = replace(found, proven_at=found.created_at)
+    accepted = _latest(verdicts, "accept-", last)[-1:]
+    accepted_at = _stamp(accepted[0][0]) if accepted else ""
+    if accepted_at and accepted_at <= last:
+        found = replace(found, suspect=None)
+    for name, document in _latest(verdicts, "proof-", last)[-1:]:
+        verdict = manifest.load_verdict(document, expected_id=found.id)
+        named.append(verdict.at)
+        if verdict.proof != "none" and (_stamp(name) > last or verdict.at > end):
+            continue
+        found = manifest.with_verdict(found, verdict)
+        if _stamp(name) <= accepted_at <= last:
+            found = replace(found, suspect=None)
+    return Noted(found, stamped=max(named), ahead=max(named) > end)
+
+
+def _latest(verdicts: Sequence[tuple[str, bytes]], kind: str, last: str) -> list[tuple[str, bytes]]:
+    """Those of a kind in the order of time; what lies in the future comes before all others."""
+    found = (one for one in verdicts if one[0].startswith(kind))
+    return sorted(found, key=lambda one: (_stamp(one[0]) <= last, one[0]))
+
+
+def _stamp(name: str) -> str:
+    return name.partition("-")[2]
