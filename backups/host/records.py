@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
 from pathlib import Path
 
 from shared.databases.sqlite import Database
+from shared.errors import DatabaseError
+
+_log = logging.getLogger(__name__)
 
 MIGRATIONS = (
     """
@@ -76,13 +79,33 @@ ADDITIONS = """
     """
 
 
+_REMEDY = (
+    "Move it aside, with its -wal and -shm: the program then makes a new one, and reads from the "
+    "store again what is there. Then: python -m backups list"
+)
+
+
 def open_records(directory: Path) -> Database:
     """The records of this host; made when they are not there, and rebuilt from the store.
 
-    A file with zero bytes and no `-wal` beside it holds nothing, and is made anew.
+    What has disappeared is made anew, also under a running program; what is damaged is moved
+    aside first. Raises `DatabaseSchemaMismatch` alone: what cannot be opened now is tried again
+    by each transaction.
     """
-    path = directory / "runs.db"
-    with suppress(OSError):
-        if path.stat().st_size == 0 and not path.with_name("runs.db-wal").exists():
-            path.unlink()
-    return Database(path, MIGRATIONS, additions=ADDITIONS)
+    return Database(
+        directory / "runs.db",
+        MIGRATIONS,
+        additions=ADDITIONS,
+        remedy=_REMEDY,
+        renewed=_report_renewal,
+    )
+
+
+def _report_renewal(error: DatabaseError, aside: Path | None) -> None:
+    _log.warning(
+        "this host's records were made anew, because %s%s. Gone with them: the run log, what "
+        "restore --undo needs, and the list of objects that a prune had still to delete. The "
+        "restore points are read from the store again",
+        error.message,
+        f" (moved to {aside})" if aside else "",
+    )

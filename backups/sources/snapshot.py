@@ -28,7 +28,8 @@ from backups.sources.inspection import fault_of, read_facts, sha256_of
 from backups.sources.pins import Pin, begin_read, open_pin, pin_together, refuse_changed, what
 from backups.sources.room import refuse_small_disk
 from shared.clock import Clock
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, translate, translated
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS
+from shared.databases.translation import translate, translated
 from shared.errors import (
     DatabaseCorrupt,
     DatabaseEmpty,
