@@ -7,6 +7,8 @@ from itertools import islice
 from backups.alerts.dispatch import Alerts
 from backups.alerts.notifier import Notifier
 from backups.decisions.health import Status
+from backups.errors import DirectoryUnusable
+from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
@@ -26,8 +28,14 @@ from backups.sets.fetch import Fetcher
 from backups.sets.instants import Instants
 from backups.sets.publish import Publisher
 from backups.sets.verdicts import Verdicts
-from backups.status import drill_is_possible, read_status
+from backups.status import (
+    cannot_begin,
+    drill_is_possible,
+    read_status,
+    status_without_records,
+)
 from shared.databases.sqlite import Database
+from shared.errors import DatabaseError
 from shared.store.object_store import Interruptible
 
 GRACE_AT_SHUTDOWN_SECONDS = 3.0
@@ -152,9 +160,18 @@ class BackupService:
         return found[:limit], len(found) > limit
 
     def status(self) -> Status:
-        """The state of the backups, without the network."""
-        self.runs.close_dead_runs()
-        return read_status(self._installation, self.facts, self.own_sets)
+        """The state of the backups, without the network; also while the records are unusable."""
+        faults = find_faults(self.directory.path)
+        try:
+            self.runs.close_dead_runs()
+        except (DatabaseError, DirectoryUnusable) as error:
+            faults = faults or (records_unusable(error),)
+        self.runs.look_again()
+        faults += cannot_begin(self.runs.failed_beginning)
+        try:
+            return read_status(self._installation, self.facts, self.own_sets, faults)
+        except (DatabaseError, DirectoryUnusable) as error:
+            return status_without_records(self._installation, faults or (records_unusable(error),))
 
     def stop(self) -> None:
         """Ask the work of this process to stop at the next safe place; for shutting down.

@@ -24,6 +24,8 @@ GRACE = timedelta(hours=2)
 
 # Every problem there can be, in the order of status.
 PROBLEM_CODES = (
+    "records_unusable",
+    "cannot_begin",
     "last_run_failed",
     "no_restore_point",
     "overdue",
@@ -33,6 +35,9 @@ PROBLEM_CODES = (
     "two_writers",
     "drill_failed",
 )
+
+# Warnings that others find: see `HealthFacts.found_warnings`.
+FOUND_WARNING_CODES = ("records_damaged", "earlier_installation")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class HealthFacts:
     future: tuple[str, ...] = ()
     beats: tuple[Beat, ...] = ()
     found_faults: tuple[Finding, ...] = ()
+    found_warnings: tuple[Finding, ...] = ()
     missing_points: tuple[MissingPoint, ...] = ()
     somebody_is_told: bool = True
 
@@ -110,7 +116,7 @@ def assess(facts: HealthFacts) -> Health:
 
 
 def _problems(facts: HealthFacts) -> list[Finding]:
-    found = []
+    found = list(facts.found_faults)
     last = facts.last_run
     if last is not None and last.status == "failed" and last.error is not None:
         found.append(
@@ -260,4 +266,5 @@ def _warnings(facts: HealthFacts) -> list[Finding]:
                     "Give the user of the app write access to the file and its directory.",
                 )
             )
+    found += facts.found_warnings
     return found

@@ -79,10 +79,13 @@ class Backup:
         Asked again under the lease, so that however many ask, one due instant gets one set.
         Raises `LeaseHeld` when another run is in progress.
         """
-        if trigger == "scheduled":
-            self._own_sets.refresh()  # another host may have begun to write here by mistake
-        if not self._own_sets.is_owed(trigger):
-            return None
+        with self._starter.asking("backup"):
+            if trigger == "scheduled" or self._catalogue.last_contact_at() is None:
+                # Another host may have begun to write here by mistake; records that were made
+                # anew know of nothing.
+                self._own_sets.refresh()
+            if not self._own_sets.is_owed(trigger):
+                return None
         started = self._starter.begin_unless(
             lambda: not self._own_sets.is_owed(trigger),
             "backup",
