@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from backups.errors import InternalError, LeaseHeld, RunInterrupted, RunTimedOut
+from backups.errors import DirectoryUnusable, InternalError, LeaseHeld, RunInterrupted, RunTimedOut
 from backups.format import naming
 from backups.host.directory import BackupDirectory, disk_error
 from backups.host.lease import HeldLease
@@ -65,8 +65,10 @@ class Recorder:
         seconds: float = float("inf"),
         *,
         watcher: RunWatcher = nobody_watches,
+        keep_lease: Callable[[], bool] = lambda: True,
     ) -> None:
         self.run = run
+        self._keep_lease = keep_lease
         self._watcher = watcher
         self._deadline = time.monotonic() + seconds
         self._seconds = seconds
@@ -76,12 +78,20 @@ class Recorder:
         self._entered = time.monotonic()
 
     def stage(self, name: str) -> None:
-        """Enter a stage; raises `ValueError` for one that the operation does not have."""
+        """Enter a stage; raises `ValueError` for one that the operation does not have.
+
+        Raises `DirectoryUnusable` when another run has the lease, whose file was removed.
+        """
         known = [stage.name for stage in STAGES[self.run.operation]]
         if name not in known:
             raise ValueError(
                 f"the operation {self.run.operation} has no stage {name!r} in STAGES, "
                 f"only {', '.join(known)}"
+            )
+        if not self._keep_lease():
+            raise DirectoryUnusable(
+                "BACKUP_DIR was removed during the run, and another run has begun since",
+                "Wait until that run is over (python -m backups runs), then try again.",
             )
         left = self.leave_stage()
         self.run = replace(self.run, stage=name)
@@ -251,7 +261,13 @@ class RunStarter:
                 raise
         self._failed_asking = self._failed_beginning = None
         recorder = Recorder(
-            run, self._run_log, progress, self._stop, self._seconds, watcher=self._watcher
+            run,
+            self._run_log,
+            progress,
+            self._stop,
+            self._seconds,
+            watcher=self._watcher,
+            keep_lease=held.keep,
         )
         return StartedRun(recorder, work, held, self)
 
