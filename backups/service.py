@@ -12,6 +12,7 @@ from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
+from backups.operations.adopt import Adopt
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
@@ -83,6 +84,7 @@ class BackupService:
         verdicts = Verdicts(
             config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
         )
+        self.adoption = Adopt(installation, facts, own_sets)
         self.prune = Prune(installation, starter, own_sets, facts=facts, records=records)
         self.backup = Backup(
             installation,
@@ -91,6 +93,7 @@ class BackupService:
             instants=instants,
             publisher=publisher,
             prune=self.prune,
+            adopt=self.adoption,
             alerts=alerts,
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
@@ -169,7 +172,7 @@ class BackupService:
         self.runs.look_again()
         faults += cannot_begin(self.runs.failed_beginning)
         try:
-            return read_status(self._installation, self.facts, self.own_sets, faults)
+            return read_status(self._installation, self.facts, self.own_sets, self.adoption, faults)
         except (DatabaseError, DirectoryUnusable) as error:
             return status_without_records(self._installation, faults or (records_unusable(error),))
 

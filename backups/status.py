@@ -10,6 +10,7 @@ from backups.errors import DirectoryUnusable
 from backups.host.records import find_damaged
 from backups.host.state import HostState
 from backups.model import FailedBeginning, Finding
+from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from shared.clock import format_utc
@@ -24,6 +25,7 @@ def read_status(
     installation: Installation,
     state: HostState,
     own_sets: OwnSets,
+    adoption: Adopt,
     faults: tuple[Finding, ...] = (),
 ) -> Status:
     """The state of the backups, without the network; changes nothing. Raises `DatabaseError`.
@@ -57,7 +59,7 @@ def read_status(
             newest_made=own_sets.newest_made(),
             other_writer=own_sets.other_writer(now),
             found_faults=faults,
-            found_warnings=find_damaged(installation.directory.path),
+            found_warnings=(*find_damaged(installation.directory.path), *adoption.warnings()),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
         )
     )

@@ -9,6 +9,7 @@ last_contact_at                      an instant too
 sent_alarms                          a list of codes, as JSON
 points                               the reader that noted the points of the catalogue
 successor_of:<instance>              `1`
+instances                            who writes to the store, as JSON (`operations.adopt`)
 started_empty:<source>               an instant
 ended_login:<login>                  an instant
 """
@@ -106,6 +107,7 @@ _ALARMS: _Record[tuple[str, ...]] = _Record(
     lambda text: tuple(_adapter(list[str]).validate_json(text)),
 )
 _POINTS_READER: _Record[str] = _Record("points", str, str)
+_INSTANCES: _Record[str] = _Record("instances", str, str)
 
 # Beginnings of names that end in what the value is about.
 _SUCCESSOR_OF = "successor_of:"
@@ -156,6 +158,14 @@ class HostState:
     def succeed(self, instance: str) -> None:
         """Remember that this host carries on the data of another instance."""
         self._write(_Record(f"{_SUCCESSOR_OF}{instance}", str, str), "1")
+
+    def instances(self) -> str | None:
+        """What was last read in the store of who writes there."""
+        return self._read(_INSTANCES)
+
+    def set_instances(self, text: str) -> None:
+        """Remember what was read in the store of who writes there."""
+        self._write(_INSTANCES, text)
 
     # --- when things happened -----------------------------------------------------------
 

@@ -14,6 +14,7 @@ from backups.doctor import examine
 from backups.errors import (
     ConfirmationMissing,
     FormRefused,
+    InstanceUnknown,
     LeaseHeld,
     ManifestInvalid,
     NoRestorePoint,
@@ -56,6 +57,7 @@ STATUSES: StatusTable = (
     (LeaseHeld, 409, "Another run is in progress"),
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
+    (InstanceUnknown, 404, "No such installation"),
     (SourceUnknown, 422, "No such source"),
     (NoRestorePoint, 404, "There is no restore point"),
     (NothingToUndo, 404, "There is nothing to undo"),
@@ -153,6 +155,10 @@ def backup_routes() -> APIRouter:
     def accept(request: Request, set_id: str) -> dict[str, Any]:
         return documents.set_document(service_of(request).acceptance.accept(set_id))
 
+    @router.post("/adopt", summary="Count the sets of an earlier installation as this one's")
+    def adopt(request: Request, body: Confirmation) -> dict[str, Any]:
+        return documents.adopted_document(service_of(request).adoption.adopt(body.confirm))
+
     @router.get("/doctor", summary="Check everything that can be wrong, reading only")
     def doctor(request: Request) -> dict[str, Any]:
         return documents.doctor_document(_examine(request, write=False))
@@ -165,7 +171,7 @@ def backup_routes() -> APIRouter:
 
 
 class Confirmation(BaseModel):
-    """The body that a restore needs."""
+    """The body that a restore or an adoption needs: the id of what it is about."""
 
     confirm: str
 

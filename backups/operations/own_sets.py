@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from backups.decisions.due import may_try, owed_since
+from backups.decisions.due import may_try, owed_since, two_due_before
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.errors import NoRestorePoint
 from backups.host.state import HostState
@@ -90,8 +90,7 @@ class OwnSets:
     def other_writer(self, now: datetime) -> BackupSet | None:
         """The newest set of another installation, younger than the last two due instants."""
         ours = self.ours()
-        last = self._config.schedule.last_until(now)
-        one_before = self._config.schedule.last_until(last - timedelta(microseconds=1))
+        one_before = two_due_before(self._config.schedule, now)
         for found in self._catalogue.sets():
             if found.created_at < one_before:
                 return None

@@ -9,6 +9,7 @@ import logging
 from collections.abc import Collection, Iterator
 from datetime import datetime
 
+from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.model import BackupSet, RestorePoint
 from backups.sets import points_table
@@ -93,6 +94,11 @@ class Catalogue:
                 or points_table.newest_usable_legacy(connection)
             )
             return self._table.read(connection, set_id) if set_id else None
+
+    def by_instance(self) -> list[InstanceSets]:
+        """What the store has of each installation."""
+        with self._table.reading() as connection:
+            return points_table.by_instance(connection)
 
     def newest_drilled(self) -> str | None:
         """The id of the set that passed the newest drill."""

@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
+from backups.decisions.succession import InstanceSets
 from backups.format import naming
 from backups.model import BackupSet, RestorePoint
 
@@ -105,3 +106,20 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
             protects=bool(found[5]),
             bytes=found[6],
         )
+
+
+def by_instance(connection: sqlite3.Connection) -> list[InstanceSets]:
+    """What there is of each installation, without what restores replaced."""
+    rows = connection.execute(
+        "SELECT instance, count(*), min(created_at), max(created_at) FROM points"
+        " WHERE readable AND kind = 'set' GROUP BY instance ORDER BY instance"
+    )
+    return [
+        InstanceSets(
+            instance=str(row[0]),
+            count=int(row[1]),
+            first_at=_EPOCH + timedelta(microseconds=row[2]),
+            newest_at=_EPOCH + timedelta(microseconds=row[3]),
+        )
+        for row in rows
+    ]
