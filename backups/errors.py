@@ -83,6 +83,12 @@ class SetNotFound(BackupError):
     code = "set_not_found"
 
 
+class InstanceUnknown(BackupError):
+    """The store has no set of an installation with this id."""
+
+    code = "instance_unknown"
+
+
 class RunNotFound(BackupError):
     """No run has this id."""
 

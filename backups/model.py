@@ -294,6 +294,15 @@ class Run:
 
 
 @dataclass(frozen=True)
+class FailedBeginning:
+    """An attempt at a run that could not even begin: the run log knows nothing of it."""
+
+    operation: OperationName
+    at: datetime
+    error: RunError
+
+
+@dataclass(frozen=True)
 class DayOfRuns:
     """How many backup runs of a day (UTC) ended in one way."""
 

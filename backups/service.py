@@ -12,9 +12,11 @@ from backups.decisions.health import Status
 from backups.decisions.period import start_of_period
 from backups.errors import DirectoryUnusable
 from backups.host.period import PeriodRecords
+from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
+from backups.operations.adopt import Adopt
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
@@ -32,7 +34,12 @@ from backups.sets.fetch import Fetcher
 from backups.sets.instants import Instants
 from backups.sets.publish import Publisher
 from backups.sets.verdicts import Verdicts
-from backups.status import drill_is_possible, read_status
+from backups.status import (
+    cannot_begin,
+    drill_is_possible,
+    read_status,
+    status_without_records,
+)
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
 from shared.store.object_store import Interruptible
@@ -84,6 +91,7 @@ class BackupService:
         verdicts = Verdicts(
             config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
         )
+        self.adoption = Adopt(installation, facts, own_sets)
         self.prune = Prune(installation, starter, own_sets, facts=facts, known=known)
         self.backup = Backup(
             installation,
@@ -92,6 +100,7 @@ class BackupService:
             instants=instants,
             publisher=publisher,
             prune=self.prune,
+            adopt=self.adoption,
             alerts=alerts,
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
@@ -176,9 +185,18 @@ class BackupService:
         )
 
     def status(self) -> Status:
-        """The state of the backups, without the network."""
-        self.runs.close_dead_runs()
-        return read_status(self._installation, self.facts, self.own_sets)
+        """The state of the backups, without the network; also while the records are unusable."""
+        faults = find_faults(self.directory.path)
+        try:
+            self.runs.close_dead_runs()
+        except (DatabaseError, DirectoryUnusable) as error:
+            faults = faults or (records_unusable(error),)
+        self.runs.look_again()
+        faults += cannot_begin(self.runs.failed_beginning)
+        try:
+            return read_status(self._installation, self.facts, self.own_sets, self.adoption, faults)
+        except (DatabaseError, DirectoryUnusable) as error:
+            return status_without_records(self._installation, faults or (records_unusable(error),))
 
     def stop(self) -> None:
         """Ask the work of this process to stop at the next safe place; for shutting down.

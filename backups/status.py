@@ -6,11 +6,16 @@ from datetime import UTC
 
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
-from backups.decisions.health import Status, assess
-from backups.decisions.protection import HealthFacts
+from backups.decisions.health import Health, Status, assess
+from backups.decisions.protection import Fact, HealthFacts
+from backups.errors import DirectoryUnusable
+from backups.host.records import find_damaged
 from backups.host.state import HostState
+from backups.model import FailedBeginning, Finding
+from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
+from shared.clock import format_utc
 
 
 def drill_is_possible(config: BackupConfig) -> bool:
@@ -18,8 +23,17 @@ def drill_is_possible(config: BackupConfig) -> bool:
     return not config.seal.recipients or config.identity_file is not None
 
 
-def read_status(installation: Installation, state: HostState, own_sets: OwnSets) -> Status:
-    """The state of the backups, without the network; changes nothing. Raises `DatabaseError`."""
+def read_status(
+    installation: Installation,
+    state: HostState,
+    own_sets: OwnSets,
+    adoption: Adopt,
+    faults: tuple[Finding, ...] = (),
+) -> Status:
+    """The state of the backups, without the network; changes nothing. Raises `DatabaseError`.
+
+    `faults` are problems that were found elsewhere.
+    """
     config, store, run_log = installation.config, installation.store, installation.run_log
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
@@ -52,8 +66,9 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             started_empty=tuple(own_sets.started_empty()) if latest else (),
             newest_made=own_sets.newest_made(),
             other_writer=own_sets.other_writer(now),
+            found_faults=(*faults, *alerts_that_fail(config.receivers, receivers, now)),
+            found_warnings=(*find_damaged(installation.directory.path), *adoption.warnings()),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
-            found_faults=alerts_that_fail(config.receivers, receivers, now),
             somebody_is_told=bool(config.receivers) or config.has_heartbeat,
             broken_receivers=broken_receivers(config.receivers, receivers, now),
         )
@@ -76,4 +91,47 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
         newest_point_at=newest.created_at if newest else None,
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
+    )
+
+
+def status_without_records(installation: Installation, faults: tuple[Finding, ...]) -> Status:
+    """The state of the backups while this host's records cannot be read: nothing else is known."""
+    config, store = installation.config, installation.store
+    now = installation.clock.now()
+    try:
+        owner = installation.directory.scheduler_lease.holder()
+    except DirectoryUnusable:
+        owner = None
+    return Status(
+        health=Health((Fact("records", None, "this host's records cannot be read"),), faults, ()),
+        cron=config.schedule.expression,
+        next_run_at=config.schedule.next_after(now).astimezone(UTC),
+        owner=owner,
+        kind=store.kind,
+        offsite=store.offsite,
+        location=store.location,
+        last_contact_at=None,
+        running=None,
+        last_run=None,
+        last_success=None,
+        newest_restore_point=None,
+        restore_points=0,
+        last_drill=None,
+        newest_point_at=None,
+        follow="sets" if config.change_delay else "off",
+        run_by=config.run_by,
+    )
+
+
+def cannot_begin(failed: FailedBeginning | None) -> tuple[Finding, ...]:
+    """The problem that no run can begin, of the last attempt that could not."""
+    if failed is None:
+        return ()
+    return (
+        Finding(
+            "cannot_begin",
+            f"a {failed.operation} could not begin at {format_utc(failed.at)}: "
+            f"{failed.error.message}",
+            failed.error.hint,
+        ),
     )

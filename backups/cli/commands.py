@@ -183,6 +183,16 @@ def report(service: BackupService, options: argparse.Namespace) -> int:
     return DONE
 
 
+def adopt(service: BackupService, options: argparse.Namespace) -> int:
+    """`adopt`: count the sets of an earlier installation as this one's."""
+    found = service.adoption.adopt(options.instance)
+    if options.json:
+        print_json(documents.adopted_document(found))
+    else:
+        print(text.adopted(found))
+    return DONE
+
+
 def doctor(service: BackupService, options: argparse.Namespace, settings: Settings) -> int:
     """`doctor`: examine everything."""
     examination = examine(settings, service, write=options.write, notify=options.notify)

@@ -139,6 +139,10 @@ def _parser() -> argparse.ArgumentParser:
         "accept", commands.accept, "Accept a suspect set: its data is as it should be."
     )
     accept.add_argument("set", metavar="SET")
+    adopt = command(
+        "adopt", commands.adopt, "Count the sets of an earlier installation as this one's."
+    )
+    adopt.add_argument("instance", metavar="INSTANCE", help="its id, as `status` names it")
     doctor = command("doctor", None, "Check everything that can be wrong.")
     doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
     doctor.add_argument("--notify", action="store_true", help="also send a test message")

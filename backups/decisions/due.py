@@ -21,6 +21,11 @@ def owed_since(schedule: Crontab, newest: BackupSet | None, now: datetime) -> da
     return None if newest is not None and newest.created_at >= due else due
 
 
+def two_due_before(schedule: Crontab, now: datetime) -> datetime:
+    """The last but one due instant: who made no set since then is not working any more."""
+    return schedule.last_until(schedule.last_until(now) - timedelta(microseconds=1))
+
+
 def may_try(failures: Sequence[datetime], now: datetime) -> bool:
     """Whether a run that is owed may be tried, after these failures since it was due.
 

@@ -14,6 +14,8 @@ from shared.store.object_store import StoreKind
 
 # Every problem there can be, in the order of status.
 PROBLEM_CODES = (
+    "records_unusable",
+    "cannot_begin",
     "last_run_failed",
     "points_missing",
     "not_seen",
@@ -31,6 +33,9 @@ PROBLEM_CODES = (
     "overdue",
     "no_restore_point",
 )
+
+# Warnings that others find: see `HealthFacts.found_warnings`.
+FOUND_WARNING_CODES = ("records_damaged", "earlier_installation")
 
 # Warnings with which the light is amber; the others leave it green.
 AMBER_CODES = (
@@ -227,6 +232,7 @@ def _drill_overdue(facts: HealthFacts) -> Finding:
 
 
 def _warnings(facts: HealthFacts) -> Iterator[Finding]:
+    yield from facts.found_warnings
     if not facts.offsite:
         yield Finding(
             "not_offsite",

@@ -46,7 +46,8 @@ class HealthFacts:
     or not it does. `beats` are the last signs of life of the threads of the leading process; if
     there are none, no process has led since `unled_since`. `future` has the ids of sets whose time
     lies in the future, `future_since` when the newest of them was first seen. `found_faults` are
-    problems that others have found: of the live sources, of the leases, of the records.
+    problems that others have found: of the live sources, of the leases, of the records, and
+    `found_warnings` the warnings.
     """
 
     now: datetime
@@ -74,6 +75,7 @@ class HealthFacts:
     future: tuple[str, ...] = ()
     future_since: datetime | None = None
     found_faults: tuple[Finding, ...] = ()
+    found_warnings: tuple[Finding, ...] = ()
     missing_points: tuple[MissingPoint, ...] = ()
     somebody_is_told: bool = True
     broken_receivers: tuple[str, ...] = ()

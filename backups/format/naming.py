@@ -5,6 +5,7 @@ PREFIX tokens_2026-11-22T153000Z.db                   every other set
 PREFIX sets/20261122T010000Z/manifest.json            makes them a set
 PREFIX sets/20261122T010000Z/proof-20261201T090000Z.json   a later verdict
 PREFIX instances/<instance>.json                      an installation that writes here
+PREFIX instances/<instance>-20261122T010000Z.json     who it is; the newest one counts
 """
 
 from __future__ import annotations
@@ -24,6 +25,10 @@ _DATA_KEY = re.compile(
     r"(?P<source>[a-z][a-z0-9_]{0,31})_(?P<day>\d{4}-\d{2}-\d{2})(?P<time>T\d{6}Z)?"
     r"\.db(?P<suffix>(\.zst)?(\.age)?)",
     re.ASCII,
+)
+_INSTANCE = re.compile(r"[0-9a-f]{8,64}", re.ASCII)
+_INSTANCE_KEY = re.compile(
+    r"instances/(?P<instance>[0-9a-f]{8,64})-(?P<stamp>\d{8}T\d{6}Z)\.json", re.ASCII
 )
 MANIFEST = "manifest"
 
@@ -162,3 +167,27 @@ def is_encrypted(suffix: str) -> bool:
 def instance_key(prefix: str, instance: str) -> str:
     """The key of the object that an installation leaves where it writes."""
     return f"{prefix}instances/{instance}.json"
+
+
+def is_instance(text: str) -> bool:
+    """Whether `text` can be the id of an installation."""
+    return _INSTANCE.fullmatch(text) is not None
+
+
+def instances_prefix(prefix: str) -> str:
+    """Below which all installations say who they are."""
+    return f"{prefix}instances/"
+
+
+def instance_document_key(prefix: str, instance: str, at: datetime) -> str:
+    """The key under which an installation says, at a time, who it is."""
+    return f"{instances_prefix(prefix)}{instance}-{stamp(at)}.json"
+
+
+def parse_instance_document_key(prefix: str, key: str) -> tuple[str, datetime] | None:
+    """`(instance, when it was written)`, or None for any other key."""
+    found = _INSTANCE_KEY.fullmatch(key.removeprefix(prefix)) if key.startswith(prefix) else None
+    if found is None or not is_set_id(found["stamp"]):
+        return None
+    at = datetime.strptime(found["stamp"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return found["instance"], at

@@ -25,7 +25,7 @@ from backups.format import naming
 from backups.host.lease import Lease
 from backups.host.removal import remove_folder
 from shared.errors import AppError, DiskFull
-from shared.files import make_private_directory, open_private
+from shared.files import make_private_directory, open_private, sync_directory
 from shared.logs import fields
 
 _log = logging.getLogger(__name__)
@@ -41,37 +41,79 @@ class BackupDirectory:
         self._staging = path / "staging"
         self._copies = path / "copies"
         self._pre_restore = path / "pre-restore"
-        with disk_errors(path):
-            for folder in (path, self._staging, self._copies):
+        self.run_lease = Lease(path / "run.lock", self.make_missing)
+        self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
+        self._held: str | None = None  # the id that this process knows
+        self.make_missing()
+        self._held = self.instance()
+
+    def make_missing(self) -> None:
+        """Make the folder with all that every run needs, also when it was removed meanwhile.
+
+        The id is the one that this process holds. Raises `DirectoryUnusable` and `DiskFull`.
+        """
+        file = self.path / "instance"
+        with disk_errors(self.path):
+            removed = not self._copies.exists()
+            for folder in (self.path, self._staging, self._copies):
                 make_private_directory(folder)
-        self.run_lease = Lease(path / "run.lock")
-        self.scheduler_lease = Lease(path / "scheduler.lock")
+            if self._read_id() is None and self._write_id(self._held or uuid4().hex) and self._held:
+                _log.warning(
+                    "%s was removed while the program ran, and was made anew with the same id%s",
+                    self.path if removed else file,
+                    ". Gone with it: the local copies, and what restores had replaced"
+                    if removed
+                    else "",
+                )
 
     def instance(self) -> str:
-        """The random id of this installation, made once."""
+        """The random id of this installation, made once; of a lost file, the one known here."""
+        found = self._read_id()
+        if found is None:
+            self.make_missing()
+            found = self._read_id() or self._held or ""
+        if self._held not in (None, found):
+            _log.warning("%s has another id now: %s", self.path / "instance", found)
+        self._held = found
+        return found
+
+    def _read_id(self) -> str | None:
+        """The id in the file; None when there is no file, or no id in it."""
         file = self.path / "instance"
-        with disk_errors(file):
-            try:
-                return file.read_text().strip()
-            except FileNotFoundError:
-                pass
-            beside = self.path / f".instance-{uuid4().hex}"
-            with open_private(beside) as target:
-                target.write(uuid4().hex.encode())
-                target.flush()
-                os.fsync(target.fileno())
-            try:
-                os.link(beside, file)  # another process may have been first
-            except FileExistsError:
-                pass
-            finally:
-                beside.unlink()
-            return file.read_text().strip()
+        try:
+            found = file.read_bytes()[:100].decode("ascii", "replace").strip()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if self._held:
+                return self._held
+            raise disk_error(error, file) from error
+        return found if naming.is_instance(found) else None
+
+    def _write_id(self, instance: str) -> bool:
+        """Write the file, unless another process was first; whether it was written here."""
+        file = self.path / "instance"
+        beside = self.path / f".instance-{uuid4().hex}"
+        with open_private(beside) as target:
+            target.write(instance.encode())
+            target.flush()
+            os.fsync(target.fileno())
+        try:
+            os.link(beside, file)
+        except FileExistsError:
+            if self._read_id() is not None:
+                return False
+            beside.replace(file)  # there was a file without an id in it
+        finally:
+            beside.unlink(missing_ok=True)
+        sync_directory(self.path)
+        return True
 
     @contextmanager
     def staging(self, run_id: str) -> Iterator[Path]:
         """A fresh folder for a run's files, removed when the block ends."""
         folder = self._staging / run_id
+        self.make_missing()
         with disk_errors(folder):
             folder.mkdir(mode=0o700)
         try:
@@ -81,6 +123,7 @@ class BackupDirectory:
 
     def clear_staging(self) -> None:
         """Remove what dead runs left; call it only with the run lease held."""
+        self.make_missing()
         with disk_errors(self._staging):
             found = list(self._staging.iterdir())
         for left in found:
@@ -120,6 +163,7 @@ class BackupDirectory:
         try:
             if newest:
                 folder = self._copies / set_id
+                make_private_directory(self._copies)
                 folder.mkdir(mode=0o700)
                 for file in files:
                     file.replace(folder / file.name)
@@ -133,6 +177,8 @@ class BackupDirectory:
 
     def copies(self) -> list[str]:
         """The ids of the sets that have local copies, newest first."""
+        if not self._copies.is_dir():
+            return []
         found = (entry.name for entry in self._copies.iterdir() if entry.is_dir())
         return sorted((name for name in found if naming.is_set_id(name)), reverse=True)
 

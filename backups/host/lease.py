@@ -1,6 +1,8 @@
 """The right to run, or to schedule, on this host: a file lock that is freed when its holder dies.
 
 Whether a lease is held is asked of the lock alone, never of a process id: those are reused.
+All processes meet at the file that is at the path now: a lock on one that was removed keeps nobody
+out, so who holds a lease for long asks `HeldLease.keep`.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -18,8 +21,27 @@ from backups.errors import DirectoryUnusable
 class HeldLease:
     """A lease in this process's hands until `release`."""
 
-    def __init__(self, lock: FileLock) -> None:
+    def __init__(self, lease: Lease, lock: FileLock, identity: tuple[int, int]) -> None:
+        self._lease = lease
         self._lock = lock
+        self._identity = identity
+
+    def keep(self) -> bool:
+        """Whether it is still held; when the lock file was removed, the new one is taken.
+
+        False when another holder was quicker: then this one has nothing any more. Raises
+        `DirectoryUnusable` when the lock file cannot be made.
+        """
+        if self._lease.identity() == self._identity:
+            return True
+        self._lock.release()  # of a file that nobody else can find
+        again = self._lease.try_acquire()
+        if again is None:
+            return False
+        self._lock, self._identity = again._lock, again._identity
+        if self._lease.announced:
+            self._lease.announce()
+        return True
 
     def release(self) -> None:
         """Let another holder in; releasing twice is allowed."""
@@ -27,26 +49,49 @@ class HeldLease:
 
 
 class Lease:
-    """A lease that at most one holder on this host has at a time, threads included."""
+    """A lease that at most one holder on this host has at a time, threads included.
 
-    def __init__(self, path: Path) -> None:
+    `make_folder` is called before the lock file is made.
+    """
+
+    def __init__(self, path: Path, make_folder: Callable[[], None] = lambda: None) -> None:
         self._path = path
+        self._make_folder = make_folder
         self._holder_path = path.with_suffix(".json")
+        self.announced = False
 
     def try_acquire(self, timeout: float = 0) -> HeldLease | None:
         """The lease, or None when another holder keeps it for `timeout` seconds.
 
         Raises `DirectoryUnusable` when the lock file cannot be made.
         """
-        # A new object each time: one FileLock counts how often it was acquired.
-        lock = FileLock(self._path, mode=0o600, thread_local=False)
+        self._make_folder()
         try:
-            lock.acquire(timeout=timeout, poll_interval=0.02)
+            while True:
+                self._make_file()
+                before = self.identity()
+                # A new object each time: one FileLock counts how often it was acquired.
+                lock = FileLock(self._path, mode=0o600, thread_local=False)
+                lock.acquire(timeout=timeout, poll_interval=0.02)
+                if before is not None and before == self.identity():
+                    return HeldLease(self, lock, before)
+                lock.release()  # the file was removed meanwhile
         except Timeout:
             return None
         except OSError as error:
             raise self._unusable(error) from error
-        return HeldLease(lock)
+
+    def identity(self) -> tuple[int, int] | None:
+        """Device and inode of the lock file that is there now; None when there is none."""
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def _make_file(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+        os.close(os.open(self._path, flags, 0o600))
 
     def is_free(self) -> bool:
         """Whether nobody holds it now."""
@@ -67,6 +112,7 @@ class Lease:
             with os.fdopen(descriptor, "w") as file:
                 json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
             beside.replace(self._holder_path)
+            self.announced = True
         except OSError as error:
             raise self._unusable(error) from error
 

@@ -6,10 +6,19 @@ go on reading them; `host/catalogues.py` has what is known of a store now.
 
 from __future__ import annotations
 
-from contextlib import suppress
+import logging
+import os
 from pathlib import Path
 
+from backups.model import Finding
+from shared.databases.renewal import moved_aside
 from shared.databases.sqlite import Database
+from shared.errors import AppError, DatabaseError
+
+# Less than this is full: one run writes some hundred kilobytes to its records.
+FULL_BELOW_BYTES = 1024 * 1024
+
+_log = logging.getLogger(__name__)
 
 MIGRATIONS = (
     """
@@ -78,13 +87,95 @@ ADDITIONS = """
     """
 
 
+_REMEDY = (
+    "Move it aside, with its -wal and -shm: the program then makes a new one, and reads from the "
+    "store again what is there. Then: python -m backups list"
+)
+
+
 def open_records(directory: Path) -> Database:
     """The records of this host; made when they are not there, and rebuilt from the store.
 
-    A file with zero bytes and no `-wal` beside it holds nothing, and is made anew.
+    What has disappeared is made anew, also under a running program; what is damaged is moved
+    aside first. Raises `DatabaseSchemaMismatch` alone: what cannot be opened now is tried again
+    by each transaction.
+    """
+    return Database(
+        directory / "runs.db",
+        MIGRATIONS,
+        additions=ADDITIONS,
+        remedy=_REMEDY,
+        renewed=_report_renewal,
+    )
+
+
+def _report_renewal(error: DatabaseError, aside: Path | None) -> None:
+    _log.warning(
+        "this host's records were made anew, because %s%s. Gone with them: the run log, what "
+        "restore --undo needs, and the list of objects that a prune had still to delete. The "
+        "restore points are read from the store again",
+        error.message,
+        f" (moved to {aside})" if aside else "",
+    )
+
+
+def records_unusable(error: AppError) -> Finding:
+    """The problem that the records cannot be read, or cannot be written."""
+    return Finding(
+        "records_unusable",
+        f"this host's records of backups cannot be used: {error.message}",
+        error.hint,
+    )
+
+
+def find_faults(directory: Path) -> tuple[Finding, ...]:
+    """Why the next run could not be recorded in `directory`, by a look; nothing is written.
+
+    SQLite begins a transaction on a full disk, and fails as it ends: so the room is looked at.
     """
     path = directory / "runs.db"
-    with suppress(OSError):
-        if path.stat().st_size == 0 and not path.with_name("runs.db-wal").exists():
-            path.unlink()
-    return Database(path, MIGRATIONS, additions=ADDITIONS)
+    try:
+        disk = os.statvfs(directory)
+    except FileNotFoundError:
+        return ()  # the next run makes it
+    except OSError as error:
+        reason = f"{directory} cannot be reached: {error.strerror}"
+        return (_unusable(reason, "Check the owner and mode of BACKUP_DIR, and its disk."),)
+    # A file system that does not count its blocks or files says 0 of 0.
+    no_blocks = disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < FULL_BELOW_BYTES
+    no_files = disk.f_files > 0 and disk.f_favail == 0
+    if no_blocks or no_files:
+        return (
+            _unusable(
+                f"the disk of BACKUP_DIR ({directory}) is full",
+                "Make room on that disk, or set BACKUP_DIR to a larger one.",
+            ),
+        )
+    for needed in (directory, path):
+        if needed.exists() and not os.access(needed, os.R_OK | os.W_OK):
+            return (
+                _unusable(
+                    f"{needed} cannot be written by this user, or its disk is read-only",
+                    "Check its owner and mode, and whether the disk is mounted read-only.",
+                ),
+            )
+    return ()
+
+
+def find_damaged(directory: Path) -> tuple[Finding, ...]:
+    """A warning for as long as a damaged file lies beside the records."""
+    found = moved_aside(directory / "runs.db")
+    if not found:
+        return ()
+    return (
+        Finding(
+            "records_damaged",
+            f"this host's records of backups were damaged, and were made anew: {found[-1]} has "
+            "what was left of the run log and of what restore --undo needs",
+            f"When you do not need it any more: rm {directory / 'runs.db'}.damaged-*",
+        ),
+    )
+
+
+def _unusable(reason: str, hint: str) -> Finding:
+    return records_unusable(AppError(reason, hint))

@@ -35,6 +35,12 @@ class RunLog:
                 _row(run),
             )
 
+    def prove_writable(self) -> None:
+        """Write to the log, and leave it as it is; raises `DatabaseError`."""
+        with self._records.transaction() as connection:
+            connection.execute("INSERT INTO run_totals VALUES ('probe', '', '', 0)")
+            connection.execute("DELETE FROM run_totals WHERE operation = 'probe'")
+
     def set_stage(self, run_id: str, stage: str, left: StageTime | None = None) -> None:
         """Record how far a run has come, and how long it was in the stage that it `left`."""
         with self._records.transaction() as connection:
@@ -43,11 +49,17 @@ class RunLog:
                 totals.count_stage(connection, left)
 
     def finish(self, run: Run, left: StageTime | None = None) -> None:
-        """Record how a run ended, and how long it was in the stage that it `left`."""
+        """Record how a run ended, and how long it was in the stage that it `left`.
+
+        Also when its row was lost with the records that were made anew meanwhile.
+        """
         with self._records.transaction() as connection:
             connection.execute(
-                "UPDATE runs SET status = ?4, finished_at = ?6, set_id = ?7, stage = ?8,"
-                " error_code = ?9, error_message = ?10, error_hint = ?11 WHERE id = ?1",
+                f"INSERT INTO runs({_COLUMNS}) VALUES ({', '.join('?' * 11)})"  # noqa: S608
+                " ON CONFLICT(id) DO UPDATE SET status = excluded.status,"
+                " finished_at = excluded.finished_at, set_id = excluded.set_id,"
+                " stage = excluded.stage, error_code = excluded.error_code,"
+                " error_message = excluded.error_message, error_hint = excluded.error_hint",
                 _row(run),
             )
             totals.count_run(connection, RunKind(run.operation, run.trigger, run.status))

@@ -7,6 +7,7 @@ last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
 successor_of:<instance>              `1`
+instances                            who writes to the store, as JSON (`operations.adopt`)
 started_empty:<source>               an instant
 ended_login:<login>                  an instant
 undo:<run>                           `1`
@@ -99,6 +100,7 @@ _LAST_RESTORE = _document("last_restore", RestoreRecord)
 _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
+_INSTANCES: _Record[str] = _Record("instances", str, str)
 
 # Beginnings of names that end in what the value is about.
 _SUCCESSOR_OF = "successor_of:"
@@ -162,6 +164,14 @@ class HostState:
     def undos(self) -> frozenset[str]:
         """The runs that are undos."""
         return frozenset(self._read_all(_UNDO))
+
+    def instances(self) -> str | None:
+        """What was last read in the store of who writes there."""
+        return self._read(_INSTANCES)
+
+    def set_instances(self, text: str) -> None:
+        """Remember what was read in the store of who writes there."""
+        self._write(_INSTANCES, text)
 
     # --- when things happened -----------------------------------------------------------
 

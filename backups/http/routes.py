@@ -15,6 +15,7 @@ from backups.doctor import examine
 from backups.errors import (
     ConfirmationMissing,
     FormRefused,
+    InstanceUnknown,
     LeaseHeld,
     ManifestInvalid,
     NoRestorePoint,
@@ -59,6 +60,7 @@ STATUSES: StatusTable = (
     (LeaseHeld, 409, "Another run is in progress"),
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
+    (InstanceUnknown, 404, "No such installation"),
     (SourceUnknown, 422, "No such source"),
     (PeriodInvalid, 422, "No such period"),
     (NoRestorePoint, 404, "There is no restore point"),
@@ -157,6 +159,10 @@ def backup_routes() -> APIRouter:
     def accept(request: Request, set_id: str) -> dict[str, Any]:
         return documents.set_document(service_of(request).acceptance.accept(set_id))
 
+    @router.post("/adopt", summary="Count the sets of an earlier installation as this one's")
+    def adopt(request: Request, body: Confirmation) -> dict[str, Any]:
+        return documents.adopted_document(service_of(request).adoption.adopt(body.confirm))
+
     @router.get("/doctor", summary="Check everything that can be wrong, reading only")
     def doctor(request: Request) -> dict[str, Any]:
         return documents.doctor_document(_examine(request, write=False))
@@ -173,7 +179,7 @@ def backup_routes() -> APIRouter:
 
 
 class Confirmation(BaseModel):
-    """The body that a restore needs."""
+    """The body that a restore or an adoption needs: the id of what it is about."""
 
     confirm: str
 

@@ -19,6 +19,7 @@ from backups.errors import SourceUnknown
 from backups.format import naming
 from backups.host.removal import remove_file
 from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
+from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
@@ -44,6 +45,7 @@ class Backup:
         instants: Instants,
         publisher: Publisher,
         prune: Prune,
+        adopt: Adopt,
         alerts: Alerts,
     ) -> None:
         self._config = installation.config
@@ -55,6 +57,7 @@ class Backup:
         self._instants = instants
         self._publisher = publisher
         self._prune = prune
+        self._adopt = adopt
         self._alerts = alerts
 
     def begin(
@@ -79,10 +82,13 @@ class Backup:
         Asked again under the lease, so that however many ask, one due instant gets one set.
         Raises `LeaseHeld` when another run is in progress.
         """
-        if trigger == "scheduled":
-            self._own_sets.refresh()  # another host may have begun to write here by mistake
-        if not self._own_sets.is_owed(trigger):
-            return None
+        with self._starter.asking("backup"):
+            if trigger == "scheduled" or self._catalogue.last_contact_at() is None:
+                # Another host may have begun to write here by mistake; records that were made
+                # anew know of nothing.
+                self._own_sets.refresh()
+            if not self._own_sets.is_owed(trigger):
+                return None
         started = self._starter.begin_unless(
             lambda: not self._own_sets.is_owed(trigger),
             "backup",
@@ -113,6 +119,7 @@ class Backup:
         suspect = list(self._own_sets.suspicions())
         recorder.stage("check")
         self._publisher.check_store()
+        self._adopt.say_who_this_is()
         recorder.stage("snapshot")
         snapshots = self._take(sources, staging, recorder)
         unreadable = self._unreadable(snapshots)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from backups.decisions.due import may_try, owed_since
+from backups.decisions.due import may_try, owed_since, two_due_before
 from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound
@@ -100,9 +100,7 @@ class OwnSets:
     def other_writer(self, now: datetime) -> BackupSet | None:
         """The newest set of another installation, younger than the last two due instants."""
         ours = self.ours()
-        last = self._config.schedule.last_until(now)
-        one_before = self._config.schedule.last_until(last - timedelta(microseconds=1))
-        recent = self._catalogue.sets_since(one_before)
+        recent = self._catalogue.sets_since(two_due_before(self._config.schedule, now))
         return next((one for one in recent if one.kind == "set" and one.instance not in ours), None)
 
     def missing_sources(self) -> list[str]:

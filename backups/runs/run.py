@@ -10,17 +10,18 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from backups.errors import InternalError, LeaseHeld, RunInterrupted, RunTimedOut
+from backups.errors import DirectoryUnusable, InternalError, LeaseHeld, RunInterrupted, RunTimedOut
 from backups.format import naming
 from backups.host.directory import BackupDirectory, disk_error
 from backups.host.lease import HeldLease
 from backups.host.run_log import RunLog
 from backups.host.totals import StageTime
 from backups.model import (
+    FailedBeginning,
     OperationName,
     Progress,
     ProgressSink,
@@ -64,8 +65,10 @@ class Recorder:
         seconds: float = float("inf"),
         *,
         watcher: RunWatcher = nobody_watches,
+        keep_lease: Callable[[], bool] = lambda: True,
     ) -> None:
         self.run = run
+        self._keep_lease = keep_lease
         self._watcher = watcher
         self._deadline = time.monotonic() + seconds
         self._seconds = seconds
@@ -75,12 +78,20 @@ class Recorder:
         self._entered = time.monotonic()
 
     def stage(self, name: str) -> None:
-        """Enter a stage; raises `ValueError` for one that the operation does not have."""
+        """Enter a stage; raises `ValueError` for one that the operation does not have.
+
+        Raises `DirectoryUnusable` when another run has the lease, whose file was removed.
+        """
         known = [stage.name for stage in STAGES[self.run.operation]]
         if name not in known:
             raise ValueError(
                 f"the operation {self.run.operation} has no stage {name!r} in STAGES, "
                 f"only {', '.join(known)}"
+            )
+        if not self._keep_lease():
+            raise DirectoryUnusable(
+                "BACKUP_DIR was removed during the run, and another run has begun since",
+                "Wait until that run is over (python -m backups runs), then try again.",
             )
         left = self.leave_stage()
         self.run = replace(self.run, stage=name)
@@ -107,6 +118,19 @@ class Recorder:
             )
         self._sink(progress)
         self._watcher(self.run, progress)
+
+
+def _known(failure: Exception, folder: Path) -> AppError:
+    """The failure of a run that works in `folder` as an error of our tree."""
+    match failure:
+        case AppError():
+            return failure
+        case OSError():
+            return disk_error(failure, folder)
+    return InternalError(
+        "the run failed because of a bug in this program",
+        "Report it, with the traceback in the log.",
+    )
 
 
 def _shutting_down() -> RunInterrupted:
@@ -174,6 +198,8 @@ class RunStarter:
         self._clock = clock
         self._stop = threading.Event()
         self._watcher: RunWatcher = nobody_watches
+        self._failed_asking: FailedBeginning | None = None
+        self._failed_beginning: FailedBeginning | None = None
         self.log_files = log_files
 
     def watch(self, watcher: RunWatcher) -> None:
@@ -211,31 +237,84 @@ class RunStarter:
         Waits for the lease for `patience` seconds, by default as long as a person would; then
         raises `LeaseHeld` with the id of the run that is in the way.
         """
-        held = self._directory.run_lease.try_acquire(patience)
-        if held is None:
-            running = self._run_log.running()
-            raise LeaseHeld(running.id if running else None)
-        try:
-            self._clean_up_after_the_dead()
-            if needless():
+        with self._beginning(operation):
+            held = self._directory.run_lease.try_acquire(patience)
+            if held is None:
+                running = self._run_log.running()
+                raise LeaseHeld(running.id if running else None)
+            try:
+                self._clean_up_after_the_dead()
+                if needless():
+                    held.release()
+                    return None
+                now = self._clock.now()
+                run = Run(
+                    id=f"{naming.stamp(now)}-{secrets.token_hex(4)}",
+                    operation=operation,
+                    trigger=trigger,
+                    status="running",
+                    started_at=now,
+                )
+                self._run_log.start(run)
+            except BaseException:
                 held.release()
-                return None
-            now = self._clock.now()
-            run = Run(
-                id=f"{naming.stamp(now)}-{secrets.token_hex(4)}",
-                operation=operation,
-                trigger=trigger,
-                status="running",
-                started_at=now,
-            )
-            self._run_log.start(run)
-        except BaseException:
-            held.release()
-            raise
+                raise
+        self._failed_asking = self._failed_beginning = None
         recorder = Recorder(
-            run, self._run_log, progress, self._stop, self._seconds, watcher=self._watcher
+            run,
+            self._run_log,
+            progress,
+            self._stop,
+            self._seconds,
+            watcher=self._watcher,
+            keep_lease=held.keep,
         )
         return StartedRun(recorder, work, held, self)
+
+    @property
+    def failed_beginning(self) -> FailedBeginning | None:
+        """What keeps runs from beginning in this process: no run log can say it."""
+        return self._failed_beginning or self._failed_asking
+
+    @contextmanager
+    def asking(self, operation: OperationName) -> Iterator[None]:
+        """Ask in this block whether a run is owed; a failure counts as one that could not begin."""
+        try:
+            yield
+        except Exception as error:
+            self._failed_asking = self._failed(operation, error)
+            raise
+        self._failed_asking = None
+
+    @contextmanager
+    def _beginning(self, operation: OperationName) -> Iterator[None]:
+        try:
+            yield
+        except LeaseHeld:
+            raise
+        except Exception as error:
+            self._failed_beginning = self._failed(operation, error)
+            raise
+
+    def _failed(self, operation: OperationName, error: Exception) -> FailedBeginning:
+        known = _known(error, self._directory.path)
+        reason = RunError(known.code, known.message, known.hint)
+        return FailedBeginning(operation, self._clock.now(), reason)
+
+    def look_again(self) -> None:
+        """Forget that a run could not begin once one could: until then nothing else does."""
+        if self._failed_beginning is None:
+            return
+        with suppress(AppError):
+            held = self._directory.run_lease.try_acquire()
+            if held is None:
+                return
+            try:
+                self._run_log.prove_writable()
+                with self._directory.staging(f"probe-{secrets.token_hex(4)}"):
+                    self._failed_beginning = None
+            finally:
+                held.release()
 
     def close_dead_runs(self) -> None:
         """Mark runs whose process died as interrupted, if nobody holds the lease."""
@@ -275,15 +354,10 @@ class RunStarter:
             case StoreUnreachable() if self._stop.is_set():
                 # At a shutdown the store gives up by itself: it was not what failed.
                 return "interrupted", _shutting_down()
-            case AppError():
-                return "failed", failure
-            case OSError():
-                return "failed", disk_error(failure, self._directory.path)
-        _log.error("the run failed because of a bug in this program", exc_info=failure)
-        return "failed", InternalError(
-            "the run failed because of a bug in this program",
-            "Report it, with the traceback in the log.",
-        )
+        known = _known(failure, self._directory.path)
+        if isinstance(known, InternalError):
+            _log.error("the run failed because of a bug in this program", exc_info=failure)
+        return "failed", known
 
     def _report(self, run: Run) -> None:
         named = fields(run=run.id, operation=run.operation, trigger=run.trigger, set_id=run.set_id)

@@ -14,6 +14,7 @@ from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
 
 from backups.errors import LeaseHeld
+from backups.host.lease import HeldLease
 from backups.model import Trigger
 from backups.scheduling.change_follower import ChangeFollower
 from backups.service import BackupService
@@ -99,6 +100,7 @@ class BackupScheduler:
         self._service = service
         self._leader_jobs = tuple(jobs)
         self._stopping = threading.Event()
+        self._leading_ends = threading.Event()  # set with it, and when the lease is lost
         self._thread = threading.Thread(target=self._try_to_lead, name="backup-scheduler")
 
     def start(self) -> None:
@@ -108,6 +110,7 @@ class BackupScheduler:
     def stop(self) -> None:
         """Stop scheduling; a running backup gets some seconds to end, then stops cleanly."""
         self._stopping.set()
+        self._leading_ends.set()
         for job in self._leader_jobs:
             job.stop()
         self._thread.join(PATIENCE_AT_SHUTDOWN_SECONDS)
@@ -117,6 +120,7 @@ class BackupScheduler:
     def give_up(self) -> None:
         """Stop all work at once, from any thread; `stop` follows."""
         self._stopping.set()
+        self._leading_ends.set()
         for job in self._leader_jobs:
             job.stop()
         self._service.stop()
@@ -130,18 +134,21 @@ class BackupScheduler:
         held = lease.try_acquire()
         if held is None:
             return LEAD_RETRY_SECONDS
+        self._leading_ends.clear()
+        if self._stopping.is_set():
+            self._leading_ends.set()
         try:
             lease.announce()
             self._service.facts.note_begun(self._service.clock.now())
             with ExitStack() as leading:
                 for job in self._leader_jobs:
                     leading.enter_context(job.while_leader())
-                self._schedule()
+                self._schedule(held)
         finally:
             held.release()
         return LEAD_RETRY_SECONDS
 
-    def _schedule(self) -> None:
+    def _schedule(self, held: HeldLease) -> None:
         scheduler = BackgroundScheduler(timezone=UTC)
         scheduler.add_job(
             self._run_if_owed,
@@ -196,7 +203,7 @@ class BackupScheduler:
             ),
         )
         try:
-            self._follow_changes()
+            self._follow_changes(held)
         finally:
             scheduler.shutdown(wait=True)
 
@@ -223,17 +230,26 @@ class BackupScheduler:
             next_run_time=datetime.now(UTC),
         )
 
-    def _follow_changes(self) -> None:
-        """Ask for a run when data that is not volatile changes, until this process stops."""
+    def _follow_changes(self, held: HeldLease) -> None:
+        """Ask for a run when data that is not volatile changes, until this process stops.
+
+        Or until another one has the lease, whose file was removed and made anew.
+        """
         delay = self._service.config.change_delay
-        if not delay:
-            self._stopping.wait()
-            return
-        follower = _Following(self._service, delay)
+        follower = _Following(self._service, delay) if delay else None
+
+        def step() -> float:
+            if not held.keep():
+                _log.warning("another process schedules the backups now")
+                self._leading_ends.set()
+                return 0
+            return follower.step() if follower else POLL_SECONDS
+
         try:
-            last("following changes", follower.step, self._stopping)
+            last("following changes", step, self._leading_ends)
         finally:
-            follower.close()
+            if follower:
+                follower.close()
 
     def _run_if_owed(self, trigger: Trigger) -> None:
         try:

@@ -13,6 +13,7 @@ from datetime import datetime
 
 from backups.decisions.evidence import KeptProof
 from backups.decisions.order import end_of_present, next_sequence
+from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
 from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
@@ -146,6 +147,11 @@ class Catalogue:
                 or points_table.newest_usable_legacy(connection, end)
             )
             return self._table.read(connection, set_id) if set_id else None
+
+    def by_instance(self) -> list[InstanceSets]:
+        """What the store has of each installation."""
+        with self._table.reading() as connection:
+            return points_table.by_instance(connection)
 
     def newest_drilled(self) -> str | None:
         """The id of the newest set that passed a drill."""

@@ -14,6 +14,7 @@ from datetime import datetime
 from backups.decisions import order
 from backups.decisions.evidence import KeptProof
 from backups.decisions.order import microseconds
+from backups.decisions.succession import InstanceSets
 from backups.format import naming
 from backups.model import BackupSet, MissingPoint, RestorePoint
 from shared.clock import parse_utc
@@ -239,3 +240,20 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
             bytes=found[6],
             sequence=found[7],
         )
+
+
+def by_instance(connection: sqlite3.Connection) -> list[InstanceSets]:
+    """What there is of each installation, without what restores replaced."""
+    rows = connection.execute(
+        "SELECT instance, count(*), min(created_at), max(created_at) FROM points"
+        " WHERE readable AND kind = 'set' GROUP BY instance ORDER BY instance"
+    )
+    return [
+        InstanceSets(
+            instance=str(row[0]),
+            count=int(row[1]),
+            first_at=order.from_microseconds(row[2]),
+            newest_at=order.from_microseconds(row[3]),
+        )
+        for row in rows
+    ]

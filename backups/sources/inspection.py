@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from backups.model import DatabaseFacts
-from shared.databases.sqlite import translated
+from shared.databases.translation import translated
 
 Check = Literal["quick_check", "integrity_check"]
 

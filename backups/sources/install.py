@@ -19,7 +19,7 @@ from backups.errors import OwnerDiffers, TargetUnusable
 from backups.model import Source
 from backups.sources.live import connect, side_files
 from backups.sources.pins import what
-from shared.databases.sqlite import translated
+from shared.databases.translation import translated
 from shared.errors import (
     DatabaseLocked,
     DatabaseUnreadable,

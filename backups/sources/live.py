@@ -9,7 +9,7 @@ from pathlib import Path
 from backups.model import LiveState, Source
 from backups.sources.inspection import fault_of, read_facts
 from backups.sources.pins import what
-from shared.databases.sqlite import translated
+from shared.databases.translation import translated
 from shared.errors import DatabaseCorrupt, DatabaseNotSqlite, DatabaseUnreadable
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from backups.model import Progress, ProgressSink, Source
 from shared.clock import Clock
-from shared.databases.sqlite import translate, translated
+from shared.databases.translation import translate, translated
 from shared.errors import DatabaseLocked, DatabaseUnreadable
 
 _SECONDS_BETWEEN_TRIES = 0.002

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from backups.sources.inspection import fault_of, read_facts, sha256_of
 from backups.sources.pins import Pin, begin_read, open_pin, pin_together, refuse_changed, what
 from backups.sources.room import refuse_small_disk
 from shared.clock import Clock
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, translate, translated
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy
+from shared.databases.translation import translate, translated
 from shared.errors import (
     DatabaseCorrupt,
     DatabaseEmpty,
@@ -38,6 +40,8 @@ from shared.errors import (
 from shared.files import open_private
 
 PAGES_A_STEP = 1024
+_SECONDS_TO_BE_FILLED = 2.0
+_SECONDS_BETWEEN_LOOKS = 0.02
 _UNCOUNTED = DatabaseFacts(0, 0, 0, {})
 
 
@@ -58,7 +62,7 @@ def take_snapshots(
     copy is not what was read, and whatever `progress` raises, which stops the copying.
     """
     for source in sources:
-        _refuse_unusable(source)
+        _refuse_unusable(source, into)
     refuse_small_disk(sources, into)
     with ExitStack() as stack:
         pins = [open_pin(stack, source, busy_timeout) for source in sources]
@@ -90,14 +94,15 @@ def copy_one(
         return _copy(pin, into, progress, checked=checked)
 
 
-def _refuse_unusable(source: Source) -> None:
+def _refuse_unusable(source: Source, staging: Path) -> None:
     try:
-        found = source.path.stat()
+        source.path.stat()
     except FileNotFoundError:
         raise DatabaseMissing(
             f"{what(source)} is missing",
-            "If it was lost, restore it: python -m backups restore --in-place --yes. "
-            "If the path is wrong, correct it in .env.",
+            f"If it was lost, restore it: python -m backups restore --only {source.name} "
+            "--in-place --yes. If the path is wrong, correct it in .env. If the app has just been "
+            "started for the first time, run it again.",
         ) from None
     except OSError as error:
         raise DatabaseUnreadable(
@@ -109,12 +114,28 @@ def _refuse_unusable(source: Source) -> None:
             f"{what(source)} is not a file that this user may read",
             "Check its owner and mode, and run as the user that runs the app.",
         )
-    if found.st_size == 0:  # SQLite would unlink the `-wal` beside it as it opens it
+    if _stays_empty(source.path, staging):  # SQLite would unlink the `-wal` as it opens it
         raise DatabaseEmpty(
-            f"{what(source)} has zero bytes",
-            "Something truncated it. Keep the -wal beside it, if there is one. Restore it "
-            "with: python -m backups restore --in-place --yes",
+            f"{what(source)} has zero bytes: it was truncated, or never filled",
+            f"Keep the -wal beside it, if there is one. {restore_remedy(source.name)}",
         )
+
+
+def _stays_empty(path: Path, staging: Path) -> bool:
+    """Whether a file has zero bytes, also after whoever is just creating it had time to fill it.
+
+    SQLite makes the file of a new database before its first page. `staging`, which was made a
+    moment ago, tells the time: by the clock of the disk, as the file does.
+    """
+    deadline = time.monotonic() + _SECONDS_TO_BE_FILLED
+    with suppress(FileNotFoundError):  # whoever opens it names that
+        while (found := path.stat()).st_size == 0:
+            old = staging.stat().st_mtime - found.st_mtime > _SECONDS_TO_BE_FILLED
+            has_wal = path.resolve().with_name(f"{path.resolve().name}-wal").exists()
+            if old or has_wal or time.monotonic() > deadline:
+                return True
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+    return False
 
 
 def _copy(pin: Pin, into: Path, progress: ProgressSink, *, checked: bool = True) -> SnapshotFile:
@@ -169,8 +190,7 @@ def _check(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
     if fault := fault_of(target, "quick_check"):
         raise DatabaseCorrupt(
             f"{what(source)} is damaged: {fault}",
-            "Nothing was stored. Restore the newest proven backup: "
-            "python -m backups restore --in-place --yes",
+            f"Nothing was stored. {restore_remedy(source.name)}",
         )
     return read_facts(target)
 

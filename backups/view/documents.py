@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
+from backups.decisions.succession import EarlierInstallation
 from backups.model import (
     BackupSet,
     DrillReport,
@@ -139,6 +140,16 @@ def undo_document(record: RestoreRecord) -> Document:
             {"source": one.source, "kind": one.kind, "path": str(one.path) if one.path else None}
             for one in record.to_put_back
         ],
+    }
+
+
+def adopted_document(found: EarlierInstallation) -> Document:
+    """An installation whose sets count as this one's from now on."""
+    return {
+        "instance": found.instance,
+        "host": found.host,
+        "sets": found.sets,
+        "newest_at": _time(found.newest_at),
     }
 
 

@@ -11,6 +11,8 @@ from backups.model import Finding, Light
 from backups.view import units
 
 TITLES: Mapping[str, str] = {
+    "records_unusable": "This host's records of backups cannot be used",
+    "cannot_begin": "No backup can begin",
     "no_restore_point": "No backup yet",
     "last_run_failed": "The last backup failed",
     "overdue": "A backup is overdue",

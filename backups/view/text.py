@@ -9,6 +9,7 @@ from pathlib import Path
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
+from backups.decisions.succession import EarlierInstallation
 from backups.model import (
     BackupSet,
     DrillReport,
@@ -119,6 +120,15 @@ def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
     return (
         f"{names}: restored from set {ended.set_id}. A running app uses it already.\n"
         "What was replaced is kept. To put it back: python -m backups restore --undo --yes"
+    )
+
+
+def adopted(found: EarlierInstallation) -> str:
+    """After an adoption."""
+    host = f" (host {found.host})" if found.host else ""
+    return (
+        f"{found.sets} set(s) of installation {found.instance}{host} count as this one's now: "
+        f"`latest`, restores and retention include them. The newest: {format_utc(found.newest_at)}"
     )
 
 

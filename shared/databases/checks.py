@@ -9,8 +9,8 @@ from pathlib import Path
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
-from shared.databases.sqlite import translated
 from shared.databases.tokens import TokenStorage
+from shared.databases.translation import translated
 
 
 def check_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from shared.clock import Clock
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy
 
 LIFETIME = timedelta(hours=1)
 
@@ -33,7 +33,9 @@ class SessionStorage:
         self, path: Path, clock: Clock, *, busy_timeout: float = BUSY_TIMEOUT_SECONDS
     ) -> None:
         self._clock = clock
-        self._database = Database(path, MIGRATIONS, busy_timeout=busy_timeout)
+        self._database = Database(
+            path, MIGRATIONS, busy_timeout=busy_timeout, remedy=restore_remedy("sessions")
+        )
 
     def create(self, uuid: str) -> str:
         """Begin a session for the user `uuid`; the new session id, which is stored nowhere."""

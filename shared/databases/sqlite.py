@@ -1,5 +1,5 @@
-"""SQLite files of our own: private creation, numbered migrations, transactions that notice
-when the file under the path was replaced, and the translation of sqlite3's errors.
+"""SQLite files of our own: private creation, numbered migrations, and transactions that notice
+when the file under the path was replaced, has disappeared or is damaged.
 
 One file, because `Database` alone is most of it, and the rest is what each of its steps calls.
 """
@@ -10,100 +10,49 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from uuid import uuid4
 
+from shared.databases.renewal import (
+    LOST,
+    has_side_files,
+    is_damage,
+    move_aside,
+    one_process_at_a_time,
+)
+from shared.databases.translation import translated
 from shared.errors import (
     DatabaseCorrupt,
     DatabaseEmpty,
     DatabaseError,
-    DatabaseLocked,
     DatabaseMissing,
-    DatabaseNotSqlite,
     DatabaseSchemaMismatch,
     DatabaseUnreadable,
     DiskFull,
 )
-from shared.files import create_private_file, sync_directory, sync_file
+from shared.files import (
+    create_private_file,
+    make_private_directory,
+    sync_directory,
+    sync_file,
+)
 
 BUSY_TIMEOUT_SECONDS = 30.0
 _SECONDS_BETWEEN_TRIES = 0.005
 
-# Primary result codes, https://www.sqlite.org/rescode.html: class, what happened, what to do.
-_TRANSLATION: dict[int, tuple[type[DatabaseError], str, str]] = {
-    sqlite3.SQLITE_BUSY: (
-        DatabaseLocked,
-        "is locked by another connection for longer than the busy timeout",
-        "Find the process that holds a transaction open on it, and end it.",
-    ),
-    sqlite3.SQLITE_LOCKED: (
-        DatabaseLocked,
-        "is locked by another statement of this process",
-        "Run the operation again.",
-    ),
-    sqlite3.SQLITE_NOTADB: (
-        DatabaseNotSqlite,
-        "is not a SQLite database",
-        "Check that the path names the right file; if the file was damaged, restore it.",
-    ),
-    sqlite3.SQLITE_CORRUPT: (
-        DatabaseCorrupt,
-        "is damaged",
-        "Stop writing to it and restore the newest proven backup.",
-    ),
-    sqlite3.SQLITE_CANTOPEN: (
-        DatabaseUnreadable,
-        "cannot be opened",
-        "Check that this user may read and write the file and its directory.",
-    ),
-    sqlite3.SQLITE_PERM: (
-        DatabaseUnreadable,
-        "may not be opened by this user",
-        "Check the owner and mode of the file and its directory.",
-    ),
-    sqlite3.SQLITE_READONLY: (
-        DatabaseUnreadable,
-        "cannot be written by this user",
-        "Check the owner and mode of the file and its directory.",
-    ),
-    sqlite3.SQLITE_FULL: (
-        DiskFull,
-        "cannot grow: the disk is full",
-        "Make room on that disk, then try again.",
-    ),
-    sqlite3.SQLITE_IOERR: (
-        DatabaseError,
-        "could not be read or written (input/output error)",
-        "Check the disk and its free space (dmesg, df).",
-    ),
-}
+# For a damaged or missing file of which its owner has not said more.
+_REMEDY = "Restore it from a backup, or move it aside with its -wal and -shm, and start again."
+
+# Called when a database was made anew: what was wrong with the former one, and where it is now.
+Renewed = Callable[[DatabaseError, Path | None], None]
 
 
-@contextmanager
-def translated(what: str) -> Iterator[None]:
-    """Raise `DatabaseError` or a subclass in place of any `sqlite3.Error`.
-
-    `what` names the file for a person, such as ``source tokens (./data/tokens.db)``.
-    """
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise translate(error, what) from error
-
-
-def translate(error: sqlite3.Error, what: str) -> DatabaseError:
-    """The error of our tree for one of sqlite3's, by its primary result code."""
-    code = getattr(error, "sqlite_errorcode", None)
-    primary = code & 0xFF if isinstance(code, int) else None
-    if primary in _TRANSLATION:
-        kind, happened, hint = _TRANSLATION[primary]
-        return kind(f"{what} {happened}", hint)
-    name = getattr(error, "sqlite_errorname", type(error).__name__)
-    return DatabaseError(
-        f"{what}: SQLite answered {name} ({error})", "See sqlite.org/rescode.html."
-    )
+def restore_remedy(source: str) -> str:
+    """The hint for a missing or damaged database that is backed up under the name `source`."""
+    return f"Restore it: python -m backups restore --only {source} --in-place --yes"
 
 
 @contextmanager
@@ -111,6 +60,11 @@ def _reachable(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno in (ENOSPC, EDQUOT):
+            raise DiskFull(
+                f"{path} cannot be created: the disk is full",
+                "Make room on that disk, then try again.",
+            ) from error
         raise DatabaseUnreadable(
             f"{path} cannot be created: {error.strerror}",
             "Check the owner and mode of its directory, and the free space.",
@@ -123,7 +77,12 @@ class Database:
     The file is created 0600 when it is missing at opening, and brought to the newest of
     `migrations` (SQL scripts; script number n leaves `user_version` at n). `additions` is a
     script of `CREATE … IF NOT EXISTS` for what older versions of the program may ignore. Once
-    open, a file that has disappeared is an error, never a reason to start empty.
+    open, a file that has disappeared is an error, never a reason to start empty; `remedy` is
+    the hint of that error, and of a damaged file.
+
+    With `renewed`, the database may be lost: when it has disappeared or is damaged, what is left
+    is moved aside (`<name>.damaged-<time>`), an empty one is made, and `renewed` is called. Where
+    it cannot be opened for now, the constructor raises nothing, and each transaction tries again.
     """
 
     def __init__(
@@ -133,17 +92,31 @@ class Database:
         *,
         additions: str = "",
         busy_timeout: float = BUSY_TIMEOUT_SECONDS,
+        remedy: str = _REMEDY,
+        renewed: Renewed | None = None,
     ) -> None:
         self.path = path
+        self._remedy = remedy
+        self._renewed = renewed
+        self._damaged: tuple[int, int] | None = None  # the identity of a file found damaged
         self._migrations = migrations
         self._additions = additions
         self._busy_timeout = busy_timeout
         self._lock = threading.RLock()
         self._identity: tuple[int, int] | None = None
-        with _reachable(path):
-            self._create_if_missing()
         with self._lock:
-            self._connection = self._connect()
+            try:
+                with _reachable(path):
+                    if renewed is None or not has_side_files(path):
+                        self._create_if_missing()
+                self._connection = self._connect()
+            except DatabaseSchemaMismatch:
+                raise
+            except DatabaseError:
+                if renewed is None:
+                    raise
+                self._connection = sqlite3.connect(":memory:")
+                self._connection.close()  # as after a reopening that failed
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -152,7 +125,7 @@ class Database:
         Commits when the block ends, rolls back when it raises. Raises `DatabaseError` or a
         subclass; a file replaced since the last transaction is reopened first.
         """
-        with self._lock, translated(str(self.path)):
+        with self._lock, translated(str(self.path), self._remedy), self._noticing_damage():
             connection = self._begin("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -165,7 +138,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """A read transaction on the file that is at the path now; nothing is written."""
-        with self._lock, translated(str(self.path)):
+        with self._lock, translated(str(self.path), self._remedy), self._noticing_damage():
             connection = self._begin("BEGIN")
             try:
                 yield connection
@@ -192,11 +165,33 @@ class Database:
                 return self._connection
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
-            if current and failure is not None:
+            if current and failure is not None and not self._is_lost(failure):
                 raise failure
-            self._connection.close()
-            self._identity = None  # should the next line fail, the next transaction tries again
-            self._connection = self._connect()
+            self._reopen()
+
+    def _reopen(self) -> None:
+        former, self._identity = self._connection, None
+        try:
+            self._connection = self._connect()  # if it fails, the next transaction tries again
+        finally:
+            # Last: SQLite does not write the `-wal` back into a file that was moved meanwhile.
+            former.close()
+
+    @contextmanager
+    def _noticing_damage(self) -> Iterator[None]:
+        """Remember that what is read is damaged, so that the next transaction is on a new file."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._is_lost(error)
+            raise
+
+    def _is_lost(self, error: sqlite3.Error) -> bool:
+        """Whether the file that is open is to be made anew because of this."""
+        if self._renewed is None or not is_damage(error):
+            return False
+        self._damaged = self._identity
+        return True
 
     def _create_if_missing(self) -> None:
         """Build a new database beside its place, and give it its name when it is whole.
@@ -219,25 +214,64 @@ class Database:
 
     def _is_current(self) -> bool:
         try:
-            return self._identity == _identity(self.path)
-        except DatabaseError:
+            found = self._stat()
+            if self._renewed is not None and (
+                found.st_size == 0 or _identity(found) == self._damaged
+            ):
+                return False
+            return self._identity == _identity(found)
+        except DatabaseError as error:
+            if self._renewed is not None and isinstance(error, LOST):
+                return False
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
             raise
 
     def _connect(self) -> sqlite3.Connection:
+        if self._renewed is None:
+            return self._connect_to_what_is_there()
+        if self._damaged is None:
+            try:
+                return self._connect_to_what_is_there()
+            except LOST:
+                pass
+        return self._make_anew(self._renewed)
+
+    def _connect_to_what_is_there(self) -> sqlite3.Connection:
         # Stat on both sides of the opening, so that the identity kept is the opened file's.
         while True:
-            before = _identity(self.path)
-            _refuse_zero_bytes(self.path)
+            before = self._stat()
+            if before.st_size == 0:
+                # SQLite unlinks the `-wal` beside it as it opens it, with what is in it.
+                raise DatabaseEmpty(
+                    f"{self.path} has zero bytes: it was truncated, or never filled",
+                    f"Keep the -wal beside it, if there is one. {self._remedy}",
+                )
             connection = self._open(self.path)
-            if before == _identity(self.path):
-                self._identity = before
+            if _identity(before) == _identity(self._stat()):
+                self._identity = _identity(before)
                 return connection
             connection.close()
 
+    def _make_anew(self, renewed: Renewed) -> sqlite3.Connection:
+        with _reachable(self.path):
+            make_private_directory(self.path.parent)
+            with one_process_at_a_time(self.path.parent):
+                try:
+                    if self._damaged is not None and self._damaged == _identity(self._stat()):
+                        raise DatabaseCorrupt(f"{self.path} is damaged", self._remedy)
+                    return self._connect_to_what_is_there()  # another process was quicker
+                except LOST as error:
+                    aside = move_aside(self.path)
+                    self._create_if_missing()
+                    connection = self._connect_to_what_is_there()
+                    renewed(error, aside)
+                    return connection
+                finally:
+                    self._damaged = None
+
     def _open(self, path: Path) -> sqlite3.Connection:
-        with translated(str(path)):
+        with translated(str(path), self._remedy):
             connection = sqlite3.connect(
                 f"{path.absolute().as_uri()}?mode=rw",
                 uri=True,
@@ -296,33 +330,23 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
 
+    def _stat(self) -> os.stat_result:
+        """What is at the path now; raises `DatabaseError`."""
+        try:
+            return self.path.stat()
+        except FileNotFoundError:
+            raise DatabaseMissing(f"{self.path} no longer exists", self._remedy) from None
+        except OSError as error:
+            raise DatabaseUnreadable(
+                f"{self.path} cannot be reached: {error.strerror}",
+                "Check the owner and mode of its directories.",
+            ) from error
+
 
 def _user_version(connection: sqlite3.Connection) -> int:
     with closing(connection.execute("PRAGMA user_version")) as cursor:
         return int(cursor.fetchone()[0])
 
 
-def _refuse_zero_bytes(path: Path) -> None:
-    """SQLite unlinks the `-wal` beside an empty main file as it opens it, with what is in it."""
-    if path.stat().st_size == 0:
-        raise DatabaseEmpty(
-            f"{path} has zero bytes",
-            "Something truncated it. Keep the -wal beside it, if there is one. If it is backed up: "
-            "python -m backups restore --in-place --yes. If not, move it aside, and start again.",
-        )
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        raise DatabaseMissing(
-            f"{path} no longer exists",
-            "Restore it: python -m backups restore --in-place --yes",
-        ) from None
-    except OSError as error:
-        raise DatabaseUnreadable(
-            f"{path} cannot be reached: {error.strerror}",
-            "Check the owner and mode of its directories.",
-        ) from error
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from shared.databases.cipher import TokenCipher
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy
 from shared.errors import CipherError
 
 TokenType = Literal["token", "uuid"]
@@ -28,7 +28,9 @@ class TokenStorage:
         self, path: Path, cipher: TokenCipher, *, busy_timeout: float = BUSY_TIMEOUT_SECONDS
     ) -> None:
         self._cipher = cipher
-        self._database = Database(path, MIGRATIONS, busy_timeout=busy_timeout)
+        self._database = Database(
+            path, MIGRATIONS, busy_timeout=busy_timeout, remedy=restore_remedy("tokens")
+        )
 
     def put(self, key: str, value: str, kind: TokenType = "token") -> None:
         """Store `value` under `key`, in place of what was there."""

@@ -17,7 +17,6 @@ from typing import Any
 
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
-from shared.errors import DatabaseCorrupt, DatabaseNotSqlite
 from shared.logs import fields
 
 # The name of a platform: `PlatformDefinition.name`.
@@ -31,6 +30,11 @@ DATA_DELETION = "data_deletion"
 
 # Of a row: its work has ended; it cannot be read back and waits for a person. 0 is still to do.
 _DONE, _SET_ASIDE = 1, 2
+
+_REMEDY = (
+    "Move it aside, with its -wal and -shm, if it is still there, and restart the app: the app "
+    "creates a new one, and fetches from the platforms what was waiting in it."
+)
 
 _log = logging.getLogger(__name__)
 
@@ -91,14 +95,7 @@ def open_inbox(path: Path) -> Database:
 
     Raises `DatabaseError`; of a damaged file with the remedy for this one, which has no backup.
     """
-    try:
-        return Database(path, MIGRATIONS, busy_timeout=BUSY_TIMEOUT_SECONDS)
-    except (DatabaseNotSqlite, DatabaseCorrupt) as error:
-        raise type(error)(
-            error.message,
-            "Move it aside, with its -wal and -shm, and start the app again: the app creates a "
-            "new one, and fetches from the platforms what was waiting in it.",
-        ) from error
+    return Database(path, MIGRATIONS, busy_timeout=BUSY_TIMEOUT_SECONDS, remedy=_REMEDY)
 
 
 class Inbox:

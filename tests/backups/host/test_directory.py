@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -51,7 +52,8 @@ def test_every_folder_is_private_whatever_the_umask(tmp_path: Path) -> None:
     finally:
         os.umask(old)
 
-    for folder in (tmp_path / "new", tmp_path / "new" / "data", *directory.path.rglob("*")):
+    below = [path for path in directory.path.rglob("*") if path.is_dir()]
+    for folder in (tmp_path / "new", tmp_path / "new" / "data", *below):
         assert mode_of(folder) == 0o700, folder
     assert mode_of(directory.path) == 0o700
 
@@ -294,3 +296,77 @@ def test_errors_of_the_disk_are_translated_in_a_block() -> None:
         raise OSError(ENOSPC, "No space left on device")
     with pytest.raises(ValueError, match="other"), disk_errors(Path("/data/backups")):
         raise ValueError("other")
+
+
+# --- removed under the running program --------------------------------------------------
+
+
+def test_a_folder_that_was_removed_is_made_anew_with_the_id_of_the_process(
+    directory: BackupDirectory, log_lines: LogLines
+) -> None:
+    """All that a run needs is there again, private, and one line says what is lost."""
+    instance = directory.instance()
+    keep(directory, FIRST)
+    shutil.rmtree(directory.path)
+
+    assert directory.copies() == []
+    with directory.staging("a-run") as staging:
+        assert mode_of(staging) == mode_of(directory.path) == 0o700
+    keep(directory, SECOND)
+
+    assert directory.instance() == instance
+    assert BackupDirectory(directory.path).instance() == instance
+    assert mode_of(directory.path / "instance") == 0o600
+    assert directory.copies() == [SECOND]
+    (line,) = [one.getMessage() for one in log_lines.records]
+    assert str(directory.path) in line
+    assert "what restores had replaced" in line
+
+
+@pytest.mark.parametrize("use", ["instance", "clear_staging", "run_lease"])
+def test_whatever_comes_first_makes_it_anew(directory: BackupDirectory, use: str) -> None:
+    """No use of a removed folder fails, and each leaves the id there."""
+    instance = directory.instance()
+    shutil.rmtree(directory.path)
+
+    if use == "run_lease":
+        assert directory.run_lease.is_free()
+    else:
+        getattr(directory, use)()
+
+    assert BackupDirectory(directory.path).instance() == instance
+
+
+def test_processes_that_lose_their_folder_together_keep_one_id(directory: BackupDirectory) -> None:
+    """Two workers that hold the same id write it once."""
+    other = BackupDirectory(directory.path)
+    instance = directory.instance()
+    shutil.rmtree(directory.path)
+
+    assert other.instance() == directory.instance() == instance
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\x00" * 32, "é".encode(), b"x" * 5000])
+def test_a_file_without_an_id_gets_one(
+    directory: BackupDirectory, content: bytes, log_lines: LogLines
+) -> None:
+    """What a crash or a stranger left is no id: a running process has one, a start makes one."""
+    instance = directory.instance()
+    (directory.path / "instance").write_bytes(content)
+    assert directory.instance() == instance
+    assert len(log_lines.records) == 1
+
+    (directory.path / "instance").write_bytes(content)
+    fresh = BackupDirectory(directory.path).instance()
+    assert fresh != instance
+    assert len(fresh) == 32
+
+
+def test_another_id_in_the_file_is_taken(directory: BackupDirectory, log_lines: LogLines) -> None:
+    """Somebody has put back an older folder: who this is, the folder says; once in the log."""
+    other = "0123456789abcdef0123456789abcdef"
+    directory.instance()
+    (directory.path / "instance").write_text(f"{other}\n")
+
+    assert directory.instance() == directory.instance() == other
+    assert len(log_lines.records) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import stat
@@ -13,8 +14,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from backups.errors import DirectoryUnusable
 from backups.host.lease import Lease
@@ -250,3 +253,62 @@ def test_it_waits_for_no_pid(path: Path) -> None:
         path.with_suffix(".json").write_text(f'{{"host": "here", "pid": {os.getpid()}}}')
 
         assert Lease(path).is_free()
+
+
+def test_a_lease_whose_file_was_removed_is_taken_again(path: Path) -> None:
+    """A lock on a removed file keeps nobody out: its holder takes the one that is there now."""
+    lease = Lease(path)
+    held = lease.try_acquire()
+    assert held is not None
+    lease.announce()
+    assert held.keep()
+    shutil.rmtree(path.parent)
+    path.parent.mkdir()
+
+    assert held.keep()
+
+    with other_process(path) as (_, said):
+        assert said == "refused"
+    assert Lease(path).holder() == (socket.gethostname(), os.getpid())
+    held.release()
+    with other_process(path) as (_, said):
+        assert said == "held"
+
+
+def test_a_lease_that_another_has_meanwhile_is_not_kept(path: Path) -> None:
+    """When the lock file was removed and another process has the new one, this one has nothing."""
+    held = Lease(path).try_acquire()
+    assert held is not None
+    path.unlink()
+    with other_process(path) as (_, said):
+        assert said == "held"
+
+        assert not held.keep()
+
+    held.release()
+    assert Lease(path).is_free()
+
+
+def test_a_lock_file_that_is_removed_while_it_is_locked_is_not_a_lease(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who locks a file that another process removes at that moment gets the one that follows."""
+    acquire = FileLock.acquire
+    removed = []
+
+    def acquire_and_remove(lock: FileLock, **options: Any) -> Any:
+        acquired = acquire(lock, **options)
+        if not removed:
+            removed.append(path.stat().st_ino)
+            path.unlink()
+        return acquired
+
+    monkeypatch.setattr(FileLock, "acquire", acquire_and_remove)
+    held = Lease(path).try_acquire()
+    monkeypatch.undo()
+
+    assert removed
+    assert held is not None
+    with other_process(path) as (_, said):
+        assert said == "refused"
+    held.release()

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 
-from backups.decisions.alarms import ALERTS_FAIL
 from backups.decisions.health import PROBLEM_CODES
 from backups.wiring import open_service
 from shared.settings.load import load_settings
 from tests.support.bench import Bench
 from tests.support.clock import FixedClock
 from tests.support.exposition import METRICS, SERIES, Scrape, scrape
-from tests.support.installation import REPOSITORY, Installation
+from tests.support.installation import Installation
 from tests.support.listener import Listener
 from tests.support.records import INSTANT
 from tests.support.store_wrappers import WatchedStore, fail
@@ -161,15 +159,3 @@ def test_a_scrape_asks_no_store_and_writes_nothing(bench: Bench, store: WatchedS
         after = connection.execute("PRAGMA data_version").fetchone(), connection.total_changes
     assert len(store.calls) == calls
     assert before == after
-
-
-def test_every_problem_of_status_is_a_series() -> None:
-    """The codes that always have a series are those that status can find."""
-    source = (REPOSITORY / "backups/decisions/health.py").read_text()
-    problems, _ = source.split("def _warnings")
-    codes = re.findall(r'Finding\(\s*"([a-z_]+)"', problems)
-    elsewhere = re.findall(
-        r'Finding\(\s*"(token_key_lost)"',
-        (REPOSITORY / "backups/decisions/restore_plan.py").read_text(),
-    )
-    assert {*codes, *elsewhere, ALERTS_FAIL} == set(PROBLEM_CODES)

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
@@ -20,6 +21,7 @@ import pytest
 
 from backups.errors import RunInterrupted, SnapshotDiffers
 from backups.model import Progress, SnapshotFile, Snapshots, Source
+from backups.sources import snapshot
 from backups.sources.change_watch import ChangeWatch
 from backups.sources.inspection import read_facts
 from backups.sources.snapshot import take_snapshots
@@ -782,6 +784,49 @@ def test_an_emptied_database_keeps_the_rows_in_its_wal(tmp_path: Path) -> None:
             watch.poll()
 
         assert wal.read_bytes() == kept
+
+
+def test_a_database_that_is_just_being_created_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite makes the file before its first page: in the first second nothing is damaged."""
+    made = make_database(tmp_path / "made" / "tokens.db")
+    path = tmp_path / "data" / "tokens.db"
+    path.parent.mkdir()
+    path.touch()
+    waits = []
+
+    def fill(seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 3:
+            path.write_bytes(made.read_bytes())
+
+    monkeypatch.setattr(time, "sleep", fill)
+
+    assert one(path, tmp_path / "copies").facts.rows == {"tokens": 3}
+    assert len(waits) == 3
+
+
+@pytest.mark.parametrize("age", [0, 3600])
+def test_a_database_that_stays_empty_is_named_and_the_hint_is_for_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, age: int
+) -> None:
+    """One that is older than some seconds is not waited for, and a young one not for ever."""
+    monkeypatch.setattr(snapshot, "_SECONDS_TO_BE_FILLED", 0.1)
+    path = tmp_path / "data" / "tokens.db"
+    path.parent.mkdir()
+    path.touch()
+    made_at = path.stat().st_mtime - age
+    os.utime(path, (made_at, made_at))
+    waits: list[float] = []
+    sleep = time.sleep
+    monkeypatch.setattr(time, "sleep", lambda seconds: (waits.append(seconds), sleep(seconds)))
+
+    with pytest.raises(DatabaseEmpty, match="truncated, or never filled") as caught:
+        one(path, tmp_path / "copies")
+
+    assert bool(waits) is (age == 0)
+    assert "restore --only tokens --in-place --yes" in caught.value.hint
 
 
 @pytest.mark.parametrize("closed", ["file", "folder"])

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.databases.sqlite import Database, translate
+from shared.databases.sqlite import Database
+from shared.databases.translation import translate
 from shared.errors import (
     DatabaseCorrupt,
     DatabaseEmpty,

@@ -1,0 +1,113 @@
+"""Who an installation is, as it says it in the store: JSON out, JSON in, everything checked. Pure.
+
+What is read here may have been written by a stranger with a bucket key: sizes, counts and texts
+are bounded, and nothing in it is used before it has passed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
+
+from backups.format import naming
+from backups.model import Sha256
+
+FORMAT = 1
+MOST_BYTES = 64 * 1024
+MOST_PREDECESSORS = 100
+
+# Of `/etc/machine-id` (machine-id(5)): 32 lower-case hexadecimal digits.
+_MACHINE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
+# The id itself is not to be published, says machine-id(5), but a hash of it with a text of ours.
+_OURS = "backups of the messenger bot: the machine of an installation\n"
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a text with characters that cannot be printed")
+    return text
+
+
+def _instance(text: str) -> str:
+    if not naming.is_instance(text):
+        raise ValueError("no id of an installation")
+    return text
+
+
+_Instance = Annotated[str, AfterValidator(_instance)]
+
+
+@dataclass(frozen=True)
+class InstanceDocument:
+    """An installation at a time: its host, machine and `BACKUP_DIR`, and whose sets it took over.
+
+    `machine` is None where the host has no id: that equals no other.
+    """
+
+    format: int
+    instance: _Instance
+    host: Annotated[str, Field(max_length=255), AfterValidator(_printable)]
+    machine: Sha256 | None
+    directory: Annotated[str, Field(max_length=4096), AfterValidator(_printable)]
+    succeeds: Annotated[tuple[_Instance, ...], Field(max_length=MOST_PREDECESSORS)]
+    at: AwareDatetime
+
+    def says_the_same(self, other: InstanceDocument) -> bool:
+        """Whether both say the same, at whatever time."""
+        return (self.host, self.machine, self.directory, self.succeeds) == (
+            other.host,
+            other.machine,
+            other.directory,
+            other.succeeds,
+        )
+
+    def is_same_place(self, other: InstanceDocument) -> bool:
+        """Whether both are in the same folder of the same machine, as far as that is known."""
+        return self.machine is not None and (self.machine, self.directory) == (
+            other.machine,
+            other.directory,
+        )
+
+
+def machine_hash(machine_id: str) -> str | None:
+    """What stands for a machine in a document; None of a text that is no machine id."""
+    found = machine_id.strip()
+    if not _MACHINE_ID.fullmatch(found):
+        return None
+    return hashlib.sha256(f"{_OURS}{found}".encode()).hexdigest()
+
+
+@cache
+def _documents() -> TypeAdapter[InstanceDocument]:
+    return TypeAdapter(InstanceDocument)
+
+
+def dump_instance(document: InstanceDocument) -> bytes:
+    """The bytes of a document."""
+    return _documents().dump_json(document, indent=2) + b"\n"
+
+
+def load_instance(document: bytes, *, instance: str, at: datetime) -> InstanceDocument:
+    """The document under the key of `instance` and `at`; raises `ValueError` for any other."""
+    if len(document) > MOST_BYTES:
+        raise ValueError("too large")
+    try:
+        found = _documents().validate_json(document, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ValueError(str(first["msg"])) from None
+    if found.format != FORMAT:
+        raise ValueError(f"format {found.format}")
+    try:
+        fits = found.instance == instance and naming.stamp(found.at) == naming.stamp(at)
+    except OverflowError:
+        raise ValueError("a time that does not exist in UTC") from None
+    if not fits:
+        raise ValueError("it is not what its key says")
+    return found

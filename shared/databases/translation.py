@@ -1,0 +1,92 @@
+"""The errors of sqlite3 as errors of our tree, by the primary result code."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from shared.databases.renewal import LOST
+from shared.errors import (
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseNotSqlite,
+    DatabaseUnreadable,
+    DiskFull,
+)
+
+# Primary result codes, https://www.sqlite.org/rescode.html: class, what happened, what to do.
+_TRANSLATION: dict[int, tuple[type[DatabaseError], str, str]] = {
+    sqlite3.SQLITE_BUSY: (
+        DatabaseLocked,
+        "is locked by another connection for longer than the busy timeout",
+        "Find the process that holds a transaction open on it, and end it.",
+    ),
+    sqlite3.SQLITE_LOCKED: (
+        DatabaseLocked,
+        "is locked by another statement of this process",
+        "Run the operation again.",
+    ),
+    sqlite3.SQLITE_NOTADB: (
+        DatabaseNotSqlite,
+        "is not a SQLite database",
+        "Check that the path names the right file; if the file was damaged, restore it.",
+    ),
+    sqlite3.SQLITE_CORRUPT: (
+        DatabaseCorrupt,
+        "is damaged",
+        "Stop writing to it and restore the newest proven backup.",
+    ),
+    sqlite3.SQLITE_CANTOPEN: (
+        DatabaseUnreadable,
+        "cannot be opened",
+        "Check that this user may read and write the file and its directory.",
+    ),
+    sqlite3.SQLITE_PERM: (
+        DatabaseUnreadable,
+        "may not be opened by this user",
+        "Check the owner and mode of the file and its directory.",
+    ),
+    sqlite3.SQLITE_READONLY: (
+        DatabaseUnreadable,
+        "cannot be written by this user",
+        "Check the owner and mode of the file and its directory.",
+    ),
+    sqlite3.SQLITE_FULL: (
+        DiskFull,
+        "cannot grow: the disk is full",
+        "Make room on that disk, then try again.",
+    ),
+    sqlite3.SQLITE_IOERR: (
+        DatabaseError,
+        "could not be read or written (input/output error)",
+        "Check the disk and its free space (dmesg, df).",
+    ),
+}
+
+
+@contextmanager
+def translated(what: str, remedy: str | None = None) -> Iterator[None]:
+    """Raise `DatabaseError` or a subclass in place of any `sqlite3.Error`.
+
+    `what` names the file for a person, such as ``source tokens (./data/tokens.db)``; `remedy` is
+    the hint for a damaged one.
+    """
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise translate(error, what, remedy) from error
+
+
+def translate(error: sqlite3.Error, what: str, remedy: str | None = None) -> DatabaseError:
+    """The error of our tree for one of sqlite3's, by its primary result code."""
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = code & 0xFF if isinstance(code, int) else None
+    if primary in _TRANSLATION:
+        kind, happened, hint = _TRANSLATION[primary]
+        return kind(f"{what} {happened}", remedy if remedy and kind in LOST else hint)
+    name = getattr(error, "sqlite_errorname", type(error).__name__)
+    return DatabaseError(
+        f"{what}: SQLite answered {name} ({error})", "See sqlite.org/rescode.html."
+    )
