@@ -177,6 +177,8 @@ class BackupSet:
     sequence: int | None = None
     # When a restore passed it over for an older one; `latest` does not mean it.
     set_aside: datetime | None = None
+    # Whether the store lost its objects, or has them with another size; its proof is `none` then.
+    hollow: bool = False
 
     @property
     def protects(self) -> bool:

@@ -86,7 +86,7 @@ class BackupService:
             alerts=alerts,
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
-        self.acceptance = Acceptance(catalogue, verdicts, facts, alerts=alerts)
+        self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
         fetcher = Fetcher(store, directory, config.identity_file)
         replacer = Replacer(
             sources=config.sources,

@@ -44,6 +44,7 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             started_empty=tuple(own_sets.started_empty()) if latest else (),
             newest_made=own_sets.newest_made(),
             other_writer=own_sets.other_writer(now),
+            missing_points=own_sets.missing_points(),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
         )
     )

@@ -65,15 +65,21 @@ def assemble(
     notify_success: bool = False,
 ) -> BackupService:
     """A service of these parts, with its own adapters over `records`."""
+    facts = HostState(records)
     installation = Installation(
         config=config,
         store=store,
         directory=directory,
         run_log=RunLog(records),
-        catalogue=Catalogue(records, store, config.prefix, clock),
+        catalogue=Catalogue(
+            records,
+            store,
+            config.prefix,
+            clock,
+            ours=lambda: facts.predecessors() | {directory.instance()},
+        ),
         clock=clock,
     )
-    facts = HostState(records)
     return BackupService(installation, facts, records, notifier, notify_success=notify_success)
 
 

@@ -95,6 +95,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(
                 "restore takes a SET or --at TIME, not both: a SET names one restore point already"
             )
+    if options.name == "accept" and options.missing == (options.set is not None):
+        parser.error("accept takes a SET or --missing")
     return options
 
 
@@ -134,9 +136,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     prune.add_argument("--dry-run", action="store_true", help="show the plan, with reasons")
     accept = command(
-        "accept", commands.accept, "Accept a suspect set: its data is as it should be."
+        "accept",
+        commands.accept,
+        "Accept a suspect set: its data is as it should be. Or accept that sets are missing.",
     )
-    accept.add_argument("set", metavar="SET")
+    accept.add_argument("set", nargs="?", metavar="SET")
+    accept.add_argument(
+        "--missing",
+        action="store_true",
+        help="the loss of the restore points that vanished or are hollow is known",
+    )
     doctor = command("doctor", None, "Check everything that can be wrong.")
     doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
     doctor.add_argument("--notify", action="store_true", help="also send a test message")

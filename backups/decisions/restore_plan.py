@@ -144,7 +144,16 @@ def _warnings(backup_set: BackupSet, keys: KeyFacts, foreign: Sequence[str]) -> 
     found = []
     if key_is_lost(backup_set, keys.token_keys):
         found.append(lost_key_finding(backup_set))
-    if backup_set.proof == "none":
+    if backup_set.hollow:
+        found.append(
+            Finding(
+                "hollow",
+                "objects of it are missing in the store, or have another size",
+                "Choose another restore point (python -m backups list), or bring the objects back, "
+                "from the bucket's older versions or a copy.",
+            )
+        )
+    elif backup_set.proof == "none":
         found.append(
             Finding(
                 "not_proven",

@@ -50,12 +50,14 @@ class RetentionFacts:
 
     `ours` are the instances whose sets this host may drop: its own, and those it succeeds.
     `frozen` is why nothing may be dropped now, or None. `drilled` passed the newest drill.
+    `hollow` are sets whose objects are missing, and whose loss nobody has accepted.
     """
 
     now: datetime
     ours: frozenset[str]
     drilled: str | None = None
     frozen: str | None = None
+    hollow: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, f"frozen: {facts.frozen}")
         if one.id == facts.drilled:
             protect(one, "newest that passed a drill")
+        if one.id in facts.hollow:
+            protect(one, "hollow: objects are missing")
         if one.kind == "legacy":
             protect(one, "legacy: only a person deletes it")
         elif one.instance not in facts.ours:

@@ -67,7 +67,8 @@ MIGRATIONS = (
 # Tables that older versions do not know and go on without; they leave `user_version` alone.
 ADDITIONS = """
     CREATE TABLE IF NOT EXISTS missing_points(
-        id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TEXT NOT NULL, noticed_at TEXT NOT NULL
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, created_at TEXT NOT NULL,
+        noticed_at TEXT NOT NULL, accepted_at TEXT, keys TEXT NOT NULL DEFAULT '[]'
     );
     CREATE TABLE IF NOT EXISTS messages(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, receiver TEXT NOT NULL,

@@ -10,7 +10,7 @@ from backups.decisions.due import may_try, owed_since
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.errors import NoRestorePoint
 from backups.host.state import HostState
-from backups.model import BackupSet, Trigger
+from backups.model import BackupSet, MissingPoint, Trigger
 from backups.operations.installation import Installation
 from shared.clock import format_utc
 from shared.errors import StoreError
@@ -125,6 +125,21 @@ class OwnSets:
             for source, at in self.started_empty().items()
         )
 
+    def missing_points(self) -> tuple[MissingPoint, ...]:
+        """What the store lost without our prune, newest first, and is a problem still.
+
+        It is one until a newer proven set is in the store, and a person has accepted the loss.
+        """
+        newest = self._catalogue.newest_protecting(self.ours())
+        return tuple(
+            one.point
+            for one in self._catalogue.missing_points()
+            if not one.accepted
+            or newest is None
+            # A point with a time in the future is not newer than what was there to miss it.
+            or newest.created_at <= min(one.point.created_at, one.point.noticed_at)
+        )
+
     def frozen(self) -> str | None:
         """Why nothing may be removed now, or None."""
         last = self._run_log.last("backup", "succeeded", "failed", "interrupted")
@@ -142,6 +157,11 @@ class OwnSets:
             ours=self.ours(),
             drilled=self._catalogue.newest_drilled(),
             frozen=self.frozen(),
+            hollow=frozenset(
+                one.point.id
+                for one in self._catalogue.missing_points()
+                if one.point.kind == "hollow" and not one.accepted
+            ),
         )
         return plan_retention(self._catalogue.points(), self._config.retention, facts)
 

@@ -34,7 +34,8 @@ class Keys:
 class Overview:
     """Everything on the overview.
 
-    `reasons` says for a set id what keeps it, or why it goes; `drills`, whether they are scheduled.
+    `reasons` says for a set id what keeps it, or why it goes; `drills`, whether they are scheduled;
+    `missing`, how many restore points the store lost.
     """
 
     status: Status
@@ -49,6 +50,7 @@ class Overview:
     keys: Keys
     suspect_set: str | None
     drills: bool
+    missing: int
 
 
 def gather(service: BackupService, now: datetime) -> Overview:
@@ -73,6 +75,7 @@ def gather(service: BackupService, now: datetime) -> Overview:
         keys=keys(service, status.newest_restore_point),
         suspect_set=newest.id if newest is not None and newest.suspect else None,
         drills=service.drill_is_possible(),
+        missing=len(service.own_sets.missing_points()),
     )
 
 

@@ -6,13 +6,14 @@ Status, lists and retention are answered from this host's records, without the n
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime
 
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.model import BackupSet, RestorePoint
 from backups.sets import points_table
-from backups.sets.learn import learn
+from backups.sets.learn import OwnPoints, learn
+from backups.sets.missing import NotedPoint
 from backups.sets.sets_table import SetsTable
 from shared.clock import Clock
 from shared.databases.sqlite import Database
@@ -25,17 +26,28 @@ _IDS_AT_A_TIME = 200
 
 
 class Catalogue:
-    """Restore points by id, newest first. Raises `DatabaseError` when it cannot be used."""
+    """Restore points by id, newest first. Raises `DatabaseError` when it cannot be used.
 
-    def __init__(self, records: Database, store: ObjectStore, prefix: str, clock: Clock) -> None:
+    `ours` are the instances whose sets are missed when they vanish; without it, all are.
+    """
+
+    def __init__(
+        self,
+        records: Database,
+        store: ObjectStore,
+        prefix: str,
+        clock: Clock,
+        ours: Callable[[], Collection[str] | None] = lambda: None,
+    ) -> None:
         self._records = records
         self._store = store
         self._clock = clock
         self._table = SetsTable(records, prefix)
+        self._own = OwnPoints(ours, self._is_doomed)
 
     def refresh(self) -> None:
         """Learn what the store has now. Raises `StoreError`, also for an incomplete listing."""
-        learn(self._table, self._store, self._clock)
+        learn(self._table, self._store, self._clock, self._own)
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
         """Take a manifest in; the caller has checked it."""
@@ -107,6 +119,26 @@ class Catalogue:
         with self._records.reading() as connection:
             rows = connection.execute("SELECT name FROM verdicts WHERE set_id = ?", (set_id,))
             return [str(row[0]) for row in rows]
+
+    def missing_points(self) -> list[NotedPoint]:
+        """What the store lost without our prune: of our sets and of legacy groups, newest first."""
+        ours = self._own.ours()
+        return [
+            one
+            for one in self._table.missing_points()
+            if one.instance is None or ours is None or one.instance in ours
+        ]
+
+    def accept_missing(self) -> None:
+        """Remember that a person knows of all that are missing now."""
+        self._table.accept_missing(self._clock.now())
+
+    def _is_doomed(self, set_id: str) -> bool:
+        with self._records.reading() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM doomed WHERE set_id = ? LIMIT 1", (set_id,)
+            ).fetchone()
+        return row is not None
 
     def count(self) -> int:
         """How many restore points with a readable manifest are known."""

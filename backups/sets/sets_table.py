@@ -1,6 +1,7 @@
 """What this host has noted of the sets in the store: manifests, verdicts, and dated objects.
 
 Each change brings the restore point of its set up to date, in the same transaction.
+One file, because what a row of one table says of a set changes those of the others.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
 from backups.format.legacy import legacy_object_at, legacy_set
 from backups.host.state import HostState, points_reader, set_points_reader
-from backups.model import BackupSet
-from backups.sets import points_table
+from backups.model import BackupSet, MissingPoint
+from backups.sets import missing, points_table
+from backups.sets.missing import NotedPoint
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
@@ -75,6 +77,28 @@ class SetsTable:
             rows = connection.execute("SELECT key, bytes, modified_at FROM dated_objects")
             return {row[0]: (row[1], row[2]) for row in rows}
 
+    def legacy_keys(self) -> set[str]:
+        """The keys of the objects that the old scripts left."""
+        with self.reading() as connection:
+            rows = connection.execute("SELECT key FROM dated_objects WHERE legacy")
+            return {str(row[0]) for row in rows}
+
+    def objects(self) -> list[tuple[str, str, int]]:
+        """Set id, key and stored size of each object of each set; no manifest is validated."""
+        with self.reading() as connection:
+            return connection.execute(
+                "SELECT sets.id, json_extract(object.value, '$.key'),"
+                " json_extract(object.value, '$.bytes')"
+                " FROM points CROSS JOIN sets ON sets.id = points.id,"
+                " json_each(CASE WHEN readable THEN CAST(manifest AS TEXT) ELSE '{}' END,"
+                " '$.objects') AS object"
+            ).fetchall()
+
+    def missing_points(self) -> list[NotedPoint]:
+        """What the store lost without our prune, newest first."""
+        with self.reading() as connection:
+            return missing.noted(connection)
+
     def claimed_on(self, days: Collection[str]) -> set[str]:
         """The keys of the objects of the known sets of these days, as in `2025-07-04`."""
         ids = {day.replace("-", "") for day in days}
@@ -118,9 +142,58 @@ class SetsTable:
     def forget(self, set_id: str) -> None:
         """Drop what is known of a set that the store no longer holds."""
         with self._records.transaction() as connection:
-            connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
-            connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
-            points_table.forget(connection, set_id)
+            self._forget(connection, set_id)
+
+    def note_vanished(self, set_id: str, at: datetime, ours: Collection[str] | None) -> bool:
+        """Drop a set whose manifest is gone; whether it was a restore point of `ours`, now missing.
+
+        One whose loss was accepted when it was hollow is not missed again.
+        """
+        with self._records.transaction() as connection:
+            found = self._readable(connection, set_id)
+            known = [one for one in missing.noted(connection) if one.point.id == set_id]
+            self._forget(connection, set_id)
+            if found is None or (known and known[0].accepted):
+                return False
+            if ours is not None and found.instance not in ours:
+                return False
+            return missing.note(connection, MissingPoint(set_id, "vanished", found.created_at, at))
+
+    def note_hollow(self, set_id: str, at: datetime) -> bool:
+        """Remember that objects of a set are missing; whether this is new."""
+        with self._records.transaction() as connection:
+            found = self._readable(connection, set_id)
+            if found is None:
+                return False
+            new = missing.note(connection, MissingPoint(set_id, "hollow", found.created_at, at))
+            self._note(connection, set_id)
+            return new
+
+    def note_lost_legacy(self, keys: Collection[str], at: datetime) -> list[str]:
+        """Remember that objects of the old scripts vanished; the ids of their groups."""
+        by_day: dict[str, list[str]] = {}
+        for key in keys:
+            by_day.setdefault(self.day(key), []).append(key)
+        lost = []
+        with self._records.transaction() as connection:
+            for day, gone in sorted(by_day.items()):
+                group = naming.legacy_id(date.fromisoformat(day))
+                found = self._readable(connection, group)
+                made = found.created_at if found else at
+                if missing.note(connection, MissingPoint(group, "vanished", made, at), gone):
+                    lost.append(group)
+        return lost
+
+    def end_missing(self, point_id: str) -> None:
+        """A missing point is whole again."""
+        with self._records.transaction() as connection:
+            missing.forget(connection, point_id)
+            self._note(connection, point_id)
+
+    def accept_missing(self, at: datetime) -> None:
+        """Remember that a person knows of all that are missing now."""
+        with self._records.transaction() as connection:
+            missing.accept(connection, at)
 
     def note_dated(self, gone: Collection[str], learnt: Collection[DatedObject]) -> None:
         """Drop the dated objects under the keys `gone`, and enter what was learnt of others."""
@@ -162,6 +235,13 @@ class SetsTable:
                 self._note_group(connection, day)
             set_points_reader(connection, reader)
 
+    def _forget(self, connection: sqlite3.Connection, set_id: str) -> None:
+        connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
+        connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
+        points_table.forget(connection, set_id)
+        if not naming.is_legacy_id(set_id):  # a group is missed by its objects
+            missing.forget(connection, set_id)
+
     def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
         """Bring the point of a set or a group up to its documents."""
         try:
@@ -178,7 +258,7 @@ class SetsTable:
     def _readable(self, connection: sqlite3.Connection, set_id: str) -> BackupSet | None:
         try:
             return self.read(connection, set_id)
-        except ManifestInvalid:
+        except (ManifestInvalid, SetNotFound):
             return None
 
     def _legacy(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
@@ -206,6 +286,8 @@ class SetsTable:
             backup_set = manifest.with_verdict(backup_set, verdict)
             if accepted >= _stamp(name):
                 backup_set = replace(backup_set, suspect=None)
+        if missing.is_hollow(connection, backup_set.id):
+            backup_set = replace(backup_set, hollow=True, proof="none", proven_at=None)
         return backup_set
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -16,6 +17,7 @@ from backups.model import (
     DrillReport,
     Examination,
     Finding,
+    MissingPoint,
     RestoreRecord,
     Run,
     StoredObject,
@@ -65,6 +67,7 @@ def set_document(backup_set: BackupSet) -> Document:
         "complete": backup_set.complete,
         "proven_at": _time(backup_set.proven_at),
         "proof": backup_set.proof,
+        "hollow": backup_set.hollow,
         "suspect": list(backup_set.suspect) if backup_set.suspect else None,
         "objects": [_object_document(stored) for stored in backup_set.objects],
     }
@@ -172,6 +175,21 @@ def drill_document(report: DrillReport) -> Document:
         "rows": report.rows,
         "unreadable": report.unreadable,
         "failure": report.failure,
+    }
+
+
+def missing_document(missing: Sequence[MissingPoint]) -> Document:
+    """The restore points whose loss was accepted."""
+    return {
+        "missing": [
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "created_at": _time(one.created_at),
+                "noticed_at": _time(one.noticed_at),
+            }
+            for one in missing
+        ]
     }
 
 

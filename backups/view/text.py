@@ -14,6 +14,7 @@ from backups.model import (
     DrillReport,
     Examination,
     Finding,
+    MissingPoint,
     ProofLevel,
     RestoreRecord,
     Run,
@@ -135,6 +136,19 @@ def retention(found: RetentionPlan) -> str:
     return "\n".join(lines) or "There are no restore points."
 
 
+def accepted_missing(found: Sequence[MissingPoint], *, still: int) -> str:
+    """After `accept --missing`; of those found, `still` so many are a problem."""
+    if not found:
+        return "No restore point is missing."
+    lines = [f"{one.kind}  {one.id}" for one in found]
+    lines.append(f"The loss of {len(found)} restore points is accepted.")
+    if still:
+        lines.append(
+            "It remains a problem until a newer set is proven. Make one: python -m backups run"
+        )
+    return "\n".join(lines)
+
+
 def drilled(report: DrillReport) -> str:
     """After a drill."""
     return (
@@ -173,6 +187,7 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
     rows = [("SET", "KIND", "TRIGGER", "PROOF", "ROWS", "BYTES", "NOTE")]
     for one in found:
         notes = [] if one.complete or one.kind == "pre-restore" else ["not all sources"]
+        notes += ["hollow: objects are missing"] if one.hollow else []
         notes += [f"suspect: {reason}" for reason in one.suspect or ()]
         rows.append(
             (
