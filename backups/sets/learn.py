@@ -107,8 +107,13 @@ def _learn_documents(
     return gone, unlisted
 
 
-def _may_be_stored(store: ObjectStore, key: str, size: int | None = None) -> bool:
-    """False only when the store, asked by name, has no such object, or one of another size."""
+def _may_be_stored(
+    store: ObjectStore, key: str, size: int | None = None, set_id: str | None = None
+) -> bool:
+    """False only when the store, asked by name, has no such object.
+
+    One of another `size`, or that says that it is of another set, is not the one.
+    """
     try:
         found = store.head(key)
     except ObjectMissing:
@@ -116,7 +121,8 @@ def _may_be_stored(store: ObjectStore, key: str, size: int | None = None) -> boo
     except (StoreAccessDenied, StoreFailing) as error:
         _log.warning("%s", error.message, extra=fields(key=key))
         return True
-    return size in (None, found.size)
+    owner = found.metadata.get("set-id")
+    return size in (None, found.size) and (set_id is None or owner in (None, set_id))
 
 
 def _forget(table: SetsTable, set_id: str, now: datetime, own: OwnPoints) -> None:
@@ -148,8 +154,10 @@ def _check_objects(
     name, and is hollow only while its manifest is there.
     """
     lacking: dict[str, tuple[str, int]] = {}
+    taken: dict[str, str] = {}
     for set_id, key, size in table.objects():
-        if sizes.get(key) != size:
+        # Nothing is overwritten: a newer set has a key only if the older one's object was gone.
+        if sizes.get(key) != size or taken.setdefault(key, set_id) != set_id:
             lacking.setdefault(set_id, (key, size))
     hollow = {one.point.id for one in table.missing_points() if one.point.kind == "hollow"}
     for set_id in sorted(hollow - lacking.keys()):
@@ -158,7 +166,7 @@ def _check_objects(
     for set_id in sorted(lacking.keys() - hollow):
         key, size = lacking[set_id]
         manifest_key = naming.manifest_key(table.prefix, set_id)
-        if _may_be_stored(store, key, size) or not _may_be_stored(store, manifest_key):
+        if _may_be_stored(store, key, size, set_id) or not _may_be_stored(store, manifest_key):
             continue
         if table.note_hollow(set_id, now):
             _log.error(

@@ -84,14 +84,14 @@ class SetsTable:
             return {str(row[0]) for row in rows}
 
     def objects(self) -> list[tuple[str, str, int]]:
-        """Set id, key and stored size of each object of each set; no manifest is validated."""
+        """Set id, key and stored size of each object, newest set first; validates no manifest."""
         with self.reading() as connection:
             return connection.execute(
                 "SELECT sets.id, json_extract(object.value, '$.key'),"
                 " json_extract(object.value, '$.bytes')"
                 " FROM points CROSS JOIN sets ON sets.id = points.id,"
                 " json_each(CASE WHEN readable THEN CAST(manifest AS TEXT) ELSE '{}' END,"
-                " '$.objects') AS object"
+                " '$.objects') AS object ORDER BY place DESC, points.id DESC"
             ).fetchall()
 
     def missing_points(self) -> list[NotedPoint]:
