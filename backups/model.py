@@ -203,6 +203,8 @@ class RestorePoint:
     instance: str
     protects: bool
     bytes: int
+    # Whether it protects, but was passed over by a restore.
+    set_aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -231,6 +233,16 @@ class DrillReport:
     rows: int
     unreadable: int
     failure: str | None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a restore in place has put into the place of a source: what its next sets are
+    compared with, in place of any set made before.
+    """
+
+    set_id: str
+    at: datetime
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from backups.decisions.health import Status
 from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
+from backups.operations.aside import Asides
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
@@ -75,6 +76,15 @@ class BackupService:
         verdicts = Verdicts(
             config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
         )
+        asides = Asides(
+            config.prefix,
+            store,
+            directory=directory,
+            catalogue=catalogue,
+            own_sets=own_sets,
+            facts=facts,
+            clock=clock,
+        )
         self.prune = Prune(installation, starter, own_sets, facts=facts, records=records)
         self.backup = Backup(
             installation,
@@ -82,6 +92,7 @@ class BackupService:
             own_sets,
             instants=instants,
             publisher=publisher,
+            asides=asides,
             prune=self.prune,
             alerts=alerts,
         )
@@ -108,8 +119,9 @@ class BackupService:
             starter=starter,
             fetcher=fetcher,
             replacer=replacer,
+            asides=asides,
         )
-        self.undo = Undo(starter=starter, replacer=replacer)
+        self.undo = Undo(starter=starter, replacer=replacer, asides=asides)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
             own_sets=own_sets,

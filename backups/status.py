@@ -27,6 +27,7 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
     # A scheduler says when it begins; on a host with cron alone the first run says it.
     begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
     has_budget = config.retention.max_bytes is not None
+    newest = installation.catalogue.newest_protecting(own_sets.ours())
     health = assess(
         HealthFacts(
             now=now,
@@ -34,7 +35,8 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             offsite=store.offsite,
             location=store.location,
             scheduled=owner is not None,
-            newest=installation.catalogue.newest_protecting(own_sets.ours()),
+            newest=newest,
+            restored_at=own_sets.restored_at(newest),
             last_run=last_run,
             begun_at=min(begun, default=None),
             latest=latest,

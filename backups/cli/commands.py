@@ -107,6 +107,8 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
         print_json(documents.run_document(ended))
     elif ended.error is None:
         print(text.restored(plan, ended, options.to))
+        if owed := len(service.facts.owed_asides()):
+            print(text.owed_asides(owed), file=sys.stderr)
     return _outcome(ended, options)
 
 

@@ -43,7 +43,8 @@ class HealthFacts:
     when `newest` was last seen in the store that is configured now, `future` the ids of sets
     whose time lies in the future. `beats` are the last signs of life of the threads of the
     leader; of none at all, no process leads. `found_faults` are problems that others have found:
-    of the live sources, of the leases, of the records.
+    of the live sources, of the leases, of the records. `restored_at` is when all that is live
+    was restored from `newest`.
     """
 
     now: datetime
@@ -69,6 +70,7 @@ class HealthFacts:
     found_faults: tuple[Finding, ...] = ()
     missing_points: tuple[MissingPoint, ...] = ()
     somebody_is_told: bool = True
+    restored_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ def _overdue(facts: HealthFacts) -> list[Finding]:
     A host that never made a set is as late as one that made its last when it began.
     """
     since = facts.newest.created_at if facts.newest else facts.begun_at
+    if since is not None and facts.restored_at is not None:
+        since = max(since, facts.restored_at)  # what is live was in the store then
     if since is None:
         return []
     due = facts.schedule.next_after(since)

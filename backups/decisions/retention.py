@@ -146,10 +146,12 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     def protect(one: Retainable, reason: str) -> None:
         found.setdefault(one.id, []).append(reason)
 
-    newest = next((one for one in ordered if one.protects), None)
+    # What a restore has passed over must not be all that is left.
+    proven = [one for one in ordered if one.protects and not one.set_aside]
+    newest = next(iter(proven), None) or next((one for one in ordered if one.protects), None)
     if newest is None and ordered:
         protect(ordered[0], "newest, and nothing is proven")
-    ours = next((one for one in ordered if one.protects and one.instance in facts.ours), None)
+    ours = next((one for one in proven if one.instance in facts.ours), None)
     for one in {one.id: one for one in (newest, ours) if one is not None}.values():
         protect(one, "newest proven")
     pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
@@ -191,7 +193,8 @@ def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> 
     """Of sets of the rule's kind, newest first; the first of a period is its last in time.
 
     Only what protects may stand for a period longer than itself: a set of one source, or a
-    suspect one, must not push out a good one of the same day.
+    suspect one, must not push out a good one of the same day. Nor must one that a restore has
+    passed over: of those, each period has a last one of its own.
     """
     seen: set[object] = set()
     found = []
@@ -200,7 +203,8 @@ def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> 
             break  # all that follow are older
         if rule.period is not _itself and not one.protects:
             continue
-        period = (one.instance, rule.period(one.created_at.astimezone(UTC)))
+        aside = bool(one.set_aside)
+        period = (one.instance, aside, rule.period(one.created_at.astimezone(UTC)))
         if period in seen:
             continue
         seen.add(period)

@@ -38,6 +38,7 @@ class Acceptance:
         self._verdicts.note_acceptance(set_id)
         for stored in cleared.objects:
             self._facts.forget_started_empty(stored.source)
+            self._facts.forget_baseline(stored.source)
         self._alerts.send_alerts()
         return self._catalogue.get(set_id)
 

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from backups.decisions.due import may_try, owed_since
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
-from backups.errors import NoRestorePoint
+from backups.decisions.suspicion import Measures, RestoredSource, measures
+from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound
 from backups.host.state import HostState
-from backups.model import BackupSet, MissingPoint, Trigger
+from backups.model import BackupSet, MissingPoint, StoredObject, Trigger
 from backups.operations.installation import Installation
 from shared.clock import format_utc
 from shared.errors import StoreError
@@ -70,7 +71,10 @@ class OwnSets:
         return self._newest(lambda found: found.proof != "none" and found.trigger != "change")
 
     def newest_made(self) -> BackupSet | None:
-        """The newest complete set of this installation, whatever is thought of it."""
+        """The newest complete set of this installation, whatever is thought of it.
+
+        What a restore has set aside counts neither here nor for what is owed.
+        """
         return self._newest(lambda _: True)
 
     def _newest(self, counts: Callable[[BackupSet], bool]) -> BackupSet | None:
@@ -81,6 +85,7 @@ class OwnSets:
                 for found in self._catalogue.sets()
                 if found.kind == "set"
                 and found.complete
+                and found.set_aside is None
                 and found.instance in ours
                 and counts(found)
             ),
@@ -124,6 +129,33 @@ class OwnSets:
             "restore points"
             for source, at in self.started_empty().items()
         )
+
+    def measures(self) -> Measures:
+        """What new snapshots are compared with, to see whether they look damaged."""
+        ours, restored = self.ours(), {}
+        for source, baseline in self._facts.baselines().items():
+            objects = self._objects(baseline.set_id)
+            restored[source] = RestoredSource(objects.get(source), baseline.at)
+        return measures(
+            (one for one in self._catalogue.sets() if one.protects and one.instance in ours),
+            self._clock.now(),
+            restored=restored,
+            accepted=self._catalogue.accepted(),
+        )
+
+    def restored_at(self, newest: BackupSet | None) -> datetime | None:
+        """When all that is live was restored from `newest`; None if it was not."""
+        baselines = self._facts.baselines()
+        found = [baselines.get(source.name) for source in self._config.sources]
+        if newest is None or not all(one and one.set_id == newest.id for one in found):
+            return None
+        return min(one.at for one in found if one is not None)
+
+    def _objects(self, set_id: str) -> dict[str, StoredObject]:
+        try:
+            return {stored.source: stored for stored in self._catalogue.get(set_id).objects}
+        except (ManifestInvalid, SetNotFound):
+            return {}
 
     def missing_points(self) -> tuple[MissingPoint, ...]:
         """What the store lost without our prune, newest first, and is a problem still.

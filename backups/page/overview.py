@@ -61,7 +61,10 @@ def gather(service: BackupService, now: datetime) -> Overview:
     recent = tuple(takewhile(lambda one: one.created_at >= since, service.catalogue.sets()))
     sets, more_sets = service.list_sets(SHOWN)
     runs, more_runs = service.list_runs(SHOWN)
-    newest = next((one for one in recent if one.kind == "set" and one.complete), None)
+    newest = next(
+        (one for one in recent if one.kind == "set" and one.complete and one.set_aside is None),
+        None,
+    )
     return Overview(
         status=status,
         headline=headline(status, now),

@@ -6,10 +6,11 @@ Status, lists and retention are answered from this host's records, without the n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import datetime
 
 from backups.errors import ManifestInvalid, SetNotFound
+from backups.format.manifest import Aside, load_aside
 from backups.model import BackupSet, RestorePoint
 from backups.sets import points_table
 from backups.sets.learn import OwnPoints, learn
@@ -88,7 +89,10 @@ class Catalogue:
             return list(points_table.every(connection))
 
     def newest_protecting(self, instances: Collection[str] | None = None) -> BackupSet | None:
-        """The newest complete, proven, unsuspected set, of `instances` if they are given."""
+        """The newest complete, proven, unsuspected set, of `instances` if they are given.
+
+        What a restore has set aside is not meant.
+        """
         with self._table.reading() as connection:
             set_id = points_table.newest_protecting(connection, instances)
             return self._table.read(connection, set_id) if set_id else None
@@ -105,6 +109,34 @@ class Catalogue:
                 or points_table.newest_usable_legacy(connection)
             )
             return self._table.read(connection, set_id) if set_id else None
+
+    def accepted(self) -> frozenset[str]:
+        """The ids of the sets that a person has accepted."""
+        with self._records.reading() as connection:
+            rows = connection.execute("SELECT set_id FROM verdicts WHERE name LIKE 'accept-%'")
+            return frozenset(str(row[0]) for row in rows)
+
+    def asides(self) -> dict[str, Aside]:
+        """The newest note of each set that was ever set aside, by its id."""
+        with self._records.reading() as connection:
+            rows = connection.execute(
+                "SELECT set_id, document FROM verdicts WHERE name LIKE 'aside-%' ORDER BY name"
+            ).fetchall()
+        return {row[0]: load_aside(row[1], expected_id=row[0]) for row in rows}
+
+    def add_verdicts(self, name: str, by_set: Mapping[str, bytes]) -> None:
+        """Take a verdict of this name on each of many sets in; the caller has checked them."""
+        self._table.add_verdicts(name, by_set)
+
+    def verdict(self, set_id: str, name: str) -> bytes | None:
+        """A verdict as it is stored; None when it is not known, or its set is not."""
+        with self._records.reading() as connection:
+            row = connection.execute(
+                "SELECT document FROM verdicts JOIN sets ON sets.id = set_id"
+                " WHERE set_id = ? AND name = ?",
+                (set_id, name),
+            ).fetchone()
+        return bytes(row[0]) if row else None
 
     def newest_drilled(self) -> str | None:
         """The id of the set that passed the newest drill."""

@@ -209,6 +209,8 @@ def _fetch(table: SetsTable, store: ObjectStore, set_id: str, name: str) -> None
         else:
             if name.startswith("proof-"):
                 manifest.load_verdict(buffer.getvalue(), expected_id=set_id)
+            elif name.startswith("aside-"):
+                manifest.load_aside(buffer.getvalue(), expected_id=set_id)
             table.add_verdict(set_id, name, buffer.getvalue())
     except ObjectMissing:
         pass  # pruned since the listing

@@ -16,6 +16,9 @@ from backups.model import BackupSet, RestorePoint
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
+# In the column `protects`, beside 0 and 1: it protects, but a restore has passed it over.
+_PROTECTS_ASIDE = 2
+
 
 def note(connection: sqlite3.Connection, found: BackupSet) -> None:
     """Enter a restore point as it is now; it stands at the time it was made."""
@@ -30,7 +33,7 @@ def note(connection: sqlite3.Connection, found: BackupSet) -> None:
             (found.created_at - _EPOCH) // _MICROSECOND,
             found.trigger,
             found.instance,
-            found.protects,
+            _PROTECTS_ASIDE if found.protects and found.set_aside else found.protects,
             legacy and found.complete and not found.suspect,
             found.bytes,
         ),
@@ -75,9 +78,14 @@ def count(connection: sqlite3.Connection) -> int:
 def newest_protecting(
     connection: sqlite3.Connection, instances: Collection[str] | None
 ) -> str | None:
-    """The id of the newest restore point that protects, of `instances` if they are given."""
+    """The id of the newest restore point that protects, of `instances` if they are given.
+
+    What a restore has passed over is not meant.
+    """
     rows = connection.execute(
-        "SELECT id, instance FROM points WHERE protects ORDER BY place DESC, id DESC"
+        "SELECT id, instance FROM points WHERE protects AND protects <> ?"
+        " ORDER BY place DESC, id DESC",
+        (_PROTECTS_ASIDE,),
     )
     return next((str(row[0]) for row in rows if instances is None or row[1] in instances), None)
 
@@ -104,4 +112,5 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
             instance=found[4],
             protects=bool(found[5]),
             bytes=found[6],
+            set_aside=found[5] == _PROTECTS_ASIDE,
         )

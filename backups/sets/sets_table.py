@@ -22,6 +22,9 @@ from backups.sets.missing import NotedPoint
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
+# Others wait for a transaction that brings so many points up to date for a moment only.
+_SETS_AT_A_TIME = 200
+
 
 @dataclass(frozen=True)
 class DatedObject:
@@ -139,6 +142,18 @@ class SetsTable:
             )
             self._note(connection, set_id)
 
+    def add_verdicts(self, name: str, by_set: Mapping[str, bytes]) -> None:
+        """Take a verdict of this name on each of many sets in."""
+        ids = list(by_set)
+        for some in (ids[at : at + _SETS_AT_A_TIME] for at in range(0, len(ids), _SETS_AT_A_TIME)):
+            with self._records.transaction() as connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO verdicts(set_id, name, document) VALUES (?, ?, ?)",
+                    [(set_id, name, by_set[set_id]) for set_id in some],
+                )
+                for set_id in some:
+                    self._note(connection, set_id)
+
     def forget(self, set_id: str) -> None:
         """Drop what is known of a set that the store no longer holds."""
         with self._records.transaction() as connection:
@@ -218,7 +233,8 @@ class SetsTable:
 
     def _note_missing_points(self) -> None:
         """Note what an older program has left, or one that read for another prefix."""
-        reader = f"{manifest.FORMAT} {self.prefix}"
+        # Older versions write the points without what is set aside, as `1 <prefix>`.
+        reader = f"{manifest.FORMAT}+aside {self.prefix}"
         with self._records.reading() as connection:
             if points_reader(connection) == reader:
                 return
@@ -286,6 +302,10 @@ class SetsTable:
             backup_set = manifest.with_verdict(backup_set, verdict)
             if accepted >= _stamp(name):
                 backup_set = replace(backup_set, suspect=None)
+        asides = [row for row in rows if row[0].startswith("aside-")]
+        if asides:
+            aside = manifest.load_aside(max(asides)[1], expected_id=backup_set.id)
+            backup_set = replace(backup_set, set_aside=aside.at if aside.aside else None)
         if missing.is_hollow(connection, backup_set.id):
             backup_set = replace(backup_set, hollow=True, proof="none", proven_at=None)
         return backup_set

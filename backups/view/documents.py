@@ -68,6 +68,7 @@ def set_document(backup_set: BackupSet) -> Document:
         "proven_at": _time(backup_set.proven_at),
         "proof": backup_set.proof,
         "hollow": backup_set.hollow,
+        "set_aside": _time(backup_set.set_aside),
         "suspect": list(backup_set.suspect) if backup_set.suspect else None,
         "objects": [_object_document(stored) for stored in backup_set.objects],
     }

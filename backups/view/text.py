@@ -113,6 +113,14 @@ def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
     )
 
 
+def owed_asides(count: int) -> str:
+    """After a restore whose notes could not all be stored."""
+    return (
+        f"{count} sets that the restore passed over could not be set aside in the store yet. "
+        "The next run will do it: python -m backups run"
+    )
+
+
 def undo_plan(record: RestoreRecord) -> str:
     """What an undo would do."""
     lines = [f"Run {record.run_id} restored set {record.set_id} at {format_utc(record.at)}."]
@@ -188,6 +196,7 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
     for one in found:
         notes = [] if one.complete or one.kind == "pre-restore" else ["not all sources"]
         notes += ["hollow: objects are missing"] if one.hollow else []
+        notes += [f"set aside at {format_utc(one.set_aside)}"] if one.set_aside else []
         notes += [f"suspect: {reason}" for reason in one.suspect or ()]
         rows.append(
             (

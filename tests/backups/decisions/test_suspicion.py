@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from backups.decisions.suspicion import suspicions
+from backups.decisions.suspicion import Measures, measures, suspicions
 from backups.model import BackupSet, DatabaseFacts, SnapshotFile
-from tests.support.records import a_set, a_stored_object
+from tests.support.records import INSTANT, a_set, a_stored_object
 
 VOLATILE = frozenset({"sessions"})
 SCHEMA = "0123456789abcdef"
@@ -31,6 +31,11 @@ def file(
     )
 
 
+def compared(*sets: BackupSet) -> Measures:
+    """These sets as what snapshots are compared with, newest first."""
+    return measures(sets, INSTANT, restored={}, accepted=())
+
+
 def before(**rows: int) -> BackupSet:
     """The last proven set, with so many rows in the table of each source."""
     return a_set(
@@ -48,7 +53,7 @@ def found(
 ) -> tuple[str, ...]:
     """What is suspicious when each source has one table, which is called as it is."""
     files = [file(source, {source: number}) for source, number in now.items()]
-    return suspicions(files, before(**then), VOLATILE, unreadable or {})
+    return suspicions(files, compared(before(**then)), VOLATILE, unreadable or {})
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_each_table_is_looked_at_by_itself() -> None:
     )
     now = file("shop", {"big": 20_000, "small": 10, "new": 3})
 
-    assert suspicions([now], baseline, VOLATILE, {}) == (
+    assert suspicions([now], compared(baseline), VOLATILE, {}) == (
         "shop.small has 10 rows, 50 before",
         "shop.gone has 0 rows, 50 before",
     )
@@ -121,7 +126,7 @@ def test_a_schema_that_changed_without_its_version_is_suspicious() -> None:
     for source in ("tokens", "sessions"):
         changed = file(source, {source: 5}, schema="ffff")
 
-        assert suspicions([changed], before(**{source: 5}), VOLATILE, {}) == (
+        assert suspicions([changed], compared(before(**{source: 5})), VOLATILE, {}) == (
             f"the schema of {source} changed, but its user_version did not",
         )
 
@@ -130,21 +135,21 @@ def test_a_migration_is_not_suspicious() -> None:
     """A schema that changed together with its `user_version` is what migrations do."""
     migrated = file("tokens", {"tokens": 5}, schema="ffff", version=2)
 
-    assert suspicions([migrated], before(tokens=5), VOLATILE, {}) == ()
+    assert suspicions([migrated], compared(before(tokens=5)), VOLATILE, {}) == ()
 
 
 def test_a_migration_does_not_excuse_lost_rows() -> None:
     """Rows are counted whatever the schema does."""
     migrated = file("tokens", {"tokens": 5}, schema="ffff", version=2)
 
-    assert len(suspicions([migrated], before(tokens=500), VOLATILE, {})) == 1
+    assert len(suspicions([migrated], compared(before(tokens=500)), VOLATILE, {})) == 1
 
 
 def test_a_manifest_without_a_fingerprint_raises_nothing() -> None:
     """A set made before schemas were noted cannot tell that one changed."""
     baseline = a_set(objects=(a_stored_object("tokens", rows={"tokens": 5}, schema=""),))
 
-    assert suspicions([file("tokens", {"tokens": 5})], baseline, VOLATILE, {}) == ()
+    assert suspicions([file("tokens", {"tokens": 5})], compared(baseline), VOLATILE, {}) == ()
 
 
 def test_values_that_no_key_opens_are_suspicious_once_they_grow() -> None:
@@ -153,10 +158,10 @@ def test_values_that_no_key_opens_are_suspicious_once_they_grow() -> None:
     known = replace(baseline, objects=tuple(replace(one, unreadable=7) for one in baseline.objects))
     now = [file("tokens", {"tokens": 500})]
 
-    assert suspicions(now, known, VOLATILE, {"tokens": 7}) == ()
-    assert suspicions(now, known, VOLATILE, {"tokens": 3}) == ()
-    assert suspicions(now, known, VOLATILE, {}) == ()
-    assert suspicions(now, known, VOLATILE, {"tokens": 8}) == (
+    assert suspicions(now, compared(known), VOLATILE, {"tokens": 7}) == ()
+    assert suspicions(now, compared(known), VOLATILE, {"tokens": 3}) == ()
+    assert suspicions(now, compared(known), VOLATILE, {}) == ()
+    assert suspicions(now, compared(known), VOLATILE, {"tokens": 8}) == (
         "8 sampled values of tokens cannot be decrypted with the current keys, 7 before",
     )
 
@@ -165,8 +170,8 @@ def test_the_first_set_is_judged_by_itself() -> None:
     """Without an earlier set only values that no key opens are suspicious."""
     now = [file("tokens", {"tokens": 0}), file("sessions", {"sessions": 0})]
 
-    assert suspicions(now, None, VOLATILE, {}) == ()
-    assert len(suspicions(now, None, VOLATILE, {"tokens": 1})) == 1
+    assert suspicions(now, {}, VOLATILE, {}) == ()
+    assert len(suspicions(now, {}, VOLATILE, {"tokens": 1})) == 1
 
 
 def test_a_new_source_is_not_compared() -> None:

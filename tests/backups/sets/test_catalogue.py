@@ -432,7 +432,7 @@ def test_points_say_what_the_sets_say(store: WatchedStore, catalogue: Catalogue)
 
     def said() -> list[tuple[object, ...]]:
         return [
-            (o.id, o.kind, o.created_at, o.trigger, o.instance, o.protects, o.bytes)
+            (o.id, o.kind, o.created_at, o.trigger, o.instance, o.protects, o.bytes, False)
             for o in catalogue.sets()
         ]
 
