@@ -1,7 +1,8 @@
 """What this host remembers of itself: one typed record for each thing, in the table `facts`.
 
-One file, because the names under which they are stored are known here alone. A value that cannot be read counts as
-absent, and a line of the log names it: one bad row must not silence status on a bad day.
+One file, because the names under which they are stored are known here alone. A value that cannot
+be read counts as absent, and a line of the log names it: one bad row must not silence status on a
+bad day.
 
 last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
