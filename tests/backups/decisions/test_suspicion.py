@@ -250,6 +250,9 @@ def test_what_a_restore_passed_over_counts_for_other_sources_only() -> None:
     found = measures([junk], INSTANT, restored={"tokens": base}, accepted=())
 
     assert (rows_compared(found), rows_compared(found, "shop")) == ([10], [50])
+    older = [replace(junk, id=f"{hours}", created_at=hours_ago(hours)) for hours in (25, 26)]
+    found = measures([junk, *older], INSTANT, restored={"tokens": base}, accepted=())
+    assert rows_compared(found, "shop") == [50, 50]
     assert measures([junk], INSTANT, restored={}, accepted=()) == {}
 
 
