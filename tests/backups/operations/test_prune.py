@@ -87,7 +87,7 @@ def every_listed_set_is_whole(bench: Bench) -> None:
         assert bench.service.verify.begin(one.id).execute().status == "succeeded"
 
 
-def put(bench: Bench, key: str, body: bytes = b"left behind", **metadata: str) -> str:
+def put(bench: Bench, key: str, body: bytes = b"left behind", /, **metadata: str) -> str:
     """Store an object as somebody else would, or as a run of ours that died."""
     named = {name.replace("_", "-"): value for name, value in metadata.items()}
     bench.store.put(key, io.BytesIO(body), named)

@@ -344,9 +344,10 @@ def test_a_prune_of_ours_is_no_loss(bench: Bench, clock: FixedClock) -> None:
 
 
 def test_a_loss_is_a_problem_until_it_is_accepted_and_a_newer_set_is_proven(
-    bench: Bench, clock: FixedClock
+    either_bench: Bench, clock: FixedClock
 ) -> None:
     """Neither of the two is enough alone."""
+    bench = either_bench
     first = bench.made()
     clock.advance(hours=1)
     lost = bench.made()
