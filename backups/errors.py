@@ -163,6 +163,12 @@ class RestoreBlocked(BackupError):
         self.code = code
 
 
+class PruneIncomplete(BackupError):
+    """A prune kept objects of dropped sets, because they do not say that they are theirs."""
+
+    code = "prune_incomplete"
+
+
 class ConfirmationMissing(BackupError):
     """An act that replaces data was asked for without its confirmation."""
 

@@ -179,6 +179,8 @@ class BackupSet:
     sequence: int | None = None
     # When a restore passed it over for an older one; `latest` does not mean it.
     set_aside: datetime | None = None
+    # Whether the store lost its objects, or has them with another size; its proof is `none` then.
+    hollow: bool = False
 
     @property
     def protects(self) -> bool:
@@ -204,6 +206,8 @@ class RestorePoint:
     protects: bool
     bytes: int
     sequence: int | None = None
+    # Whether it protects, but was passed over by a restore.
+    set_aside: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,6 +236,16 @@ class DrillReport:
     rows: int
     unreadable: int
     failure: str | None
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """What a restore in place has put into the place of a source: what its next sets are
+    compared with, in place of any set made before.
+    """
+
+    set_id: str
+    at: datetime
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
+from backups.operations.aside import Asides
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
@@ -92,6 +93,15 @@ class BackupService:
             config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
         )
         self.adoption = Adopt(installation, facts, own_sets)
+        asides = Asides(
+            config.prefix,
+            store,
+            directory=directory,
+            catalogue=catalogue,
+            own_sets=own_sets,
+            facts=facts,
+            clock=clock,
+        )
         self.prune = Prune(installation, starter, own_sets, facts=facts, known=known)
         self.backup = Backup(
             installation,
@@ -99,12 +109,13 @@ class BackupService:
             own_sets,
             instants=instants,
             publisher=publisher,
+            asides=asides,
             prune=self.prune,
             adopt=self.adoption,
             alerts=alerts,
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
-        self.acceptance = Acceptance(catalogue, verdicts, facts, alerts=alerts)
+        self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
         fetcher = Fetcher(store, directory, config.identity_file)
         replacer = Replacer(
             sources=config.sources,
@@ -126,8 +137,9 @@ class BackupService:
             starter=starter,
             fetcher=fetcher,
             replacer=replacer,
+            asides=asides,
         )
-        self.undo = Undo(starter=starter, replacer=replacer)
+        self.undo = Undo(starter=starter, replacer=replacer, asides=asides)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
             own_sets=own_sets,

@@ -109,6 +109,8 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
         print_json(documents.run_document(ended))
     elif ended.error is None:
         print(text.restored(plan, ended, options.to))
+        if owed := len(service.facts.owed_asides()):
+            print(text.owed_asides(owed), file=sys.stderr)
     return _outcome(ended, options)
 
 
@@ -164,7 +166,14 @@ def prune(service: BackupService, options: argparse.Namespace) -> int:
 
 
 def accept(service: BackupService, options: argparse.Namespace) -> int:
-    """`accept`: clear a set of suspicion."""
+    """`accept`: clear a set of suspicion, or accept the loss of what is missing."""
+    if options.missing:
+        missing = service.acceptance.accept_missing()
+        if options.json:
+            print_json(documents.missing_document(missing))
+        else:
+            print(text.accepted_missing(missing, still=len(service.own_sets.missing_points())))
+        return DONE
     found = service.acceptance.accept(options.set)
     if options.json:
         print_json(documents.set_document(found))

@@ -97,6 +97,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(
                 "restore takes a SET or --at TIME, not both: a SET names one restore point already"
             )
+    if options.name == "accept" and options.missing == (options.set is not None):
+        parser.error("accept takes a SET or --missing")
     return options
 
 
@@ -136,9 +138,16 @@ def _parser() -> argparse.ArgumentParser:
     )
     prune.add_argument("--dry-run", action="store_true", help="show the plan, with reasons")
     accept = command(
-        "accept", commands.accept, "Accept a suspect set: its data is as it should be."
+        "accept",
+        commands.accept,
+        "Accept a suspect set: its data is as it should be. Or accept that sets are missing.",
     )
-    accept.add_argument("set", metavar="SET")
+    accept.add_argument("set", nargs="?", metavar="SET")
+    accept.add_argument(
+        "--missing",
+        action="store_true",
+        help="the loss of the restore points that vanished or are hollow is known",
+    )
     adopt = command(
         "adopt", commands.adopt, "Count the sets of an earlier installation as this one's."
     )

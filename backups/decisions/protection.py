@@ -45,7 +45,8 @@ class HealthFacts:
     complete backup has followed. `begun_at` is since when this host should make backups, whether
     or not it does. `beats` are the last signs of life of the threads of the leading process; if
     there are none, no process has led since `unled_since`. `future` has the ids of sets whose time
-    lies in the future, `future_since` when the newest of them was first seen. `found_faults` are
+    lies in the future, `future_since` when the newest of them was first seen,
+    `restored_at` when all that is live was restored from `newest`. `found_faults` are
     problems that others have found: of the live sources, of the leases, of the records, and
     `found_warnings` the warnings.
     """
@@ -74,6 +75,7 @@ class HealthFacts:
     retention_warning: str | None = None
     future: tuple[str, ...] = ()
     future_since: datetime | None = None
+    restored_at: datetime | None = None
     found_faults: tuple[Finding, ...] = ()
     found_warnings: tuple[Finding, ...] = ()
     missing_points: tuple[MissingPoint, ...] = ()
@@ -152,6 +154,8 @@ def _age(facts: HealthFacts) -> Fact:
     A host that never made a set is as late as one that made its last when it began.
     """
     since = facts.newest.created_at if facts.newest else facts.begun_at
+    if since is not None and facts.restored_at is not None:
+        since = max(since, facts.restored_at)  # what is live was in the store then
     if since is None:
         return Fact("age", None, "there is no restore point")
     due = facts.schedule.next_after(since)

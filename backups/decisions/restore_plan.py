@@ -60,8 +60,8 @@ class KeyFacts:
 def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> BackupSet:
     """The restore point that `target` (an id or `latest`) and `at` mean, from newest-first sets.
 
-    `latest` and `at` reach only what protects, or else whole legacy groups. Raises
-    `SetNotFound` and `NoRestorePoint`.
+    `latest` and `at` reach only what protects, or else whole legacy groups, and `latest` passes
+    over what a restore has set aside. Raises `SetNotFound` and `NoRestorePoint`.
     """
     if target != "latest":
         named = next((one for one in sets if one.id == target), None)
@@ -75,7 +75,7 @@ def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> Backu
     for one in sets:  # no further than needed: each is a manifest to be read
         if at is not None and one.created_at > at:
             continue
-        if one.protects:
+        if one.protects and (at is not None or one.set_aside is None):
             return one
         if legacy is None and _is_usable_legacy(one):
             legacy = one
@@ -144,7 +144,16 @@ def _warnings(backup_set: BackupSet, keys: KeyFacts, foreign: Sequence[str]) -> 
     found = []
     if key_is_lost(backup_set, keys.token_keys):
         found.append(lost_key_finding(backup_set))
-    if backup_set.proof == "none":
+    if backup_set.hollow:
+        found.append(
+            Finding(
+                "hollow",
+                "objects of it are missing in the store, or have another size",
+                "Choose another restore point (python -m backups list), or bring the objects back, "
+                "from the bucket's older versions or a copy.",
+            )
+        )
+    elif backup_set.proof == "none":
         found.append(
             Finding(
                 "not_proven",

@@ -51,12 +51,14 @@ class RetentionFacts:
 
     `ours` are the instances whose sets this host may drop: its own, and those it succeeds.
     `frozen` is why nothing may be dropped now, or None. `drilled` passed the newest drill.
+    `hollow` are sets whose objects are missing, and whose loss nobody has accepted.
     """
 
     now: datetime
     ours: frozenset[str]
     drilled: str | None = None
     frozen: str | None = None
+    hollow: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,12 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
         found.setdefault(one.id, []).append(reason)
 
     present = [one for one in ordered if not is_future(one.created_at, facts.now)]
-    newest = next((one for one in present if one.protects), None)
+    # What a restore has passed over must not be all that is left.
+    proven = [one for one in present if one.protects and not one.set_aside]
+    newest = next(iter(proven), None) or next((one for one in present if one.protects), None)
     if newest is None and present:
         protect(present[0], "newest, and nothing is proven")
-    ours = next((one for one in present if one.protects and one.instance in facts.ours), None)
+    ours = next((one for one in proven if one.instance in facts.ours), None)
     for one in {one.id: one for one in (newest, ours) if one is not None}.values():
         protect(one, "newest proven")
     pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
@@ -150,6 +154,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, f"frozen: {facts.frozen}")
         if one.id == facts.drilled:
             protect(one, "newest that passed a drill")
+        if one.id in facts.hollow:
+            protect(one, "hollow: objects are missing")
         if one.kind == "legacy":
             protect(one, "legacy: only a person deletes it")
         elif one.instance not in facts.ours:
@@ -181,7 +187,8 @@ def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> 
     """Of sets of the rule's kind, newest first; the first of a period is its last.
 
     Only what protects may stand for a period longer than itself: a set of one source, or a
-    suspect one, must not push out a good one of the same day.
+    suspect one, must not push out a good one of the same day. Nor must one that a restore has
+    passed over: of those, each period has a last one of its own.
     """
     seen: set[object] = set()
     found = []
@@ -191,7 +198,8 @@ def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> 
             break  # all that follow are older, too
         if rule.period is not _itself and not one.protects:
             continue
-        period = (one.instance, rule.period(one.created_at.astimezone(UTC)))
+        aside = bool(one.set_aside)
+        period = (one.instance, aside, rule.period(one.created_at.astimezone(UTC)))
         if period in seen:
             continue
         seen.add(period)

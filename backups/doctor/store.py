@@ -31,6 +31,15 @@ def check_store(settings: Settings, service: BackupService, *, write: bool) -> I
             f"not offsite: {store.location} is on this host's own disk",
             "Set the five SPACES_ settings in .env, and restart.",
         )
+    if missing := service.own_sets.missing_points():
+        yield Line(
+            "problem",
+            "store",
+            f"{len(missing)} restore point{'s' if len(missing) > 1 else ''} vanished or lost their "
+            f"objects: {', '.join(one.id for one in missing[:5])}{' …' if missing[5:] else ''}",
+            "Bring them back from the bucket's older versions, or make a set (python -m backups "
+            "run) and accept the loss: python -m backups accept --missing",
+        )
     latest = service.own_sets.latest()
     if latest is not None:
         store.get(latest.objects[0].key, _Nowhere())

@@ -149,6 +149,44 @@ def dump_drill(report: DrillReport) -> bytes:
     return TypeAdapter(DrillReport).dump_json(report, indent=2) + b"\n"
 
 
+@dataclass(frozen=True)
+class Aside:
+    """That a restore passed a set over for the older set `restored`; `aside` false: no longer.
+
+    `by` is the run of the restore, or of the undo that took it back.
+    """
+
+    format: int
+    set_id: str
+    at: _Instant
+    by: str
+    restored: str
+    aside: bool
+
+
+def dump_aside(aside: Aside) -> bytes:
+    """The bytes of a note that a set is set aside, or no longer."""
+    return _asides().dump_json(aside, indent=2) + b"\n"
+
+
+def load_aside(document: bytes, *, expected_id: str) -> Aside:
+    """The note; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
+    what = f"a note that set {expected_id} is set aside"
+    _refuse_newer(document, what)
+    try:
+        aside = _asides().validate_json(document, strict=True)
+    except ValidationError as error:
+        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+    if aside.set_id != expected_id:
+        raise ManifestInvalid(f"{what} speaks of set {aside.set_id!r}", _HINT)
+    return aside
+
+
+@cache
+def _asides() -> TypeAdapter[Aside]:
+    return TypeAdapter(Aside)
+
+
 def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
     """The verdict; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
     what = f"a verdict on set {expected_id}"

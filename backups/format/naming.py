@@ -4,6 +4,7 @@ PREFIX tokens_2026-11-22.db                           first set of a UTC day
 PREFIX tokens_2026-11-22T153000Z.db                   every other set
 PREFIX sets/20261122T010000Z/manifest.json            makes them a set
 PREFIX sets/20261122T010000Z/proof-20261201T090000Z.json   a later verdict
+PREFIX sets/20261122T010000Z/aside-20261201T090000Z.json   a restore passed it over
 PREFIX instances/<instance>.json                      an installation that writes here
 PREFIX instances/<instance>-20261122T010000Z.json     who it is; the newest one counts
 """
@@ -143,7 +144,17 @@ def manifest_key(prefix: str, of_set: str) -> str:
 
 def verdict_key(prefix: str, of_set: str, kind: str, at: datetime) -> str:
     """The key of a verdict of some kind (`proof`, …) on a set."""
-    return f"{sets_prefix(prefix)}{of_set}/{kind}-{stamp(at)}.json"
+    return document_key(prefix, of_set, verdict_name(kind, at))
+
+
+def verdict_name(kind: str, at: datetime) -> str:
+    """What a verdict of some kind is called beside the manifest."""
+    return f"{kind}-{stamp(at)}"
+
+
+def document_key(prefix: str, of_set: str, name: str) -> str:
+    """The key of a document beside the manifest of a set."""
+    return f"{sets_prefix(prefix)}{of_set}/{name}.json"
 
 
 def parse_set_key(prefix: str, key: str) -> tuple[str, str] | None:

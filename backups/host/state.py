@@ -1,23 +1,27 @@
 """What this host remembers of itself: one typed record for each thing, in the table `facts`.
 
-The names under which they are stored are known here alone. A value that cannot be read counts as
-absent, and a line of the log names it: one bad row must not silence status on a bad day.
+One file, because the names under which they are stored are known here alone. A value that cannot
+be read counts as absent, and a line of the log names it: one bad row must not silence status on a
+bad day.
 
 last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
+owed_asides                          what the store has yet to be told was set aside, as JSON
 successor_of:<instance>              `1`
 instances                            who writes to the store, as JSON (`operations.adopt`)
 started_empty:<source>               an instant
+baseline:<source>                    a document, as JSON
 ended_login:<login>                  an instant
 undo:<run>                           `1`
 """
 
 from __future__ import annotations
 
+import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -28,14 +32,14 @@ from pydantic import TypeAdapter
 
 from backups.host import totals
 from backups.host.messages import Messages
-from backups.model import DrillReport, RestoreRecord
+from backups.model import Baseline, DrillReport, RestoreRecord
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-D = TypeVar("D", DrillReport, RestoreRecord)
+D = TypeVar("D", Baseline, DrillReport, RestoreRecord)
 
 
 @dataclass(frozen=True)
@@ -101,10 +105,17 @@ _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
 _INSTANCES: _Record[str] = _Record("instances", str, str)
+# Pairs of a set's id and the name of the document beside its manifest.
+_OWED_ASIDES: _Record[tuple[tuple[str, str], ...]] = _Record(
+    "owed_asides",
+    json.dumps,
+    lambda text: tuple(_adapter(list[tuple[str, str]]).validate_json(text)),
+)
 
 # Beginnings of names that end in what the value is about.
 _SUCCESSOR_OF = "successor_of:"
 _STARTED_EMPTY = "started_empty:"
+_BASELINE = "baseline:"
 _ENDED_LOGIN = "ended_login:"
 _UNDO = "undo:"
 
@@ -172,6 +183,31 @@ class HostState:
     def set_instances(self, text: str) -> None:
         """Remember what was read in the store of who writes there."""
         self._write(_INSTANCES, text)
+
+    def baselines(self) -> dict[str, Baseline]:
+        """What restores in place have put into the places of sources, by source."""
+        return {
+            source: found
+            for source, text in self._read_all(_BASELINE).items()
+            if (found := _document(f"{_BASELINE}{source}", Baseline).parse(text)) is not None
+        }
+
+    def set_baseline(self, source: str, baseline: Baseline) -> None:
+        """Remember what was restored into the place of a source."""
+        self._write(_document(f"{_BASELINE}{source}", Baseline), baseline)
+
+    def forget_baseline(self, source: str) -> None:
+        """The restore was undone, or a later set accepted."""
+        with self._records.transaction() as connection:
+            connection.execute("DELETE FROM facts WHERE name = ?", (f"{_BASELINE}{source}",))
+
+    def owed_asides(self) -> tuple[tuple[str, str], ...]:
+        """The documents that the store has yet to get: pairs of a set's id and a name."""
+        return self._read(_OWED_ASIDES) or ()
+
+    def set_owed_asides(self, owed: Sequence[tuple[str, str]]) -> None:
+        """Remember which documents the store has yet to get."""
+        self._write(_OWED_ASIDES, tuple(owed))
 
     # --- when things happened -----------------------------------------------------------
 

@@ -163,6 +163,10 @@ def backup_routes() -> APIRouter:
     def adopt(request: Request, body: Confirmation) -> dict[str, Any]:
         return documents.adopted_document(service_of(request).adoption.adopt(body.confirm))
 
+    @router.post("/accept-missing", summary="Accept the loss of missing restore points")
+    def accept_missing(request: Request) -> dict[str, Any]:
+        return documents.missing_document(service_of(request).acceptance.accept_missing())
+
     @router.get("/doctor", summary="Check everything that can be wrong, reading only")
     def doctor(request: Request) -> dict[str, Any]:
         return documents.doctor_document(_examine(request, write=False))

@@ -20,6 +20,7 @@ from backups.format import naming
 from backups.host.removal import remove_file
 from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
 from backups.operations.adopt import Adopt
+from backups.operations.aside import Asides
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
@@ -44,6 +45,7 @@ class Backup:
         *,
         instants: Instants,
         publisher: Publisher,
+        asides: Asides,
         prune: Prune,
         adopt: Adopt,
         alerts: Alerts,
@@ -56,6 +58,7 @@ class Backup:
         self._own_sets = own_sets
         self._instants = instants
         self._publisher = publisher
+        self._asides = asides
         self._prune = prune
         self._adopt = adopt
         self._alerts = alerts
@@ -114,7 +117,7 @@ class Backup:
     ) -> str:
         """A new set of `sources`, stored, proven and published; its id.
 
-        It is suspect when it looks damaged beside the last proven set.
+        It is suspect when it looks damaged beside the good sets before it.
         """
         suspect = list(self._own_sets.suspicions())
         recorder.stage("check")
@@ -175,15 +178,18 @@ class Backup:
         }
 
     def _suspicions(self, snapshots: Snapshots, unreadable: dict[str, int]) -> tuple[str, ...]:
-        baseline = self._catalogue.newest_protecting(self._own_sets.ours())
         volatile = frozenset(source.name for source in self._config.sources if source.volatile)
-        reasons = suspicions(snapshots.files, baseline, volatile, unreadable)
+        reasons = suspicions(snapshots.files, self._own_sets.measures(), volatile, unreadable)
         for reason in reasons:
             _log.warning("suspect: %s", reason)
         return tuple(reasons)
 
     def _after(self, run: Run) -> None:
-        """What follows a backup: prune, heartbeat, messages. None of it changes the run."""
+        """What follows a backup: what a restore owes, prune, heartbeat, messages.
+
+        None of it changes the run.
+        """
+        self._asides.finish()
         if run.status == "succeeded" and run.set_id is not None:
             made = self._catalogue.get(run.set_id)
             if made.protects:

@@ -9,9 +9,10 @@ from pathlib import Path
 from backups.decisions.due import may_try, owed_since, two_due_before
 from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
+from backups.decisions.suspicion import Measures, RestoredSource, measures
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound
 from backups.host.state import HostState
-from backups.model import BackupSet, Run, Trigger
+from backups.model import BackupSet, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
 from shared.clock import format_utc
 from shared.errors import StoreError
@@ -79,7 +80,10 @@ class OwnSets:
         return self._newest(lambda found: found.proof != "none" and found.trigger != "change")
 
     def newest_made(self) -> BackupSet | None:
-        """The newest complete set of this installation, whatever is thought of it."""
+        """The newest complete set of this installation, whatever is thought of it.
+
+        What a restore has set aside counts neither here nor for what is owed.
+        """
         return self._newest(lambda _: True)
 
     def _newest(self, counts: Callable[[BackupSet], bool]) -> BackupSet | None:
@@ -90,6 +94,7 @@ class OwnSets:
                 for found in self._catalogue.sets()
                 if found.kind == "set"
                 and found.complete
+                and found.set_aside is None
                 and found.instance in ours
                 and not is_future(found.created_at, now)
                 and counts(found)
@@ -147,6 +152,48 @@ class OwnSets:
         except (SetNotFound, ManifestInvalid):
             return run.trigger != "manual"  # only a person asks for less than all
 
+    def measures(self) -> Measures:
+        """What new snapshots are compared with, to see whether they look damaged."""
+        ours, restored = self.ours(), {}
+        for source, baseline in self._facts.baselines().items():
+            objects = self._objects(baseline.set_id)
+            restored[source] = RestoredSource(objects.get(source), baseline.at)
+        return measures(
+            (one for one in self._catalogue.sets() if one.protects and one.instance in ours),
+            self._clock.now(),
+            restored=restored,
+            accepted=self._catalogue.accepted(),
+        )
+
+    def restored_at(self, newest: BackupSet | None) -> datetime | None:
+        """When all that is live was restored from `newest`; None if it was not."""
+        baselines = self._facts.baselines()
+        found = [baselines.get(source.name) for source in self._config.sources]
+        if newest is None or not all(one and one.set_id == newest.id for one in found):
+            return None
+        return min(one.at for one in found if one is not None)
+
+    def _objects(self, set_id: str) -> dict[str, StoredObject]:
+        try:
+            return {stored.source: stored for stored in self._catalogue.get(set_id).objects}
+        except (ManifestInvalid, SetNotFound):
+            return {}
+
+    def missing_points(self) -> tuple[MissingPoint, ...]:
+        """What the store lost without our prune, newest first, and is a problem still.
+
+        It is one until a newer proven set is in the store, and a person has accepted the loss.
+        """
+        newest = self._catalogue.newest_protecting(self.ours())
+        return tuple(
+            one.point
+            for one in self._catalogue.missing_points()
+            if not one.accepted
+            or newest is None
+            # A point with a time in the future is not newer than what was there to miss it.
+            or newest.created_at <= min(one.point.created_at, one.point.noticed_at)
+        )
+
     def frozen(self) -> str | None:
         """Why nothing may be removed now, or None."""
         failed = self.unresolved_failure()
@@ -164,6 +211,11 @@ class OwnSets:
             ours=self.ours(),
             drilled=self._catalogue.newest_drilled(),
             frozen=self.frozen(),
+            hollow=frozenset(
+                one.point.id
+                for one in self._catalogue.missing_points()
+                if one.point.kind == "hollow" and not one.accepted
+            ),
         )
         return plan_retention(self._catalogue.points(), self._config.retention, facts)
 

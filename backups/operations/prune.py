@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from backups.decisions.retention import PRE_RESTORE_DAYS
-from backups.errors import SetNotFound
+from backups.errors import PruneIncomplete, SetNotFound
 from backups.format import naming
 from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, Trigger
@@ -84,18 +84,26 @@ class Prune:
         self._catalogue.refresh()
         plan, ours = self._own_sets.plan_prune(), self._own_sets.ours()
         recorder.stage("finish")
-        self._finish()
+        kept = self._finish()
         recorder.stage("drop")
         for dropped in plan.drop:
             set_id, reason = dropped.backup_set.id, dropped.reason
             with suppress(SetNotFound):  # another process has learnt in between that it is gone
-                if self._drop(self._catalogue.get(set_id)):
+                spared = self._drop(self._catalogue.get(set_id))
+                kept += spared
+                if naming.manifest_key(self._prefix, set_id) not in spared:
                     _log.info("dropped", extra=fields(set_id=set_id, reason=reason))
         recorder.stage("sweep")
         self.sweep(ours)
         if self._own_sets.frozen() is None:
             self._drop_old_safety_copies()
         self._facts.set_swept_at(self._clock.now())
+        if kept:
+            raise PruneIncomplete(
+                f"{len(kept)} objects were kept, because their metadata does not name the set that "
+                f"was to be dropped: {', '.join(kept[:5])}{' and others' if kept[5:] else ''}",
+                "Copy them there again with their metadata, or delete them by hand.",
+            )
 
     def _drop_old_safety_copies(self) -> None:
         """What restores replaced stays here for as long as in the store; the newest for undo."""
@@ -180,8 +188,8 @@ class Prune:
             and not self._has_manifest(set_id)
         )
 
-    def _drop(self, backup_set: BackupSet) -> bool:
-        """Remove a set; False when its manifest does not say that it is this set's."""
+    def _drop(self, backup_set: BackupSet) -> list[str]:
+        """Remove a set; the keys of what does not say that it is this set's, and is kept."""
         keys = [stored.key for stored in backup_set.objects]
         keys += [
             f"{naming.sets_prefix(self._prefix)}{backup_set.id}/{name}.json"
@@ -192,27 +200,30 @@ class Prune:
                 "INSERT OR REPLACE INTO doomed(key, set_id) VALUES (?, ?)",
                 [(key, backup_set.id) for key in keys],
             )
-        gone = self._remove(naming.manifest_key(self._prefix, backup_set.id), backup_set.id)
-        if gone:
+        key = naming.manifest_key(self._prefix, backup_set.id)
+        kept = [] if self._remove(key, backup_set.id) else [key]
+        if not kept:
             self._catalogue.forget(backup_set.id)
-        self._finish()
-        return gone
+        return kept + self._finish()
 
-    def _finish(self) -> None:
+    def _finish(self) -> list[str]:
         """Delete the doomed keys of sets whose manifest is gone; spare those that still have one.
 
-        A set whose manifest is still there is whole, and planned anew.
+        A set whose manifest is still there is whole, and planned anew. Returns the keys of
+        what does not say that it is the set's, and is kept.
         """
+        kept = []
         with self._known.reading() as connection:
             rows = connection.execute("SELECT key, set_id FROM doomed ORDER BY set_id").fetchall()
         alive: dict[str, bool] = {}
         for key, set_id in rows:
             if set_id not in alive:
                 alive[set_id] = self._has_manifest(set_id)
-            if not alive[set_id]:
-                self._remove(key, set_id)
+            if not alive[set_id] and not self._remove(key, set_id) and not self._was_taken(key):
+                kept.append(key)
             with self._known.transaction() as connection:
                 connection.execute("DELETE FROM doomed WHERE key = ?", (key,))
+        return kept
 
     def _remove(self, key: str, set_id: str) -> bool:
         """Delete an object that says that it belongs to the set; False if it does not say so.
@@ -233,6 +244,14 @@ class Prune:
             return False
         self._store.delete(key)
         return True
+
+    def _was_taken(self, key: str) -> bool:
+        """Whether an object says that it is of a set that there is: it took a key that was free."""
+        try:
+            owner = self._store.head(key).metadata.get("set-id", "")
+        except ObjectMissing:
+            return True
+        return naming.is_set_id(owner) and self._has_manifest(owner)
 
     def _has_manifest(self, set_id: str) -> bool:
         try:

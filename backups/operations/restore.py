@@ -23,7 +23,8 @@ from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_r
 from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
-from backups.model import BackupSet, ProgressSink, StoredObject
+from backups.model import BackupSet, Baseline, ProgressSink, StoredObject
+from backups.operations.aside import Asides
 from backups.operations.own_sets import OwnSets
 from backups.operations.replace import Replacer
 from backups.runs.log_files import source_log
@@ -51,6 +52,7 @@ class Restore:
     starter: RunStarter
     fetcher: Fetcher
     replacer: Replacer
+    asides: Asides
 
     def plan(
         self, target: str = "latest", *, at: datetime | None = None, only: str | None = None
@@ -95,7 +97,7 @@ class Restore:
         def work(recorder: Recorder, staging: Path) -> str:
             if to is not None:
                 return self._restore_to(recorder, chosen, objects, to, staging)
-            return self.restore_in_place(recorder, chosen, objects, staging)
+            return self.restore_in_place(recorder, chosen, objects, staging, passes_over=True)
 
         return self.starter.begin("restore", "manual", work, progress)
 
@@ -105,10 +107,13 @@ class Restore:
         backup_set: BackupSet,
         objects: Sequence[StoredObject],
         staging: Path,
+        *,
+        passes_over: bool,
     ) -> str:
         """Replace the live data of the sources in `objects`; what it replaces is kept.
 
-        The work of a run. Returns the id of the set.
+        The work of a run. With `passes_over`, newer sets are set aside: a person has chosen
+        this one. Returns the id of the set.
         """
         recorder.stage("check")
         sources = self.replacer.replaceable([stored.source for stored in objects])
@@ -121,9 +126,12 @@ class Restore:
             replacement.install(source, files[source.name])
         for source in sources:
             self.facts.forget_started_empty(source.name)
+            self.facts.set_baseline(source.name, Baseline(backup_set.id, self.clock.now()))
         if backup_set.instance and backup_set.instance != self.directory.instance():
             self.facts.succeed(backup_set.instance)
         recorder.stage("keep")
+        if passes_over:
+            self.asides.pass_over(recorder, backup_set.id)
         self.replacer.store_kept(replacement, staging)
         return backup_set.id
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backups.host.state import HostState
-from backups.model import Run
+from backups.model import BackupSet, Run
 from backups.operations.own_sets import OwnSets
 from backups.operations.restore import Restore
 from backups.runs.run import Recorder, RunStarter
@@ -43,14 +43,16 @@ class RestoreOnEmpty:
         self.catalogue.refresh()
         chosen = self.own_sets.latest()
         if chosen is None:
-            self._refuse_to_forget_suspect_sets(missing)
+            self._refuse_to_forget_sets(missing)
             self._refuse_to_forget_future_sets(missing)
             return None  # a new installation
 
         def work(recorder: Recorder, staging: Path) -> str:
             still = self.own_sets.missing_sources()
             objects = tuple(o for o in chosen.objects if o.source in still)
-            return self.restore.restore_in_place(recorder, chosen, objects, staging)
+            return self.restore.restore_in_place(
+                recorder, chosen, objects, staging, passes_over=False
+            )
 
         started = self.starter.begin_unless(
             lambda: not self.own_sets.missing_sources(),
@@ -72,10 +74,21 @@ class RestoreOnEmpty:
         for source in self.own_sets.missing_sources():
             self.facts.note_started_empty(source, self.clock.now())
 
-    def _refuse_to_forget_suspect_sets(self, missing: list[str]) -> None:
-        suspect = next((found for found in self.catalogue.sets() if found.suspect), None)
-        if suspect is None:
-            return
+    def _refuse_to_forget_sets(self, missing: list[str]) -> None:
+        """Raise when there are sets that only a person may choose, or that lost their objects."""
+        for found in self.catalogue.sets():
+            if found.hollow or found.set_aside:
+                raise DatabaseMissing(
+                    f"{', '.join(missing)} missing, and could not be restored: the newest restore "
+                    f"point, {found.id}, "
+                    + ("lacks objects in the store" if found.hollow else "was set aside"),
+                    "Choose one (python -m backups list), and restore it by its id. "
+                    + _START_EMPTY,
+                )
+            if found.suspect:
+                self._refuse_to_forget_suspect_set(missing, found)
+
+    def _refuse_to_forget_suspect_set(self, missing: list[str], suspect: BackupSet) -> None:
         raise DatabaseMissing(
             f"{', '.join(missing)} missing, and could not be restored: the newest restore point, "
             f"{suspect.id}, is suspect ({'; '.join(suspect.suspect or ())})",

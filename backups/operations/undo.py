@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backups.errors import NothingToUndo
 from backups.model import ProgressSink, RestoreRecord
+from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 
@@ -21,6 +22,7 @@ class Undo:
 
     starter: RunStarter
     replacer: Replacer
+    asides: Asides
 
     def undoable(self) -> RestoreRecord:
         """The record of the last restore in place; raises `NothingToUndo`."""
@@ -67,6 +69,8 @@ class Undo:
         for source, one in put_aside:
             if one.kind == "quarantine" and one.path is not None:
                 replacement.bring_back(source, one.path, main=one.main)
+            self.replacer.facts.forget_baseline(source.name)
         recorder.stage("keep")
+        self.asides.take_back(recorder, record)
         self.replacer.store_kept(replacement, staging)
         return record.set_id

@@ -34,6 +34,11 @@ def acting_routes() -> APIRouter:
         service_of(request).acceptance.accept(set_id)
         return RedirectResponse(f"{PATH}/sets/{set_id}", 303)
 
+    @router.post("/accept-missing")
+    def accept_missing(request: Request) -> Response:
+        service_of(request).acceptance.accept_missing()
+        return RedirectResponse(f"{PATH}/", 303)
+
     @router.post("/sets/{set_id}/restore")
     def restore(request: Request, set_id: str) -> Response:
         service = service_of(request)

@@ -33,7 +33,8 @@ class Keys:
 class Overview:
     """Everything on the overview.
 
-    `reasons` says for a set id what keeps it, or why it goes; `drills`, whether they are scheduled.
+    `reasons` says for a set id what keeps it, or why it goes; `drills`, whether they are scheduled;
+    `missing`, how many restore points the store lost.
     """
 
     status: Status
@@ -48,6 +49,7 @@ class Overview:
     keys: Keys
     suspect_set: str | None
     drills: bool
+    missing: int
 
 
 def gather(service: BackupService, now: datetime) -> Overview:
@@ -58,7 +60,10 @@ def gather(service: BackupService, now: datetime) -> Overview:
     recent = tuple(service.catalogue.sets_since(since))
     sets, more_sets = service.list_sets(SHOWN)
     runs, more_runs = service.list_runs(SHOWN)
-    newest = next((one for one in recent if one.kind == "set" and one.complete), None)
+    newest = next(
+        (one for one in recent if one.kind == "set" and one.complete and one.set_aside is None),
+        None,
+    )
     return Overview(
         status=status,
         headline=headline(status, now),
@@ -72,6 +77,7 @@ def gather(service: BackupService, now: datetime) -> Overview:
         keys=keys(service, status.newest_restore_point),
         suspect_set=newest.id if newest is not None and newest.suspect else None,
         drills=service.drill_is_possible(),
+        missing=len(service.own_sets.missing_points()),
     )
 
 

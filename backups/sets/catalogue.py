@@ -7,7 +7,7 @@ in the future is listed, and counts for nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
@@ -16,9 +16,11 @@ from backups.decisions.order import end_of_present, next_sequence
 from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
+from backups.format.manifest import Aside, load_aside
 from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
 from backups.sets import points_table
-from backups.sets.learn import learn
+from backups.sets.learn import OwnPoints, learn
+from backups.sets.missing import NotedPoint
 from backups.sets.sets_table import SetsTable
 from shared.clock import Clock
 from shared.databases.sqlite import Database
@@ -35,7 +37,7 @@ class Catalogue:
     """Restore points by id, newest first. Raises `DatabaseError` when it cannot be used.
 
     `known` is what the host knows of the store; `ours` returns the instances whose sets are one
-    line (None: there is no such line).
+    line, and are missed when they vanish (None: there is no such line, and all are).
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class Catalogue:
         self._clock = clock
         self._ours = ours
         self._table = SetsTable(known, prefix, clock, ours)
+        self._own = OwnPoints(ours, self._is_doomed)
 
     def refresh(self) -> None:
         """Learn what the store has now. Raises `StoreError`, also for an incomplete listing."""
-        learn(self._table, self._store, self._clock)
+        learn(self._table, self._store, self._clock, self._own)
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
         """Take in the manifest of a set that was just published; the caller has checked it."""
@@ -129,7 +132,10 @@ class Catalogue:
             return tuple(points_table.lost(connection))
 
     def newest_protecting(self, instances: Collection[str] | None = None) -> BackupSet | None:
-        """The newest complete, proven, unsuspected set, of `instances` if they are given."""
+        """The newest complete, proven, unsuspected set, of `instances` if they are given.
+
+        What a restore has set aside is not meant.
+        """
         with self._table.reading() as connection:
             set_id = points_table.newest_protecting(connection, instances, self._end())
             return self._table.read(connection, set_id) if set_id else None
@@ -153,6 +159,34 @@ class Catalogue:
         with self._table.reading() as connection:
             return points_table.by_instance(connection)
 
+    def accepted(self) -> frozenset[str]:
+        """The ids of the sets that a person has accepted."""
+        with self._known.reading() as connection:
+            rows = connection.execute("SELECT set_id FROM verdicts WHERE name LIKE 'accept-%'")
+            return frozenset(str(row[0]) for row in rows)
+
+    def asides(self) -> dict[str, Aside]:
+        """The newest note of each set that was ever set aside, by its id."""
+        with self._known.reading() as connection:
+            rows = connection.execute(
+                "SELECT set_id, document FROM verdicts WHERE name LIKE 'aside-%' ORDER BY name"
+            ).fetchall()
+        return {row[0]: load_aside(row[1], expected_id=row[0]) for row in rows}
+
+    def add_verdicts(self, name: str, by_set: Mapping[str, bytes]) -> None:
+        """Take a verdict of this name on each of many sets in; the caller has checked them."""
+        self._table.add_verdicts(name, by_set)
+
+    def verdict(self, set_id: str, name: str) -> bytes | None:
+        """A verdict as it is stored; None when it is not known, or its set is not."""
+        with self._known.reading() as connection:
+            row = connection.execute(
+                "SELECT document FROM verdicts JOIN sets ON sets.id = set_id"
+                " WHERE set_id = ? AND name = ?",
+                (set_id, name),
+            ).fetchone()
+        return bytes(row[0]) if row else None
+
     def newest_drilled(self) -> str | None:
         """The id of the newest set that passed a drill."""
         with self._table.reading() as connection:
@@ -174,6 +208,26 @@ class Catalogue:
         with self._known.reading() as connection:
             rows = connection.execute("SELECT name FROM verdicts WHERE set_id = ?", (set_id,))
             return [str(row[0]) for row in rows]
+
+    def missing_points(self) -> list[NotedPoint]:
+        """What the store lost without our prune: of our sets and of legacy groups, newest first."""
+        ours = self._own.ours()
+        return [
+            one
+            for one in self._table.missing_points()
+            if one.instance is None or ours is None or one.instance in ours
+        ]
+
+    def accept_missing(self) -> None:
+        """Remember that a person knows of all that are missing now."""
+        self._table.accept_missing(self._clock.now())
+
+    def _is_doomed(self, set_id: str) -> bool:
+        with self._known.reading() as connection:
+            row = connection.execute(
+                "SELECT 1 FROM doomed WHERE set_id = ? LIMIT 1", (set_id,)
+            ).fetchone()
+        return row is not None
 
     def count(self) -> int:
         """How many restore points with a readable manifest are known."""

@@ -1,4 +1,4 @@
-"""A set as its verdicts left it: its newest proof, its acceptance. Pure."""
+"""A set as its verdicts left it: newest proof, acceptance, whether it was set aside. Pure."""
 
 from __future__ import annotations
 
@@ -38,6 +38,9 @@ def judge(found: BackupSet, verdicts: Sequence[tuple[str, bytes]], now: datetime
         found = manifest.with_verdict(found, verdict)
         if _stamp(name) <= accepted_at <= last:
             found = replace(found, suspect=None)
+    for _, document in _latest(verdicts, "aside-", last)[-1:]:
+        aside = manifest.load_aside(document, expected_id=found.id)
+        found = replace(found, set_aside=aside.at if aside.aside else None)
     return Noted(found, stamped=max(named), ahead=max(named) > end)
 
 

@@ -19,6 +19,9 @@ from backups.format import naming
 from backups.model import BackupSet, MissingPoint, RestorePoint
 from shared.clock import parse_utc
 
+# In the column `protects`, beside 0 and 1: it protects, but a restore has passed it over.
+_PROTECTS_ASIDE = 2
+
 
 @dataclass(frozen=True)
 class Noted:
@@ -45,7 +48,7 @@ def note(connection: sqlite3.Connection, noted: Noted) -> None:
             found.trigger,
             found.instance,
             found.sequence,
-            found.protects,
+            _PROTECTS_ASIDE if found.protects and found.set_aside else found.protects,
             legacy and found.complete and not found.suspect,
             found.bytes,
             microseconds(noted.stamped),
@@ -195,11 +198,14 @@ def highest_sequence(connection: sqlite3.Connection, instances: Collection[str])
 def newest_protecting(
     connection: sqlite3.Connection, instances: Collection[str] | None, end: datetime
 ) -> str | None:
-    """The id of the newest restore point up to `end` that protects, of `instances` if given."""
+    """The id of the newest restore point up to `end` that protects, of `instances` if given.
+
+    What a restore has passed over is not meant.
+    """
     rows = connection.execute(
-        "SELECT id, instance FROM points WHERE protects AND created_at <= ?"
+        "SELECT id, instance FROM points WHERE protects AND protects <> ? AND created_at <= ?"
         " ORDER BY place DESC, id DESC",
-        (microseconds(end),),
+        (_PROTECTS_ASIDE, microseconds(end)),
     )
     return next((str(row[0]) for row in rows if instances is None or row[1] in instances), None)
 
@@ -239,6 +245,7 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
             protects=bool(found[5]),
             bytes=found[6],
             sequence=found[7],
+            set_aside=found[5] == _PROTECTS_ASIDE,
         )
 
 

@@ -2,6 +2,8 @@
 
 Each change brings the restore point of its set up to date, in the same transaction. The next
 read puts the points in order, and notes anew those of which something has left the future.
+
+One file, because what a row of one table says of a set changes those of the others.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date, datetime
 
 from backups.decisions.order import end_of_present
@@ -18,13 +20,17 @@ from backups.format import manifest, naming
 from backups.format.legacy import legacy_object_at, legacy_set
 from backups.host import catalogues
 from backups.host.catalogues import read_fact, write_fact
-from backups.model import BackupSet
-from backups.sets import points_table
+from backups.model import BackupSet, MissingPoint
+from backups.sets import missing, points_table
 from backups.sets.judging import judge
+from backups.sets.missing import NotedPoint
 from backups.sets.points_table import Noted
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
+
+# Others wait for a transaction that brings so many points up to date for a moment only.
+_SETS_AT_A_TIME = 200
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,28 @@ class SetsTable:
             rows = connection.execute("SELECT key, bytes, modified_at FROM dated_objects")
             return {row[0]: (row[1], row[2]) for row in rows}
 
+    def legacy_keys(self) -> set[str]:
+        """The keys of the objects that the old scripts left."""
+        with self.reading() as connection:
+            rows = connection.execute("SELECT key FROM dated_objects WHERE legacy")
+            return {str(row[0]) for row in rows}
+
+    def objects(self) -> list[tuple[str, str, int]]:
+        """Set id, key and stored size of each object, newest set first; validates no manifest."""
+        with self.reading() as connection:
+            return connection.execute(
+                "SELECT sets.id, json_extract(object.value, '$.key'),"
+                " json_extract(object.value, '$.bytes')"
+                " FROM points CROSS JOIN sets ON sets.id = points.id,"
+                " json_each(CASE WHEN readable THEN CAST(manifest AS TEXT) ELSE '{}' END,"
+                " '$.objects') AS object ORDER BY place DESC, points.id DESC"
+            ).fetchall()
+
+    def missing_points(self) -> list[NotedPoint]:
+        """What the store lost without our prune, newest first."""
+        with self.reading() as connection:
+            return missing.noted(connection)
+
     def claimed_on(self, days: Collection[str]) -> set[str]:
         """The keys of the objects of the known sets of these days, as in `2025-07-04`."""
         ids = {day.replace("-", "") for day in days}
@@ -178,13 +206,73 @@ class SetsTable:
             )
             self._note(connection, set_id)
 
+    def add_verdicts(self, name: str, by_set: Mapping[str, bytes]) -> None:
+        """Take a verdict of this name on each of many sets in."""
+        ids = list(by_set)
+        for some in (ids[at : at + _SETS_AT_A_TIME] for at in range(0, len(ids), _SETS_AT_A_TIME)):
+            with self._known.transaction() as connection:
+                connection.executemany(
+                    "INSERT OR REPLACE INTO verdicts(set_id, name, document) VALUES (?, ?, ?)",
+                    [(set_id, name, by_set[set_id]) for set_id in some],
+                )
+                for set_id in some:
+                    self._note(connection, set_id)
+
     def forget(self, set_id: str) -> None:
         """Drop what is known of a set that the store no longer holds."""
         with self._known.transaction() as connection:
-            connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
-            connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
-            points_table.forget(connection, set_id)
-            write_fact(connection, "order", None)
+            self._forget(connection, set_id)
+
+    def note_vanished(self, set_id: str, at: datetime, ours: Collection[str] | None) -> bool:
+        """Drop a set whose manifest is gone; whether it was a restore point of `ours`, now missing.
+
+        One whose loss was accepted when it was hollow is not missed again.
+        """
+        with self._known.transaction() as connection:
+            found = self._readable(connection, set_id)
+            known = [one for one in missing.noted(connection) if one.point.id == set_id]
+            self._forget(connection, set_id)
+            if found is None or (known and known[0].accepted):
+                return False
+            if ours is not None and found.instance not in ours:
+                return False
+            return missing.note(connection, MissingPoint(set_id, "vanished", found.created_at, at))
+
+    def note_hollow(self, set_id: str, at: datetime) -> bool:
+        """Remember that objects of a set are missing; whether this is new."""
+        with self._known.transaction() as connection:
+            found = self._readable(connection, set_id)
+            if found is None:
+                return False
+            new = missing.note(connection, MissingPoint(set_id, "hollow", found.created_at, at))
+            self._note(connection, set_id)
+            return new
+
+    def note_lost_legacy(self, keys: Collection[str], at: datetime) -> list[str]:
+        """Remember that objects of the old scripts vanished; the ids of their groups."""
+        by_day: dict[str, list[str]] = {}
+        for key in keys:
+            by_day.setdefault(self.day(key), []).append(key)
+        lost = []
+        with self._known.transaction() as connection:
+            for day, gone in sorted(by_day.items()):
+                group = naming.legacy_id(date.fromisoformat(day))
+                found = self._readable(connection, group)
+                made = found.created_at if found else at
+                if missing.note(connection, MissingPoint(group, "vanished", made, at), gone):
+                    lost.append(group)
+        return lost
+
+    def end_missing(self, point_id: str) -> None:
+        """A missing point is whole again."""
+        with self._known.transaction() as connection:
+            missing.forget(connection, point_id)
+            self._note(connection, point_id)
+
+    def accept_missing(self, at: datetime) -> None:
+        """Remember that a person knows of all that are missing now."""
+        with self._known.transaction() as connection:
+            missing.accept(connection, at)
 
     def note_dated(self, gone: Collection[str], learnt: Collection[DatedObject]) -> None:
         """Drop the dated objects under the keys `gone`, and enter what was learnt of others."""
@@ -236,6 +324,14 @@ class SetsTable:
         points_table.put_in_order(connection, ours, now)
         write_fact(connection, "order", _line(ours))
 
+    def _forget(self, connection: sqlite3.Connection, set_id: str) -> None:
+        connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
+        connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
+        points_table.forget(connection, set_id)
+        write_fact(connection, "order", None)
+        if not naming.is_legacy_id(set_id):  # a group is missed by its objects
+            missing.forget(connection, set_id)
+
     def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
         """Bring the point of a set or a group up to its documents."""
         write_fact(connection, "order", None)
@@ -254,7 +350,7 @@ class SetsTable:
     def _readable(self, connection: sqlite3.Connection, set_id: str) -> BackupSet | None:
         try:
             return self.read(connection, set_id)
-        except ManifestInvalid:
+        except (ManifestInvalid, SetNotFound):
             return None
 
     def _legacy(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
@@ -272,7 +368,11 @@ class SetsTable:
         rows = connection.execute(
             "SELECT name, document FROM verdicts WHERE set_id = ?", (backup_set.id,)
         ).fetchall()
-        return judge(backup_set, rows, self._clock.now())
+        noted = judge(backup_set, rows, self._clock.now())
+        if missing.is_hollow(connection, backup_set.id):
+            hollow = replace(noted.backup_set, hollow=True, proof="none", proven_at=None)
+            noted = replace(noted, backup_set=hollow)
+        return noted
 
 
 # For which program the points were noted: another one notes them anew.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -17,6 +18,7 @@ from backups.model import (
     DrillReport,
     Examination,
     Finding,
+    MissingPoint,
     RestoreRecord,
     Run,
     StoredObject,
@@ -67,6 +69,8 @@ def set_document(backup_set: BackupSet) -> Document:
         "proven_at": _time(backup_set.proven_at),
         "proof": backup_set.proof,
         "sequence": backup_set.sequence,
+        "hollow": backup_set.hollow,
+        "set_aside": _time(backup_set.set_aside),
         "suspect": list(backup_set.suspect) if backup_set.suspect else None,
         "objects": [_object_document(stored) for stored in backup_set.objects],
     }
@@ -190,6 +194,21 @@ def drill_document(report: DrillReport) -> Document:
         "rows": report.rows,
         "unreadable": report.unreadable,
         "failure": report.failure,
+    }
+
+
+def missing_document(missing: Sequence[MissingPoint]) -> Document:
+    """The restore points whose loss was accepted."""
+    return {
+        "missing": [
+            {
+                "id": one.id,
+                "kind": one.kind,
+                "created_at": _time(one.created_at),
+                "noticed_at": _time(one.noticed_at),
+            }
+            for one in missing
+        ]
     }
 
 

@@ -15,6 +15,7 @@ from backups.model import (
     DrillReport,
     Examination,
     Finding,
+    MissingPoint,
     ProofLevel,
     RestoreRecord,
     Run,
@@ -132,6 +133,14 @@ def adopted(found: EarlierInstallation) -> str:
     )
 
 
+def owed_asides(count: int) -> str:
+    """After a restore whose notes could not all be stored."""
+    return (
+        f"{count} sets that the restore passed over could not be set aside in the store yet. "
+        "The next run will do it: python -m backups run"
+    )
+
+
 def undo_plan(record: RestoreRecord) -> str:
     """What an undo would do."""
     lines = [f"Run {record.run_id} restored set {record.set_id} at {format_utc(record.at)}."]
@@ -153,6 +162,19 @@ def retention(found: RetentionPlan) -> str:
     if found.warning:
         lines.append(f"warning: {found.warning}")
     return "\n".join(lines) or "There are no restore points."
+
+
+def accepted_missing(found: Sequence[MissingPoint], *, still: int) -> str:
+    """After `accept --missing`; of those found, `still` so many are a problem."""
+    if not found:
+        return "No restore point is missing."
+    lines = [f"{one.kind}  {one.id}" for one in found]
+    lines.append(f"The loss of {len(found)} restore points is accepted.")
+    if still:
+        lines.append(
+            "It remains a problem until a newer set is proven. Make one: python -m backups run"
+        )
+    return "\n".join(lines)
 
 
 def drilled(report: DrillReport) -> str:
@@ -193,6 +215,8 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
     rows = [("SET", "KIND", "TRIGGER", "PROOF", "ROWS", "BYTES", "NOTE")]
     for one in found:
         notes = [] if one.complete or one.kind == "pre-restore" else ["not all sources"]
+        notes += ["hollow: objects are missing"] if one.hollow else []
+        notes += [f"set aside at {format_utc(one.set_aside)}"] if one.set_aside else []
         notes += [f"suspect: {reason}" for reason in one.suspect or ()]
         rows.append(
             (

@@ -30,6 +30,7 @@ SET = {
     "proven_at",
     "proof",
     "sequence",
+    "set_aside",
     "suspect",
     "objects",
 }
@@ -60,6 +61,7 @@ TARGET = {"kind", "offsite", "location", "last_contact_at"}
 PROBLEM = {"type", "title", "status", "detail", "code", "hint"}
 
 # What the documents have beyond the contract, which may be added to.
+ADDED_TO_SET = {"hollow"}
 ADDED_TO_OBJECT = {"same_instant"}
 ADDED_TO_STATUS = {"last_drill"}
 
@@ -84,7 +86,7 @@ def check_run(run: Document) -> Document:
 
 def check_set(found: Document) -> Document:
     """A set has the contract's names and words; the set itself."""
-    assert set(found) == SET
+    assert set(found) == SET | ADDED_TO_SET
     assert _SET_ID.fullmatch(found["id"])
     assert found["kind"] in ("set", "legacy", "pre-restore")
     assert found["proof"] in ("full", "sealed", "none")

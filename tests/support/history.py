@@ -116,12 +116,17 @@ def _set_of(at: datetime, back: int, instance: str, *, suspect: bool) -> BackupS
 
 
 def _store(installation: Installation, sets: list[BackupSet], instance: str) -> list[BackupSet]:
-    """Leave the manifests that retention would have kept in the embedded store."""
+    """Leave the sets that retention would have kept in the embedded store, without content."""
     facts = RetentionFacts(now=datetime.now(UTC), ours=frozenset({instance}))
     keep = {one.backup_set.id for one in plan_retention(sets, RetentionPolicy(), facts).keep}
     kept = [one for one in reversed(sets) if one.id in keep]
     store = DirectoryStore(installation.folder / "data" / "spaces")
     for one in kept:
+        for stored in one.objects:
+            path = installation.stored(stored.key)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("wb") as file:
+                file.truncate(stored.bytes)  # takes no room on the disk
         key = naming.manifest_key("backups/", one.id)
         store.put(key, io.BytesIO(a_manifest(one)), {"set-id": one.id, "instance": instance})
     return kept

@@ -258,7 +258,7 @@ def test_a_failing_restore(installation: Installation) -> None:
         bench.forget_copies()
         latest = bench.service.catalogue.latest()
         assert latest is not None
-        bench.replace_object(latest.objects[0].key, b"something else")
+        bench.replace_object(latest.objects[0].key, bytes(latest.objects[0].bytes))
     done = installation.cli("restore", "--in-place", "--yes")
     assert done.returncode == 1
     assert latest.objects[0].key in done.stderr

@@ -248,12 +248,14 @@ def test_the_embedded_store_is_not_offsite(well: Installation) -> None:
 
 
 def test_an_object_that_is_gone(well: Installation) -> None:
-    """When the newest restore point cannot be read, that is a problem."""
+    """A restore point whose objects the store has lost is a problem by name."""
     with open_bench(well.folder, settings={}, clock=SystemClock()) as bench:
         latest = bench.service.catalogue.latest()
         assert latest is not None
         bench.store.delete(latest.objects[0].key)
-    one(look(well), "problem", "store", "object_missing")
+    line = one(look(well), "problem", "store", latest.id)
+    assert "1 restore point" in line.message
+    assert "accept --missing" in line.hint
 
 
 @contextmanager

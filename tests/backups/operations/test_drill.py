@@ -86,10 +86,14 @@ def test_a_damaged_object_fails_the_drill_although_a_local_copy_is_there(
     assert latest is not None
     key = latest.objects[1].key
     body, metadata = bench.bytes_of(key), bench.store.head(key).metadata
-    if harm == "gone":
-        bench.store.delete(key)
-    else:
-        bench.replace_object(key, body[:-1] + (b"!" if harm == "changed" else b""))
+
+    def do_harm() -> None:
+        if harm == "gone":
+            bench.store.delete(key)
+        else:
+            bench.replace_object(key, body[:-1] + (b"!" if harm == "changed" else b""))
+
+    bench.watched.before("get", key, do_harm)  # no listing has shown it
     run = drill(bench)
     assert run.error is not None
     assert run.error.code == "proof_failed"

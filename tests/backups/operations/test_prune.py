@@ -87,10 +87,10 @@ def every_listed_set_is_whole(bench: Bench) -> None:
         assert bench.service.verify.begin(one.id).execute().status == "succeeded"
 
 
-def put(bench: Bench, key: str, **metadata: str) -> str:
+def put(bench: Bench, key: str, body: bytes = b"left behind", /, **metadata: str) -> str:
     """Store an object as somebody else would, or as a run of ours that died."""
     named = {name.replace("_", "-"): value for name, value in metadata.items()}
-    bench.store.put(key, io.BytesIO(b"left behind"), named)
+    bench.store.put(key, io.BytesIO(body), named)
     file = Path(bench.store.location) / key
     if file.exists():  # not in a bucket, whose server has the clock of the test
         now = datetime.now(UTC).timestamp()
@@ -200,12 +200,16 @@ def test_an_object_that_does_not_say_that_it_is_the_sets_is_kept_and_named(
     """What lies under a key of a dropped set, without its metadata, is somebody else's."""
     dropped = make_some(bench, clock, 2)[0]
     key = dropped.objects[0].key
+    body = bytes(dropped.objects[0].bytes)
     store.inner.delete(key)
-    put(bench, key, **metadata)
+    put(bench, key, body, **metadata)
 
-    assert strict.prune().status == "succeeded"
+    run = strict.prune()
 
-    assert bench.bytes_of(key) == b"left behind"
+    assert run.error is not None
+    assert (run.status, run.error.code) == ("failed", "prune_incomplete")
+    assert key in run.error.message
+    assert bench.bytes_of(key) == body
     assert key in log_lines.text()
     assert dropped.objects[1].key not in bench.all_keys()
 
@@ -222,8 +226,11 @@ def test_a_manifest_that_does_not_say_that_it_is_the_sets_keeps_the_set(
     store.inner.put(key, io.BytesIO(document), {})
     before = bench.everything()
 
-    assert strict.prune().status == "succeeded"
+    run = strict.prune()
 
+    assert run.error is not None
+    assert (run.status, run.error.code) == ("failed", "prune_incomplete")
+    assert key in run.error.message
     assert before.items() <= strict.everything().items()
     assert spared.id in strict.stored_ids()
 

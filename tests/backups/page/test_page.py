@@ -390,6 +390,7 @@ def test_the_actions(app: AppProcess, operator: httpx2.Client) -> None:
     assert "succeeded" in outcome(operator, press(operator, "/admin/drill"))
     assert "succeeded" in outcome(operator, press(operator, "/admin/prune"))
     assert press(operator, f"{base}/accept").headers["location"] == base
+    assert press(operator, "/admin/accept-missing").headers["location"] == "/admin/"
 
 
 def steps(page: str) -> list[tuple[str, str]]:
@@ -422,6 +423,8 @@ def test_the_steps_of_a_run(operator: httpx2.Client) -> None:
 def test_an_object_that_is_gone(app: AppProcess, operator: httpx2.Client) -> None:
     """A download of what the store has lost is a 502 page, not an empty file."""
     older = re.findall(r"/admin/sets/(\w+)", operator.get("/admin/sets").text)[-1]
+    key = app.installation.json("list", "--limit", "1000")["sets"][-1]["objects"][0]["key"]
+    app.installation.stored(key).unlink()
     answer = operator.get(f"/admin/sets/{older}/objects/tokens")
     assert answer.status_code == 502
     assert "object_missing" in answer.text
@@ -452,3 +455,24 @@ def test_open_streams_do_not_hold_up_a_shutdown(tmp_path: Path) -> None:
             assert next(lines)
             _, seconds = app.terminate()
     assert seconds < 10
+
+
+def test_a_loss_is_shown_with_a_button_that_accepts_it(tmp_path: Path) -> None:
+    """The page marks the hollow set, and offers to accept the loss until somebody did."""
+    installation = Installation(tmp_path, {**bot_secrets(), **quiet_settings()}).make_databases()
+    made = installation.json("run")["set"]
+    installation.stored(made["objects"][0]["key"]).unlink()
+    button = 'action="/admin/accept-missing"'
+    with AppProcess.start(installation) as app, app.client() as script:
+        sets = {one["id"]: one for one in script.get("/admin/backups/sets").json()["sets"]}
+        assert (sets[made["id"]]["hollow"], sets[made["id"]]["proof"]) == (True, "none")
+        with app.client(token=None) as person:
+            log_in(person)
+            shown = person.get("/admin/").text
+            assert "objects missing" in shown
+            assert button in shown
+            assert person.post("/admin/accept-missing").status_code == 403
+            assert press(person, "/admin/accept-missing").headers["location"] == "/admin/"
+            outcome(person, press(person, "/admin/run"))  # a newer proven set
+            assert button not in person.get("/admin/").text
+        assert script.post("/admin/backups/accept-missing").json() == {"missing": []}

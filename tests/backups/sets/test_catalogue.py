@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from backups.host.records import MIGRATIONS, open_records
 from backups.model import BackupSet, Verdict
 from backups.sets.catalogue import Catalogue
 from shared.databases.sqlite import Database
-from shared.errors import StoreError, StoreListingIncomplete, StoreUnreachable
+from shared.errors import ObjectExists, StoreError, StoreListingIncomplete, StoreUnreachable
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import ObjectStore
 from tests.backups.conftest import LogLines
@@ -61,7 +61,10 @@ def days_ago(number: int) -> datetime:
 
 
 def publish(store: ObjectStore, backup_set: BackupSet) -> BackupSet:
-    """Put the manifest of a set into the store, as another host would."""
+    """Put the objects and the manifest of a set into the store, as another host would."""
+    for stored in backup_set.objects:
+        with suppress(ObjectExists):
+            store.put(stored.key, io.BytesIO(bytes(stored.bytes)), {"set-id": backup_set.id})
     key = naming.manifest_key(PREFIX, backup_set.id)
     store.put(key, io.BytesIO(a_manifest(backup_set)), {})
     return backup_set
@@ -81,7 +84,10 @@ def put(store: ObjectStore, key: str, document: bytes) -> None:
 def test_a_set_that_only_the_listing_lacks_is_not_forgotten(
     store: WatchedStore, catalogue: Catalogue
 ) -> None:
-    """The store has the manifest when asked by name: the listing is reported, the set is kept."""
+    """The store has the manifest when asked by name: the listing is reported, and all is kept.
+
+    What is gone in truth is forgotten with the next complete listing.
+    """
     hidden, gone, kept = (publish(store, a_set(days_ago(number))) for number in range(3))
     catalogue.refresh()
     store.inner.delete(naming.manifest_key(PREFIX, gone.id))
@@ -90,7 +96,12 @@ def test_a_set_that_only_the_listing_lacks_is_not_forgotten(
     with pytest.raises(StoreListingIncomplete, match=hidden.id):
         catalogue.refresh()
 
+    assert [one.id for one in catalogue.sets()] == [hidden.id, gone.id, kept.id]
+    assert catalogue.missing_points() == []
+    store.unlisted = lambda _prefix, _key: False
+    catalogue.refresh()
     assert [one.id for one in catalogue.sets()] == [hidden.id, kept.id]
+    assert [one.point.id for one in catalogue.missing_points()] == [gone.id]
 
 
 def test_a_set_whose_manifest_may_not_be_asked_for_is_not_forgotten(
@@ -432,7 +443,17 @@ def test_points_say_what_the_sets_say(store: WatchedStore, catalogue: Catalogue)
 
     def said() -> list[tuple[object, ...]]:
         return [
-            (o.id, o.kind, o.created_at, o.trigger, o.instance, o.protects, o.bytes, o.sequence)
+            (
+                o.id,
+                o.kind,
+                o.created_at,
+                o.trigger,
+                o.instance,
+                o.protects,
+                o.bytes,
+                o.sequence,
+                False,
+            )
             for o in catalogue.sets()
         ]
 

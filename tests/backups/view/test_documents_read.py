@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from backups.model import BackupSet
+from shared.errors import ObjectExists
 from tests.support.bench import Bench, open_bench
 from tests.support.records import a_manifest, a_set
 
@@ -25,6 +26,9 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         made = bench.made()
         for hours in range(1, _MANY):
             one = a_set(made.created_at - timedelta(hours=hours), instance=made.instance)
+            for stored in one.objects:
+                with suppress(ObjectExists):  # of another set of that day
+                    bench.store.put(stored.key, io.BytesIO(bytes(stored.bytes)), {})
             bench.store.put(bench.manifest_key(one.id), io.BytesIO(a_manifest(one)), {})
         assert bench.service.own_sets.refresh() is None
         yield bench

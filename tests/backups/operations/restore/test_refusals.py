@@ -143,7 +143,7 @@ def test_an_object_that_is_gone_is_refused(bench: Bench) -> None:
     made = bench.service.catalogue.latest()
     assert made is not None
     bench.store.delete(made.objects[1].key)
-    refused(bench, "proof_failed", made.objects[1].key)
+    refused(bench, "proof_failed", made.objects[1].key, target=made.id)
 
 
 def test_two_objects_that_were_exchanged_are_refused(bench: Bench) -> None:
@@ -153,7 +153,7 @@ def test_two_objects_that_were_exchanged_are_refused(bench: Bench) -> None:
     first, second = (bench.bytes_of(stored.key) for stored in made.objects)
     bench.replace_object(made.objects[0].key, second)
     bench.replace_object(made.objects[1].key, first)
-    refused(bench, "proof_failed")
+    refused(bench, "proof_failed", target=made.id)
 
 
 # --- manifests ----------------------------------------------------------------------------
@@ -223,8 +223,8 @@ def test_a_manifest_that_lies_is_refused(
                 # Of an unsealed object both are the same; a lie has to be about both.
                 manifest["objects"][0][field.removeprefix("snapshot_")] = value
 
-        change_manifest(bench, lie)
-        run = bench.restore()
+        changed = change_manifest(bench, lie)
+        run = bench.restore(changed)
         assert run.error is not None
         assert run.error.code in ("proof_failed", "seal_broken"), run.error
         assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
