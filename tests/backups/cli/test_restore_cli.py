@@ -254,7 +254,7 @@ def test_another_run_in_progress(installation: Installation) -> None:
 
 def test_a_failing_restore(installation: Installation) -> None:
     """Exit 1, the error on standard error and in the run log, and nothing live has changed."""
-    with open_bench(installation.folder, settings={}) as bench:
+    with open_bench(installation.folder, settings={}, clock=SystemClock()) as bench:
         bench.forget_copies()
         latest = bench.service.catalogue.latest()
         assert latest is not None
@@ -296,7 +296,7 @@ def test_keygen_then_seal_then_restore(installation: Installation) -> None:
     assert all(stored["key"].endswith(".db.zst.age") for stored in run["set"]["objects"])
     for stored in run["set"]["objects"]:
         assert not installation.stored(stored["key"]).read_bytes().startswith(b"SQLite")
-    with open_bench(installation.folder, settings={}) as bench:
+    with open_bench(installation.folder, settings={}, clock=SystemClock()) as bench:
         bench.forget_copies()
     blocked = sealed.cli("restore")
     assert blocked.returncode == 1
