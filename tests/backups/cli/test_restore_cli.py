@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.clock import SystemClock
-from tests.support.app_process import AppProcess, free_port
+from tests.support.app_process import AppProcess
 from tests.support.bench import open_bench
 from tests.support.generations import (
     LIVE_STATES,
@@ -254,7 +254,7 @@ def test_another_run_in_progress(installation: Installation) -> None:
 
 def test_a_failing_restore(installation: Installation) -> None:
     """Exit 1, the error on standard error and in the run log, and nothing live has changed."""
-    with open_bench(installation.folder, settings={}) as bench:
+    with open_bench(installation.folder, settings={}, clock=SystemClock()) as bench:
         bench.forget_copies()
         latest = bench.service.catalogue.latest()
         assert latest is not None
@@ -296,7 +296,7 @@ def test_keygen_then_seal_then_restore(installation: Installation) -> None:
     assert all(stored["key"].endswith(".db.zst.age") for stored in run["set"]["objects"])
     for stored in run["set"]["objects"]:
         assert not installation.stored(stored["key"]).read_bytes().startswith(b"SQLite")
-    with open_bench(installation.folder, settings={}) as bench:
+    with open_bench(installation.folder, settings={}, clock=SystemClock()) as bench:
         bench.forget_copies()
     blocked = sealed.cli("restore")
     assert blocked.returncode == 1
@@ -366,13 +366,7 @@ def test_nothing_secret_is_ever_printed(installation: Installation) -> None:
 
 def test_a_restore_without_the_store(installation: Installation) -> None:
     """On a bad day the store may be away as well: local records and copies bring the data back."""
-    away = installation.with_settings(
-        SPACES_API_KEY="key",
-        SPACES_API_SECRET="secret",
-        SPACES_REGION="us-east-1",
-        SPACES_BUCKET="bucket",
-        SPACES_ENDPOINT=f"http://127.0.0.1:{free_port()}",
-    )
-    done = away.cli("restore", "--in-place", "--yes")
+    installation.stored("").rename(installation.folder / "not-mounted")
+    done = installation.cli("restore", "--in-place", "--yes")
     assert done.returncode == 0, done.stderr
     assert generations(installation) == {"genset"}

@@ -64,6 +64,34 @@ def dates(kept: set[str]) -> list[str]:
     return sorted((found[:8] for found in kept), reverse=True)
 
 
+# --- order, and the future --------------------------------------------------------------
+
+
+def test_a_set_of_the_future_stands_for_no_period() -> None:
+    """It is kept for its own sake, whatever the room, and the right set of its day stays, too."""
+    right, ahead = a_set(LAST_NIGHT), a_set(LAST_NIGHT + timedelta(hours=8))
+    newest = a_set(NOW - timedelta(minutes=1), trigger="change")
+    plan = plan_retention([right, ahead, newest], replace(NOTHING, daily=1, max_bytes=0), FACTS)
+    reasons = {one.backup_set.id: one.reasons for one in plan.keep}
+
+    assert reasons == {
+        ahead.id: ("its time lies in the future",),
+        newest.id: ("newest proven", "change of the last hour"),
+    }
+    assert dropped(plan) == {right.id}  # there is no room
+    plan = plan_retention([right, ahead, newest], replace(NOTHING, daily=1), FACTS)
+    assert ids(plan) == {right.id, ahead.id, newest.id}
+
+
+def test_the_last_of_a_day_is_the_one_with_the_highest_number() -> None:
+    """A clock that was set back between two sets does not make the earlier one the last."""
+    first = a_set(LAST_NIGHT - timedelta(days=2), sequence=1)
+    last = a_set(LAST_NIGHT - timedelta(days=2, minutes=30), sequence=2)
+    newest = a_set(LAST_NIGHT, sequence=3)
+
+    assert survivors([first, last, newest], replace(NOTHING, daily=3)) == {last.id, newest.id}
+
+
 # --- golden tables ----------------------------------------------------------------------
 
 # What is left of two thousand nights on 2026-11-22, by hand from the calendar.

@@ -225,7 +225,7 @@ def test_restores_by_the_app_itself_in_every_state(
 def test_a_failing_restore_is_a_problem_document(app: AppProcess, client: httpx2.Client) -> None:
     """A damaged object is 500 with its code and the run, and nothing live has changed."""
     set_id = the_set(client)
-    with open_bench(app.installation.folder, settings={}) as bench:
+    with open_bench(app.installation.folder, settings={}, clock=SystemClock()) as bench:
         bench.forget_copies()
         latest = bench.service.catalogue.latest()
         assert latest is not None
