@@ -13,7 +13,7 @@ MACHINE_ID = Path("/etc/machine-id")
 def this_machine() -> str | None:
     """What stands for this machine in the store; None where it has no id of its own."""
     try:
-        return machine_hash(MACHINE_ID.read_text(encoding="ascii", errors="replace")[:100])
+        return machine_hash(MACHINE_ID.read_bytes()[:100].decode("utf-8", "replace"))
     except OSError:
         return None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from backups.host import records
-from backups.model import Finding, Run
+from backups.model import Run
 from backups.view.headline import headline
 from shared.databases.renewal import moved_aside
 from shared.errors import AppError
@@ -150,7 +151,9 @@ def test_a_command_sees_that_the_disk_is_full(tmp_path: Path, files: str) -> Non
     assert "Make room" in found["records_unusable"]["hint"]
 
 
-def status_on_a_full_disk(installation: Installation, files: str) -> dict[str, list[Finding]]:
+def status_on_a_full_disk(
+    installation: Installation, files: str
+) -> dict[str, list[dict[str, str]]]:
     """`status --json` where `BACKUP_DIR` is on a small disk of its own that has no room left."""
     folder = installation.folder / "data" / "backups"
     limit, fill = {
@@ -174,7 +177,7 @@ def status_on_a_full_disk(installation: Installation, files: str) -> dict[str, l
         check=False,
     )
     assert done.returncode == 3, done.stderr
-    document: dict[str, list[Finding]] = json.loads(done.stdout)
+    document: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
     return document
 
 
@@ -188,7 +191,7 @@ def test_a_disk_without_room_is_full_and_one_that_does_not_count_is_not(
     class Disk:
         f_blocks, f_bavail, f_frsize, f_files, f_favail = 0, 0, 4096, 0, 0
 
-    monkeypatch.setattr(records.os, "statvfs", lambda _: Disk)
+    monkeypatch.setattr(os, "statvfs", lambda _: Disk)
     assert records.find_faults(tmp_path) == ()
     Disk.f_blocks, Disk.f_bavail = 1000, records.FULL_BELOW_BYTES // 4096
     assert records.find_faults(tmp_path) == ()

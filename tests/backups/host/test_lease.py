@@ -294,7 +294,7 @@ def test_a_lock_file_that_is_removed_while_it_is_locked_is_not_a_lease(
 ) -> None:
     """Who locks a file that another process removes at that moment gets the one that follows."""
     acquire = FileLock.acquire
-    removed = []
+    removed: list[int] = []
 
     def acquire_and_remove(lock: FileLock, **options: Any) -> Any:
         acquired = acquire(lock, **options)

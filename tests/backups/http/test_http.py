@@ -210,6 +210,8 @@ def test_what_is_not_there(http: httpx2.Client) -> None:
     problem_of(http.get(f"{BASE}/runs/nope"), 404, "run_not_found")
     problem_of(http.get(f"{BASE}/runs", params={"before": "nope"}), 404, "run_not_found")
     problem_of(http.post(f"{BASE}/sets/{UNKNOWN_SET}/verify"), 404, "set_not_found")
+    problem_of(http.post(f"{BASE}/adopt", json={"confirm": "x"}), 404, "instance_unknown")
+    problem_of(http.post(f"{BASE}/adopt"), 422, "bad_request")
     problem_of(http.get(f"{BASE}/nope"), 404, "http")
     problem_of(http.get("/nope"), 404, "http")
     refused = http.delete(f"{BASE}/runs")

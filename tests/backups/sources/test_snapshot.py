@@ -820,7 +820,12 @@ def test_a_database_that_stays_empty_is_named_and_the_hint_is_for_it_alone(
     os.utime(path, (made_at, made_at))
     waits: list[float] = []
     sleep = time.sleep
-    monkeypatch.setattr(time, "sleep", lambda seconds: (waits.append(seconds), sleep(seconds)))
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", wait)
 
     with pytest.raises(DatabaseEmpty, match="truncated, or never filled") as caught:
         one(path, tmp_path / "copies")

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import pytest
 from backups.host.records import open_records
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
-from shared.databases.renewal import moved_aside
+from shared.databases.renewal import moved_aside, one_process_at_a_time
 from shared.databases.sessions import SessionStorage
 from shared.databases.sqlite import Database
 from shared.databases.tokens import TokenStorage
@@ -218,6 +219,26 @@ def test_processes_that_find_a_damaged_file_at_once_agree(path: Path) -> None:
 
     with opened(path) as database:
         assert names_in(database) == ["0", "1", "2", "3"]
+    assert len(moved_aside(path)) == 1
+
+
+def test_who_makes_it_anew_does_so_alone(path: Path) -> None:
+    """While one process makes it anew, another that found the same damage waits for it."""
+    fill(path)
+    path.write_bytes(b"no database" * 1000)
+
+    def open_and_close() -> None:
+        with opened(path):
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        with one_process_at_a_time(path.parent):
+            waiting = pool.submit(open_and_close)
+            with pytest.raises(TimeoutError):
+                waiting.result(timeout=0.3)
+            assert moved_aside(path) == []
+        waiting.result(timeout=30)
+
     assert len(moved_aside(path)) == 1
 
 

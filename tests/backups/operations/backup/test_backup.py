@@ -216,7 +216,7 @@ def test_the_manifest_is_written_last_and_after_the_proof(
     either_bench.made()
 
     calls = either_store.calls
-    *data, last = either_store.keys("put")
+    *data, last = [key for key in either_store.keys("put") if "/instances/" not in key]
     assert (sorted(data), last) == (sorted([TOKENS, SESSIONS]), MANIFEST)  # these go side by side
     manifest = calls.index(("put", MANIFEST))
     for key in (TOKENS, SESSIONS):

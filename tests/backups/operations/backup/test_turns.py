@@ -9,7 +9,7 @@ import pytest
 
 from backups.errors import LeaseHeld
 from backups.model import Progress
-from shared.errors import DatabaseMissing
+from shared.errors import DatabaseUnreadable
 from tests.support.bench import SESSIONS, TOKENS, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import make_sources
@@ -37,8 +37,9 @@ def test_a_run_that_cannot_be_recorded_is_not_begun(bench: Bench) -> None:
     """Without its records a run is refused by name, and the lease is free again."""
     for file in bench.directory.path.glob("runs.db*"):
         file.unlink()
+    (bench.directory.path / "runs.db").mkdir()  # one that is missing would be made anew
 
-    with pytest.raises(DatabaseMissing):
+    with pytest.raises(DatabaseUnreadable):
         bench.run()
 
     assert bench.is_free()
