@@ -6,9 +6,11 @@ from datetime import UTC
 
 from backups.config import BackupConfig
 from backups.decisions.health import HealthFacts, Status, assess
+from backups.host.lease_faults import lease_faults
 from backups.host.state import HostState
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
+from backups.sources.faults import source_faults
 
 
 def drill_is_possible(config: BackupConfig) -> bool:
@@ -22,7 +24,10 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
     owner = installation.directory.scheduler_lease.holder()
+    heartbeat = installation.directory.heartbeats.read() if owner is not None else None
     latest = own_sets.latest()
+    # Before the first start there are no databases yet, and nothing is lost.
+    expected = config.sources if owner is not None or latest is not None else ()
     last_drill = state.last_drill()
     # A scheduler says when it begins; on a host with cron alone the first run says it.
     begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None]
@@ -45,6 +50,11 @@ def read_status(installation: Installation, state: HostState, own_sets: OwnSets)
             newest_made=own_sets.newest_made(),
             other_writer=own_sets.other_writer(now),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
+            beats=heartbeat.beats if heartbeat is not None else (),
+            found_faults=(
+                *source_faults(expected, now),
+                *lease_faults(installation.directory, heartbeat, config.timeout, now),
+            ),
         )
     )
     return Status(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from backups.decisions.due import may_try, owed_since
+from backups.decisions.due import STORE_FAILURES, may_try, owed_since
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.errors import NoRestorePoint
 from backups.host.state import HostState
@@ -52,14 +52,25 @@ class OwnSets:
             )
         return newest
 
-    def is_owed(self, trigger: Trigger) -> bool:
-        """Whether a backup should be made now, and may be tried."""
+    def is_owed(self, trigger: Trigger, *, at_once: bool = False) -> bool:
+        """Whether a backup should be made now, and may be tried; with `at_once` without delay."""
         now = self._clock.now()
         due = owed_since(self._config.schedule, self._newest_lasting(), now)
         if due is None:
             return False
         failures = self._run_log.automatic_failures_since(due)
-        return trigger == "scheduled" or may_try(failures, now)
+        return trigger == "scheduled" or at_once or may_try(failures, now)
+
+    def waits_for_store(self) -> bool:
+        """Whether a backup is owed that may not be tried yet, because the store failed the last."""
+        last = self._run_log.last("backup", "succeeded", "failed", "interrupted")
+        return (
+            last is not None
+            and last.error is not None
+            and last.error.code in STORE_FAILURES
+            and self.is_owed("catch-up", at_once=True)
+            and not self.is_owed("catch-up")
+        )
 
     def _newest_lasting(self) -> BackupSet | None:
         """The newest complete, proven set that an instant of the schedule may count as its own.

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ from backups.stages import STAGES
 from shared.clock import Clock
 from shared.errors import AppError, StoreUnreachable
 from shared.logs import fields, lines_of_run
+from shared.process.lasting_work import beat, patience
 
 _log = logging.getLogger("backups.run")
 
@@ -105,6 +106,7 @@ class Recorder:
                 f"the run did not finish within {self._seconds:.0f} s",
                 "Find the slow stage in the log, or raise BACKUP_TIMEOUT.",
             )
+        beat()
         self._sink(progress)
         self._watcher(self.run, progress)
 
@@ -140,7 +142,7 @@ class StartedRun:
 
         Raises `DatabaseError` when not even the run log can be written.
         """
-        with lines_of_run(self.run.id):
+        with lines_of_run(self.run.id), patience(self._starter.seconds):
             try:
                 with self._starter.log_files():  # the outcome, too, is one of their lines
                     failure = None
@@ -168,7 +170,7 @@ class RunStarter:
         log_files: Callable[[], AbstractContextManager[None]],
         seconds: float = float("inf"),
     ) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._run_log = run_log
         self._directory = directory
         self._clock = clock
@@ -216,6 +218,8 @@ class RunStarter:
             running = self._run_log.running()
             raise LeaseHeld(running.id if running else None)
         try:
+            with suppress(AppError):  # for people: the run itself meets a full disk
+                self._directory.run_lease.announce()
             self._clean_up_after_the_dead()
             if needless():
                 held.release()
@@ -233,7 +237,7 @@ class RunStarter:
             held.release()
             raise
         recorder = Recorder(
-            run, self._run_log, progress, self._stop, self._seconds, watcher=self._watcher
+            run, self._run_log, progress, self._stop, self.seconds, watcher=self._watcher
         )
         return StartedRun(recorder, work, held, self)
 

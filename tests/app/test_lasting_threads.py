@@ -91,7 +91,8 @@ def test_the_scheduler_goes_on_after_any_fault(
     module, _, attribute = owner.rpartition(".")
     target = getattr(__import__(module, fromlist=[attribute]), attribute)
     if name in ("run_if_owed", "send_alerts"):
-        monkeypatch.setattr("backups.scheduling.scheduler.CATCH_UP_SECONDS", 1)
+        monkeypatch.setattr("backups.scheduling.due_runs.CATCH_UP_SECONDS", 1)
+        monkeypatch.setattr("backups.scheduling.scheduler.ALERT_SECONDS", 1)
     fault = RuntimeError("can't start new thread")
     raised = failing_once(monkeypatch, target, name, fault)
     scheduler = BackupScheduler(bench.service)
@@ -118,7 +119,7 @@ def test_a_source_that_may_not_be_looked_at_is_named_and_ends_nothing(
         return real_stat(path, follow_symlinks=follow_symlinks)
 
     monkeypatch.setattr(Path, "stat", stat)
-    monkeypatch.setattr("backups.scheduling.scheduler.CATCH_UP_SECONDS", 1)
+    monkeypatch.setattr("backups.scheduling.due_runs.CATCH_UP_SECONDS", 1)
     sources = (*make_sources(tmp_path / "data"), closed)
     with (
         open_bench(
