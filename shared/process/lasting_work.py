@@ -141,7 +141,17 @@ def last(
     `stopping` ends every wait at once.
     """
     pulse = pulse or Pulse(name)
-    _of_this_thread.set(pulse)
+    token = _of_this_thread.set(pulse)
+    try:
+        _repeat(name, step, stopping, pulse)
+    except BaseException as ending:
+        pulse.raised(ending)
+        raise
+    finally:
+        _of_this_thread.reset(token)
+
+
+def _repeat(name: str, step: Callable[[], float], stopping: threading.Event, pulse: Pulse) -> None:
     failures = 0
     while not stopping.is_set():
         try:
@@ -153,9 +163,6 @@ def last(
             failures += 1
             pulse.raised(error)
             _report(name, error, wait)
-        except BaseException as ending:
-            pulse.raised(ending)
-            raise
         pulse.beat()
         stopping.wait(wait)
 
