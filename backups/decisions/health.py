@@ -29,6 +29,7 @@ PROBLEM_CODES = (
     "overdue",
     "token_key_lost",
     "started_empty",
+    *("source_missing", "source_unreadable", "lease_stuck"),
     "suspect",
     "two_writers",
     "drill_failed",

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from backups.decisions.health import HealthFacts
+from backups.decisions.health import HealthFacts, assess
 from backups.host.heartbeats import Heartbeats
 from backups.host.lease import Lease
 from backups.model import Beat
@@ -33,16 +34,13 @@ def installation(tmp_path: Path) -> Installation:
 @pytest.fixture
 def facts(monkeypatch: pytest.MonkeyPatch, installation: Installation) -> list[HealthFacts]:
     """What each status of this process was judged by."""
-    from backups import status  # noqa: PLC0415
-
     judged: list[HealthFacts] = []
-    assess = status.assess
 
     def watched(found: HealthFacts) -> object:
         judged.append(found)
         return assess(found)
 
-    monkeypatch.setattr(status, "assess", watched)
+    monkeypatch.setattr("backups.status.assess", watched)
     return judged
 
 
@@ -102,8 +100,6 @@ def later(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
         inner = kind.__init__
 
         def made(self: object, path: Path, _inner: object = inner, **_: object) -> None:
-            import time  # noqa: PLC0415
-
             _inner(self, path, lambda: time.monotonic() + seconds)  # type: ignore[operator]
 
         monkeypatch.setattr(kind, "__init__", made)

@@ -171,4 +171,7 @@ def test_every_problem_of_status_is_a_series() -> None:
         r'Finding\(\s*"(token_key_lost)"',
         (REPOSITORY / "backups/decisions/restore_plan.py").read_text(),
     )
+    for module in ("sources/faults.py", "host/lease_faults.py"):
+        text = (REPOSITORY / "backups" / module).read_text()
+        elsewhere += re.findall(r'"(source_[a-z]+|lease_stuck)"', text)
     assert set(codes + elsewhere) == set(PROBLEM_CODES)

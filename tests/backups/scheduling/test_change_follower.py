@@ -30,6 +30,7 @@ from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
 from shared.errors import DiskFull
+from shared.process.lasting_work import Pulse, last
 from shared.store.directory import DirectoryStore
 from tests.support.app_process import AppProcess
 from tests.support.bench import PREFIX, Bench, open_bench
@@ -437,6 +438,37 @@ def test_a_run_log_that_cannot_be_written_is_not_hammered(
     assert [at - INSTANT for at in asked] == [timedelta(seconds=s) for s in (61, 361)]
     monkeypatch.undo()
     assert steps(follower, clock, 400) == ["0:21:01 succeeded"]
+
+
+def test_a_change_run_that_cannot_begin_is_a_failure_of_the_thread(
+    follower: ChangeFollower, bench: Bench, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until one begins, with the remedy and since when; the polls in between do not hide it."""
+    pulse = Pulse("follower", 180, clock.monotonic)
+
+    def follow(seconds: int) -> None:
+        stopping = threading.Event()
+
+        def step() -> float:
+            steps(follower, clock, seconds)
+            stopping.set()
+            return 0
+
+        last("the follower", step, stopping, pulse)
+
+    def full(_trigger: str) -> Any:
+        raise DiskFull("the disk is full", "Make room.")
+
+    monkeypatch.setattr(bench.service.backup, "begin", full)
+    add_rows(bench.tokens, 1)
+    follow(61)
+    follow(100)
+    assert pulse.sign().failure == "the disk is full [disk_full] Make room."
+    assert pulse.sign().failing_for == 100
+
+    monkeypatch.undo()
+    follow(300)
+    assert pulse.sign().failure is None
 
 
 def test_a_run_that_holds_the_lease_only_delays(
