@@ -114,11 +114,15 @@ root = Path(sys.argv[1])
 beats = Heartbeats(root / "heartbeats")
 beats.write([Sign("scheduler", 1, 180)])
 filler = os.open(root / "filler", os.O_WRONLY | os.O_CREAT)
-try:
-    while True:
-        os.write(filler, bytes(4096))
-except OSError as error:
-    print(error.strerror)
+pwrite = os.pwrite
+def fill_first(*arguments):  # whoever else writes to the disk takes every block that is free
+    try:
+        while True:
+            os.write(filler, bytes(4096))
+    except OSError as error:
+        print(error.strerror)
+    return pwrite(*arguments)
+os.pwrite = fill_first
 beats.write([Sign("scheduler", 2, 180, "the disk is full", 1)])
 print(beats.read().beats[0].failure)
 """
