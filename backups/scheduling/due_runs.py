@@ -48,6 +48,12 @@ class DueRuns:
 
         Raises what keeps this host from scheduling at all, such as records that it cannot write.
         """
+        # The store is asked before a run begins, too, and one that hangs takes its time.
+        with patience(self._service.config.timeout.total_seconds()):
+            self._run_what_is_due()
+        return POLL_SECONDS
+
+    def _run_what_is_due(self) -> None:
         if not self.begun.is_set():
             self._begin()
         if "backup" in self._woken:
@@ -62,13 +68,11 @@ class DueRuns:
         if self._drill_at is not None and self._monotonic() >= self._drill_at:
             self._drill_at = self._monotonic() + DRILL_RETRY_SECONDS
             self._drill()
-        return POLL_SECONDS
 
     def _begin(self) -> None:
         """A host that is new, or was off for long, must not believe its old records."""
         self._service.facts.note_begun(self._service.clock.now())
-        with patience(self._service.config.timeout.total_seconds()):
-            error = self._service.own_sets.refresh()
+        error = self._service.own_sets.refresh()
         if error is not None:
             _log.warning("could not refresh the catalogue; using local records: %s", error.message)
         self.begun.set()

@@ -232,7 +232,10 @@ class BackupScheduler:
         return plan
 
     def _watch(self, plan: BackgroundScheduler) -> None:
-        """Say how the threads are, and plan anew when the clock was set, until the end."""
+        """Say how the threads are, and plan anew when the clock was set, until the end.
+
+        Raises `RuntimeError` when APScheduler's own thread has ended: all begins anew then.
+        """
         steps = ClockSteps(self._service.clock)
         turn = 0
         while True:
@@ -241,6 +244,8 @@ class BackupScheduler:
             turn += 1
             if self._stopping.wait(POLL_SECONDS):
                 return
+            if not plan._thread.is_alive():
+                raise RuntimeError("the thread that keeps the schedules has ended")
             if (step := steps.look()) is not None:
                 _log.warning(
                     "the clock was set by %+.0f s, or this host slept: the jobs are planned anew",

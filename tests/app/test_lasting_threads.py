@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from backups.format import naming
 from backups.model import Source
@@ -100,6 +101,29 @@ def test_the_scheduler_goes_on_after_any_fault(
 
     try:
         eventually(raised.is_set, "the fault is met")
+    except BaseException:
+        scheduler.stop()
+        raise
+    protected_by(bench, scheduler)
+
+
+def test_a_schedule_whose_thread_ends_is_planned_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """APScheduler's thread is not one of ours; when it ends, leading begins from the beginning."""
+    real = BackgroundScheduler._main_loop
+    begun: list[object] = []
+
+    def ends_at_first(self: object) -> None:
+        begun.append(self)
+        if len(begun) > 1:
+            real(self)
+
+    monkeypatch.setattr(BackgroundScheduler, "_main_loop", ends_at_first)
+    scheduler = BackupScheduler(bench.service)
+    scheduler.start()
+    try:
+        eventually(lambda: len(begun) > 1, "another one")
     except BaseException:
         scheduler.stop()
         raise

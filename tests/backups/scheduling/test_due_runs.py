@@ -182,6 +182,23 @@ def test_the_progress_of_a_run_is_a_sign_of_life(
     assert not pulse.sign().is_stuck
 
 
+def test_a_store_that_hangs_before_a_run_begins_is_not_a_stuck_thread(
+    runs: DueRuns, bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """The client's own limits end such a request; a restart by systemd would help nothing."""
+    pulse = Pulse("scheduler", 180, clock.monotonic)
+    seen: list[bool] = []
+
+    def hang() -> None:
+        clock.advance(seconds=600)
+        seen.append(pulse.sign().is_stuck)
+
+    store.before("list", PREFIX, hang)
+    runs.wake("backup")
+    in_thread(runs, pulse)
+    assert (seen, pulse.sign().age) == ([False], 0)
+
+
 # --- a store that answers again -------------------------------------------------------------
 
 
