@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from backups.alerts.dispatch import Alerts
 from backups.format import naming
 from backups.model import Source
 from backups.scheduling.scheduler import BackupScheduler
@@ -21,6 +22,7 @@ from shared.clock import SystemClock
 from shared.merchants.inbox import Event, Inbox, open_inbox
 from shared.merchants.inbox_worker import InboxWorker
 from shared.process import lasting_work
+from shared.process.lasting_work import Supervisor
 from shared.store.directory import DirectoryStore
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.databases import make_sources
@@ -105,6 +107,27 @@ def test_the_scheduler_goes_on_after_any_fault(
         scheduler.stop()
         raise
     protected_by(bench, scheduler)
+
+
+def test_alerts_are_looked_for_by_each_process_whoever_leads(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that does not schedule sends what the one that does cannot, as it hangs."""
+    monkeypatch.setattr("backups.scheduling.scheduler.ALERT_SECONDS", 0.01)
+    looked = threading.Semaphore(0)
+    monkeypatch.setattr(Alerts, "send_alerts", lambda _: looked.release())
+    held = bench.directory.scheduler_lease.try_acquire()
+    assert held is not None
+    supervisor = Supervisor()
+    scheduler = BackupScheduler(bench.service, supervisor=supervisor)
+    scheduler.start()
+    try:
+        assert all(looked.acquire(timeout=20) for _ in range(3))
+        assert [sign.name for sign in supervisor.signs()] == ["alerts"]
+    finally:
+        scheduler.stop()
+        held.release()
+    assert supervisor.signs() == ()
 
 
 def test_a_schedule_whose_thread_ends_is_planned_anew(
