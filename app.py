@@ -38,9 +38,11 @@ from shared.merchants.platform import Platform, PlatformDefinition, Workplace
 from shared.merchants.polling import Polling
 from shared.merchants.statuses import PLATFORM_STATUSES
 from shared.merchants.sync_routes import sync_routes
+from shared.process.lasting_work import Supervisor
 from shared.process.responsiveness import responsive
+from shared.process.service_manager import announced
 from shared.process.termination import after_termination
-from shared.settings.load import Settings, load_settings, read_environment
+from shared.settings.load import Settings, load_settings, read_environment, read_manager
 from shared.store.object_store import Interruptible
 from shared.web.problem_handlers import add_problem_handlers
 from shared.web.security_headers import SecurityHeaders
@@ -77,7 +79,8 @@ def create_app(
                 app.state.startup_error = error
                 raise
             _greet(app.state.settings, address)
-            yield
+            async with announced(read_manager(), app.state.supervisor.signs):
+                yield
 
     # A redirect to the path without its slash would go to the host that the request names.
     # The pages for /docs would load scripts from elsewhere, beside the merchants' cookies.
@@ -134,6 +137,7 @@ def _open(
     _configure_logging(settings, platforms)
     cipher = TokenCipher(settings.token_encryption_keys)
     app.state.settings = settings
+    app.state.supervisor = Supervisor()
     app.state.backups = stack.enter_context(open_service(settings))
     stack.enter_context(open_page(app, app.state.backups))
     # Before any storage opens: opening one makes the file that is missing.
@@ -148,7 +152,7 @@ def _open(
     # Its thread begins now: a run that has its lease must not wait for one that cannot begin.
     app.state.executor.submit(lambda: None)
     sync = _open_bot(app, stack, settings, platforms)
-    scheduler = BackupScheduler(app.state.backups, [sync])
+    scheduler = BackupScheduler(app.state.backups, [sync], supervisor=app.state.supervisor)
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
@@ -194,7 +198,8 @@ def _open_bot(
             app.state.interfaces[definition.name] = interface
             platforms.append(platform)
     app.state.platforms = platforms
-    worker = InboxWorker(place.inbox, {platform.provider: platform for platform in platforms})
+    by_provider = {platform.provider: platform for platform in platforms}
+    worker = InboxWorker(place.inbox, by_provider, app.state.supervisor)
     polling = Polling(platforms, marks, settings.sync_schedule, clock)
 
     def stop() -> None:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import UTC
+from datetime import UTC, datetime
 
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
 from backups.decisions.health import Health, Status, assess
 from backups.decisions.protection import Fact, HealthFacts
 from backups.errors import DirectoryUnusable
+from backups.host.directory import BackupDirectory
+from backups.host.lease_faults import lease_faults
 from backups.host.records import find_damaged
 from backups.host.state import HostState
 from backups.model import FailedBeginning, Finding
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
+from backups.sources.faults import source_faults
 from shared.clock import format_utc
 
 
@@ -37,7 +40,11 @@ def read_status(
     config, store, run_log = installation.config, installation.store, installation.run_log
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
+    owner = installation.directory.scheduler_lease.holder()
+    heartbeat = installation.directory.heartbeats.read() if owner is not None else None
     latest = own_sets.latest()
+    # Before the first start there are no databases yet, and nothing is lost.
+    expected = config.sources if owner is not None or latest is not None else ()
     last_drill = state.last_drill()
     newest = installation.catalogue.newest_protecting(own_sets.ours())
     # A scheduler says when it begins; on a host with cron alone the first run says it.
@@ -67,19 +74,27 @@ def read_status(
             started_empty=tuple(own_sets.started_empty()) if latest else (),
             newest_made=own_sets.newest_made(),
             other_writer=own_sets.other_writer(now),
-            found_faults=(*faults, *alerts_that_fail(config.receivers, receivers, now)),
+            future_is_over=own_sets.future_is_over(newest),
+            found_faults=(
+                *faults,
+                *source_faults(expected, now),
+                *lease_faults(installation.directory, heartbeat, config.timeout, now),
+                *alerts_that_fail(config.receivers, receivers, now),
+            ),
             found_warnings=(*find_damaged(installation.directory.path), *adoption.warnings()),
             missing_points=own_sets.missing_points(),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
             somebody_is_told=bool(config.receivers) or config.has_heartbeat,
             broken_receivers=broken_receivers(config.receivers, receivers, now),
+            beats=heartbeat.beats if heartbeat is not None else (),
+            unled_since=_unled_since(installation.directory, now),
         )
     )
     return Status(
         health=health,
         cron=config.schedule.expression,
         next_run_at=config.schedule.next_after(now).astimezone(UTC),
-        owner=installation.directory.scheduler_lease.holder(),
+        owner=owner,
         kind=store.kind,
         offsite=store.offsite,
         location=store.location,
@@ -94,6 +109,14 @@ def read_status(
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
     )
+
+
+def _unled_since(directory: BackupDirectory, now: datetime) -> datetime | None:
+    """When a process last led, or began to lead, as far as its heartbeats or its lease say."""
+    holder = directory.scheduler_lease.announced()
+    began = now - holder.held_for if holder is not None else None
+    known = [at for at in (directory.heartbeats.written_at(), began) if at is not None]
+    return max(known, default=None)
 
 
 def status_without_records(installation: Installation, faults: tuple[Finding, ...]) -> Status:

@@ -13,6 +13,9 @@ class Clock(Protocol):
     def now(self) -> datetime:
         """The present instant, timezone-aware, in UTC."""
 
+    def monotonic(self) -> float:
+        """Seconds of a clock that nobody can set: for durations, and for nothing else."""
+
     def sleep(self, seconds: float) -> None:
         """Return after at least `seconds`."""
 
@@ -23,6 +26,10 @@ class SystemClock:
     def now(self) -> datetime:
         """The present instant in UTC."""
         return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        """Seconds since this host started, without those in which it slept."""
+        return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
         """Block the calling thread for `seconds`."""

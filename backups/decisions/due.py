@@ -8,7 +8,33 @@ from datetime import datetime, timedelta
 
 from backups.model import BackupSet
 from shared.crontab import Crontab
+from shared.errors import (
+    StoreAccessDenied,
+    StoreClockSkew,
+    StoreError,
+    StoreFailing,
+    StoreNoBucket,
+    StoreUnknownKey,
+    StoreUnreachable,
+    StoreUntrusted,
+    StoreWrongSecret,
+)
 
+# The codes of failures that are over when the store answers again.
+STORE_FAILURES = frozenset(
+    kind.code
+    for kind in (
+        StoreError,
+        StoreUnreachable,
+        StoreFailing,
+        StoreUntrusted,
+        StoreUnknownKey,
+        StoreWrongSecret,
+        StoreAccessDenied,
+        StoreNoBucket,
+        StoreClockSkew,
+    )
+)
 # After the first, second, third failure since the due instant; hourly from then on.
 RETRY_DELAYS = (timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
 # Change runs take at most this part of the time.
@@ -41,17 +67,18 @@ def may_try(failures: Sequence[datetime], now: datetime) -> bool:
 class ChangeFacts:
     """`changed_at`: the first change since the last run began; the last run's times; failures.
 
+    Times are those of the monotonic clock: a clock that is set moves none of them.
     `failures` counts change runs that failed in a row.
     """
 
-    changed_at: datetime
-    last_started_at: datetime | None
-    last_finished_at: datetime | None
+    changed_at: timedelta
+    last_started_at: timedelta | None
+    last_finished_at: timedelta | None
     failures: int
 
 
-def due_at(facts: ChangeFacts, delay: timedelta) -> datetime:
-    """When a run for the change may begin."""
+def due_at(facts: ChangeFacts, delay: timedelta) -> timedelta:
+    """When a run for the change may begin, by the monotonic clock."""
     due = facts.changed_at + delay
     if facts.last_started_at is None or facts.last_finished_at is None:
         return due

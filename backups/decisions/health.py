@@ -21,6 +21,7 @@ PROBLEM_CODES = (
     "not_seen",
     "token_key_lost",
     "started_empty",
+    *("source_missing", "source_unreadable", "lease_stuck"),
     "suspect",
     "two_writers",
     "future_set",
@@ -178,7 +179,7 @@ def _missing(facts: HealthFacts) -> Iterator[Finding]:
 
 def _of_the_future(facts: HealthFacts, *, problem: bool = True) -> Iterator[Finding]:
     """A problem until a right set is proven after the set of the future was first seen."""
-    if not facts.future or problem == _is_over(facts):
+    if not facts.future or problem == facts.future_is_over:
         return
     ids = ", ".join(facts.future[:3]) + (", …" if len(facts.future) > 3 else "")
     yield Finding(
@@ -188,12 +189,6 @@ def _of_the_future(facts: HealthFacts, *, problem: bool = True) -> Iterator[Find
         "Check the clock (timedatectl) and who can write to the bucket, then make a new backup: "
         "python -m backups run",
     )
-
-
-def _is_over(facts: HealthFacts) -> bool:
-    proven_at = facts.newest.proven_at if facts.newest else None
-    since = facts.future_since
-    return proven_at is not None and since is not None and proven_at > since
 
 
 def _drills(facts: HealthFacts) -> Iterator[Finding]:

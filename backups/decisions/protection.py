@@ -45,7 +45,7 @@ class HealthFacts:
     complete backup has followed. `begun_at` is since when this host should make backups, whether
     or not it does. `beats` are the last signs of life of the threads of the leading process; if
     there are none, no process has led since `unled_since`. `future` has the ids of sets whose time
-    lies in the future, `future_since` when the newest of them was first seen,
+    lies in the future, `future_is_over` whether a right set was proven since they were first seen,
     `restored_at` when all that is live was restored from `newest`. `found_faults` are
     problems that others have found: of the live sources, of the leases, of the records, and
     `found_warnings` the warnings.
@@ -74,7 +74,7 @@ class HealthFacts:
     other_writer: BackupSet | None = None
     retention_warning: str | None = None
     future: tuple[str, ...] = ()
-    future_since: datetime | None = None
+    future_is_over: bool = False
     restored_at: datetime | None = None
     found_faults: tuple[Finding, ...] = ()
     found_warnings: tuple[Finding, ...] = ()

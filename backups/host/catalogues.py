@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 MIGRATIONS = (
     """
     CREATE TABLE facts(name TEXT PRIMARY KEY, value TEXT NOT NULL);
-    CREATE TABLE sets(id TEXT PRIMARY KEY, manifest BLOB NOT NULL);
+    CREATE TABLE sets(id TEXT PRIMARY KEY, manifest BLOB NOT NULL, learned_at TEXT);
     CREATE TABLE verdicts(
         set_id TEXT NOT NULL, name TEXT NOT NULL, document BLOB NOT NULL,
         PRIMARY KEY (set_id, name)

@@ -3,6 +3,7 @@
 instance                who this installation is
 runs.db                 run log and catalogue
 run.lock, scheduler.lock
+heartbeats              how the threads of the leader are
 staging/<run id>/       what a run is working on; gone when it is over
 copies/<set id>/        unsealed copies of the newest sets, for a fast restore
     pre-restore/<run id>/   what restores replaced, for undo; a week
@@ -22,6 +23,7 @@ from uuid import uuid4
 
 from backups.errors import DirectoryUnusable
 from backups.format import naming
+from backups.host.heartbeats import Heartbeats
 from backups.host.lease import Lease
 from backups.host.removal import remove_folder
 from shared.errors import AppError, DiskFull
@@ -43,6 +45,7 @@ class BackupDirectory:
         self._pre_restore = path / "pre-restore"
         self.run_lease = Lease(path / "run.lock", self.make_missing)
         self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
+        self.heartbeats = Heartbeats(path / "heartbeats")
         self._held: str | None = None  # the id that this process knows
         self.make_missing()
         self._held = self.instance()

@@ -10,12 +10,19 @@ from __future__ import annotations
 import json
 import os
 import socket
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from backups.errors import DirectoryUnusable
+from backups.host.processes import boot_id, is_alive, is_stopped
+
+# Longer than a look at whether the lease is free.
+_LOOK_SECONDS = 0.2
 
 
 class HeldLease:
@@ -39,7 +46,7 @@ class HeldLease:
         if again is None:
             return False
         self._lock, self._identity = again._lock, again._identity
-        if self._lease.announced:
+        if self._lease.is_announced:
             self._lease.announce()
         return True
 
@@ -48,17 +55,33 @@ class HeldLease:
         self._lock.release()
 
 
+@dataclass(frozen=True)
+class Holder:
+    """Who holds a lease, and for how long; `stopped` by a signal, if it is on this host."""
+
+    host: str
+    pid: int
+    held_for: timedelta
+    stopped: bool
+
+
 class Lease:
     """A lease that at most one holder on this host has at a time, threads included.
 
     `make_folder` is called before the lock file is made.
     """
 
-    def __init__(self, path: Path, make_folder: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        make_folder: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._path = path
         self._make_folder = make_folder
+        self._monotonic = monotonic
         self._holder_path = path.with_suffix(".json")
-        self.announced = False
+        self.is_announced = False
 
     def try_acquire(self, timeout: float = 0) -> HeldLease | None:
         """The lease, or None when another holder keeps it for `timeout` seconds.
@@ -107,12 +130,18 @@ class Lease:
         Raises `DirectoryUnusable` when that cannot be written.
         """
         beside = self._holder_path.with_suffix(".new")
+        announced = {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "boot": boot_id(),
+            "since": self._monotonic(),
+        }
         try:
             descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             with os.fdopen(descriptor, "w") as file:
-                json.dump({"host": socket.gethostname(), "pid": os.getpid()}, file)
+                json.dump(announced, file)
             beside.replace(self._holder_path)
-            self.announced = True
+            self.is_announced = True
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -125,6 +154,30 @@ class Lease:
             return str(found["host"]), int(found["pid"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
+
+    def announced(self) -> Holder | None:
+        """Who announced it last, in this start of this host, if that process is still there.
+
+        It may have released it meanwhile: `is_kept` tells.
+        """
+        try:
+            found = json.loads(self._holder_path.read_text())
+            host, pid, boot = str(found["host"]), int(found["pid"]), str(found["boot"])
+            held_for = timedelta(seconds=self._monotonic() - float(found["since"]))
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
+            return None
+        here = host == socket.gethostname()
+        if boot != boot_id() or (here and not is_alive(pid)):
+            return None
+        return Holder(host, pid, held_for, stopped=here and is_stopped(pid))
+
+    def is_kept(self) -> bool:
+        """Whether somebody holds it for longer than a look at whether it is free takes."""
+        held = self.try_acquire(_LOOK_SECONDS)
+        if held is None:
+            return True
+        held.release()
+        return False
 
     def _unusable(self, error: OSError) -> DirectoryUnusable:
         return DirectoryUnusable(

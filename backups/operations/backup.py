@@ -79,9 +79,14 @@ class Backup:
         started.afterwards = self._after
         return started
 
-    def run_if_owed(self, trigger: Trigger) -> Run | None:
+    def ask_store(self) -> None:
+        """One small request; raises `StoreError`, `ObjectMissing` for one that was answered."""
+        self._publisher.ask_store()
+
+    def run_if_owed(self, trigger: Trigger, *, at_once: bool = False) -> Run | None:
         """Run a backup unless a lasting set is as young as the last due instant.
 
+        With `at_once` also before the delay after a failure is over.
         Asked again under the lease, so that however many ask, one due instant gets one set.
         Raises `LeaseHeld` when another run is in progress.
         """
@@ -90,10 +95,10 @@ class Backup:
                 # Another host may have begun to write here by mistake; records that were made
                 # anew know of nothing.
                 self._own_sets.refresh()
-            if not self._own_sets.is_owed(trigger):
+            if not self._own_sets.is_owed(trigger, at_once=at_once):
                 return None
         started = self._starter.begin_unless(
-            lambda: not self._own_sets.is_owed(trigger),
+            lambda: not self._own_sets.is_owed(trigger, at_once=at_once),
             "backup",
             trigger,
             partial(self._make, trigger, self._config.sources),

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from backups.decisions.due import may_try, owed_since, two_due_before
+from backups.decisions.due import STORE_FAILURES, may_try, owed_since, two_due_before
 from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.decisions.suspicion import Measures, RestoredSource, measures
@@ -62,14 +62,25 @@ class OwnSets:
             )
         return newest
 
-    def is_owed(self, trigger: Trigger) -> bool:
-        """Whether a backup should be made now, and may be tried."""
+    def is_owed(self, trigger: Trigger, *, at_once: bool = False) -> bool:
+        """Whether a backup should be made now, and may be tried; with `at_once` without delay."""
         now = self._clock.now()
         due = owed_since(self._config.schedule, self._newest_lasting(), now)
         if due is None:
             return False
         failures = self._run_log.automatic_failures_since(due)
-        return trigger == "scheduled" or may_try(failures, now)
+        return trigger == "scheduled" or at_once or may_try(failures, now)
+
+    def waits_for_store(self) -> bool:
+        """Whether a backup is owed that may not be tried yet, because the store failed the last."""
+        last = self._run_log.last("backup", "succeeded", "failed", "interrupted")
+        return (
+            last is not None
+            and last.error is not None
+            and last.error.code in STORE_FAILURES
+            and self.is_owed("catch-up", at_once=True)
+            and not self.is_owed("catch-up")
+        )
 
     def _newest_lasting(self) -> BackupSet | None:
         """The newest complete, proven set that an instant of the schedule may count as its own.
@@ -151,6 +162,23 @@ class OwnSets:
             return run.set_id is not None and self._catalogue.get(run.set_id).complete
         except (SetNotFound, ManifestInvalid):
             return run.trigger != "manual"  # only a person asks for less than all
+
+    def future_is_over(self, newest: BackupSet | None) -> bool:
+        """Whether a right set was proven since this host first saw what lies in the future.
+
+        By the sequence, where it was made here: a clock that was wrong then says nothing.
+        """
+        if newest is None or newest.proven_at is None:
+            return False
+        ours, now, proven_at = self.ours(), self._clock.now(), newest.proven_at
+        return all(
+            (newest.sequence or 0) > one.sequence
+            if one.sequence is not None and one.instance in ours
+            else one.learned_at is not None
+            and not is_future(one.learned_at, now)
+            and proven_at > one.learned_at
+            for one in self._catalogue.future_sets()
+        )
 
     def measures(self) -> Measures:
         """What new snapshots are compared with, to see whether they look damaged."""

@@ -34,6 +34,7 @@ from backups.stages import STAGES
 from shared.clock import Clock
 from shared.errors import AppError, StoreUnreachable
 from shared.logs import fields, lines_of_run
+from shared.process.lasting_work import beat, patience
 
 _log = logging.getLogger("backups.run")
 
@@ -116,6 +117,7 @@ class Recorder:
                 f"the run did not finish within {self._seconds:.0f} s",
                 "Find the slow stage in the log, or raise BACKUP_TIMEOUT.",
             )
+        beat()
         self._sink(progress)
         self._watcher(self.run, progress)
 
@@ -164,7 +166,7 @@ class StartedRun:
 
         Raises `DatabaseError` when not even the run log can be written.
         """
-        with lines_of_run(self.run.id):
+        with lines_of_run(self.run.id), patience(self._starter.seconds):
             try:
                 with self._starter.log_files():  # the outcome, too, is one of their lines
                     failure = None
@@ -192,7 +194,7 @@ class RunStarter:
         log_files: Callable[[], AbstractContextManager[None]],
         seconds: float = float("inf"),
     ) -> None:
-        self._seconds = seconds
+        self.seconds = seconds
         self._run_log = run_log
         self._directory = directory
         self._clock = clock
@@ -243,6 +245,8 @@ class RunStarter:
                 running = self._run_log.running()
                 raise LeaseHeld(running.id if running else None)
             try:
+                with suppress(AppError):  # for people: the run itself meets a full disk
+                    self._directory.run_lease.announce()
                 self._clean_up_after_the_dead()
                 if needless():
                     held.release()
@@ -265,7 +269,7 @@ class RunStarter:
             self._run_log,
             progress,
             self._stop,
-            self._seconds,
+            self.seconds,
             watcher=self._watcher,
             keep_lease=held.keep,
         )

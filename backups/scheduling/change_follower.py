@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 
-from backups.decisions.due import ChangeFacts, due_at
+from backups.decisions.due import STORE_FAILURES, ChangeFacts, due_at
 from backups.errors import LeaseHeld
 from backups.model import Run
+from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService
 from backups.sources.change_watch import ChangeWatch
 from shared.errors import AppError
+from shared.process.lasting_work import note
 
 _log = logging.getLogger(__name__)
 
@@ -23,16 +26,18 @@ class ChangeFollower:
         self._delay = delay
         self._watch = ChangeWatch([s for s in service.config.sources if not s.volatile])
         # When the last attempt began and ended, whether or not it came as far as a run.
-        self._last: tuple[datetime, datetime] | None = None
+        self._last: tuple[timedelta, timedelta] | None = None
         self._failures = 0
-        self._changed_at: datetime | None = self._changed_before_the_start()
+        self._store_failed = False
+        self._probe = StoreProbe(service.backup.ask_store, service.clock.monotonic)
+        self._changed_at: timedelta | None = self._changed_before_the_start()
 
     def step(self) -> Run | None:
         """Poll once; the run, if one was due and was made."""
-        now = self._service.clock.now()
+        now = self._now()
         if self._watch.poll() and self._changed_at is None:
             self._changed_at = now
-        if self._changed_at is None or due_at(self._facts(self._changed_at), self._delay) > now:
+        if self._changed_at is None or not self._is_due(self._changed_at, now):
             return None
         # Before the run: what is written while it runs is a change of its own.
         changed_at, self._changed_at = self._changed_at, None
@@ -43,32 +48,49 @@ class ChangeFollower:
             return None
         except AppError as error:
             _log.error("change run failed: %s [%s] %s", error.message, error.code, error.hint)
+            note(error)
             self._changed_at = changed_at
             self._failures += 1
-            self._last = now, self._service.clock.now()
+            self._store_failed = False
+            self._last = now, self._now()
             return None
-        self._last = run.started_at, run.finished_at or self._service.clock.now()
-        self._failures = 0 if run.status == "succeeded" else self._failures + 1
-        if run.status != "succeeded":
+        note(None)
+        self._last = now, self._now()
+        if run.status == "succeeded":
+            self._failures = 0
+            self._probe.succeeded()
+        else:
+            self._failures += 1
             self._changed_at = changed_at
+            self._probe.failed()
+        self._store_failed = run.error is not None and run.error.code in STORE_FAILURES
         return run
 
     def close(self) -> None:
         """Stop watching."""
         self._watch.close()
 
-    def _facts(self, changed_at: datetime) -> ChangeFacts:
-        return ChangeFacts(
+    def _now(self) -> timedelta:
+        return timedelta(seconds=self._service.clock.monotonic())
+
+    def _is_due(self, changed_at: timedelta, now: timedelta) -> bool:
+        """Whether a run may begin: also before the delay is over, if the store is back."""
+        facts = ChangeFacts(
             changed_at=changed_at,
             last_started_at=self._last[0] if self._last else None,
             last_finished_at=self._last[1] if self._last else None,
             failures=self._failures,
         )
+        if due_at(facts, self._delay) <= now:
+            return True
+        if not self._store_failed or due_at(replace(facts, failures=0), self._delay) > now:
+            return False
+        return self._probe.answers_again()
 
-    def _changed_before_the_start(self) -> datetime | None:
+    def _changed_before_the_start(self) -> timedelta | None:
         """A write that came after the newest set, while nobody watched, is a change too."""
         newest = self._service.catalogue.newest_protecting(self._service.own_sets.ours())
         modified = self._watch.modified_at()
         if newest is None or modified is None or modified <= newest.created_at:
             return None
-        return self._service.clock.now()
+        return self._now()

@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
-from apscheduler.triggers.interval import IntervalTrigger
 
-from backups.errors import LeaseHeld
-from backups.host.lease import HeldLease
-from backups.model import Trigger
+from backups.host.lease import HeldLease, Lease
 from backups.scheduling.change_follower import ChangeFollower
+from backups.scheduling.due_runs import DueRuns
 from backups.service import BackupService
 from shared.clock import format_utc
 from shared.crontab import Crontab
 from shared.errors import AppError
 from shared.logs import fields
-from shared.process.lasting_work import last
+from shared.process.clock_steps import ClockSteps
+from shared.process.lasting_work import Supervisor, last
 
 JOB_ID = "backup"
-CATCH_UP_JOB_ID = "catch-up"
 DRILL_JOB_ID = "drill"
-ALERTS_JOB_ID = "alerts"
-POLL_SECONDS = 1
-CATCH_UP_SECONDS = 60
-LEADER_JOB_SECONDS = 1
-LEAD_RETRY_SECONDS = 5
+POLL_SECONDS = 1.0
+ALERT_SECONDS = 60.0
+# Each URL that does not answer takes its time.
+MOST_SECONDS_OF_ALERTS = 600.0
+HEARTBEAT_TURNS = 10
+LEAD_RETRY_SECONDS = 5.0
 GRACE_SECONDS = 6 * 3600
 PATIENCE_AT_SHUTDOWN_SECONDS = 5
 
@@ -47,17 +46,24 @@ class CrontabTrigger(BaseTrigger):  # type: ignore[misc]
     def get_next_fire_time(
         self, previous_fire_time: datetime | None, now: datetime
     ) -> datetime | None:
-        """The first due instant after the previous one, or after now."""
-        return self._crontab.next_after(previous_fire_time or now)
+        """The first due instant after the previous one, or after now.
+
+        Of several that have passed since the previous one it is the last: APScheduler makes
+        one of them, after a list of them all, which is long when a clock was set by years.
+        """
+        if previous_fire_time is None:
+            return self._crontab.next_after(now)
+        following = self._crontab.next_after(previous_fire_time)
+        return max(following, self._crontab.last_until(now)) if following <= now else following
 
 
 @dataclass(frozen=True)
 class LeaderJob:
     """A job of another part of the program, which only the process that schedules does.
 
-    `work` is called at the instants of `schedule`, and every second, also while it goes on: it
-    decides whether something is owed, and raises nothing. `while_leader` is entered when
-    this process begins to schedule, and left when it ends; `stop` makes `work` end soon.
+    `work` is called at the instants of `schedule`, and every second: it decides whether
+    something is owed. `while_leader` is entered when this process begins to schedule, and left
+    when it ends; `stop` makes `work` end soon.
     """
 
     name: str
@@ -70,13 +76,16 @@ class LeaderJob:
 class _Following:
     """A change follower that is made anew after a fault: backups go on without one meanwhile."""
 
-    def __init__(self, service: BackupService, delay: timedelta) -> None:
+    def __init__(self, service: BackupService, delay: timedelta, begun: threading.Event) -> None:
         self._service = service
         self._delay = delay
+        self._begun = begun
         self._follower: ChangeFollower | None = None
 
     def step(self) -> float:
         """Follow once; the seconds to wait before the next step."""
+        if not self._begun.is_set():  # it compares with the newest set, which is not known yet
+            return POLL_SECONDS
         if self._follower is None:
             self._follower = ChangeFollower(self._service, self._delay)
         try:
@@ -94,36 +103,61 @@ class _Following:
 
 
 class BackupScheduler:
-    """Runs what is due while this process holds the scheduler lease; `start` and `stop` it."""
+    """Runs what is due while this process holds the scheduler lease; `start` and `stop` it.
 
-    def __init__(self, service: BackupService, jobs: Sequence[LeaderJob] = ()) -> None:
+    Its threads, and those of `jobs`, are in the `supervisor`: `alerts` in each process of the
+    app, `scheduler` and `follower` in the one that schedules, which also writes for the others
+    how its threads are.
+    """
+
+    def __init__(
+        self,
+        service: BackupService,
+        jobs: Sequence[LeaderJob] = (),
+        *,
+        supervisor: Supervisor | None = None,
+    ) -> None:
         self._service = service
         self._leader_jobs = tuple(jobs)
+        self._supervisor = supervisor or Supervisor()
         self._stopping = threading.Event()
-        self._leading_ends = threading.Event()  # set with it, and when the lease is lost
         self._thread = threading.Thread(target=self._try_to_lead, name="backup-scheduler")
+        self._in_each_process = ExitStack()
+        self._alerted = False
+        self._silent = False
 
     def start(self) -> None:
         """Begin to try for the lease, in a thread; returns at once."""
+        self._in_each_process.enter_context(
+            self._supervisor.running(
+                "alerts", self._alert, threading.Event(), most=MOST_SECONDS_OF_ALERTS
+            )
+        )
         self._thread.start()
 
     def stop(self) -> None:
         """Stop scheduling; a running backup gets some seconds to end, then stops cleanly."""
         self._stopping.set()
-        self._leading_ends.set()
         for job in self._leader_jobs:
             job.stop()
         self._thread.join(PATIENCE_AT_SHUTDOWN_SECONDS)
         self._service.stop()
         self._thread.join()
+        self._in_each_process.close()
 
     def give_up(self) -> None:
         """Stop all work at once, from any thread; `stop` follows."""
         self._stopping.set()
-        self._leading_ends.set()
         for job in self._leader_jobs:
             job.stop()
         self._service.stop()
+
+    def _alert(self) -> float:
+        # Not at the start: what this process makes up for first is no news.
+        if self._alerted:
+            self._service.alerts.send_alerts()
+        self._alerted = True
+        return ALERT_SECONDS
 
     def _try_to_lead(self) -> None:
         last("the scheduler", self._lead, self._stopping)
@@ -134,149 +168,120 @@ class BackupScheduler:
         held = lease.try_acquire()
         if held is None:
             return LEAD_RETRY_SECONDS
-        self._leading_ends.clear()
-        if self._stopping.is_set():
-            self._leading_ends.set()
         try:
-            lease.announce()
-            self._service.facts.note_begun(self._service.clock.now())
-            with ExitStack() as leading:
-                for job in self._leader_jobs:
-                    leading.enter_context(job.while_leader())
-                self._schedule(held)
+            self._announce(lease)
+            self._schedule(held)
         finally:
             held.release()
         return LEAD_RETRY_SECONDS
 
+    def _announce(self, lease: Lease) -> None:
+        """Say who leads; on a full disk nobody can read it, and the work goes on."""
+        try:
+            lease.announce()
+        except AppError as error:
+            _log.warning("%s [%s] %s", error.message, error.code, error.hint)
+
     def _schedule(self, held: HeldLease) -> None:
-        scheduler = BackgroundScheduler(timezone=UTC)
-        scheduler.add_job(
-            self._run_if_owed,
-            CrontabTrigger(self._service.config.schedule),
-            args=("scheduled",),
-            id=JOB_ID,
-            coalesce=True,
-            max_instances=1,
-            misfire_grace_time=GRACE_SECONDS,
-        )
-        scheduler.add_job(
-            self._run_if_owed,
-            IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
-            args=("catch-up",),
-            id=CATCH_UP_JOB_ID,
-            coalesce=True,
-            max_instances=1,
-            misfire_grace_time=GRACE_SECONDS,
-            next_run_time=datetime.now(UTC),
-        )
+        """Run the threads of a leader until this process stops, or has the lease no more."""
+        runs, ended = DueRuns(self._service), threading.Event()
+        with ExitStack() as leading:
+            for job in self._leader_jobs:
+                leading.enter_context(job.while_leader())
+            leading.enter_context(self._supervisor.running("scheduler", runs.step, ended))
+            if delay := self._service.config.change_delay:
+                following = _Following(self._service, delay, runs.begun)
+                leading.callback(following.close)
+                leading.enter_context(self._supervisor.running("follower", following.step, ended))
+            for job in self._leader_jobs:
+                leading.enter_context(_working_each_second(job, ended))
+            leading.callback(ended.set)
+            plan = self._plan(runs)
+            plan.start()
+            leading.callback(plan.shutdown, wait=True)
+            schedule = self._service.config.schedule
+            _log.info(
+                "this process schedules the backups",
+                extra=fields(
+                    cron=schedule.expression,
+                    next_run_at=format_utc(schedule.next_after(self._service.clock.now())),
+                ),
+            )
+            self._watch(plan, held)
+
+    def _plan(self, runs: DueRuns) -> BackgroundScheduler:
+        """The instants of the schedules; what has to be done then, the threads do."""
+        plan = BackgroundScheduler(timezone=UTC)
+        schedules: list[tuple[str, Crontab, Callable[[], object]]] = [
+            (JOB_ID, self._service.config.schedule, lambda: runs.wake("backup")),
+            *((job.name, job.schedule, job.work) for job in self._leader_jobs),
+        ]
         if self._service.config.drill_schedule and self._service.drill_is_possible():
-            scheduler.add_job(
-                self._drill,
-                CrontabTrigger(self._service.config.drill_schedule),
-                id=DRILL_JOB_ID,
+            schedules.append(
+                (DRILL_JOB_ID, self._service.config.drill_schedule, lambda: runs.wake("drill"))
+            )
+        for name, schedule, act in schedules:
+            plan.add_job(
+                act,
+                CrontabTrigger(schedule),
+                id=name,
                 coalesce=True,
                 max_instances=1,
                 misfire_grace_time=GRACE_SECONDS,
             )
-        scheduler.add_job(
-            self._service.alerts.send_alerts,
-            IntervalTrigger(seconds=CATCH_UP_SECONDS, timezone=UTC),
-            id=ALERTS_JOB_ID,
-            coalesce=True,
-            max_instances=1,
-            misfire_grace_time=GRACE_SECONDS,
-        )
-        for job in self._leader_jobs:
-            self._add_leader_job(scheduler, job)
-        # A host that is new, or was off for long, must not believe its old records.
-        error = self._service.own_sets.refresh()
-        if error is not None:
-            _log.warning("could not refresh the catalogue; using local records: %s", error.message)
-        if self._stopping.is_set():  # that may have taken long
-            return
-        scheduler.start()
-        _log.info(
-            "this process schedules the backups",
-            extra=fields(
-                cron=self._service.config.schedule.expression,
-                next_run_at=format_utc(self._service.status().next_run_at),
-            ),
-        )
-        try:
-            self._follow_changes(held)
-        finally:
-            scheduler.shutdown(wait=True)
+        return plan
 
-    def _add_leader_job(self, scheduler: BackgroundScheduler, job: LeaderJob) -> None:
-        """At its instants, and every second for what was missed or asked for.
+    def _watch(self, plan: BackgroundScheduler, held: HeldLease) -> None:
+        """Say how the threads are, and plan anew when the clock was set, until the end.
 
-        Two at a time, so that a look while the work goes on is no warning in the log.
+        That is also when another process has the lease, whose file was removed and made anew.
+
+        Raises `RuntimeError` when APScheduler's own thread has ended: all begins anew then.
         """
-        scheduler.add_job(
-            job.work,
-            CrontabTrigger(job.schedule),
-            id=job.name,
-            coalesce=True,
-            max_instances=1,
-            misfire_grace_time=GRACE_SECONDS,
-        )
-        scheduler.add_job(
-            job.work,
-            IntervalTrigger(seconds=LEADER_JOB_SECONDS, timezone=UTC),
-            id=f"{job.name}-catch-up",
-            coalesce=True,
-            max_instances=2,
-            misfire_grace_time=GRACE_SECONDS,
-            next_run_time=datetime.now(UTC),
-        )
-
-    def _follow_changes(self, held: HeldLease) -> None:
-        """Ask for a run when data that is not volatile changes, until this process stops.
-
-        Or until another one has the lease, whose file was removed and made anew.
-        """
-        delay = self._service.config.change_delay
-        follower = _Following(self._service, delay) if delay else None
-
-        def step() -> float:
+        steps = ClockSteps(self._service.clock)
+        turn = 0
+        while True:
+            if turn % HEARTBEAT_TURNS == 0:
+                self._write_heartbeats()
+            turn += 1
+            if self._stopping.wait(POLL_SECONDS):
+                return
             if not held.keep():
                 _log.warning("another process schedules the backups now")
-                self._leading_ends.set()
-                return 0
-            return follower.step() if follower else POLL_SECONDS
+                return
+            if not plan._thread.is_alive():
+                raise RuntimeError("the thread that keeps the schedules has ended")
+            if (step := steps.look()) is not None:
+                _log.warning(
+                    "the clock was set by %+.0f s, or this host slept: the jobs are planned anew",
+                    step.total_seconds(),
+                )
+                for job in plan.get_jobs():
+                    plan.reschedule_job(job.id, trigger=job.trigger)
 
+    def _write_heartbeats(self) -> None:
         try:
-            last("following changes", step, self._leading_ends)
-        finally:
-            if follower:
-                follower.close()
-
-    def _run_if_owed(self, trigger: Trigger) -> None:
-        try:
-            run = self._service.backup.run_if_owed(trigger)
-        except LeaseHeld as error:
-            _log.info("%s", error.message, extra=fields(trigger=trigger))
-        except AppError as error:
-            _log.error(
-                "%s backup failed: %s [%s] %s", trigger, error.message, error.code, error.hint
-            )
+            self._service.directory.heartbeats.write(self._supervisor.signs())
+        except OSError as error:
+            if not self._silent:
+                _log.warning("other processes cannot read how this one is: %s", error)
+            self._silent = True
         else:
-            if run is not None and run.status == "succeeded":
-                self._announce(run.set_id)
+            self._silent = False
 
-    def _drill(self) -> None:
-        try:
-            self._service.drill.begin("scheduled").execute()
-        except LeaseHeld as error:
-            _log.info("the drill was skipped: %s", error.message)
-        except AppError as error:
-            _log.error("drill failed: %s [%s] %s", error.message, error.code, error.hint)
 
-    def _announce(self, set_id: str | None) -> None:
-        status = self._service.status()
-        _log.info(
-            "protected: set %s is in %s; next backup at %s; see: python -m backups status",
-            set_id,
-            status.location,
-            format_utc(status.next_run_at),
-        )
+@contextmanager
+def _working_each_second(job: LeaderJob, ended: threading.Event) -> Iterator[None]:
+    """Call the work of a job every second, for what was missed or asked for."""
+
+    def step() -> float:
+        job.work()
+        return POLL_SECONDS
+
+    thread = threading.Thread(target=last, args=(job.name, step, ended), name=job.name)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

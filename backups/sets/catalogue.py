@@ -21,6 +21,7 @@ from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
 from backups.sets import points_table
 from backups.sets.learn import OwnPoints, learn
 from backups.sets.missing import NotedPoint
+from backups.sets.points_table import FuturePoint
 from backups.sets.sets_table import SetsTable
 from shared.clock import Clock
 from shared.databases.sqlite import Database
@@ -99,6 +100,11 @@ class Catalogue:
         """The ids of the restore points whose time lies in the future, the latest first."""
         with self._table.reading() as connection:
             return tuple(points_table.future(connection, self._end()))
+
+    def future_sets(self) -> list[FuturePoint]:
+        """The sets whose time lies in the future, the latest first."""
+        with self._table.reading() as connection:
+            return points_table.future_sets(connection, self._end())
 
     def points(self) -> list[RestorePoint]:
         """All restore points, newest first, without their objects: quick, however many."""

@@ -138,6 +138,28 @@ def ids_between(connection: sqlite3.Connection, since: datetime, end: datetime) 
     return [str(row[0]) for row in rows]
 
 
+@dataclass(frozen=True)
+class FuturePoint:
+    """A set whose time lies in the future, and when this host first saw it."""
+
+    id: str
+    instance: str
+    sequence: int | None
+    learned_at: datetime | None
+
+
+def future_sets(connection: sqlite3.Connection, end: datetime) -> list[FuturePoint]:
+    """The sets after `end`, the latest first."""
+    rows = connection.execute(
+        "SELECT points.id, instance, sequence, learned_at FROM points JOIN sets USING (id)"
+        " WHERE readable AND created_at > ? ORDER BY created_at DESC, points.id DESC",
+        (microseconds(end),),
+    )
+    return [
+        FuturePoint(row[0], row[1], row[2], parse_utc(row[3]) if row[3] else None) for row in rows
+    ]
+
+
 def future(connection: sqlite3.Connection, end: datetime) -> list[str]:
     """The ids of what was made later than `end`, latest first."""
     rows = connection.execute(

@@ -83,6 +83,11 @@ class Publisher:
             json.dumps({"instance": instance}).encode() + b"\n",
         )
 
+    def ask_store(self) -> None:
+        """One small request; raises `StoreError`, `ObjectMissing` for one that was answered."""
+        key = naming.instance_key(self._config.prefix, self._directory.instance())
+        self._store.head(key)
+
     def is_published(self, set_id: str) -> bool:
         """Whether the store has the manifest of a set, whoever put it. Raises `StoreError`."""
         try:

@@ -193,7 +193,8 @@ class SetsTable:
         """Take a manifest in; the caller has checked it."""
         with self._known.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO sets(id, manifest) VALUES (?, ?)", (set_id, document)
+                "INSERT OR REPLACE INTO sets(id, manifest, learned_at) VALUES (?, ?, ?)",
+                (set_id, document, format_utc(self._clock.now())),
             )
             self._note(connection, set_id)
 

@@ -13,7 +13,7 @@ from shared.errors import AppError
 from shared.logs import fields
 from shared.merchants.inbox import Inbox, Provider, WaitingEvent
 from shared.merchants.platform import Platform
-from shared.process.lasting_work import last
+from shared.process.lasting_work import Supervisor, beat
 
 _log = logging.getLogger(__name__)
 
@@ -22,14 +22,22 @@ _POLL_SECONDS = 0.5
 _PURGE_EVERY = 3600
 _LONGEST_WAIT_SECONDS = 60.0
 _LONGEST_WAIT_AFTER_FAULT_SECONDS = 3600.0
+# A full batch of one account, with a slow platform and a slow store.
+_MOST_SECONDS = 900.0
 
 
 class InboxWorker:
     """Works the inbox off while it is `running`, which one process of a host may be."""
 
-    def __init__(self, inbox: Inbox, platforms: Mapping[Provider, Platform]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        platforms: Mapping[Provider, Platform],
+        supervisor: Supervisor | None = None,
+    ) -> None:
         self._inbox = inbox
         self._platforms = platforms
+        self._supervisor = supervisor or Supervisor()
         self._stopping = threading.Event()
         self._purge_at = time.monotonic()
 
@@ -37,13 +45,8 @@ class InboxWorker:
     def running(self) -> Iterator[None]:
         """Work in a thread for the length of a block; ends after the batch in hand."""
         self._stopping.clear()
-        thread = threading.Thread(target=self._run, name="inbox")
-        thread.start()
-        try:
+        with self._supervisor.running("inbox", self._step, self._stopping, most=_MOST_SECONDS):
             yield
-        finally:
-            self._stopping.set()
-            thread.join()
 
     def work(self) -> int:
         """Work off one batch of what is due; how many events that were."""
@@ -51,11 +54,9 @@ class InboxWorker:
         for (provider, account), group in groupby(sorted(waiting, key=_owner), _owner):
             if self._stopping.is_set():
                 break
+            beat()
             self._work(provider, account, list(group))
         return len(waiting)
-
-    def _run(self) -> None:
-        last("the inbox", self._step, self._stopping)
 
     def _step(self) -> float:
         """Work off one batch; the seconds to wait before the next."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 
 from shared.clock import Clock
 from shared.crontab import Crontab
@@ -17,7 +16,7 @@ from shared.merchants.platform import Platform
 
 _log = logging.getLogger(__name__)
 
-_AFTER_A_FAILURE = timedelta(seconds=15)
+_SECONDS_AFTER_A_FAILURE = 15.0
 
 
 class Polling:
@@ -31,7 +30,7 @@ class Polling:
         self._schedule = schedule
         self._clock = clock
         self._busy = threading.Lock()
-        self._not_before = datetime.min.replace(tzinfo=UTC)
+        self._not_before = 0.0
         self._stopping = threading.Event()
 
     def poll_if_owed(self) -> bool:
@@ -43,15 +42,15 @@ class Polling:
         if not self._busy.acquire(blocking=False):
             return False
         try:
-            if self._clock.now() < self._not_before or not self._owed():
+            if self._clock.monotonic() < self._not_before or not self._owed():
                 return False
             self.poll()
         except AppError as error:
-            self._not_before = self._clock.now() + _AFTER_A_FAILURE
+            self._not_before = self._clock.monotonic() + _SECONDS_AFTER_A_FAILURE
             _log.error("polling failed: %s [%s] %s", error.message, error.code, error.hint)
             return False
         except Exception:  # the top of the thread's work
-            self._not_before = self._clock.now() + _AFTER_A_FAILURE
+            self._not_before = self._clock.monotonic() + _SECONDS_AFTER_A_FAILURE
             _log.exception("polling failed")
             return False
         finally:

@@ -92,6 +92,26 @@ class Settings:
         return not addresses or not all(map(is_local, addresses))
 
 
+@dataclass(frozen=True)
+class Manager:
+    """How systemd wants to hear of this process; sd_notify(3), sd_watchdog_enabled(3)."""
+
+    socket: str | None = None
+    watchdog_seconds: float = 0.0
+    watched_pid: int | None = None
+
+
+def read_manager() -> Manager:
+    """What the service manager has put into the environment; nothing where there is none."""
+    microseconds = os.environ.get("WATCHDOG_USEC", "")
+    watched = os.environ.get("WATCHDOG_PID", "")
+    return Manager(
+        socket=os.environ.get("NOTIFY_SOCKET") or None,
+        watchdog_seconds=int(microseconds) / 1e6 if microseconds.isdecimal() else 0.0,
+        watched_pid=int(watched) if watched.isdecimal() else None,
+    )
+
+
 def read_environment(env_file: Path = Path(".env")) -> Mapping[str, str]:
     """The process environment over the lines of `env_file`; blank values count as unset.
 

@@ -12,7 +12,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
 
+from backups.alerts.dispatch import Alerts
 from backups.format import naming
 from backups.model import Source
 from backups.scheduling.scheduler import BackupScheduler
@@ -20,6 +22,7 @@ from shared.clock import SystemClock
 from shared.merchants.inbox import Event, Inbox, open_inbox
 from shared.merchants.inbox_worker import InboxWorker
 from shared.process import lasting_work
+from shared.process.lasting_work import Supervisor
 from shared.store.directory import DirectoryStore
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.databases import make_sources
@@ -91,7 +94,8 @@ def test_the_scheduler_goes_on_after_any_fault(
     module, _, attribute = owner.rpartition(".")
     target = getattr(__import__(module, fromlist=[attribute]), attribute)
     if name in ("run_if_owed", "send_alerts"):
-        monkeypatch.setattr("backups.scheduling.scheduler.CATCH_UP_SECONDS", 1)
+        monkeypatch.setattr("backups.scheduling.due_runs.CATCH_UP_SECONDS", 1)
+        monkeypatch.setattr("backups.scheduling.scheduler.ALERT_SECONDS", 1)
     fault = RuntimeError("can't start new thread")
     raised = failing_once(monkeypatch, target, name, fault)
     scheduler = BackupScheduler(bench.service)
@@ -99,6 +103,50 @@ def test_the_scheduler_goes_on_after_any_fault(
 
     try:
         eventually(raised.is_set, "the fault is met")
+    except BaseException:
+        scheduler.stop()
+        raise
+    protected_by(bench, scheduler)
+
+
+def test_alerts_are_looked_for_by_each_process_whoever_leads(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that does not schedule sends what the one that does cannot, as it hangs."""
+    monkeypatch.setattr("backups.scheduling.scheduler.ALERT_SECONDS", 0.01)
+    looked = threading.Semaphore(0)
+    monkeypatch.setattr(Alerts, "send_alerts", lambda _: looked.release())
+    held = bench.directory.scheduler_lease.try_acquire()
+    assert held is not None
+    supervisor = Supervisor()
+    scheduler = BackupScheduler(bench.service, supervisor=supervisor)
+    scheduler.start()
+    try:
+        assert all(looked.acquire(timeout=20) for _ in range(3))
+        assert [sign.name for sign in supervisor.signs()] == ["alerts"]
+    finally:
+        scheduler.stop()
+        held.release()
+    assert supervisor.signs() == ()
+
+
+def test_a_schedule_whose_thread_ends_is_planned_anew(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """APScheduler's thread is not one of ours; when it ends, leading begins from the beginning."""
+    real = BackgroundScheduler._main_loop
+    begun: list[object] = []
+
+    def ends_at_first(self: object) -> None:
+        begun.append(self)
+        if len(begun) > 1:
+            real(self)
+
+    monkeypatch.setattr(BackgroundScheduler, "_main_loop", ends_at_first)
+    scheduler = BackupScheduler(bench.service)
+    scheduler.start()
+    try:
+        eventually(lambda: len(begun) > 1, "another one")
     except BaseException:
         scheduler.stop()
         raise
@@ -118,7 +166,7 @@ def test_a_source_that_may_not_be_looked_at_is_named_and_ends_nothing(
         return real_stat(path, follow_symlinks=follow_symlinks)
 
     monkeypatch.setattr(Path, "stat", stat)
-    monkeypatch.setattr("backups.scheduling.scheduler.CATCH_UP_SECONDS", 1)
+    monkeypatch.setattr("backups.scheduling.due_runs.CATCH_UP_SECONDS", 1)
     sources = (*make_sources(tmp_path / "data"), closed)
     with (
         open_bench(

@@ -74,3 +74,13 @@ def test_it_comes_back_and_is_given_time_to_end() -> None:
     assert (found["Restart"], found["RestartPreventExitStatus"]) == ("always", "2")
     hanging_read = inspect.signature(SpacesStore).parameters["read_timeout"].default
     assert int(found["TimeoutStopSec"]) > PATIENCE_AT_SHUTDOWN_SECONDS + hanging_read
+
+
+def test_systemd_starts_it_again_when_it_hangs() -> None:
+    """The app tells when it serves and that it goes on; a start may take as long as a restore."""
+    found = service()
+    assert found["Type"] == "notify"
+    assert found["TimeoutStartSec"] == "infinity"
+    # Two pings in each interval, from a loop that may be busy for a while.
+    assert int(found["WatchdogSec"]) >= 60
+    assert "AF_UNIX" in found["RestrictAddressFamilies"]

@@ -154,13 +154,7 @@ LOST = MissingPoint("20261121T010000Z", "vanished", INSTANT, INSTANT)
         ({"missing_points": (LOST,)}, "red", ["points_missing"], []),
         ({"future": ("20990101T000000Z",)}, "red", ["future_set"], []),
         (
-            {"future": ("20990101T000000Z",), "future_since": INSTANT},
-            "red",
-            ["future_set"],
-            [],
-        ),
-        (
-            {"future": ("20990101T000000Z",), "future_since": INSTANT - MINUTE},
+            {"future": ("20990101T000000Z",), "future_is_over": True},
             "green",
             [],
             ["future_set"],

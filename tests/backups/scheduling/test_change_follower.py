@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from backups.decisions.due import ChangeFacts, due_at
+from backups.format import naming
 from backups.model import Source
 from backups.scheduling.change_follower import ChangeFollower
 from backups.sources.change_watch import ChangeWatch
@@ -29,9 +30,10 @@ from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
 from shared.errors import DiskFull
+from shared.process.lasting_work import Pulse, last
 from shared.store.directory import DirectoryStore
 from tests.support.app_process import AppProcess
-from tests.support.bench import Bench, open_bench
+from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import add_rows, connect, make_sources, write
 from tests.support.installation import TOKEN_ENCRYPTION_KEY, Installation, bot_secrets
@@ -212,7 +214,8 @@ def test_a_watch_holds_no_lock_and_leaks_no_file(sources: tuple[Source, ...]) ->
 
 # --- when a run is due ------------------------------------------------------------------
 
-AT = INSTANT
+# By the monotonic clock.
+AT = timedelta(days=3)
 QUIET = ChangeFacts(changed_at=AT, last_started_at=None, last_finished_at=None, failures=0)
 
 
@@ -250,7 +253,7 @@ def test_when_a_change_run_is_due(facts: ChangeFacts, seconds: float) -> None:
 def test_change_runs_take_a_twentieth_of_the_time(times: list[float], delay: float) -> None:
     """Under writes without an end, runs take at most 5 % of any stretch that begins with one."""
     now, started, finished = AT, None, None
-    spans: list[tuple[datetime, datetime]] = []
+    spans: list[tuple[timedelta, timedelta]] = []
     for took in times:
         facts = ChangeFacts(now, started, finished, 0)
         started = due_at(facts, timedelta(seconds=delay))
@@ -358,16 +361,62 @@ def test_a_change_run_is_a_run_like_any_other(
 def test_a_failed_change_run_is_tried_again_with_pauses(
     follower: ChangeFollower, bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
-    """After 5, 15 and 60 minutes; when the store is back the change is protected."""
+    """While the store does not answer: after 5, 15 and 60 minutes."""
+    add_rows(bench.tokens, 1)
+    store.break_at("head", 0)
+
+    found = steps(follower, clock, 90 * 60)
+
+    assert found == ["0:01:01 failed", "0:06:01 failed", "0:21:01 failed", "1:21:01 failed"]
+
+
+@pytest.mark.parametrize("minutes", [3, 30, 90])
+def test_a_store_that_answers_again_is_noticed_within_two_minutes(
+    follower: ChangeFollower, bench: Bench, store: WatchedStore, clock: FixedClock, minutes: int
+) -> None:
+    """By one small request a minute: the change is in a set although a delay is not over."""
+    add_rows(bench.tokens, 1)
+    store.break_at("head", 0)
+    steps(follower, clock, minutes * 60)
+    before = len(store.calls)
+    steps(follower, clock, 60)
+    assert store.calls[before:] == [("head", instance_key(bench))]
+
+    store.mend()
+
+    assert [one.partition(" ")[2] for one in steps(follower, clock, 120)] == ["succeeded"]
+    assert steps(follower, clock, 3601) == []
+
+
+def test_a_store_that_answers_and_fails_the_run_all_the_same_is_not_hammered(
+    follower: ChangeFollower, bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """An answer begins one run out of turn; when that fails too, the delays count again."""
     add_rows(bench.tokens, 1)
     store.break_at("put", 0)
 
     found = steps(follower, clock, 90 * 60)
 
-    assert found == ["0:01:01 failed", "0:06:01 failed", "0:21:01 failed", "1:21:01 failed"]
+    assert found == ["0:01:01 failed", "0:02:01 failed", "0:17:01 failed", "1:17:01 failed"]
     store.mend()
-    assert steps(follower, clock, 3601) == ["2:21:01 succeeded"]
-    assert steps(follower, clock, 3601) == []
+    assert steps(follower, clock, 3601) == ["2:17:01 succeeded"]
+
+
+@pytest.mark.parametrize("hours", [-3, -24 * 365, 24 * 90])
+def test_a_clock_that_is_set_does_not_move_a_change_run(
+    follower: ChangeFollower, bench: Bench, clock: FixedClock, hours: int
+) -> None:
+    """The delay after a change passes by the monotonic clock, wherever the other one is set to."""
+    add_rows(bench.tokens, 1)
+    assert steps(follower, clock, 59) == []
+    clock.step(hours=hours)
+
+    assert len(steps(follower, clock, 3)) == 1
+
+
+def instance_key(bench: Bench) -> str:
+    """The key of the document that an installation has in the store."""
+    return naming.instance_key(PREFIX, bench.directory.instance())
 
 
 def test_a_run_log_that_cannot_be_written_is_not_hammered(
@@ -389,6 +438,37 @@ def test_a_run_log_that_cannot_be_written_is_not_hammered(
     assert [at - INSTANT for at in asked] == [timedelta(seconds=s) for s in (61, 361)]
     monkeypatch.undo()
     assert steps(follower, clock, 400) == ["0:21:01 succeeded"]
+
+
+def test_a_change_run_that_cannot_begin_is_a_failure_of_the_thread(
+    follower: ChangeFollower, bench: Bench, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until one begins, with the remedy and since when; the polls in between do not hide it."""
+    pulse = Pulse("follower", 180, clock.monotonic)
+
+    def follow(seconds: int) -> None:
+        stopping = threading.Event()
+
+        def step() -> float:
+            steps(follower, clock, seconds)
+            stopping.set()
+            return 0
+
+        last("the follower", step, stopping, pulse)
+
+    def full(_trigger: str) -> Any:
+        raise DiskFull("the disk is full", "Make room.")
+
+    monkeypatch.setattr(bench.service.backup, "begin", full)
+    add_rows(bench.tokens, 1)
+    follow(61)
+    follow(100)
+    assert pulse.sign().failure == "the disk is full [disk_full] Make room."
+    assert pulse.sign().failing_for == 100
+
+    monkeypatch.undo()
+    follow(300)
+    assert pulse.sign().failure is None
 
 
 def test_a_run_that_holds_the_lease_only_delays(

@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from apscheduler.schedulers.background import BackgroundScheduler
 
 from backups.config import BackupConfig
 from backups.host.catalogues import open_catalogue
@@ -82,11 +83,24 @@ def test_weekdays_are_those_of_crontab(field: str, day: int) -> None:
 
 
 def test_the_trigger_goes_on_from_the_last_instant() -> None:
-    """The next fire time follows the previous one, so that `coalesce` sees what was missed."""
+    """The next fire time follows the previous one: it is the next, or the last that was missed."""
     trigger = CrontabTrigger(Crontab("0 1 * * *"))
     previous = datetime(2026, 11, 22, 1, tzinfo=UTC)
-    for now in (previous, SUNDAY, SUNDAY + timedelta(days=9)):
-        assert trigger.get_next_fire_time(previous, now) == previous + timedelta(days=1)
+    for now, days in ((previous, 1), (SUNDAY, 1), (SUNDAY + timedelta(days=9), 9)):
+        found = trigger.get_next_fire_time(previous, now)
+        assert found == previous + timedelta(days=days)
+
+
+def test_a_clock_that_is_set_forward_by_years_makes_no_long_list() -> None:
+    """Of all instants that a step leaves behind, APScheduler sees two: the first and the last."""
+    scheduler = BackgroundScheduler(timezone=UTC)
+    job = scheduler.add_job(print, CrontabTrigger(Crontab(EVERY_MINUTE)))
+    scheduler.start(paused=True)
+    try:
+        later = job.next_run_time + timedelta(days=9000)
+        assert job._get_run_times(later) == [job.next_run_time, later]
+    finally:
+        scheduler.shutdown()
 
 
 def test_next_run_is_utc_in_any_time_zone(installation: Installation) -> None:

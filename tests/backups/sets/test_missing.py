@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 import backups.status
-from backups.decisions.health import Health, HealthFacts, assess
+from backups.decisions.health import Health, assess
+from backups.decisions.protection import HealthFacts
 from backups.format import naming
 from backups.host.records import open_records
 from backups.model import BackupSet

@@ -12,10 +12,8 @@ import pytest
 
 from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
-from backups.host.state import set_points_reader
 from backups.model import BackupSet
 from backups.sets import learn
-from backups.sets.catalogue import Catalogue
 from tests.backups.conftest import LogLines
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
@@ -480,23 +478,6 @@ def test_the_version_before_removes_the_notes_with_their_sets(
         older.made()
 
     assert asides(bench) == []
-
-
-def test_records_that_an_older_version_wrote_are_brought_up_to_date(
-    bench: Bench, store: WatchedStore, clock: FixedClock
-) -> None:
-    """It notes points without what is set aside: the next start of this version notes it again."""
-    good, _ = good_then_junk(bench, clock)
-    bench.restored(good)
-    with bench.records.transaction() as connection:
-        connection.execute("UPDATE points SET protects = 1 WHERE protects")
-        set_points_reader(connection, f"1 {PREFIX}")
-
-    reopened = Catalogue(bench.records, store, PREFIX, clock)
-
-    newest = reopened.newest_protecting()
-    assert newest is not None
-    assert newest.id == good
 
 
 @pytest.mark.parametrize("body", [b"{", b'{"format": 2}', b'{"format": 1, "set_id": "x"}'])
