@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from backups.decisions.health import HealthFacts, assess
+from backups.decisions.health import assess
+from backups.decisions.protection import HealthFacts
 from backups.host.heartbeats import Heartbeats
 from backups.host.lease import Lease
 from backups.model import Beat
