@@ -16,12 +16,12 @@ from shared.store.object_store import StoreKind
 PROBLEM_CODES = (
     "records_unusable",
     "cannot_begin",
+    *("source_missing", "source_unreadable", "lease_stuck"),
     "last_run_failed",
     "points_missing",
     "not_seen",
     "token_key_lost",
     "started_empty",
-    *("source_missing", "source_unreadable", "lease_stuck"),
     "suspect",
     "two_writers",
     "future_set",

@@ -26,6 +26,8 @@ FOLDER = "catalogues"
 
 _log = logging.getLogger(__name__)
 
+_REMEDY = "It is made anew. Then run: python -m backups list"
+
 # Instants of `points` are in microseconds since the year 1. `stamped` is the latest instant that
 # a document of the set names, and `ahead` whether it lay in the future when that was noted.
 MIGRATIONS = (
@@ -99,7 +101,7 @@ def open_catalogue(directory: Path, store: ObjectStore, prefix: str, records: Da
     path = catalogue_path(directory, identity)
     with suppress(OSError):  # opening the file says why
         make_private_directory(path.parent)
-    known = Database(path, MIGRATIONS)
+    known = Database(path, MIGRATIONS, remedy=_REMEDY, renewed=_report_renewal)
     try:
         _take_over(known, records, identity, prefix)
     except DatabaseError as error:
@@ -108,6 +110,16 @@ def open_catalogue(directory: Path, store: ObjectStore, prefix: str, records: Da
         known.close()
         raise
     return known
+
+
+def _report_renewal(error: DatabaseError, aside: Path | None) -> None:
+    _log.warning(
+        "what this host knew of the store was made anew, because %s%s. Gone with it: the list of "
+        "objects that a prune had still to delete, and which points are missing. The rest is read "
+        "from the store again",
+        error.message,
+        f" (moved to {aside})" if aside else "",
+    )
 
 
 def _take_over(known: Database, records: Database, identity: str, prefix: str) -> None:

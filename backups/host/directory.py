@@ -43,6 +43,7 @@ class BackupDirectory:
         self._staging = path / "staging"
         self._copies = path / "copies"
         self._pre_restore = path / "pre-restore"
+        self._catalogues = path / "catalogues"
         self.run_lease = Lease(path / "run.lock", self.make_missing)
         self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
         self.heartbeats = Heartbeats(path / "heartbeats")
@@ -58,7 +59,7 @@ class BackupDirectory:
         file = self.path / "instance"
         with disk_errors(self.path):
             removed = not self._copies.exists()
-            for folder in (self.path, self._staging, self._copies):
+            for folder in (self.path, self._staging, self._copies, self._catalogues):
                 make_private_directory(folder)
             if self._read_id() is None and self._write_id(self._held or uuid4().hex) and self._held:
                 _log.warning(

@@ -111,9 +111,8 @@ def open_records(directory: Path) -> Database:
 
 def _report_renewal(error: DatabaseError, aside: Path | None) -> None:
     _log.warning(
-        "this host's records were made anew, because %s%s. Gone with them: the run log, what "
-        "restore --undo needs, and the list of objects that a prune had still to delete. The "
-        "restore points are read from the store again",
+        "this host's records were made anew, because %s%s. Gone with them: the run log, and what "
+        "restore --undo needs",
         error.message,
         f" (moved to {aside})" if aside else "",
     )

@@ -173,7 +173,9 @@ def test_the_follower_begins_with_the_newest_right_set(tmp_path: Path) -> None:
 
 
 def plant(store: ObjectStore, one: BackupSet) -> None:
-    """Put a manifest into the store, as anybody with a bucket key can."""
+    """Put a manifest and its objects into the store, as anybody with a bucket key can."""
+    for stored in one.objects:
+        store.put(stored.key, io.BytesIO(bytes(stored.bytes)), {"set-id": one.id})
     store.put(naming.manifest_key(PREFIX, one.id), io.BytesIO(a_manifest(one)), {})
 
 

@@ -28,7 +28,8 @@ def path_of(bench: Bench) -> Path:
 
 
 def remove_records(bench: Bench) -> None:
-    for file in bench.directory.path.glob("runs.db*"):
+    """Those of this host, and what it knows of the store."""
+    for file in (*bench.directory.path.glob("runs.db*"), *bench.directory.path.glob("*/*.db*")):
         file.unlink()
 
 
@@ -59,10 +60,10 @@ def test_records_that_are_gone_come_back_with_all_that_the_store_has(
     assert catch_up(bench) is None
     assert bench.problems() == []
     assert sorted(found.id for found in bench.service.catalogue.sets()) == made
-    lines = [one for one in log_lines.records if one.name == "backups.host.records"]
-    (message,) = [one.getMessage() for one in lines]
-    for lost in ("run log", "undo", "prune had still to delete"):
-        assert lost in message
+    said = {one.name: one.getMessage() for one in log_lines.records}
+    of_records, of_store = said["backups.host.records"], said["backups.host.catalogues"]
+    assert "the run log, and what restore --undo needs" in of_records
+    assert "the list of objects that a prune had still to delete" in of_store
     assert bench.made().proof == "full"
 
 
@@ -250,7 +251,7 @@ def test_that_it_cannot_be_asked_whether_a_run_is_owed_is_a_problem(
     """What fails before the lease counts too, until the same question is answered."""
     bench.made()
 
-    def fail(_trigger: str) -> bool:
+    def fail(_trigger: str, **_: bool) -> bool:
         raise ZeroDivisionError
 
     monkeypatch.setattr(bench.service.own_sets, "is_owed", fail)

@@ -141,7 +141,7 @@ def test_what_the_store_lost_is_no_point(bench: Bench, clock: FixedClock) -> Non
     """A point that vanished is listed, and leaves the gap that its loss made."""
     made = bench.made("scheduled")
     clock.advance(hours=12)
-    with bench.records.transaction() as connection:
+    with bench.known.transaction() as connection:
         connection.execute(
             "INSERT INTO missing_points(id, kind, created_at, noticed_at)"
             " VALUES (?, 'hollow', ?, ?)",

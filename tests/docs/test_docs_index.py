@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backups.cli import main
-from backups.decisions.health import FOUND_WARNING_CODES, PROBLEM_CODES
+from backups.decisions.health import AMBER_CODES, FOUND_WARNING_CODES, PROBLEM_CODES
 from tests.docs.test_docs_names import DOCUMENTS, error_codes, settings_that_are_read
 from tests.support.installation import REPOSITORY
 
@@ -75,13 +75,25 @@ def test_every_fragment_of_a_link_is_a_heading() -> None:
 
 def test_every_problem_has_its_entry_in_the_bad_day() -> None:
     """Each problem and each warning of status has a line that says what to do, and no other."""
-    health = (REPOSITORY / "backups/decisions/health.py").read_text()
-    findings = set(re.findall(r'Finding\(\s*"([a-z_]+)"', health)) | {*PROBLEM_CODES}
-    problems, warnings = table_below(BAD_DAY, "Problems of status").split("Warnings leave it green")
-    told = [set(re.findall(r"^\| `(\w+)` \|", part, re.MULTILINE)) for part in (problems, warnings)]
-    assert told[0] == {*PROBLEM_CODES} | {"token_key_lost"}
-    findings |= {*FOUND_WARNING_CODES}
-    assert told[0] | told[1] == findings | {"token_key_lost"}
+    findings = {*PROBLEM_CODES, *AMBER_CODES, *FOUND_WARNING_CODES}
+    for module in ("health", "protection"):
+        text = (REPOSITORY / f"backups/decisions/{module}.py").read_text()
+        findings |= set(re.findall(r'Finding\(\s*"([a-z_]+)"', text))
+    parts = re.split(
+        "the light is amber|leave it green", table_below(BAD_DAY, "Problems of status")
+    )
+    problems, amber, others = (
+        {code for row in re.findall(r"^\| (`[^|]+) \|", part, re.MULTILINE) for code in words(row)}
+        for part in parts
+    )
+    assert problems == {*PROBLEM_CODES}
+    assert amber == {*AMBER_CODES}
+    assert others == findings - problems - amber
+
+
+def words(row: str) -> list[str]:
+    """What stands in code marks."""
+    return re.findall(r"`(\w+)`", row)
 
 
 def test_every_store_error_is_in_the_bad_day() -> None:

@@ -16,6 +16,7 @@ import yaml
 from fastapi.routing import APIRoute
 
 from app import create_app, read_settings
+from backups.decisions.health import PROBLEM_CODES
 from backups.page.routes import page_routers
 from shared.errors import AppError, SettingsError
 from tests.support.app_process import AppProcess
@@ -128,8 +129,9 @@ def test_every_route_is_documented() -> None:
 
 def test_every_code_is_documented() -> None:
     """Every error's code, and every problem and warning of status, is in `docs/commands.md`."""
-    health = (REPOSITORY / "backups/decisions/health.py").read_text()
-    findings = set(re.findall(r'Finding\(\s*"([a-z_]+)"', health))
+    modules = [REPOSITORY / f"backups/decisions/{name}.py" for name in ("health", "protection")]
+    text = "".join(module.read_text() for module in modules)
+    findings = set(re.findall(r'Finding\(\s*"([a-z_]+)"', text)) | {*PROBLEM_CODES}
     assert {"no_restore_point", "overdue", "not_wal"} <= findings
     assert findings | error_codes() <= words("commands.md")
 

@@ -51,7 +51,7 @@ class AppProcess:
         self._output_path = installation.folder / f"output-{self.port}.log"
         environment = {
             "PORT": str(self.port),
-            **installation.environment,
+            **{**installation.environment, "BACKUP_RUN_BY": "app"},
         }
         program = ["app.py"] if as_script else ["-m", "uvicorn", "app:app"]
         if as_script:

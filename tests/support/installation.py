@@ -81,6 +81,8 @@ class Installation:
             "PYTHONPATH": str(REPOSITORY),
             "PYTHONWARNINGS": "error",
             "BACKUP_SCHEDULE": QUIET_SCHEDULE,
+            # Most tests start no app, which would be a problem; `AppProcess` says `app`.
+            "BACKUP_RUN_BY": "cron",
             **self.settings,
         }
 

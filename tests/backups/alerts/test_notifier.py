@@ -139,7 +139,7 @@ def test_a_broken_notifier_never_breaks_a_run(
         assert run.status == "failed"
         assert run.error is not None
         assert run.error.code == "database_missing"
-        assert bench.problems() == ["last_run_failed"]
+        assert bench.problems() == ["source_missing", "last_run_failed"]
 
 
 @pytest.mark.slow

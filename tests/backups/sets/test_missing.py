@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,13 @@ import backups.status
 from backups.decisions.health import Health, assess
 from backups.decisions.protection import HealthFacts
 from backups.format import naming
-from backups.host.records import open_records
 from backups.model import BackupSet
 from backups.sets.catalogue import Catalogue
 from shared.databases.sqlite import Database
 from shared.errors import StoreListingIncomplete
 from shared.store.directory import DirectoryStore
 from tests.backups.conftest import LogLines
-from tests.backups.sets.test_catalogue import days_ago, publish, put
+from tests.backups.sets.test_catalogue import days_ago, opened, publish, put
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.records import INSTANT, a_manifest, a_set, a_stored_object
@@ -36,15 +34,15 @@ def store(tmp_path: Path) -> WatchedStore:
 
 
 @pytest.fixture
-def records(tmp_path: Path) -> Iterator[Database]:
-    with closing(open_records(tmp_path / "host")) as database:
+def known(tmp_path: Path, store: WatchedStore) -> Iterator[Database]:
+    with opened(tmp_path / "host", store) as database:
         yield database
 
 
 @pytest.fixture
-def catalogue(records: Database, store: WatchedStore) -> Catalogue:
+def catalogue(known: Database, store: WatchedStore) -> Catalogue:
     ours = {a_set().instance}
-    return Catalogue(records, store, PREFIX, FixedClock(INSTANT), ours=lambda: ours)
+    return Catalogue(known, store, PREFIX, FixedClock(INSTANT), ours=lambda: ours)
 
 
 def empty(store: WatchedStore) -> None:
@@ -190,7 +188,7 @@ def test_a_set_without_its_objects_is_hollow_until_they_are_back(
 
 
 def test_another_process_reads_a_hollow_set_as_one(
-    store: WatchedStore, records: Database, catalogue: Catalogue
+    store: WatchedStore, known: Database, catalogue: Catalogue
 ) -> None:
     """What one process found, all of the host and a later start know without the network."""
     made = publish(store, a_set())
@@ -199,7 +197,7 @@ def test_another_process_reads_a_hollow_set_as_one(
     catalogue.refresh()
     store.calls.clear()
 
-    later = Catalogue(records, store, PREFIX, FixedClock(INSTANT))
+    later = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
     assert later.get(made.id).hollow
     assert later.newest_protecting() is None
     assert store.calls == []

@@ -189,7 +189,7 @@ def test_a_successor_by_restore_is_no_second_writer(
     clock.advance(hours=1)
     with open_bench(tmp_path / "new", store, clock=clock) as new:
         assert new.service.own_sets.refresh() is None
-        assert new.problems() == ["no_restore_point", "two_writers"]
+        assert new.problems() == ["two_writers", "no_restore_point"]
         plan = new.service.restore.plan(made)
         assert new.service.restore.begin(plan).execute().status == "succeeded"
 
