@@ -26,9 +26,13 @@ def installation(tmp_path: Path) -> Installation:
     return Installation(tmp_path, bot_secrets()).make_databases()
 
 
+SETTING = "BACKUP_RUN_BY=cron"  # a line that sets the environment of the others
+
+
 def command_of(name: str) -> str:
     """The crontab's line that runs this command; what follows the five fields."""
     lines = [one for one in CRONTAB.read_text().splitlines() if one and not one.startswith("#")]
+    lines.remove(SETTING)
     (line,) = [one for one in lines if f"-m backups {name} " in one]
     # cron(8) makes a new line of a percent sign, and reads no line of more than 998 characters.
     assert "%" not in line
@@ -44,6 +48,7 @@ def cron(installation: Installation, name: str) -> subprocess.CompletedProcess[s
     return subprocess.run(
         [
             *("env", "-i", home, "LOGNAME=messenger-bot", "SHELL=/bin/sh", "PATH=/usr/bin:/bin"),
+            SETTING,
             *("/bin/sh", "-c", command_of(name).replace(FOLDER, str(installation.folder))),
         ],
         cwd="/",

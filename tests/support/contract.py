@@ -54,6 +54,10 @@ STATUS = {
     "last_success",
     "newest_restore_point",
     "restore_points",
+    "light",
+    "protected_by",
+    "newest_point_at",
+    "follow",
 }
 SCHEDULE = {"cron", "next_run_at", "owner"}
 OWNER = {"host", "pid"}
@@ -110,6 +114,8 @@ def check_status(status: Document) -> Document:
         assert set(finding) == FINDING
         assert all(finding.values())
     assert status["healthy"] == (not status["problems"])
+    assert status["light"] in (("green", "amber") if status["healthy"] else ("red",))
+    assert all(set(fact) == {"holds", "detail"} for fact in status["protected_by"].values())
     for name in ("running", "last_run", "last_success"):
         if status[name] is not None:
             check_run(status[name])
