@@ -161,7 +161,7 @@ def _age(facts: HealthFacts) -> Fact:
     due = facts.schedule.next_after(since)
     if facts.now - GRACE <= due:
         known = None if facts.newest is None else True
-        return Fact("age", known, f"{format_utc(since)}; the next is due at {format_utc(due)}")
+        return Fact("age", known, f"from {format_utc(since)}; the next is due at {format_utc(due)}")
     newest = (
         f"the newest proven backup is from {format_utc(since)}"
         if facts.newest
