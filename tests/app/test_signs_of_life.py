@@ -100,7 +100,7 @@ def later(monkeypatch: pytest.MonkeyPatch, *, seconds: float) -> None:
     for kind in (Heartbeats, Lease):
         inner = kind.__init__
 
-        def made(self: object, path: Path, _inner: object = inner, **_: object) -> None:
+        def made(self: object, path: Path, *_: object, _inner: object = inner) -> None:
             _inner(self, path, monotonic=lambda: time.monotonic() + seconds)  # type: ignore[operator]
 
         monkeypatch.setattr(kind, "__init__", made)

@@ -303,7 +303,7 @@ def test_status_of_an_empty_installation(empty: Installation) -> None:
     status = check_status(empty.json("status", exit_code=3))
     assert not status["healthy"]
     assert [problem["code"] for problem in status["problems"]] == ["no_restore_point"]
-    assert {warning["code"] for warning in status["warnings"]} == {"not_offsite", "not_scheduled"}
+    assert {warning["code"] for warning in status["warnings"]} == {"not_offsite"}
     assert status["restore_points"] == 0
     assert status["schedule"]["owner"] is None
     done = empty.cli("status")
@@ -334,7 +334,7 @@ def test_status_after_a_run(installation: Installation) -> None:
     assert status["schedule"]["cron"] == installation.environment["BACKUP_SCHEDULE"]
     done = installation.cli("status")
     assert done.returncode == 0
-    assert done.stdout.startswith("Protected.")
+    assert done.stdout.startswith("Backed up, but the keys were not checked.")
     assert made["set_id"] in done.stdout
 
 

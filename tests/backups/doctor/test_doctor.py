@@ -97,7 +97,6 @@ def test_a_healthy_installation_is_all_ok(in_bucket: Installation, s3_server: S3
     found = look(in_bucket, write=True)
     assert lines(found, "problem") == []
     assert {line.message for line in lines(found, "warning")} == {
-        "no running process schedules backups on this host [not_scheduled]",
         "no notification is sent when backups fail",
     }
     assert found.healthy

@@ -330,7 +330,7 @@ def test_the_overview_is_whole_without_scripts(operator: httpx2.Client) -> None:
     """Headline, ages, calendar, chart's table, restore points with reasons, runs, drill, keys."""
     text = operator.get("/admin/").text
     for words in (
-        '<h1 id="headline">Protected</h1>',
+        '<h1 id="headline">Backed up, on this disk only</h1>',
         "read back and proven",
         "proven, 1 backup",
         "As a table",

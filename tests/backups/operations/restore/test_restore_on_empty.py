@@ -191,7 +191,7 @@ def test_off_by_default_it_starts_empty_and_says_so(empty: Installation) -> None
             return next((one for one in found if one["code"] == "started_empty"), None)
 
         hint = eventually(problem, "the problem is in status")["hint"]
-        assert "restore --in-place --yes" in hint
+        assert "restore --only tokens --in-place --yes" in hint
         before = empty.json("status", exit_code=3)["newest_restore_point"]["id"]
 
         made = empty.json("run")["set"]
