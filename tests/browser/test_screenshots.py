@@ -27,7 +27,7 @@ def test_healthy(tmp_path: Path, visit: Visit, picture: Picture) -> None:
         give_history(installation, failed=[31], missed=[57, 58])
         app = start()
         page = visit(app).log_in()
-        expect(page.get_by_role("heading", level=1)).to_have_text("Protected")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Backed up, on this disk only")
         picture(page, "healthy")
         dark = visit(app, color_scheme="dark").log_in()
         picture(dark, "dark")

@@ -73,7 +73,7 @@ def test_login_and_logout(app: AppProcess, visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_have_text("That is not the admin token.")
     page.get_by_label("Admin token").fill(ADMIN_TOKEN)
     page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Protected")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Backed up, on this disk only")
     expect(page).to_have_url(f"{app.url}/admin/")
     (cookie,) = page.context.cookies()
     assert (cookie["httpOnly"], cookie["sameSite"], cookie["path"]) == (True, "Strict", "/admin")
@@ -169,7 +169,7 @@ def test_back_up_now_with_live_progress(
         }
         with quiet_app(tmp_path, **settings) as (_, start), start() as app:
             page = visit(app).log_in()
-            expect(page.get_by_role("heading", level=1)).to_have_text("Protected")
+            expect(page.get_by_role("heading", level=1)).to_have_text("Backed up, on this disk only")
             pipe.upload_rate = 1_500_000
             page.get_by_role("button", name="Back up now").click()
             expect(page.get_by_role("status")).to_have_text("Send to the store")
@@ -284,7 +284,7 @@ def test_with_the_keyboard_alone(app: AppProcess, visit: Visit) -> None:
     page = visit(app).open()
     page.keyboard.type(ADMIN_TOKEN)  # the field has the focus
     page.keyboard.press("Enter")
-    expect(page.get_by_role("heading", level=1)).to_have_text("Protected")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Backed up, on this disk only")
     tab_to(page, "Skip to the content")
     page.keyboard.press("Enter")
     tab_to(page, "Back up now", most=1)
@@ -306,7 +306,7 @@ def test_without_javascript(app: AppProcess, visit: Visit) -> None:
     """All can be read, and all forms work; the page of a run renews itself."""
     visitor = visit(app, java_script_enabled=False)
     page = visitor.log_in()
-    expect(page.get_by_role("heading", level=1)).to_have_text("Protected")
+    expect(page.get_by_role("heading", level=1)).to_have_text("Backed up, on this disk only")
     expect(page.locator("table.calendar td[title]")).to_have_count(DAYS)
     page.get_by_text("As a table").click()
     expect(page.locator("#chart-data tbody tr").first).to_be_visible()
