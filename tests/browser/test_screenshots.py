@@ -36,7 +36,7 @@ def test_healthy(tmp_path: Path, visit: Visit, picture: Picture) -> None:
 
 
 def test_failing(tmp_path: Path, visit: Visit, picture: Picture) -> None:
-    """When the store does not answer, the headline says so, with the remedy."""
+    """When backups fail, the headline says why, with the remedy."""
     with quiet_app(tmp_path) as (installation, start):
         give_history(installation, missed=[0], failed=[40])
         fail_now(installation)

@@ -17,14 +17,21 @@ from backups.host.state import HostState
 from backups.model import BackupSet, DrillReport, RunError
 from shared.clock import SystemClock
 from shared.crontab import Crontab
+from shared.databases.cipher import key_fingerprint
 from shared.store.directory import DirectoryStore
-from tests.support.installation import QUIET_SCHEDULE, Installation
+from tests.support.installation import QUIET_SCHEDULE, TOKEN_ENCRYPTION_KEY, Installation
 from tests.support.records import a_manifest, a_run, a_set, a_stored_object
 
 FAILURE = RunError(
     "store_unreachable",
     "put backups/tokens.db in https://nyc3.digitaloceanspaces.com/shop-backups: no answer",
     "Check the network and the status page of the provider; it is tried again by itself.",
+)
+# One that an answer of the store does not make up for at once.
+FULL_DISK = RunError(
+    "disk_full",
+    "the disk of data/backups/staging is full",
+    "Make room on that disk, or set BACKUP_DIR to a larger one.",
 )
 # What an installation with this past must have, or its next set looks damaged.
 TOKENS, SESSIONS = 150, 40
@@ -95,7 +102,7 @@ def fail_now(installation: Installation, times: int = 4) -> None:
                 status="failed",
                 set_id=None,
                 stage="store",
-                error=FAILURE,
+                error=FULL_DISK,
             )
             log.start(run)
             log.finish(run)
@@ -112,7 +119,8 @@ def _set_of(at: datetime, back: int, instance: str, *, suspect: bool) -> BackupS
         for source, (size, rows) in sizes.items()
     )
     more: dict[str, Any] = {"suspect": (SUSPICION,)} if suspect else {}
-    return a_set(at, instance=instance, objects=objects, **more)
+    key = key_fingerprint(TOKEN_ENCRYPTION_KEY)
+    return a_set(at, instance=instance, objects=objects, token_key=key, **more)
 
 
 def _store(installation: Installation, sets: list[BackupSet], instance: str) -> list[BackupSet]:
