@@ -25,6 +25,7 @@ from backups.decisions.health import PROBLEM_CODES, Status
 from backups.host.totals import RunKind
 from backups.model import BackupSet, Light, OperationName, Trigger
 from backups.service import BackupService
+from shared.errors import DatabaseError
 from shared.web.admin_auth import ADMIN_STATUSES, admin_guard, guarded_by
 from shared.web.problem_handlers import documented
 
@@ -81,7 +82,10 @@ def _guard() -> Callable[[Request], None]:
 
 
 class BackupCollector(Collector):
-    """All metrics of one service, as its records are now. Raises `DatabaseError`."""
+    """All metrics of one service, as its records are now.
+
+    While these cannot be read, there is no more than what status says then.
+    """
 
     def __init__(self, service: BackupService) -> None:
         self._service = service
@@ -92,9 +96,13 @@ class BackupCollector(Collector):
         yield from _times(status)
         yield from _health(status)
         yield from _newest(status.newest_restore_point)
-        yield self._runs()
-        yield self._stages()
-        yield self._notifications()
+        try:
+            counted = [self._runs(), self._stages(), self._notifications()]
+        except DatabaseError:
+            if status.health.healthy:  # else status says that the records cannot be read
+                raise
+            return
+        yield from counted
 
     def _runs(self) -> Metric:
         family = CounterMetricFamily(

@@ -14,6 +14,7 @@ from backups.view import calendar, chart
 from backups.view.calendar import Day, History
 from backups.view.chart import Point
 from backups.view.headline import Headline, headline
+from shared.errors import DatabaseError
 
 SHOWN = 10
 PAGE = 50
@@ -55,6 +56,34 @@ class Overview:
 def gather(service: BackupService, now: datetime) -> Overview:
     """Look at the records once."""
     status = service.status()
+    try:
+        return _gather(service, status, now)
+    except DatabaseError:
+        if status.health.healthy:  # else status says that the records cannot be read
+            raise
+        return _without_records(service, status, now)
+
+
+def _without_records(service: BackupService, status: Status, now: datetime) -> Overview:
+    """What can be shown while this host's records cannot be read."""
+    return Overview(
+        status=status,
+        headline=headline(status, now),
+        days=calendar.last_days(History((), (), None), service.config.schedule, now),
+        points=(),
+        sets=(),
+        more_sets=False,
+        reasons={},
+        runs=(),
+        more_runs=False,
+        keys=keys(service, None),
+        suspect_set=None,
+        drills=service.drill_is_possible(),
+        missing=0,
+    )
+
+
+def _gather(service: BackupService, status: Status, now: datetime) -> Overview:
     since = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
     since -= timedelta(days=calendar.DAYS - 1)
     recent = tuple(service.catalogue.sets_since(since))

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from backups.host import records
+from backups.http.metrics import BackupCollector
 from backups.model import Run
+from backups.page.overview import gather
 from backups.view.headline import headline
 from shared.databases.renewal import moved_aside
 from shared.errors import AppError
@@ -118,7 +120,11 @@ def test_status_says_that_the_records_cannot_be_read(bench: Bench) -> None:
     assert found.hint
     assert status.newest_restore_point is None
     assert status.last_run is None
-    assert headline(status, bench.service.clock.now()).code == "records_unusable"
+    overview = gather(bench.service, bench.service.clock.now())
+    assert overview.headline == headline(status, bench.service.clock.now())
+    assert overview.headline.code == "records_unusable"
+    (light,) = (one for one in BackupCollector(bench.service).collect() if "light" in one.name)
+    assert light.samples[0].value == 0
 
     path_of(bench).rmdir()
     catch_up(bench)
