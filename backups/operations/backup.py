@@ -79,6 +79,35 @@ class Backup:
         started.afterwards = self._after
         return started
 
+    def begin_if_changed(self) -> StartedRun | None:
+        """Start a change run, unless all that is not volatile is as in the newest set; None then.
+
+        Raises `LeaseHeld`, and what a snapshot raises.
+        """
+        started = self._starter.begin_unless(
+            self._is_as_in_the_newest_set,
+            "backup",
+            "change",
+            partial(self._make, "change", self._config.sources),
+        )
+        if started is not None:
+            started.afterwards = self._after
+        return started
+
+    def _is_as_in_the_newest_set(self) -> bool:
+        """Compares the bytes of new snapshots; asked under the lease."""
+        newest = self._catalogue.newest_protecting(self._own_sets.ours())
+        known = {one.source: one.snapshot_sha256 for one in newest.objects} if newest else {}
+        with self._directory.staging("comparison") as folder:
+            snapshots = take_snapshots(
+                [source for source in self._config.sources if not source.volatile],
+                folder,
+                self._clock,
+                ignore_progress,
+                busy_timeout=self._config.busy_timeout,
+            )
+        return all(known.get(file.source) == file.sha256 for file in snapshots.files)
+
     def ask_store(self) -> None:
         """One small request; raises `StoreError`, `ObjectMissing` for one that was answered."""
         self._publisher.ask_store()

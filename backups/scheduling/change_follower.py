@@ -31,18 +31,30 @@ class ChangeFollower:
         self._store_failed = False
         self._probe = StoreProbe(service.backup.ask_store, service.clock.monotonic)
         self._changed_at: timedelta | None = self._changed_before_the_start()
+        # Only the age of the files says so: a start and an end of SQLite change that, too.
+        self._is_unsure = self._changed_at is not None
 
     def step(self) -> Run | None:
         """Poll once; the run, if one was due and was made."""
         now = self._now()
-        if self._watch.poll() and self._changed_at is None:
-            self._changed_at = now
+        if self._watch.poll():
+            self._is_unsure = False
+            if self._changed_at is None:
+                self._changed_at = now
         if self._changed_at is None or not self._is_due(self._changed_at, now):
             return None
         # Before the run: what is written while it runs is a change of its own.
         changed_at, self._changed_at = self._changed_at, None
         try:
-            run = self._service.backup.begin("change").execute()
+            started = (
+                self._service.backup.begin_if_changed()
+                if self._is_unsure
+                else self._service.backup.begin("change")
+            )
+            self._is_unsure = False
+            if started is None:
+                return None
+            run = started.execute()
         except LeaseHeld:
             self._changed_at = changed_at  # asked again at the next step
             return None

@@ -509,6 +509,28 @@ def test_a_change_while_nobody_watched_is_followed_up(tmp_path: Path, store: Wat
         assert run.status == "succeeded"
 
 
+def test_a_clean_restart_is_no_change(tmp_path: Path, store: WatchedStore) -> None:
+    """The last connection writes the `-wal` back as it is closed: a new age, and the same data."""
+    clock = FixedClock(INSTANT)
+    with open_bench(tmp_path, store, clock=clock) as bench:
+        with closing(connect(bench.tokens)) as app:
+            app.execute("PRAGMA journal_mode=WAL")
+            add_rows(bench.tokens, 5)
+            made = bench.made("change")
+        clock.advance(minutes=5)
+        set_age(bench.tokens, clock.now())
+        with closing(ChangeFollower(bench.service, timedelta(0))) as follower:
+            assert follower.step() is None
+            assert [one.id for one in bench.service.catalogue.sets()] == [made.id]
+            assert bench.staged() == []
+        add_rows(bench.tokens, 1)
+        set_age(bench.tokens, clock.now())
+        with closing(ChangeFollower(bench.service, timedelta(0))) as follower:
+            run = follower.step()
+            assert run is not None
+            assert (run.trigger, run.status) == ("change", "succeeded")
+
+
 def test_a_first_start_leaves_the_first_set_to_the_schedule(
     follower: ChangeFollower, clock: FixedClock
 ) -> None:
