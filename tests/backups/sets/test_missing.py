@@ -187,6 +187,28 @@ def test_a_set_without_its_objects_is_hollow_until_they_are_back(
     assert catalogue.latest() == made
 
 
+def test_a_set_whose_manifest_was_cut_short_is_hollow(
+    store: WatchedStore, catalogue: Catalogue, log_lines: LogLines
+) -> None:
+    """What this host remembers of the manifest helps no other host to restore it."""
+    older, made = publish(store, a_set(days_ago(1))), publish(store, a_set())
+    catalogue.refresh()
+    key, whole = naming.manifest_key(PREFIX, made.id), a_manifest(made)
+    store.inner.delete(key)
+    put(store.inner, key, whole[:100])
+
+    catalogue.refresh()
+
+    assert missing(catalogue) == [(made.id, "hollow")]
+    assert catalogue.latest() == older
+    assert key in errors(log_lines)[0]
+    store.inner.delete(key)
+    put(store.inner, key, whole)
+    catalogue.refresh()
+    assert missing(catalogue) == []
+    assert catalogue.latest() == made
+
+
 def test_another_process_reads_a_hollow_set_as_one(
     store: WatchedStore, known: Database, catalogue: Catalogue
 ) -> None:
