@@ -7,14 +7,14 @@ import resource
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from shared.crontab import Crontab
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
-from shared.errors import AppError, StoreFailing, StoreUnreachable
+from shared.errors import AppError, DatabaseCorrupt, StoreFailing, StoreUnreachable
 from shared.store.object_store import ObjectStore
 from tests.support.bench import Bench, open_bench
 from tests.support.bucket_oracle import Bucket, Oracle
@@ -92,6 +92,7 @@ class BadWeek:
         weights = [weight for weight, _, _ in acts]
         _, name, act = self._chance.choices(acts, weights)[0]
         self.steps.append(name)
+        self.clock.advance(seconds=1)
         self._try(act)
         self.judge()
 
@@ -197,7 +198,8 @@ class BadWeek:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
         try:
-            self._run("scheduled")
+            with suppress(AppError):
+                self._run("scheduled")
             self.judge()
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -256,8 +258,13 @@ class BadWeek:
             self.bench.service.acceptance.accept(made.id)
 
     def _refresh(self) -> None:
-        if self.bench.service.own_sets.refresh() is None:
-            self._unseen = False
+        """Ask the store; a catalogue that is found damaged is made anew, and then it is asked."""
+        own_sets = self.bench.service.own_sets
+        try:
+            error = own_sets.refresh()
+        except DatabaseCorrupt:
+            error = own_sets.refresh()
+        self._unseen = error is not None
 
     # --- what must be true --------------------------------------------------------------
 
@@ -306,8 +313,11 @@ class BadWeek:
         self._store.away = self._store.full = False
         self._scheduled = True
         self._step(-self._skew)
-        self._try(self._write)
+        self.clock.advance(seconds=1)
+        self._write()
         made = self.bench.run()
+        if made.error is not None and made.error.code == DatabaseCorrupt.code:
+            made = self.bench.run()  # the first one noticed it, and made anew what was damaged
         if made.error is not None:
             raise Broken(f"no run succeeds: {made.error.code}: {made.error.message}")
         self._refresh()
