@@ -310,6 +310,7 @@ class SetsTable:
             read_fact(connection, "points") == _READER
             and read_fact(connection, "order") == _line(ours)
             and not points_table.outdated(connection, end_of_present(now))
+            and not missing.were_noticed_ahead(connection, end_of_present(now))
         )
 
     def _bring_up_to_date(
@@ -329,6 +330,7 @@ class SetsTable:
             write_fact(connection, "points", _READER)
         for set_id in points_table.outdated(connection, end_of_present(now)):
             self._note(connection, set_id)
+        missing.notice_now(connection, end_of_present(now), now)
         points_table.put_in_order(connection, ours, now)
         write_fact(connection, "order", _line(ours))
 

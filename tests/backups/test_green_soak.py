@@ -26,9 +26,9 @@ def test_soak_no_bad_week_is_green_without_its_rows(tmp_path: Path) -> None:
     "Green" is also an amber of `not_offsite` and `nobody_told` alone. The promise is that of the
     fact `age`: the newest row that is live, and was committed before the last due instant of the
     schedule that is two hours past, is in a complete set in the bucket, which `latest` means.
-    Times are those of the host's clock; what was committed at a time that a clock set back puts
-    into the future, counts as committed when it was set. `GREEN_SEQUENCES` says how many weeks
-    there are, and `GREEN_SEED` with which seed they begin.
+    The instant is one of the host's clock as it is now; how long ago a row was committed is
+    measured by the clock that nobody sets. `GREEN_SEQUENCES` says how many weeks there are, and
+    `GREEN_SEED` with which seed they begin.
     """
     weeks = int(os.environ.get("GREEN_SEQUENCES", "1000"))
     first = int(os.environ.get("GREEN_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)

@@ -8,7 +8,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from shared.crontab import Crontab
@@ -70,8 +70,8 @@ class BadWeek:
         self._scheduled = True
         # Whether something was done in the bucket that only a refresh can show.
         self._unseen = False
-        # When each row was committed, by the clock of the host; and the rows that are live.
-        self._committed: dict[str, datetime] = {}
+        # When each row was committed, by the clock that nobody sets; and the rows that are live.
+        self._committed: dict[str, float] = {}
         self._live: set[str] = set()
         self._open = ExitStack()
         self.steps: list[str] = []
@@ -156,7 +156,7 @@ class BadWeek:
             tokens.put(row, "a secret")
         with closing(connect(self.bench.sessions)) as sessions:
             sessions.execute("INSERT INTO sessions VALUES (?, 'user', 0)", (row,))
-        self._committed[row] = self.clock.now()
+        self._committed[row] = self.clock.monotonic()
         self._look_at_live()
 
     def _lose_rows(self) -> None:
@@ -186,10 +186,8 @@ class BadWeek:
                 )
 
     def _step(self, by: timedelta) -> None:
-        now = self.clock.step(seconds=by.total_seconds())
+        self.clock.step(seconds=by.total_seconds())
         self._skew += by
-        # What was committed at a time that is in the future now was committed by now.
-        self._committed = {row: min(at, now) for row, at in self._committed.items()}
 
     def _run(self, trigger: str) -> None:
         self._finish(self.bench.run(trigger))  # type: ignore[arg-type]
@@ -284,7 +282,8 @@ class BadWeek:
         sets = self._oracle.sets(self._prefix)
         newest = self.bench.service.status().newest_restore_point
         now = self.clock.now()
-        what = f"at {now:%F %T}, {row} of {self._committed[row]:%F %T} is in "
+        ago = timedelta(seconds=self.clock.monotonic() - self._committed[row])
+        what = f"at {now:%F %T}, {row}, committed {ago} ago, is in "
         if not any(row in rows for rows in sets.values()):
             raise Broken(f"green, although {what}no set: {sorted(sets)}")
         if newest is None or row not in sets.get(newest.id, ()):
@@ -300,8 +299,10 @@ class BadWeek:
 
     def _owed(self) -> str | None:
         """The newest live row that was committed before the last due instant plus grace."""
-        due = self._schedule.last_until(self.clock.now() - GRACE - timedelta(microseconds=1))
-        return max((row for row in self._live if self._committed[row] < due), default=None)
+        now = self.clock.now()
+        due = self._schedule.last_until(now - GRACE - timedelta(microseconds=1))
+        then = self.clock.monotonic() - (now - due).total_seconds()
+        return max((row for row in self._live if self._committed[row] < then), default=None)
 
     def heal(self) -> None:
         """End all faults, make a complete run, do what needs a person; raise `Broken` if red.
@@ -313,6 +314,7 @@ class BadWeek:
         self._store.away = self._store.full = False
         self._scheduled = True
         self._step(-self._skew)
+        self.judge()  # and read status, as cron does each hour, and the app each minute
         self.clock.advance(seconds=1)
         self._write()
         made = self.bench.run()
@@ -328,7 +330,7 @@ class BadWeek:
             self._accept()
         if "points_missing" in problems:
             service.acceptance.accept_missing()
-        if "drill_failed" in problems:
+        if {"drill_failed", "drill_overdue"} & set(problems):
             service.drill.begin().execute()
         if "two_writers" in problems:
             mine = service.directory.instance()

@@ -484,6 +484,29 @@ def test_a_point_with_a_time_in_the_future_can_be_accepted(bench: Bench, clock: 
     assert bench.service.own_sets.missing_points() == ()
 
 
+def test_a_loss_that_was_noticed_by_a_clock_ahead_ends_when_it_is_right(
+    bench: Bench, clock: FixedClock
+) -> None:
+    """Also a loss of a set of then: it is no problem for as long as the clock was ahead."""
+    bench.made()
+    clock.step(days=365)
+    bench.made()
+    empty(bench.watched)
+    bench.service.own_sets.refresh()
+    clock.step(days=-365)
+    clock.advance(minutes=1)
+    assert len(bench.service.own_sets.missing_points()) == 2
+    clock.advance(minutes=1)
+    bench.service.acceptance.accept_missing()
+    assert len(bench.service.own_sets.missing_points()) == 2
+
+    bench.made()
+
+    assert bench.service.own_sets.missing_points() == ()
+    clock.advance(days=365)
+    assert bench.service.own_sets.missing_points() == ()
+
+
 def test_the_commands_accept_what_is_missing(tmp_path: Path) -> None:
     """`accept --missing` prints what was lost, and takes no set besides."""
     with open_bench(tmp_path, settings={}) as bench:
