@@ -5,12 +5,13 @@ from __future__ import annotations
 import random
 import resource
 import shutil
-import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
+from backups.model import Run, Trigger
 from shared.crontab import Crontab
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
@@ -101,7 +102,7 @@ class BadWeek:
         yield 8, "rows are written", self._write
         hours = chance.choice([0.2, 1, 3, 8, 25, 49])
         yield 10, f"{hours} h pass", lambda: self._pass(timedelta(hours=hours))
-        trigger = chance.choice(["manual", "scheduled", "change", "change"])
+        trigger: Trigger = chance.choice(["manual", "scheduled", "change", "change"])
         yield 6, f"run {trigger}", lambda: self._run(trigger)
         yield 1, "run --only tokens", lambda: self._finish(self.bench.run(only="tokens"))
         yield 2, "run on a full disk", self._run_on_full_disk
@@ -110,14 +111,14 @@ class BadWeek:
         if self._skew:
             yield 4, "the clock is put right", lambda: self._step(-self._skew)
         yield 1, "the schedule stops, or goes on", self._toggle_schedule
-        keys = [key for key in self._bucket.keys() if "/instances/" not in key]
+        keys = [key for key in self._bucket.list_keys() if "/instances/" not in key]
         for kind, ours in (("manifest", True), ("data object", False)):
             found = [key for key in keys if ("/sets/" in key) == ours]
             if found:
                 key = max(found) if chance.random() < 0.5 else chance.choice(found)
-                yield 2, f"the {kind} {key} is deleted", lambda key=key: self._delete([key])
-                yield 1, f"the {kind} {key} is cut short", lambda key=key: self._cut(key)
-        yield 1, "the bucket is emptied", lambda: self._delete(self._bucket.keys())
+                yield 2, f"the {kind} {key} is deleted", partial(self._delete, [key])
+                yield 1, f"the {kind} {key} is cut short", partial(self._cut, key)
+        yield 1, "the bucket is emptied", lambda: self._delete(self._bucket.list_keys())
         yield 1, "runs.db is deleted", lambda: self._spoil("runs.db", cut=False)
         yield 1, "runs.db is cut short", lambda: self._spoil("runs.db", cut=True)
         yield 1, "the catalogues are deleted", lambda: self._spoil("catalogues/*.db", cut=False)
@@ -145,10 +146,9 @@ class BadWeek:
             self.steps.append(f"  refused: {error.code}: {error.message}")
         self._look_at_live()
 
-    def _finish(self, run: object) -> None:
-        error = getattr(run, "error", None)
-        if error is not None:
-            self.steps.append(f"  failed: {error.code}: {error.message}")
+    def _finish(self, run: Run | None) -> None:
+        if run is not None and run.error is not None:
+            self.steps.append(f"  failed: {run.error.code}: {run.error.message}")
 
     def _write(self) -> None:
         row = f"row-{len(self._committed):05d}"
@@ -178,19 +178,18 @@ class BadWeek:
             then = min(due, end, now + timedelta(hours=1))
             self.clock.advance(seconds=(then - now).total_seconds())
             if self._scheduled:
-                trigger = "scheduled" if then == due else "catch-up"
-                self._try(
-                    lambda trigger=trigger: self._finish(
-                        self.bench.service.backup.run_if_owed(trigger)
-                    )
-                )
+                trigger: Trigger = "scheduled" if then == due else "catch-up"
+                self._try(partial(self._run_if_owed, trigger))
 
     def _step(self, by: timedelta) -> None:
         self.clock.step(seconds=by.total_seconds())
         self._skew += by
 
-    def _run(self, trigger: str) -> None:
-        self._finish(self.bench.run(trigger))  # type: ignore[arg-type]
+    def _run(self, trigger: Trigger) -> None:
+        self._finish(self.bench.run(trigger))
+
+    def _run_if_owed(self, trigger: Trigger) -> None:
+        self._finish(self.bench.service.backup.run_if_owed(trigger))
 
     def _run_on_full_disk(self) -> None:
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Bucket(Protocol):
     """A bucket as somebody with its key has it, without this program."""
 
-    def keys(self) -> list[str]:
+    def list_keys(self) -> list[str]:
         """All keys, in order."""
         ...
 
@@ -47,8 +47,8 @@ class FolderBucket:
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    def keys(self) -> list[str]:
-        """See `Bucket.keys`."""
+    def list_keys(self) -> list[str]:
+        """See `Bucket.list_keys`."""
         files = (path.relative_to(self._root) for path in self._root.rglob("*") if path.is_file())
         return sorted(path.as_posix() for path in files if not path.parts[0].startswith("."))
 
@@ -72,8 +72,8 @@ class S3Bucket:
         self._client = client
         self._name = name
 
-    def keys(self) -> list[str]:
-        """See `Bucket.keys`."""
+    def list_keys(self) -> list[str]:
+        """See `Bucket.list_keys`."""
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._name)
         return sorted(found["Key"] for page in pages for found in page.get("Contents", ()))
 
@@ -100,7 +100,7 @@ class Oracle:
 
     def sets(self, prefix: str) -> dict[str, frozenset[str]]:
         """The ids of all whole sets below a prefix, each with the keys that all its files have."""
-        keys = set(self._bucket.keys())
+        keys = set(self._bucket.list_keys())
         found = {}
         for key in sorted(keys):
             if key.startswith(f"{prefix}sets/") and key.endswith("/manifest.json"):
