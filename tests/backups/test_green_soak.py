@@ -35,10 +35,12 @@ def test_soak_no_bad_week_is_green_without_its_rows(tmp_path: Path) -> None:
     "Green" is also an amber of `not_offsite` and `nobody_told` alone. The promise is that of the
     fact `age`: the newest row that is live, and was committed before the last due instant of the
     schedule that is two hours past, is in a complete set in the bucket, which `latest` means.
-    The instant is one of the host's clock as it is now; how long ago a row was committed is
-    measured by the clock that nobody sets. After harm in the bucket it is listed before status is
-    read: the program lists it at each scheduled run. `GREEN_SEQUENCES` says how many weeks there
-    are, `GREEN_SEED` with which seed they begin.
+    "Before" holds by the host's clock (where it was set back, at most by what it was set to), and
+    by how long ago it was: a clock that is set over an instant owes nothing.
+
+    After harm in the bucket it is listed before status is read: the program lists it at each
+    scheduled run. `GREEN_SEQUENCES` says how many weeks there are, `GREEN_SEED` with which seed
+    they begin.
     """
 
     def folder_of(folder: Path) -> tuple[ObjectStore, Bucket]:

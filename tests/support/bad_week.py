@@ -7,7 +7,7 @@ import resource
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -71,8 +71,11 @@ class BadWeek:
         self._scheduled = True
         # Whether something was done in the bucket that only a refresh can show.
         self._unseen = False
-        # When each row was committed, by the clock that nobody sets; and the rows that are live.
+        # When each row was committed, by the clock that nobody sets, and by the host's, which is
+        # at most what that was set to since.
         self._committed: dict[str, float] = {}
+        self._dated: dict[str, datetime] = {}
+        # The rows that are in both live databases.
         self._live: set[str] = set()
         self._open = ExitStack()
         self.steps: list[str] = []
@@ -157,6 +160,7 @@ class BadWeek:
         with closing(connect(self.bench.sessions)) as sessions:
             sessions.execute("INSERT INTO sessions VALUES (?, 'user', 0)", (row,))
         self._committed[row] = self.clock.monotonic()
+        self._dated[row] = self.clock.now()
         self._look_at_live()
 
     def _lose_rows(self) -> None:
@@ -182,8 +186,9 @@ class BadWeek:
                 self._try(partial(self._run_if_owed, trigger))
 
     def _step(self, by: timedelta) -> None:
-        self.clock.step(seconds=by.total_seconds())
+        now = self.clock.step(seconds=by.total_seconds())
         self._skew += by
+        self._dated = {row: min(at, now) for row, at in self._dated.items()}
 
     def _run(self, trigger: Trigger) -> None:
         self._finish(self.bench.run(trigger))
@@ -297,11 +302,17 @@ class BadWeek:
         )
 
     def _owed(self) -> str | None:
-        """The newest live row that was committed before the last due instant plus grace."""
+        """The newest live row that was committed before the last due instant plus grace.
+
+        By both clocks: one that was set back over the instant, or on over it, owes nothing.
+        """
         now = self.clock.now()
         due = self._schedule.last_until(now - GRACE - timedelta(microseconds=1))
         then = self.clock.monotonic() - (now - due).total_seconds()
-        return max((row for row in self._live if self._committed[row] < then), default=None)
+        return max(
+            (row for row in self._live if self._committed[row] < then and self._dated[row] < due),
+            default=None,
+        )
 
     def heal(self) -> None:
         """End all faults, make a complete run, do what needs a person; raise `Broken` if red.
