@@ -81,6 +81,22 @@ def accept(connection: sqlite3.Connection, at: datetime) -> None:
     )
 
 
+def were_noticed_ahead(connection: sqlite3.Connection, end: datetime) -> bool:
+    """Whether one was noticed at a time after `end`: by a clock that was ahead."""
+    row = connection.execute(
+        "SELECT 1 FROM missing_points WHERE noticed_at > ? LIMIT 1", (format_utc(end),)
+    ).fetchone()
+    return row is not None
+
+
+def notice_now(connection: sqlite3.Connection, end: datetime, now: datetime) -> None:
+    """Date what was noticed after `end` anew, so that the sets from now on are the newer ones."""
+    connection.execute(
+        "UPDATE missing_points SET noticed_at = ? WHERE noticed_at > ?",
+        (format_utc(now), format_utc(end)),
+    )
+
+
 def is_hollow(connection: sqlite3.Connection, set_id: str) -> bool:
     """Whether the objects of a set were found missing."""
     row = connection.execute(

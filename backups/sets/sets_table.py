@@ -121,15 +121,22 @@ class SetsTable:
             return {str(row[0]) for row in rows}
 
     def objects(self) -> list[tuple[str, str, int]]:
-        """Set id, key and stored size of each object, newest set first; validates no manifest."""
+        """Set id, key and stored size of each object, newest set first, then of each manifest.
+
+        Validates no manifest.
+        """
         with self.reading() as connection:
-            return connection.execute(
+            manifests = connection.execute("SELECT id, length(manifest) FROM sets").fetchall()
+            objects = connection.execute(
                 "SELECT sets.id, json_extract(object.value, '$.key'),"
                 " json_extract(object.value, '$.bytes')"
                 " FROM points CROSS JOIN sets ON sets.id = points.id,"
                 " json_each(CASE WHEN readable THEN CAST(manifest AS TEXT) ELSE '{}' END,"
                 " '$.objects') AS object ORDER BY place DESC, points.id DESC"
             ).fetchall()
+        return objects + [
+            (set_id, naming.manifest_key(self.prefix, set_id), size) for set_id, size in manifests
+        ]
 
     def missing_points(self) -> list[NotedPoint]:
         """What the store lost without our prune, newest first."""
@@ -303,6 +310,7 @@ class SetsTable:
             read_fact(connection, "points") == _READER
             and read_fact(connection, "order") == _line(ours)
             and not points_table.outdated(connection, end_of_present(now))
+            and not missing.were_noticed_ahead(connection, end_of_present(now))
         )
 
     def _bring_up_to_date(
@@ -322,6 +330,7 @@ class SetsTable:
             write_fact(connection, "points", _READER)
         for set_id in points_table.outdated(connection, end_of_present(now)):
             self._note(connection, set_id)
+        missing.notice_now(connection, end_of_present(now), now)
         points_table.put_in_order(connection, ours, now)
         write_fact(connection, "order", _line(ours))
 

@@ -187,6 +187,28 @@ def test_a_set_without_its_objects_is_hollow_until_they_are_back(
     assert catalogue.latest() == made
 
 
+def test_a_set_whose_manifest_was_cut_short_is_hollow(
+    store: WatchedStore, catalogue: Catalogue, log_lines: LogLines
+) -> None:
+    """What this host remembers of the manifest helps no other host to restore it."""
+    older, made = publish(store, a_set(days_ago(1))), publish(store, a_set())
+    catalogue.refresh()
+    key, whole = naming.manifest_key(PREFIX, made.id), a_manifest(made)
+    store.inner.delete(key)
+    put(store.inner, key, whole[:100])
+
+    catalogue.refresh()
+
+    assert missing(catalogue) == [(made.id, "hollow")]
+    assert catalogue.latest() == older
+    assert key in errors(log_lines)[0]
+    store.inner.delete(key)
+    put(store.inner, key, whole)
+    catalogue.refresh()
+    assert missing(catalogue) == []
+    assert catalogue.latest() == made
+
+
 def test_another_process_reads_a_hollow_set_as_one(
     store: WatchedStore, known: Database, catalogue: Catalogue
 ) -> None:
@@ -459,6 +481,29 @@ def test_a_point_with_a_time_in_the_future_can_be_accepted(bench: Bench, clock: 
 
     bench.made()
 
+    assert bench.service.own_sets.missing_points() == ()
+
+
+def test_a_loss_that_was_noticed_by_a_clock_ahead_ends_when_it_is_right(
+    bench: Bench, clock: FixedClock
+) -> None:
+    """Also a loss of a set of then: it is no problem for as long as the clock was ahead."""
+    bench.made()
+    clock.step(days=365)
+    bench.made()
+    empty(bench.watched)
+    bench.service.own_sets.refresh()
+    clock.step(days=-365)
+    clock.advance(minutes=1)
+    assert len(bench.service.own_sets.missing_points()) == 2
+    clock.advance(minutes=1)
+    bench.service.acceptance.accept_missing()
+    assert len(bench.service.own_sets.missing_points()) == 2
+
+    bench.made()
+
+    assert bench.service.own_sets.missing_points() == ()
+    clock.advance(days=365)
     assert bench.service.own_sets.missing_points() == ()
 
 
