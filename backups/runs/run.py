@@ -369,10 +369,10 @@ class RunStarter:
             _log.info("%s succeeded", run.operation, extra=named)
         else:
             _log.error(
-                "%s %s in stage %s: %s [%s] %s",
+                "%s %s %s: %s [%s] %s",
                 run.operation,
                 run.status,
-                run.stage,
+                f"in stage {run.stage}" if run.stage else "before its first stage",
                 run.error.message,
                 run.error.code,
                 run.error.hint,
