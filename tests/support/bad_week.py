@@ -324,7 +324,8 @@ class BadWeek:
         self._store.away = self._store.full = False
         self._scheduled = True
         self._step(-self._skew)
-        self.judge()  # and read status, as cron does each hour, and the app each minute
+        self._refresh()  # as each scheduled run does, so that a loss is noticed before the run
+        self.judge()  # and status is read, as cron does each hour, and the app each minute
         self.clock.advance(seconds=1)
         self._write()
         made = self.bench.run()
