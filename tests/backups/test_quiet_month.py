@@ -48,7 +48,10 @@ HOUR_OF_A_WRITE = 15
 @pytest.mark.soak
 @pytest.mark.timeout(3600)
 def test_a_quiet_month_sends_no_alert_and_logs_little(tmp_path: Path, log_lines: LogLines) -> None:
-    """31 days by the minute, with a new merchant each day: no alert, and 25 lines a day at most."""
+    """31 days by the minute, with a new merchant each day: no alert, and 25 lines a day at most.
+
+    The day of the start is not counted: it has a set more, the first one.
+    """
     clock = FixedClock(INSTANT - timedelta(minutes=30))
     a_day: Counter[date] = Counter()
     with _led(tmp_path, clock) as bench:
@@ -67,6 +70,7 @@ def test_a_quiet_month_sends_no_alert_and_logs_little(tmp_path: Path, log_lines:
                 log_lines.records.clear()
         made = Counter(run.trigger for run in bench.service.run_log.page(1000))
         titles = bench.notes.titles()
+    a_day.pop(min(a_day))
     print(f"\n{DAYS} days: lines a day {sorted(a_day.values())}; runs {dict(made)}")
 
     assert titles == []

@@ -68,7 +68,7 @@ class BadWeek:
         self.clock = FixedClock(INSTANT - timedelta(hours=chance.randrange(24)))
         self._skew = timedelta(0)
         self._prefix = "backups/"
-        self._scheduled = True
+        self._scheduled = chance.random() < 0.7
         # Whether something was done in the bucket that only a refresh can show.
         self._unseen = False
         # When each row was committed, by the clock that nobody sets, and by the host's, which is
@@ -83,6 +83,7 @@ class BadWeek:
         self.bench.write("genesis")
         self._write()
         self._run("manual")
+        self.steps.append("with a schedule" if self._scheduled else "without a schedule")
 
     def close(self) -> None:
         """Close what is open."""
@@ -113,7 +114,7 @@ class BadWeek:
         yield 3, f"the clock is set by {step}", lambda: self._step(step)
         if self._skew:
             yield 4, "the clock is put right", lambda: self._step(-self._skew)
-        yield 1, "the schedule stops, or goes on", self._toggle_schedule
+        yield 2, "the schedule stops, or goes on", self._toggle_schedule
         keys = [key for key in self._bucket.list_keys() if "/instances/" not in key]
         for kind, ours in (("manifest", True), ("data object", False)):
             found = [key for key in keys if ("/sets/" in key) == ours]
@@ -176,6 +177,7 @@ class BadWeek:
         self._live = found[0] & found[1] & self._committed.keys()
 
     def _pass(self, time: timedelta) -> None:
+        self._write()
         end = self.clock.now() + time
         while (now := self.clock.now()) < end:
             due = self._schedule.next_after(now)
@@ -324,7 +326,8 @@ class BadWeek:
         self._store.away = self._store.full = False
         self._scheduled = True
         self._step(-self._skew)
-        self.judge()  # and read status, as cron does each hour, and the app each minute
+        self._refresh()  # as each scheduled run does, so that a loss is noticed before the run
+        self.judge()  # and status is read, as cron does each hour, and the app each minute
         self.clock.advance(seconds=1)
         self._write()
         made = self.bench.run()
