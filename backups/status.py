@@ -61,6 +61,7 @@ def read_status(
             run_by=config.run_by,
             follows=bool(config.change_delay),
             failure=own_sets.unresolved_failure(),
+            attempts_are_known=newest is None or own_sets.attempts_are_known(),
             seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
             future=installation.catalogue.future(),
             restored_at=own_sets.restored_at(newest),

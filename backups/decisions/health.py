@@ -40,6 +40,7 @@ FOUND_WARNING_CODES = ("records_damaged", "earlier_installation")
 
 # Warnings with which the light is amber; the others leave it green.
 AMBER_CODES = (
+    "attempts_unknown",
     "not_seen",
     "keys_unknown",
     "not_scheduled",

@@ -77,10 +77,14 @@ def places(points: Sequence[Placeable], ours: Collection[str], now: datetime) ->
     """
     lines: dict[str, list[int]] = {}
     found = [_text(one.created_at, "", 0, one) for one in points]
-    for index, one in enumerate(points):
-        if one.sequence is not None and not is_future(one.created_at, now):
-            line = "=" if one.instance in ours else f"+{one.instance}"
-            lines.setdefault(line, []).append(index)
+    numbered = [
+        (index, one)
+        for index, one in enumerate(points)
+        if one.sequence is not None and not is_future(one.created_at, now)
+    ]
+    line_of = _lines([one for _, one in numbered if one.instance in ours])
+    for index, one in numbered:
+        lines.setdefault(line_of.get(one.instance, f"+{one.instance}"), []).append(index)
     for line, members in lines.items():
         latest = _BEGIN
         for index in sorted(members, key=lambda member: _number(points[member])):
@@ -88,6 +92,25 @@ def places(points: Sequence[Placeable], ours: Collection[str], now: datetime) ->
             latest = max(latest, one.created_at)
             found[index] = _text(latest, line, one.sequence or 0, one)
     return found
+
+
+def _lines(points: Iterable[Placeable]) -> dict[str, str]:
+    """The line of each instance of ours.
+
+    One that took over counts on where its predecessor ended. One that was adopted after it had
+    counted from 1 did not: its numbers say nothing beside the other's, and it is a line of its own.
+    """
+    numbers: dict[str, list[tuple[int, datetime]]] = {}
+    for one in points:
+        numbers.setdefault(one.instance, []).append((one.sequence or 0, one.created_at))
+    line_of: dict[str, str] = {}
+    highest = 0
+    for instance in sorted(numbers, key=lambda each: (min(numbers[each]), each)):
+        lowest = min(numbers[instance])[0]
+        line_of[instance] = "=" if lowest > highest else f"={instance}"
+        if lowest > highest:
+            highest = max(numbers[instance])[0]
+    return line_of
 
 
 def microseconds(instant: datetime) -> int:

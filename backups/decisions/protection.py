@@ -1,6 +1,7 @@
 """What green rests on: each fact, whether it holds, and what to say when it does not. Pure.
 
 A fact that is not known does not hold: for ten minutes the light is amber, then red.
+One file, because a reader has to see all that green rests on at once.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ GRACE = timedelta(hours=2)
 # How long a fact may be unknown before that is a problem: a restart, a deploy.
 UNKNOWN_GRACE = timedelta(minutes=10)
 
+# How old the last look at the store may be, where the app looks by itself.
+SEEN_WITHIN = timedelta(hours=1)
+
 _SEE_LOG = "Look into the log of the app, and restart the app."
 _WORK = {
     "scheduler": "starts the scheduled backups",
@@ -42,13 +46,13 @@ class HealthFacts:
 
     `newest` is the newest point of this installation that protects, and `seen_at` when it was last
     seen in the store that is configured now. `failure` is the backup run that failed and that no
-    complete backup has followed. `begun_at` is since when this host should make backups, whether
-    or not it does. `beats` are the last signs of life of the threads of the leading process; if
-    there are none, no process has led since `unled_since`. `future` has the ids of sets whose time
-    lies in the future, `future_is_over` whether a right set was proven since they were first seen,
-    `restored_at` when all that is live was restored from `newest`. `found_faults` are
-    problems that others have found: of the live sources, of the leases, of the records, and
-    `found_warnings` the warnings.
+    complete backup has followed; `attempts_are_known` is false when the run log cannot tell.
+    `begun_at` is since when this host should make backups, whether or not it does. `beats` are the
+    last signs of life of the threads of the leading process; if there are none, no process has led
+    since `unled_since`. `future` has the ids of sets whose time lies in the future,
+    `future_is_over` whether a right set was proven since they were first seen, `restored_at` when
+    all that is live was restored from `newest`. `found_faults` are problems that others have found
+    (of the live sources, of the leases, of the records), and `found_warnings` the warnings.
     """
 
     now: datetime
@@ -59,6 +63,7 @@ class HealthFacts:
     run_by: RunBy = "app"
     follows: bool = True
     failure: Run | None = None
+    attempts_are_known: bool = True
     last_run: Run | None = None
     begun_at: datetime | None = None
     seen_at: datetime | None = None
@@ -117,6 +122,10 @@ def _facts(facts: HealthFacts) -> Iterator[Fact]:
 
 def _attempt(facts: HealthFacts) -> Fact:
     failed = facts.failure
+    if failed is None and not facts.attempts_are_known:
+        detail = "the run log has no complete backup, so it is not known whether one has failed"
+        hint = "Make a backup: python -m backups run. The next scheduled one ends this, too."
+        return Fact("attempt", None, detail, Finding("attempts_unknown", detail, hint))
     if failed is None:
         return Fact("attempt", True, "no backup has failed since the last complete one")
     message = failed.error.message if failed.error else "for an unknown reason"
@@ -184,16 +193,21 @@ def _seen(facts: HealthFacts) -> Fact:
     newest = facts.newest
     if newest is None:
         return Fact("seen", None, "there is no restore point")
-    if facts.seen_at is not None:
-        return Fact("seen", True, f"in {facts.location} at {format_utc(facts.seen_at)}")
+    last = facts.seen_at
+    is_old = last is not None and facts.run_by == "app" and facts.now - last > SEEN_WITHIN
+    if last is not None and not is_old:
+        return Fact("seen", True, f"in {facts.location} at {format_utc(last)}")
     detail = f"restore point {newest.id} has not been seen in {facts.location}"
+    if last is not None:
+        detail += f" since {format_utc(last)}"
     finding = Finding(
         "not_seen",
         f"{detail}, which is configured now",
         "Check it: python -m backups doctor. If the settings of the store were changed: "
         "python -m backups run",
     )
-    return Fact("seen", _unknown_since(newest.proven_at, facts.now), detail, finding)
+    since = newest.proven_at if last is None else last + SEEN_WITHIN
+    return Fact("seen", _unknown_since(since, facts.now), detail, finding)
 
 
 def _proof(facts: HealthFacts) -> Fact:

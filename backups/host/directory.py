@@ -48,6 +48,7 @@ class BackupDirectory:
         self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
         self.heartbeats = Heartbeats(path / "heartbeats")
         self._held: str | None = None  # the id that this process knows
+        self._is_inherited = self._read_id() is not None  # and did not make itself
         self.make_missing()
         self._held = self.instance()
 
@@ -76,7 +77,13 @@ class BackupDirectory:
         if found is None:
             self.make_missing()
             found = self._read_id() or self._held or ""
-        if self._held not in (None, found):
+        if self._held not in (None, found) and self._is_inherited:
+            # A command made the folder anew before this process did.
+            _log.warning("%s had another id (%s), and has that of before", self.path, found)
+            with disk_errors(self.path):
+                self._replace_id(self._held or found)
+            found = self._held or found
+        elif self._held not in (None, found):
             _log.warning("%s has another id now: %s", self.path / "instance", found)
         self._held = found
         return found
@@ -93,6 +100,15 @@ class BackupDirectory:
                 return self._held
             raise disk_error(error, file) from error
         return found if naming.is_instance(found) else None
+
+    def _replace_id(self, instance: str) -> None:
+        beside = self.path / f".instance-{uuid4().hex}"
+        with open_private(beside) as target:
+            target.write(instance.encode())
+            target.flush()
+            os.fsync(target.fileno())
+        beside.replace(self.path / "instance")
+        sync_directory(self.path)
 
     def _write_id(self, instance: str) -> bool:
         """Write the file, unless another process was first; whether it was written here."""

@@ -66,9 +66,14 @@ class OwnSets:
         """Whether a backup should be made now, and may be tried; with `at_once` without delay."""
         now = self._clock.now()
         due = owed_since(self._config.schedule, self._newest_lasting(), now)
-        if due is None:
-            return False
-        failures = self._run_log.automatic_failures_since(due)
+        if due is not None:
+            failures = self._run_log.automatic_failures_since(due)
+        else:
+            failed = self.unresolved_failure()
+            if failed is None or failed.trigger == "change":  # the follower tries that again
+                return False
+            since = failed.finished_at or failed.started_at
+            failures = [since, *self._run_log.automatic_failures_since(since)]
         return trigger == "scheduled" or at_once or may_try(failures, now)
 
     def waits_for_store(self) -> bool:
@@ -156,6 +161,13 @@ class OwnSets:
             if run.status == "succeeded" and self._was_complete(run):
                 return None
         return None
+
+    def attempts_are_known(self) -> bool:
+        """Whether the run log knows a backup that failed, or a complete one."""
+        return any(
+            run.status == "failed" or (run.status == "succeeded" and self._was_complete(run))
+            for run in self._run_log.backups_that_are_over(_RUNS_LOOKED_AT)
+        )
 
     def _was_complete(self, run: Run) -> bool:
         try:

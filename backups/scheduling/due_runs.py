@@ -20,6 +20,8 @@ Due = Literal["backup", "drill"]
 POLL_SECONDS = 1.0
 CATCH_UP_SECONDS = 60.0
 DRILL_RETRY_SECONDS = 3600.0
+# Half of `protection.SEEN_WITHIN`, with room for a look that the store does not answer.
+LOOK_SECONDS = 15 * 60
 
 _log = logging.getLogger(__name__)
 
@@ -38,6 +40,7 @@ class DueRuns:
         self._drill_at: float | None = None
         self._probe = StoreProbe(service.backup.ask_store, self._monotonic)
         self.begun = threading.Event()
+        self._look_at = 0.0
 
     def wake(self, due: Due) -> None:
         """An instant of a schedule has come."""
@@ -62,6 +65,8 @@ class DueRuns:
         if self._monotonic() >= self._catch_up_at:
             self._catch_up_at = self._monotonic() + CATCH_UP_SECONDS
             self._run_if_owed("catch-up", at_once=self._store_is_back())
+        if self._monotonic() >= self._look_at:
+            self._look()
         if "drill" in self._woken:
             self._woken.discard("drill")
             self._drill_at = self._monotonic()
@@ -75,7 +80,17 @@ class DueRuns:
         error = self._service.own_sets.refresh()
         if error is not None:
             _log.warning("could not refresh the catalogue; using local records: %s", error.message)
+        self._look_at = self._monotonic() + LOOK_SECONDS
         self.begun.set()
+
+    def _look(self) -> None:
+        """See what the store has: somebody may have emptied the bucket since the last run."""
+        self._look_at = self._monotonic() + LOOK_SECONDS
+        if self._service.own_sets.waits_for_store():  # it is asked each minute, with less
+            return
+        error = self._service.own_sets.refresh()
+        if error is not None:
+            _log.warning("could not look at the store: %s [%s]", error.message, error.code)
 
     def _store_is_back(self) -> bool:
         """Whether a run that the store failed may begin before its delay is over."""

@@ -36,6 +36,7 @@ TITLES: Mapping[str, str] = {
 
 # Of a light that is amber; for the codes of `health.AMBER_CODES`.
 AMBER_TITLES: Mapping[str, str] = {
+    "attempts_unknown": "Backed up, but the run log was lost",
     "not_offsite": "Backed up, on this disk only",
     "nobody_told": "Backed up, but nobody is notified of a problem",
     "drill_overdue": "Backed up, but no restore was rehearsed when it was due",

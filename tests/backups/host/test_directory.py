@@ -362,6 +362,21 @@ def test_a_file_without_an_id_gets_one(
     assert len(fresh) == 32
 
 
+def test_the_id_of_before_is_put_back_over_one_that_a_command_made(
+    directory: BackupDirectory,
+) -> None:
+    """A command made the folder anew with an id of its own before the app did, which keeps its id."""
+    app = BackupDirectory(directory.path)
+    instance = app.instance()
+    shutil.rmtree(directory.path)
+    command = BackupDirectory(directory.path)
+    assert command.instance() != instance
+
+    assert app.instance() == instance
+    assert command.instance() == instance
+    assert BackupDirectory(directory.path).instance() == instance
+
+
 def test_another_id_in_the_file_is_taken(directory: BackupDirectory, log_lines: LogLines) -> None:
     """Somebody has put back an older folder: who this is, the folder says; once in the log."""
     other = "0123456789abcdef0123456789abcdef"

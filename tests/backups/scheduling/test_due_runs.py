@@ -220,7 +220,33 @@ def test_a_store_that_answers_again_is_noticed_within_two_minutes(
     assert go_on(runs, bench, clock, minutes=2) == ["succeeded"]
     before = len(store.calls)
     assert go_on(runs, bench, clock, minutes=60) == []
-    assert store.calls[before:] == []  # nothing is owed, and nothing is asked
+    # Nothing is owed: what the store has is looked at, and nothing else is asked.
+    assert store.calls[before:] == [("list", PREFIX)] * 4
+
+
+def test_a_bucket_that_was_emptied_is_noticed_within_a_quarter_of_an_hour(
+    runs: DueRuns, bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """Nothing is owed and nobody types a command: the scheduler looks at the store by itself."""
+    runs.step()
+    assert bench.problems() == []
+    for key in bench.all_keys():
+        store.inner.delete(key)
+    go_on(runs, bench, clock, minutes=16)
+    assert "points_missing" in bench.problems()
+
+
+def test_a_run_by_hand_that_failed_is_made_up(
+    runs: DueRuns, bench: Bench, store: WatchedStore, clock: FixedClock
+) -> None:
+    """Although the set of the day is there: else the problem would stay until the next day."""
+    runs.step()
+    store.break_at("put", 0)
+    assert bench.run().status == "failed"
+    store.mend()
+    assert bench.problems() == ["last_run_failed"]
+    assert go_on(runs, bench, clock, minutes=6) == ["succeeded"]
+    assert bench.problems() == []
 
 
 def test_it_is_noticed_by_a_process_that_started_meanwhile(

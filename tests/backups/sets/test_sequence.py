@@ -95,3 +95,26 @@ def test_a_set_made_under_a_clock_that_is_behind_is_the_newest(bench: Bench, hou
     keep = bench.service.own_sets.plan_prune().keep
     assert [one.backup_set.id for one in keep] == [second.id, first.id]
     assert "newest proven" in keep[0].reasons
+
+
+def test_an_installation_that_was_adopted_late_keeps_its_order(tmp_path: Path) -> None:
+    """It had counted from 1 itself: its numbers say nothing beside those of its predecessor."""
+    store = WatchedStore(DirectoryStore(tmp_path / "store"))
+    clock = FixedClock(INSTANT)
+    with open_bench(tmp_path, store, clock=clock) as first:
+        for _ in range(3):
+            clock.advance(minutes=1)
+            first.made()
+        earlier = first.directory.instance()
+    with open_bench(
+        tmp_path, store, clock=clock, directory="another", sources=first.sources
+    ) as second:
+        clock.advance(minutes=1)
+        newest = second.made().id
+
+        second.facts.succeed(earlier)
+
+        assert second.service.own_sets.required_latest().id == newest
+        assert next(second.service.catalogue.sets()).id == newest
+        clock.advance(minutes=1)
+        assert second.made().sequence == 4
