@@ -365,7 +365,7 @@ def test_a_file_without_an_id_gets_one(
 def test_the_id_of_before_is_put_back_over_one_that_a_command_made(
     directory: BackupDirectory,
 ) -> None:
-    """A command made the folder anew with an id of its own before the app did, which keeps its id."""
+    """A command made the folder anew before the app did, with another id: the app keeps its id."""
     app = BackupDirectory(directory.path)
     instance = app.instance()
     shutil.rmtree(directory.path)
