@@ -102,22 +102,22 @@ class BackupDirectory:
         return found if naming.is_instance(found) else None
 
     def _replace_id(self, instance: str) -> None:
+        self._id_beside(instance).replace(self.path / "instance")
+        sync_directory(self.path)
+
+    def _id_beside(self, instance: str) -> Path:
+        """A new file with an id, on the disk."""
         beside = self.path / f".instance-{uuid4().hex}"
         with open_private(beside) as target:
             target.write(instance.encode())
             target.flush()
             os.fsync(target.fileno())
-        beside.replace(self.path / "instance")
-        sync_directory(self.path)
+        return beside
 
     def _write_id(self, instance: str) -> bool:
         """Write the file, unless another process was first; whether it was written here."""
         file = self.path / "instance"
-        beside = self.path / f".instance-{uuid4().hex}"
-        with open_private(beside) as target:
-            target.write(instance.encode())
-            target.flush()
-            os.fsync(target.fileno())
+        beside = self._id_beside(instance)
         try:
             os.link(beside, file)
         except FileExistsError:
