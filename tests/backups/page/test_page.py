@@ -328,9 +328,12 @@ def test_hostile_text_is_text(operator: httpx2.Client) -> None:
 
 def test_the_overview_is_whole_without_scripts(operator: httpx2.Client) -> None:
     """Headline, ages, calendar, chart's table, restore points with reasons, runs, drill, keys."""
+    headline = '<h1 id="headline">Backed up, on this disk only</h1>'
+    # A moment after the start it is not known yet whether all threads live.
+    eventually(lambda: headline in operator.get("/admin/").text, "the threads are known to live")
     text = operator.get("/admin/").text
     for words in (
-        '<h1 id="headline">Backed up, on this disk only</h1>',
+        headline,
         "read back and proven",
         "proven, 1 backup",
         "As a table",
