@@ -131,24 +131,6 @@ class StoredObject:
         )
 
 
-def legacy_object(source: str, key: str, size: int) -> StoredObject:
-    """An object that the old cron scripts left: a copy of which nothing was noted."""
-    return StoredObject(
-        source=source,
-        key=key,
-        bytes=size,
-        sha256="",
-        snapshot_bytes=0,
-        snapshot_sha256="",
-        page_size=0,
-        page_count=0,
-        user_version=0,
-        rows={},
-        same_instant=False,
-        journal_mode="unknown",
-    )
-
-
 @dataclass(frozen=True)
 class Verdict:
     """What a later proof found about a set: `proof` is `none` when it failed."""
@@ -181,6 +163,16 @@ class BackupSet:
     set_aside: datetime | None = None
     # Whether the store lost its objects, or has them with another size; its proof is `none` then.
     hollow: bool = False
+    # When this host saw it while its time still lay in the future.
+    seen_ahead_at: datetime | None = None
+
+    @property
+    def holds_until(self) -> datetime:
+        """The latest instant of which it can hold the data, as far as this host knows.
+
+        Where the clock was ahead when it was made, its own instant comes after its data.
+        """
+        return min(self.created_at, self.seen_ahead_at or self.created_at)
 
     @property
     def protects(self) -> bool:

@@ -106,7 +106,7 @@ def read_status(
         newest_restore_point=latest,
         restore_points=installation.catalogue.count(),
         last_drill=last_drill,
-        newest_point_at=newest.created_at if newest else None,
+        newest_point_at=newest.holds_until if newest else None,
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
     )

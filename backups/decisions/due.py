@@ -44,7 +44,7 @@ SHARE = 20
 def owed_since(schedule: Crontab, newest: BackupSet | None, now: datetime) -> datetime | None:
     """The last due instant if no proven set is as young as it, else None."""
     due = schedule.last_until(now)
-    return None if newest is not None and newest.created_at >= due else due
+    return None if newest is not None and newest.holds_until >= due else due
 
 
 def two_due_before(schedule: Crontab, now: datetime) -> datetime:

@@ -162,7 +162,7 @@ def _age(facts: HealthFacts) -> Fact:
 
     A host that never made a set is as late as one that made its last when it began.
     """
-    since = facts.newest.created_at if facts.newest else facts.begun_at
+    since = facts.newest.holds_until if facts.newest else facts.begun_at
     if since is not None and facts.restored_at is not None:
         since = max(since, facts.restored_at)  # what is live was in the store then
     if since is None:
@@ -172,7 +172,7 @@ def _age(facts: HealthFacts) -> Fact:
         known = None if facts.newest is None else True
         return Fact("age", known, f"from {format_utc(since)}; the next is due at {format_utc(due)}")
     newest = (
-        f"the newest proven backup is from {format_utc(since)}"
+        f"the newest proven backup is from {format_utc(since)}{_clock_was_ahead(facts.newest)}"
         if facts.newest
         else "there is no proven backup"
     )
@@ -187,6 +187,12 @@ def _age(facts: HealthFacts) -> Fact:
             "Make one now: python -m backups run. To see why none was made: python -m backups runs",
         ),
     )
+
+
+def _clock_was_ahead(newest: BackupSet) -> str:
+    if newest.seen_ahead_at is None:
+        return ""
+    return f" or earlier ({newest.id} was made while the clock was ahead)"
 
 
 def _seen(facts: HealthFacts) -> Fact:

@@ -79,6 +79,6 @@ def _backups(service: BackupService) -> Iterator[Line]:
             yield Line("warning", "backups", f"{found.message} [{found.code}]", found.hint)
     newest = status.newest_restore_point
     if newest is not None:
-        age = units.age(service.clock.now() - newest.created_at)
+        age = units.age(service.clock.now() - newest.holds_until)
         yield Line("ok", "backups", f"the newest restore point, {newest.id}, is {age} old")
     yield Line("ok", "schedule", f"{status.cron} UTC, next at {format_utc(status.next_run_at)}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
 from backups.format import naming
-from backups.model import BackupSet, legacy_object
+from backups.model import BackupSet, StoredObject
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,24 @@ class LegacyObject:
     key: str
     size: int
     modified_at: datetime
+
+
+def legacy_object(source: str, key: str, size: int) -> StoredObject:
+    """An object that the old cron scripts left: a copy of which nothing was noted."""
+    return StoredObject(
+        source=source,
+        key=key,
+        bytes=size,
+        sha256="",
+        snapshot_bytes=0,
+        snapshot_sha256="",
+        page_size=0,
+        page_count=0,
+        user_version=0,
+        rows={},
+        same_instant=False,
+        journal_mode="unknown",
+    )
 
 
 def legacy_object_at(

@@ -23,6 +23,7 @@ from shared.files import make_private_directory
 from shared.store.object_store import ObjectStore
 
 FOLDER = "catalogues"
+_SEEN_AHEAD = "seen ahead "  # a fact about the set whose id follows
 
 _log = logging.getLogger(__name__)
 
@@ -161,6 +162,7 @@ def _rows(records: sqlite3.Connection, prefix: str) -> dict[str, list[tuple[obje
 # identity          whose file this is
 # points            for which program the points were noted
 # order             for whom they were put in order; absent when they are not in order
+# seen ahead ID     when a set was first seen here while its time lay in the future
 
 
 def read_fact(connection: sqlite3.Connection, name: str) -> str | None:
@@ -174,6 +176,25 @@ def write_fact(connection: sqlite3.Connection, name: str, value: str | None) -> 
     connection.execute("DELETE FROM facts WHERE name = ?", (name,))
     if value is not None:
         connection.execute("INSERT INTO facts(name, value) VALUES (?, ?)", (name, value))
+
+
+def seen_ahead_at(connection: sqlite3.Connection, set_id: str) -> datetime | None:
+    """When a set was first seen here while its time lay in the future."""
+    text = read_fact(connection, _SEEN_AHEAD + set_id)
+    with suppress(ValueError):
+        return parse_utc(text) if text else None
+    return None
+
+
+def note_seen_ahead(connection: sqlite3.Connection, set_id: str, at: datetime) -> None:
+    """Remember that a set was seen in the future: once its time is past, nothing else tells."""
+    if seen_ahead_at(connection, set_id) is None:
+        write_fact(connection, _SEEN_AHEAD + set_id, format_utc(at))
+
+
+def forget_seen_ahead(connection: sqlite3.Connection, set_id: str) -> None:
+    """Drop it, with the set."""
+    write_fact(connection, _SEEN_AHEAD + set_id, None)
 
 
 def last_contact_at(known: Database) -> datetime | None:

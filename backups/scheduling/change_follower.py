@@ -103,6 +103,6 @@ class ChangeFollower:
         """A write that came after the newest set, while nobody watched, is a change too."""
         newest = self._service.catalogue.newest_protecting(self._service.own_sets.ours())
         modified = self._watch.modified_at()
-        if newest is None or modified is None or modified <= newest.created_at:
+        if newest is None or modified is None or modified <= newest.holds_until:
             return None
         return self._now()

@@ -207,12 +207,7 @@ class SetsTable:
 
     def add_verdict(self, set_id: str, name: str, document: bytes) -> None:
         """Take a verdict of any kind in; the caller has checked it."""
-        with self._known.transaction() as connection:
-            connection.execute(
-                "INSERT OR REPLACE INTO verdicts(set_id, name, document) VALUES (?, ?, ?)",
-                (set_id, name, document),
-            )
-            self._note(connection, set_id)
+        self.add_verdicts(name, {set_id: document})
 
     def add_verdicts(self, name: str, by_set: Mapping[str, bytes]) -> None:
         """Take a verdict of this name on each of many sets in."""
@@ -338,6 +333,7 @@ class SetsTable:
         connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
         connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
         points_table.forget(connection, set_id)
+        catalogues.forget_seen_ahead(connection, set_id)
         write_fact(connection, "order", None)
         if not naming.is_legacy_id(set_id):  # a group is missed by its objects
             missing.forget(connection, set_id)
@@ -345,11 +341,14 @@ class SetsTable:
     def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
         """Bring the point of a set or a group up to its documents."""
         write_fact(connection, "order", None)
+        now = self._clock.now()
         try:
-            points_table.note(connection, self._judge(connection, self._load(connection, set_id)))
+            backup_set = self._load(connection, set_id)
+            if backup_set.created_at > end_of_present(now):
+                catalogues.note_seen_ahead(connection, set_id, now)
+            points_table.note(connection, self._judge(connection, backup_set))
         except ManifestInvalid:
-            end = end_of_present(self._clock.now())
-            points_table.note_unreadable(connection, set_id, end)
+            points_table.note_unreadable(connection, set_id, end_of_present(now))
         except SetNotFound:
             points_table.forget(connection, set_id)
 
@@ -379,10 +378,11 @@ class SetsTable:
             "SELECT name, document FROM verdicts WHERE set_id = ?", (backup_set.id,)
         ).fetchall()
         noted = judge(backup_set, rows, self._clock.now())
+        seen_ahead_at = catalogues.seen_ahead_at(connection, backup_set.id)
+        found = replace(noted.backup_set, seen_ahead_at=seen_ahead_at)
         if missing.is_hollow(connection, backup_set.id):
-            hollow = replace(noted.backup_set, hollow=True, proof="none", proven_at=None)
-            noted = replace(noted, backup_set=hollow)
-        return noted
+            found = replace(found, hollow=True, proof="none", proven_at=None)
+        return replace(noted, backup_set=found)
 
 
 # For which program the points were noted: another one notes them anew.

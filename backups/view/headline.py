@@ -99,6 +99,6 @@ def _newest(status: Status, now: datetime) -> str:
     if newest is None:
         return "There is no problem."
     return (
-        f"The newest restore point is {units.age(now - newest.created_at)} old, "
+        f"The newest restore point is {units.age(now - newest.holds_until)} old, "
         "read back and proven."
     )

@@ -182,6 +182,26 @@ def test_the_clock_was_ahead_once(bench: Bench, clock: FixedClock, ahead: dict[s
     is_green_again(bench)
 
 
+def test_a_set_made_under_a_clock_ahead_gets_no_younger_when_its_time_has_come(
+    bench: Bench, clock: FixedClock
+) -> None:
+    """It holds nothing of the day that its time names: a set is owed, and overdue without one."""
+    clock.advance(hours=34)
+    early = bench.made("scheduled")
+    clock.advance(hours=-34)
+    clock.advance(minutes=1)
+    is_red(bench, "future_set")
+    clock.advance(hours=35)
+    beat(bench)
+    assert bench.service.own_sets.is_owed("catch-up")
+    is_red(bench, "overdue")
+    newest = bench.service.status().newest_point_at
+    assert newest is not None
+    assert newest < early.created_at
+    assert bench.service.backup.run_if_owed("catch-up") is not None
+    is_green_again(bench)
+
+
 def test_nobody_makes_the_set_of_the_day(bench: Bench, clock: FixedClock) -> None:
     """Overdue two hours after it was due, and over with the next set."""
     clock.advance(days=1, hours=3)

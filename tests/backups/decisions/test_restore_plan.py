@@ -17,7 +17,8 @@ from backups.decisions.restore_plan import (
     plan_restore,
 )
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
-from backups.model import BackupSet, LiveState, StoredObject, legacy_object
+from backups.format.legacy import legacy_object
+from backups.model import BackupSet, LiveState, StoredObject
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEYS = KeyFacts(None, ("todays-key", "older-key"))

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from backups.errors import ProofFailed
+from backups.format.legacy import legacy_object
 from backups.host.directory import BackupDirectory
-from backups.model import BackupSet, Progress, StoredObject, legacy_object
+from backups.model import BackupSet, Progress, StoredObject
 from backups.sets.fetch import Fetcher
 from backups.sources.inspection import read_facts
 from tests.support.databases import connect, make_database

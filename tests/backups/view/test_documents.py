@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from backups.model import legacy_object
+from backups.format.legacy import legacy_object
 from backups.view.documents import set_document
 from tests.support.records import a_set, a_stored_object
 
