@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import cast
 
 from backups.config import APPLICATION
@@ -61,7 +61,7 @@ def read_report(
             since=since,
             begin=begin,
             schedule=config.schedule,
-            change_delay=config.change_delay,
+            change_delay=config.change_delay if config.run_by == "app" else timedelta(0),
             drill_schedule=config.drill_schedule,
             drill_possible=drill_is_possible(config),
             points=points,

@@ -226,16 +226,19 @@ def pip_settings() -> Mapping[str, str]:
 
 def _pip_install(lock: Path, seconds: float | None) -> bool:
     options = ("--quiet", "--disable-pip-version-check", *_hashed(lock))
-    process = subprocess.Popen([*_pip(), "install", *options])
-    with suppress(subprocess.TimeoutExpired):
-        return process.wait(seconds) == 0
-    print(f"pip is stopped: it has not ended within {seconds:g} s.", file=sys.stderr)
-    process.send_signal(signal.SIGINT)  # at which pip removes its temporary files
-    try:
-        process.wait(5)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with tempfile.TemporaryDirectory() as temporary:  # a pip that is stopped may leave files
+        process = subprocess.Popen(
+            [*_pip(), "install", *options], env={**os.environ, "TMPDIR": temporary}
+        )
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(seconds) == 0
+        print(f"pip is stopped: it has not ended within {seconds:g} s.", file=sys.stderr)
+        process.send_signal(signal.SIGINT)  # at which it leaves no package half installed
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
     return False
 
 

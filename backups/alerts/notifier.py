@@ -55,7 +55,7 @@ class AppriseNotifier:
 
             sender = apprise.Apprise()
             sender.add(self._urls[receiver.number - 1])
-            sent = bool(sender.notify(title=message.title, body=message.body))
+            sent = bool(sender.notify(message.body, message.title, message.kind))
         except Exception as error:  # recorded: a broken notifier never breaks a run
             _log.warning("a message failed: %s", type(error).__name__)
             sent = False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Literal
 
 from backups.model import Finding
 from backups.receivers import Receiver, ReceiverState, SentMessage
@@ -30,12 +31,17 @@ _ALERTS_FAIL_AFTER = timedelta(hours=1)
 _NEW = ReceiverState()
 
 
+# What a receiver may colour or sort messages by; the names are those of apprise.
+MessageKind = Literal["failure", "success", "info"]
+
+
 @dataclass(frozen=True)
 class Message:
     """What a notification says."""
 
     title: str
     body: str
+    kind: MessageKind = "failure"
 
 
 @dataclass(frozen=True)
@@ -89,7 +95,8 @@ def message_for(before: Collection[str], now: Sequence[Finding], *, name: str) -
     if before and not now:
         return Message(
             f"Backups on {name} are healthy again",
-            "No longer a problem: " + ", ".join(sorted(before)),
+            "Every problem that was reported is over, at last: " + ", ".join(sorted(before)),
+            "success",
         )
     return None
 
@@ -117,13 +124,15 @@ def without_ended(state: ReceiverState, news: News) -> ReceiverState:
 
 def success_message(name: str, set_id: str) -> Message:
     """For those who want to hear of every good run."""
-    return Message(f"Backup done on {name}", f"Set {set_id} is stored, read back and proven.")
+    return Message(
+        f"Backup done on {name}", f"Set {set_id} is stored, read back and proven.", "success"
+    )
 
 
 def test_message(name: str) -> Message:
     """For `doctor --notify`."""
     return Message(
-        f"Test message from the backups on {name}", "If you read this, notifications work."
+        f"Test message from the backups on {name}", "If you read this, notifications work.", "info"
     )
 
 

@@ -183,12 +183,14 @@ def _of_the_future(facts: HealthFacts, *, problem: bool = True) -> Iterator[Find
     if not facts.future or problem == facts.future_is_over:
         return
     ids = ", ".join(facts.future[:3]) + (", …" if len(facts.future) > 3 else "")
+    check = "Check the clock (timedatectl) and who can write to the bucket"
     yield Finding(
         "future_set",
         f"the time of {ids} lies in the future, so it counts for nothing: the clock of a host was "
         "wrong, or somebody put it into the bucket",
-        "Check the clock (timedatectl) and who can write to the bucket, then make a new backup: "
-        "python -m backups run",
+        f"{check}, then make a new backup: python -m backups run"
+        if problem
+        else f"{check}. A newer right backup is there: nothing else is to do",
     )
 
 

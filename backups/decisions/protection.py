@@ -124,8 +124,9 @@ def _attempt(facts: HealthFacts) -> Fact:
     failed = facts.failure
     if failed is None and not facts.attempts_are_known:
         detail = "the run log has no complete backup, so it is not known whether one has failed"
-        hint = "Make a backup: python -m backups run. The next scheduled one ends this, too."
-        return Fact("attempt", None, detail, Finding("attempts_unknown", detail, hint))
+        hint = "Make a backup: python -m backups run. The app makes one by itself within minutes."
+        holds = _unknown_since(facts.begun_at, facts.now) if facts.begun_at else None
+        return Fact("attempt", holds, detail, Finding("attempts_unknown", detail, hint))
     if failed is None:
         return Fact("attempt", True, "no backup has failed since the last complete one")
     message = failed.error.message if failed.error else "for an unknown reason"
@@ -290,8 +291,8 @@ def _unled(facts: HealthFacts, name: str) -> Fact:
     finding = Finding(
         "not_scheduled",
         "no running process schedules backups on this host",
-        "Start the app (make run). If cron runs `python -m backups run` here in place of the app: "
-        "BACKUP_RUN_BY=cron",
+        "Start the app as this host does: its service, its container, or make run. If cron runs "
+        "`python -m backups run` here in place of the app: BACKUP_RUN_BY=cron",
     )
     return Fact(
         name,

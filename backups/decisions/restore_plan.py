@@ -107,7 +107,8 @@ def plan_restore(
     foreign = [one.source for one in stored if one.source not in states]
     return RestorePlan(
         backup_set=backup_set,
-        age=now - backup_set.holds_until,
+        age=now
+        - (backup_set.created_at if backup_set.created_at > now else backup_set.holds_until),
         items=items,
         blockers=tuple(_blockers(backup_set, keys, stored)),
         warnings=tuple(_warnings(backup_set, keys, foreign)),

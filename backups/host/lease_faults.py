@@ -52,6 +52,7 @@ def _finding(holder: Holder, name: str, why: str, now: datetime) -> Finding:
     return Finding(
         "lease_stuck",
         f"process {holder.pid} on {holder.host} has held the {name} since {since}, and {why}",
-        f"End it: kill -9 {holder.pid}. Then start the app again, if it was the app's. "
-        "The lease is free as soon as the process is gone.",
+        f"If it was stopped, let it go on: kill -CONT {holder.pid}. Else end it: "
+        f"kill -9 {holder.pid}. Then start the app again, if it was the app's. The lease is free "
+        "as soon as the process is gone.",
     )

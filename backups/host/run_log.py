@@ -151,11 +151,16 @@ class RunLog:
         return found[0].started_at if found else None
 
     def automatic_failures_since(self, instant: datetime) -> list[datetime]:
-        """When the automatic backup runs since `instant` (to the second) failed, oldest first."""
+        """When the automatic backup runs since `instant` (to the second) failed, oldest first.
+
+        Those that a success of such a run has followed are over.
+        """
         # To the second: as texts, `01:00:00.005Z` comes before `01:00:00Z`.
         found = self._select(
             "WHERE operation = 'backup' AND trigger IN ('scheduled', 'catch-up')"
-            " AND status = 'failed' AND substr(started_at, 1, 19) >= ? ORDER BY sequence",
+            " AND status = 'failed' AND substr(started_at, 1, 19) >= ? AND sequence > coalesce(("
+            "SELECT max(sequence) FROM runs WHERE operation = 'backup' AND status = 'succeeded'"
+            " AND trigger IN ('scheduled', 'catch-up')), 0) ORDER BY sequence",
             (format_utc(instant)[:19],),
         )
         return [run.finished_at for run in found if run.finished_at is not None]

@@ -66,6 +66,8 @@ class OwnSets:
         """Whether a backup should be made now, and may be tried; with `at_once` without delay."""
         now = self._clock.now()
         due = owed_since(self._config.schedule, self._newest_lasting(), now)
+        if due is None and not self.attempts_are_known():
+            return True  # the log was made anew: a complete backup shows that all is well
         if due is not None:
             failures = self._run_log.automatic_failures_since(due)
         else:

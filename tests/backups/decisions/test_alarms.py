@@ -85,7 +85,9 @@ def test_a_message_has_every_new_alarm_with_its_remedy() -> None:
 def test_the_end_names_what_is_over() -> None:
     """The last message says which problems have gone."""
     assert message_for(["b", "a"], [], name="h") == Message(
-        "Backups on h are healthy again", "No longer a problem: a, b"
+        "Backups on h are healthy again",
+        "Every problem that was reported is over, at last: a, b",
+        "success",
     )
 
 
@@ -482,7 +484,10 @@ def test_runs_that_only_fail_are_stale_too(
     bench.made("scheduled")
 
     assert bench.notes.titles() == ["last_run_failed", "overdue", "well"]
-    assert bench.notes.messages[-1].body == "No longer a problem: last_run_failed, overdue"
+    assert (
+        bench.notes.messages[-1].body
+        == "Every problem that was reported is over, at last: last_run_failed, overdue"
+    )
 
 
 def test_sets_that_do_not_protect_do_not_end_staleness(bench: Bench, clock: FixedClock) -> None:

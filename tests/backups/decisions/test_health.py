@@ -108,6 +108,18 @@ LOST = MissingPoint("20261121T010000Z", "vanished", INSTANT, INSTANT)
         ({"seen_at": NOW - timedelta(minutes=70)}, "red", ["not_seen"], []),
         ({"seen_at": NOW - timedelta(days=1), "beats": (), "run_by": "cron"}, "green", [], []),
         ({"attempts_are_known": False}, "amber", [], ["attempts_unknown"]),
+        (
+            {"attempts_are_known": False, "begun_at": NOW - 9 * MINUTE},
+            "amber",
+            [],
+            ["attempts_unknown"],
+        ),
+        (
+            {"attempts_are_known": False, "begun_at": NOW - 10 * MINUTE},
+            "red",
+            ["attempts_unknown"],
+            [],
+        ),
         ({"token_keys": ("another",)}, "red", ["token_key_lost"], []),
         ({"token_keys": ()}, "amber", [], ["keys_unknown"]),
         ({"newest": a_set()}, "amber", [], ["keys_unknown"]),

@@ -28,6 +28,7 @@ from backups.errors import (
 )
 from backups.model import BackupSet
 from backups.sets.seal import generate_key_pair
+from shared.clock import Clock, SystemClock
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.generations import SOURCES, generation_of, write_generation
 from tests.support.installation import REPOSITORY, TOKEN_ENCRYPTION_KEY, installation_in
@@ -66,10 +67,12 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
         yield bench
 
 
-def scene(folder: Path, settings: Mapping[str, str] | None = None) -> AbstractContextManager[Bench]:
-    """See `bench`; under other settings."""
+def scene(
+    folder: Path, settings: Mapping[str, str] | None = None, clock: Clock | None = None
+) -> AbstractContextManager[Bench]:
+    """See `bench`; under other settings, or made at the time of another clock."""
     folder.mkdir(exist_ok=True)
-    with open_bench(folder, settings=settings or {}) as bench:
+    with open_bench(folder, settings=settings or {}, clock=clock) as bench:
         bench.write("genset")
         bench.made()
         bench.write("genlive")
@@ -514,7 +517,7 @@ sys.exit(main(sys.argv[1:]))
 @pytest.mark.slow
 def test_root_goes_on_as_the_owner_of_the_data(open_folder: Path) -> None:
     """`sudo python -m backups restore` leaves no file of root's in the data directory."""
-    with scene(open_folder):
+    with scene(open_folder, clock=SystemClock()):  # the set of an old one would be pruned
         pass
     data, owner = open_folder / "data", os.geteuid()
     if owner == 0:
