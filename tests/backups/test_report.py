@@ -13,7 +13,7 @@ import pytest
 from backups.decisions.protection import GRACE
 from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
-from backups.model import DrillReport
+from backups.model import DrillReport, RunBy
 from backups.view.report import report
 from backups.view.report_document import report_document
 from shared.clock import format_utc
@@ -287,3 +287,12 @@ def test_the_report_needs_nothing_to_write(bench: Bench, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(bench.service.runs, "close_dead_runs", full)
     assert bench.service.report("1d").points == 1
+
+
+@pytest.mark.parametrize(("run_by", "promised"), [("app", timedelta(minutes=1)), ("cron", None)])
+def test_only_the_app_promises_to_follow_changes(
+    tmp_path: Path, run_by: RunBy, promised: timedelta | None
+) -> None:
+    """Where cron makes the backups, nobody watches for a change."""
+    with open_bench(tmp_path, run_by=run_by, change_delay=timedelta(minutes=1)) as bench:
+        assert bench.service.report("1d").promised_after_change == promised

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from backups.alerts.notifier import AppriseNotifier
-from backups.decisions.alarms import Message
+from backups.decisions.alarms import Message, message_for, success_message
 from shared.store.directory import DirectoryStore
 from tests.support.bench import open_bench
 from tests.support.clock import FixedClock
@@ -49,6 +49,18 @@ def test_a_message_reaches_a_real_server(listener: Listener) -> None:
         assert heard.method == "POST"
         assert told["title"] == MESSAGE.title
         assert "the newest backup is old" in told["message"]
+
+
+def test_a_receiver_can_tell_a_problem_from_good_news(listener: Listener) -> None:
+    """apprise gets the kind of each message, which services colour and sort by."""
+    notifier = AppriseNotifier((url(listener),), None)
+    over = message_for(["overdue"], [], name="host")
+    assert over is not None
+    for message in (MESSAGE, over, success_message("host", "20261122T010000Z")):
+        assert notifier.send(notifier.receivers[0], message)
+
+    kinds = [json.loads(heard.body)["type"] for heard in listener.heard]
+    assert kinds == ["failure", "success", "success"]
 
 
 def test_without_urls_there_is_nobody_to_tell() -> None:

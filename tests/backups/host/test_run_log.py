@@ -241,3 +241,14 @@ def test_when_it_all_began(run_log: RunLog) -> None:
     for day in (20, 21):
         run_log.start(a_run(f"run-{day}", started_at=INSTANT.replace(day=day)))
     assert run_log.began_at() == INSTANT.replace(day=20)
+
+
+def test_a_failure_that_a_success_has_followed_delays_nothing(run_log: RunLog) -> None:
+    """Only what failed since the last automatic success counts as failed in a row."""
+    ends: list[RunStatus] = ["failed", "succeeded", "failed"]
+    for number, status in enumerate(ends):
+        time = INSTANT + timedelta(minutes=number)
+        run = a_failed_run(f"run-{number}", status=status, started_at=time, finished_at=time)
+        run_log.start(run)
+
+    assert run_log.automatic_failures_since(INSTANT) == [INSTANT + timedelta(minutes=2)]
