@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import random
 import resource
 import shutil
@@ -30,18 +31,37 @@ SCHEDULE = "0 1 * * *"
 GRACE = timedelta(hours=2)
 # Weaker than green, and still a promise that the data is protected.
 AS_GOOD_AS_GREEN = {"not_offsite", "nobody_told"}
+_OTHER_KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 _CIPHER = TokenCipher((TOKEN_ENCRYPTION_KEY,))
 _STEPS = [timedelta(minutes=-20), timedelta(hours=-3), timedelta(hours=-12), timedelta(days=-365)]
 _STEPS += [-step for step in _STEPS]
 
 
+class Killed(BaseException):
+    """The process ends here."""
+
+
 class FaultyStore(WatchedStore):
-    """A store that can be away, or have a full disk."""
+    """A store that can be away, have a full disk, or have something happen at a call of it."""
 
     away = full = False
+    _calls_left = 0
+    _act: Callable[[], object] | None = None
+
+    @contextmanager
+    def at_call(self, number: int, act: Callable[[], object]) -> Iterator[None]:
+        """Let something happen at the call with this number, counted from 1."""
+        self._calls_left, self._act = number, act
+        try:
+            yield
+        finally:
+            self._act = None
 
     @contextmanager
     def _watched(self, operation: Operation, key: str) -> Iterator[None]:
+        self._calls_left -= 1
+        if self._act is not None and self._calls_left == 0:
+            self._act()
         if self.away:
             raise StoreUnreachable(f"{operation} {key}: there was no answer", "Check the network.")
         if self.full and operation == "put":
@@ -68,6 +88,7 @@ class BadWeek:
         self.clock = FixedClock(INSTANT - timedelta(hours=chance.randrange(24)))
         self._skew = timedelta(0)
         self._prefix = "backups/"
+        self._keys = TOKEN_ENCRYPTION_KEY
         self._scheduled = chance.random() < 0.7
         # Whether something was done in the bucket that only a refresh can show.
         self._unseen = False
@@ -110,6 +131,9 @@ class BadWeek:
         yield 6, f"run {trigger}", lambda: self._run(trigger)
         yield 1, "run --only tokens", lambda: self._finish(self.bench.run(only="tokens"))
         yield 2, "run on a full disk", self._run_on_full_disk
+        call = chance.randrange(1, 16)
+        yield 2, f"a run is killed at call {call}", partial(self._run_and_kill, call)
+        yield 2, f"a run is stopped for {hours} h", partial(self._run_and_stop, call, hours)
         step = chance.choice(_STEPS)
         yield 3, f"the clock is set by {step}", lambda: self._step(step)
         if self._skew:
@@ -132,6 +156,7 @@ class BadWeek:
         yield 1, "the store is full, or has room", self._toggle_room
         yield 2, "restart", self._restart
         yield 1, "another prefix", self._change_prefix
+        yield 1, "other token keys", self._change_keys
         yield 2, "restore latest", lambda: self._finish(self.bench.restore())
         yield 2, "restore an older set", self._restore_older
         yield 2, "undo", lambda: self._finish(self.bench.service.undo.begin().execute())
@@ -208,6 +233,20 @@ class BadWeek:
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
+    def _run_and_kill(self, call: int) -> None:
+        def kill() -> None:
+            raise Killed
+
+        try:
+            with self._store.at_call(call, kill):
+                self._run("scheduled")
+        except Killed:
+            self._restart()
+
+    def _run_and_stop(self, call: int, hours: float) -> None:
+        with self._store.at_call(call, lambda: self.clock.advance(hours=hours)):
+            self._run("scheduled")
+
     def _toggle_schedule(self) -> None:
         self._scheduled = not self._scheduled
 
@@ -238,7 +277,11 @@ class BadWeek:
 
     def _restart(self) -> None:
         self._open.close()
-        settings = {"BACKUP_SCHEDULE": SCHEDULE, "BACKUP_PREFIX": self._prefix}
+        settings = {
+            "BACKUP_SCHEDULE": SCHEDULE,
+            "BACKUP_PREFIX": self._prefix,
+            "TOKEN_ENCRYPTION_KEYS": self._keys,
+        }
         self.bench: Bench = self._open.enter_context(
             open_bench(
                 self._folder, self._store, settings=settings, clock=self.clock, run_by="cron"
@@ -247,6 +290,10 @@ class BadWeek:
 
     def _change_prefix(self) -> None:
         self._prefix = self._chance.choice(["backups/", "other/"])
+        self._restart()
+
+    def _change_keys(self) -> None:
+        self._keys = self._chance.choice([TOKEN_ENCRYPTION_KEY, _OTHER_KEY])
         self._restart()
 
     def _restore_older(self) -> None:
@@ -325,6 +372,8 @@ class BadWeek:
         self.steps.append("all is repaired")
         self._store.away = self._store.full = False
         self._scheduled = True
+        self._keys = TOKEN_ENCRYPTION_KEY
+        self._restart()
         self._step(-self._skew)
         self._refresh()  # as each scheduled run does, so that a loss is noticed before the run
         self.judge()  # and status is read, as cron does each hour, and the app each minute
