@@ -56,6 +56,12 @@ class Asides:
         self._facts = facts
         self._clock = clock
 
+    def refresh(self) -> None:
+        """Ask the store which sets there are: what is not known here cannot be set aside."""
+        error = self._own_sets.refresh()
+        if error is not None:
+            _log.warning("sets that this host does not know are not set aside: %s", error.message)
+
     def pass_over(self, recorder: Recorder, restored: str) -> None:
         """Set aside each set of this installation that is newer than the restored one."""
         ours = self._own_sets.ours()

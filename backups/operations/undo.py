@@ -51,6 +51,7 @@ class Undo:
     def _undo(self, recorder: Recorder, staging: Path) -> str:
         self.replacer.facts.note_undo(recorder.run.id)
         recorder.stage("check")
+        self.asides.refresh()
         record = self.undoable()
         sources = self.replacer.replaceable([one.source for one in record.to_put_back])
         put_aside = list(zip(sources, record.to_put_back, strict=True))

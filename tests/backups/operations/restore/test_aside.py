@@ -125,6 +125,22 @@ def test_an_undo_sets_aside_what_was_made_since_the_restore(
     assert bench.service.own_sets.required_latest().id == since
 
 
+def test_an_undo_sets_aside_also_what_the_records_have_forgotten(
+    bench: Bench, clock: FixedClock
+) -> None:
+    """The store is asked first: a set that stayed the newest would hide that one is owed."""
+    good, _ = good_then_junk(bench, clock)
+    bench.restored(good)
+    clock.advance(hours=1)
+    since = bench.made().id
+    for file in (bench.directory.path / "catalogues").iterdir():
+        file.unlink()
+
+    bench.undo()
+
+    assert since in aside_ids(bench)
+
+
 def test_the_note_says_what_and_why_and_nothing_is_deleted(bench: Bench, clock: FixedClock) -> None:
     """One small object beside each set passed over, not beside the copy of what was replaced."""
     good, junk = good_then_junk(bench, clock)
