@@ -7,6 +7,7 @@ in the future is listed, and counts for nothing.
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -17,6 +18,7 @@ from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
 from backups.format.manifest import Aside, load_aside
+from backups.host import catalogues
 from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
 from backups.sets import points_table
 from backups.sets.learn import OwnPoints, learn
@@ -203,11 +205,17 @@ class Catalogue:
 
         A host that has not asked this store yet does so first; then it raises `StoreError`.
         """
-        if not self._table.was_listed():
-            with suppress(StoreListingIncomplete):  # all that it can know is learnt
-                self.refresh()
+        # One read of both: between two the file may have been found damaged, and made anew.
         with self._table.reading() as connection:
-            return next_sequence(points_table.highest_sequence(connection, self._ours() or ()))
+            if catalogues.read_fact(connection, "listed_at") is not None:
+                return self._next_sequence(connection)
+        with suppress(StoreListingIncomplete):  # all that it can know is learnt
+            self.refresh()
+        with self._table.reading() as connection:
+            return self._next_sequence(connection)
+
+    def _next_sequence(self, connection: sqlite3.Connection) -> int:
+        return next_sequence(points_table.highest_sequence(connection, self._ours() or ()))
 
     def verdict_names(self, set_id: str) -> list[str]:
         """The names of the verdicts on a set."""

@@ -71,6 +71,10 @@ def learn(table: SetsTable, store: ObjectStore, clock: Clock, own: OwnPoints) ->
         _end_vanished(table, sizes)
         _check_objects(table, store, sizes, now)
     _learn_dated(table, store, dated, complete=not unlisted)
+    if not known.keys() - {*gone} <= table.documents().keys():
+        # The records were found damaged meanwhile, and made anew: they know less than was listed.
+        learn(table, store, clock, own)
+        return
     table.note_listed(sizes, now)
     table.note_contact(now)
     if unlisted:

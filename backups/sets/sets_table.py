@@ -160,11 +160,6 @@ class SetsTable:
         """When the store last answered."""
         return catalogues.last_contact_at(self._known)
 
-    def was_listed(self) -> bool:
-        """Whether this store was ever listed to its end."""
-        with self._known.reading() as connection:
-            return read_fact(connection, "listed_at") is not None
-
     def seen_at(self, set_id: str) -> datetime | None:
         """When the manifest and all objects of a set were last seen in this store."""
         with self._known.reading() as connection:

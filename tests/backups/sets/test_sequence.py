@@ -118,3 +118,25 @@ def test_an_installation_that_was_adopted_late_keeps_its_order(tmp_path: Path) -
         assert next(second.service.catalogue.sets()).id == newest
         clock.advance(minutes=1)
         assert second.made().sequence == 4
+
+
+def test_a_catalogue_that_is_lost_while_the_store_is_listed_is_learnt_anew(
+    tmp_path: Path,
+) -> None:
+    """It must not count as listed, knowing nothing: the next set would get the number 1."""
+    clock, store = FixedClock(INSTANT), WatchedStore(DirectoryStore(tmp_path / "store"))
+    with open_bench(tmp_path, store, clock=clock) as bench:
+        before = bench.made()
+
+        def lose_it() -> None:
+            for file in (bench.directory.path / FOLDER).iterdir():
+                file.unlink()
+
+        store.before("list", "", lose_it)
+        assert bench.service.own_sets.refresh() is None
+        assert [one.id for one in bench.service.catalogue.sets()] == [before.id]
+        clock.advance(minutes=1)
+        made = bench.made()
+
+        assert made.sequence == 2
+        assert bench.service.own_sets.required_latest().id == made.id
