@@ -183,7 +183,7 @@ class Replacement:
             # An undo that did not end had made room already: what is there, it had brought back.
             self._add_to_record(earlier)
             if earlier.path is not None:
-                install.remove_moved(source.path, earlier.path)
+                install.remove_moved(source.path, earlier.path, folder)
         else:
             self._move_aside(source, missing=not is_taken(source.path))
         install.bring_back(folder, source.path, begun=begun)

@@ -109,10 +109,9 @@ def quarantine(path: Path, folder: Path) -> None:
     1. Its side files are linked into the folder, so that nobody can take them away.
     2. The main file is moved. Nobody ever sees it without its side files, or adds to it
        after that; and SQLite applies none of these to what a process begins here anew.
-    3. The names of the side files are removed here.
+    3. The side files here follow it: a process may have begun a `-wal` between 1 and 2.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    main = folder / path.name
     if path.exists():
         for side in side_files(path):
             kept = folder / side.name
@@ -120,46 +119,76 @@ def quarantine(path: Path, folder: Path) -> None:
             if side.exists():
                 os.link(side, kept)
         sync_directory(folder)
-        path.rename(main)
-    elif not main.exists():  # nothing but side files was left of it
-        for side in side_files(path):
-            if side.exists():
-                side.rename(folder / side.name)
+        path.rename(folder / path.name)
     remove_moved(path, folder)
 
 
-def remove_moved(path: Path, folder: Path) -> None:
-    """The last step of `quarantine`: whatever else may be at the place stays."""
+def remove_moved(path: Path, folder: Path, coming: Path | None = None) -> None:
+    """The last step of `quarantine`: no side file of what was moved stays at its place.
+
+    As long as no main file is here, a side file here belongs to the one that was moved; unless
+    `bring_back` has begun to bring files here from the folder `coming`. Otherwise only those are
+    removed that `folder` has too.
+    """
+    foreign = path.exists() or (coming is not None and _has_begun(coming, path))
     for side in side_files(path):
         kept = folder / side.name
-        if not (side.exists() and kept.exists() and side.samefile(kept)):
+        if not side.exists():
             continue
-        if path.exists() and side.name.endswith("-shm"):
-            continue  # whoever began a database here uses it
-        side.unlink()
+        if kept.exists() and side.samefile(kept):
+            if path.exists() and side.name.endswith("-shm"):
+                continue  # whoever began a database here uses it
+            side.unlink()
+        elif not foreign:
+            if kept.exists():  # SQLite must not apply both; and nothing is deleted
+                kept.rename(kept.with_name(f"{kept.name}.{uuid4().hex}"))
+            side.rename(kept)
+    sync_directory(folder)
     sync_directory(path.parent)
 
 
 def bring_back(folder: Path, path: Path, *, begun: bool = False) -> None:
     """Undo `quarantine`: the database's own side files first, then the main file.
 
-    The place must be free, but for what an earlier call has brought back if it was `begun`;
-    raises `FileExistsError` when it is not.
+    The side files are linked, and leave the folder last: so a call that died can be told from
+    one that did not begin. The place must be free, but for what an earlier call has brought back
+    if it was `begun`; raises `FileExistsError` when it is not.
     """
-    for file in (*side_files(path), path):
-        if file.exists() and (not begun or (folder / file.name).exists()):
-            raise FileExistsError(f"{file} is in the way")
-    for file in (*side_files(path), path):
-        kept = folder / file.name
-        if kept.exists():
-            kept.rename(file)
+    if not (begun and path.exists() and not (folder / path.name).exists()):
+        _link_back(folder, path, begun=begun and _has_begun(folder, path))
+    for side in side_files(path):
+        kept = folder / side.name
+        if kept.exists() and side.exists() and side.samefile(kept):
+            kept.unlink()
     sync_directory(path.parent)
+    sync_directory(folder)
+
+
+def _link_back(folder: Path, path: Path, *, begun: bool) -> None:
+    files = [(folder / file.name, file) for file in (*side_files(path), path)]
+    for kept, file in files:
+        if file.exists() and not (begun and (not kept.exists() or kept.samefile(file))):
+            raise FileExistsError(f"{file} is in the way")
+    *sides, (main, _) = files
+    for kept, side in sides:
+        if kept.exists() and not side.exists():
+            os.link(kept, side)
+    sync_directory(path.parent)
+    if main.exists():
+        main.rename(path)
+
+
+def _has_begun(folder: Path, path: Path) -> bool:
+    """Whether `bring_back` has brought any side file from the folder to the place, or all files."""
+    there = [file for file in (*side_files(path), path) if (folder / file.name).exists()]
+    return not there or any(f.exists() and f.samefile(folder / f.name) for f in there)
 
 
 def install_new(staged: Path, path: Path) -> None:
     """Put a copy of `staged` where no database is: beside, synced, linked, directory synced.
 
-    Raises `FileExistsError` when a database has appeared there meanwhile.
+    Raises `FileExistsError` when a database, or what SQLite would apply to one, has appeared
+    there meanwhile.
     """
     make_private_directory(path.parent)
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -168,6 +197,9 @@ def install_new(staged: Path, path: Path) -> None:
             shutil.copyfileobj(source, target, 1024 * 1024)
             target.flush()
             os.fsync(target.fileno())
+        for side in side_files(path):
+            if side.exists():
+                raise FileExistsError(f"{side} is in the way")
         os.link(beside, path)
     finally:
         beside.unlink(missing_ok=True)
