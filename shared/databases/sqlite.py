@@ -75,7 +75,8 @@ class Database:
     """One connection to one WAL database, shared by all threads of a process.
 
     The file is created 0600 when it is missing at opening, and brought to the newest of
-    `migrations` (SQL scripts; script number n leaves `user_version` at n). `additions` is a
+    `migrations` (SQL scripts; script number n leaves `user_version` at n); so is one of another
+    version that is found at its place later, before it is read. `additions` is a
     script of `CREATE … IF NOT EXISTS` for what older versions of the program may ignore. Once
     open, a file that has disappeared is an error, never a reason to start empty; `remedy` is
     the hint of that error, and of a damaged file.
@@ -153,15 +154,18 @@ class Database:
 
     def _begin(self, statement: str) -> sqlite3.Connection:
         # The check comes after BEGIN: a replacement by rename in between would otherwise
-        # leave this transaction on a file that has no name any more.
+        # leave this transaction on a file that has no name any more. So does the look at the
+        # version: a restore replaces the content of the file that is open.
         while True:
             failure: sqlite3.Error | None = None
+            up_to_date = False
             try:
                 self._connection.execute(statement)
+                up_to_date = _user_version(self._connection) == len(self._migrations)
             except sqlite3.Error as error:
                 failure = error
             current = self._is_current()
-            if current and failure is None:
+            if current and up_to_date:
                 return self._connection
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
