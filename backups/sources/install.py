@@ -18,6 +18,7 @@ from uuid import uuid4
 from backups.errors import OwnerDiffers, TargetUnusable
 from backups.model import Source
 from backups.sources.live import connect, side_files
+from backups.sources.page_size import change_page_size
 from backups.sources.pins import what
 from shared.databases.translation import translated
 from shared.errors import (
@@ -65,9 +66,10 @@ def replace_content(
     3. The rest is written, and all is committed.
 
     Readers see the old content until the commit, writers wait. When anything raises, or the
-    process dies, the old content stays. `staged` is rewritten to the live page size first.
-    Raises `DatabaseError`: `DatabaseCorrupt` or `DatabaseNotSqlite` when the live file is too
-    damaged to be written into.
+    process dies, the old content stays. `staged` is rewritten to the live page size first, and
+    its rows keep their rowids. Raises `DatabaseError`: `DatabaseCorrupt` or `DatabaseNotSqlite`
+    when the live file is too damaged to be written into, and `PageSizeDiffers` when `staged`
+    cannot be rewritten.
     """
     with translated(what(source)), closing(connect(source.path, busy_timeout)) as target:
         page_size = int(target.execute("PRAGMA page_size").fetchone()[0])
@@ -220,9 +222,10 @@ def quarantine_folder(path: Path, run_id: str) -> Path:
 def _prepare(staged: Path, page_size: int) -> int:
     """Give the staged copy the live page size and at least two pages; how many it has."""
     with closing(sqlite3.connect(staged, isolation_level=None)) as copy:
-        if int(copy.execute("PRAGMA page_size").fetchone()[0]) != page_size:
-            copy.execute(f"PRAGMA page_size={page_size}")
-            copy.execute("VACUUM")
+        found = int(copy.execute("PRAGMA page_size").fetchone()[0])
+    if found != page_size:
+        change_page_size(staged, page_size)
+    with closing(sqlite3.connect(staged, isolation_level=None)) as copy:
         if int(copy.execute("PRAGMA page_count").fetchone()[0]) < 2:
             copy.execute("CREATE TABLE padding(x)")
             copy.execute("DROP TABLE padding")
