@@ -11,12 +11,13 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from backups.errors import OwnerDiffers, TargetUnusable
 from backups.model import Source
+from backups.runs.log_files import source_log
 from backups.sources.live import connect, side_files
 from backups.sources.page_size import change_page_size
 from backups.sources.pins import what
@@ -92,7 +93,7 @@ def replace_content(
             tick((total - remaining) * page_size, total * page_size)
 
         with (
-            _in_wal_mode(target),
+            _in_wal_mode(target, source),
             closing(sqlite3.connect(staged, isolation_level=None)) as replacement,
         ):
             # Never all pages in one step: the lock must be held when `keep_old` is called.
@@ -233,14 +234,28 @@ def _prepare(staged: Path, page_size: int) -> int:
 
 
 @contextmanager
-def _in_wal_mode(target: sqlite3.Connection) -> Iterator[None]:
-    """Outside WAL mode the backup API keeps readers out, and the safety copy is read by one."""
+def _in_wal_mode(target: sqlite3.Connection, source: Source) -> Iterator[None]:
+    """Outside WAL mode the backup API keeps readers out, and the safety copy is read by one.
+
+    A process that reads meanwhile is in WAL mode, too, until it closes its connection: SQLite
+    waits for that within the busy timeout. After it, the mode stays, and a warning says so.
+    """
     mode = str(target.execute("PRAGMA journal_mode").fetchone()[0])
-    if mode != "wal":
-        target.execute("PRAGMA journal_mode=WAL")
+    if mode == "wal":
+        yield
+        return
+    target.execute("PRAGMA journal_mode=WAL")
     try:
         yield
     finally:
-        if mode != "wal":
-            with suppress(sqlite3.OperationalError):  # in use: it stays in WAL mode
-                target.execute(f"PRAGMA journal_mode={mode}")
+        try:
+            target.execute(f"PRAGMA journal_mode={mode}")
+        except sqlite3.OperationalError as error:
+            source_log(source.name).warning(
+                "%s stays in WAL mode, which the restore needs: %s. To put it back, end the "
+                "process that has it open, then: sqlite3 '%s' 'PRAGMA journal_mode=%s'",
+                what(source),
+                error,
+                source.path,
+                mode,
+            )
