@@ -6,6 +6,7 @@ One file, because `Database` alone is most of it, and the rest is what each of i
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -42,6 +43,8 @@ from shared.files import (
 
 BUSY_TIMEOUT_SECONDS = 30.0
 _SECONDS_BETWEEN_TRIES = 0.005
+
+_log = logging.getLogger(__name__)
 
 # For a damaged or missing file of which its owner has not said more.
 _REMEDY = "Restore it from a backup, or move it aside with its -wal and -shm, and start again."
@@ -108,7 +111,9 @@ class Database:
         with self._lock:
             try:
                 with _reachable(path):
-                    if renewed is None or not has_side_files(path):
+                    if renewed is None:
+                        self._create_alone()
+                    elif not has_side_files(path):
                         self._create_if_missing()
                 self._connection = self._connect()
             except DatabaseSchemaMismatch:
@@ -196,6 +201,17 @@ class Database:
             return False
         self._damaged = self._identity
         return True
+
+    def _create_alone(self) -> None:
+        """Create it if it is missing, where SQLite finds nothing to apply to it."""
+        if self.path.exists():
+            return
+        make_private_directory(self.path.parent)
+        with one_process_at_a_time(self.path.parent):
+            if not self.path.exists() and has_side_files(self.path):
+                aside = move_aside(self.path)
+                _log.warning("what was left of %s is kept as %s-*", self.path, aside)
+            self._create_if_missing()
 
     def _create_if_missing(self) -> None:
         """Build a new database beside its place, and give it its name when it is whole.

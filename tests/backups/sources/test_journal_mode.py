@@ -84,13 +84,14 @@ def replace(
     """Replace the content of the live database; `end` is called with the last page."""
     staged, live = databases
 
+    def keep() -> None:
+        keep_old()
+
     def tick(done: int, total: int) -> None:
         if done == total:
             end()
 
-    install.replace_content(
-        staged, Source("t", live), busy_timeout, lambda: keep_old() and None, tick
-    )
+    install.replace_content(staged, Source("t", live), busy_timeout, keep, tick)
 
 
 def journal_mode(path: Path) -> str:

@@ -134,7 +134,7 @@ class _Renumbering:
 
 
 class _RenumberingConnection(sqlite3.Connection):
-    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
+    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
         done = super().execute(statement, *values)  # type: ignore[arg-type]
         if statement.startswith("VACUUM INTO"):
             path = values[0][0]  # type: ignore[index]

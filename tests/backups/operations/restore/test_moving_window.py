@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from backups.sources import install
+from shared.files import sync_directory
 from tests.support.bench import open_bench
 from tests.support.generations import SOURCES, bring_into, leave_wal_behind, side_files
 from tests.support.installation import REPOSITORY
@@ -109,11 +110,10 @@ def test_a_restore_that_succeeded_shows_only_its_own_rows(
         bench.write("genset")
         bench.made()
         bring_into("zero bytes", bench.tokens)
-        sync = install.sync_directory
 
         def open_the_window(folder: Path) -> None:
-            monkeypatch.setattr(install, "sync_directory", sync)
-            sync(folder)
+            monkeypatch.setattr(install, "sync_directory", sync_directory)
+            sync_directory(folder)
             write_in_a_process(bench.tokens)
 
         monkeypatch.setattr(install, "sync_directory", open_the_window)
