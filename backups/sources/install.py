@@ -29,6 +29,7 @@ from shared.errors import (
 from shared.files import make_private_directory, open_private, sync_directory
 
 _PAGES_A_STEP = 1024
+_SECONDS_BETWEEN_TRIES = 0.05
 
 
 def refuse_dangling_link(path: Path) -> None:
@@ -93,7 +94,7 @@ def replace_content(
             tick((total - remaining) * page_size, total * page_size)
 
         with (
-            _in_wal_mode(target, source),
+            _in_wal_mode(target, source, busy_timeout),
             closing(sqlite3.connect(staged, isolation_level=None)) as replacement,
         ):
             # Never all pages in one step: the lock must be held when `keep_old` is called.
@@ -234,22 +235,22 @@ def _prepare(staged: Path, page_size: int) -> int:
 
 
 @contextmanager
-def _in_wal_mode(target: sqlite3.Connection, source: Source) -> Iterator[None]:
+def _in_wal_mode(target: sqlite3.Connection, source: Source, busy_timeout: float) -> Iterator[None]:
     """Outside WAL mode the backup API keeps readers out, and the safety copy is read by one.
 
-    A process that reads meanwhile is in WAL mode, too, until it closes its connection: SQLite
-    waits for that within the busy timeout. After it, the mode stays, and a warning says so.
+    A process that reads meanwhile is in WAL mode, too, until it closes its connection: that is
+    waited for within the busy timeout. After it, the mode stays, and a warning says so.
     """
     mode = str(target.execute("PRAGMA journal_mode").fetchone()[0])
     if mode == "wal":
         yield
         return
-    target.execute("PRAGMA journal_mode=WAL")
+    _set_journal_mode(target, "wal", busy_timeout)
     try:
         yield
     finally:
         try:
-            target.execute(f"PRAGMA journal_mode={mode}")
+            _set_journal_mode(target, mode, busy_timeout)
         except sqlite3.OperationalError as error:
             source_log(source.name).warning(
                 "%s stays in WAL mode, which the restore needs: %s. To put it back, end the "
@@ -259,3 +260,18 @@ def _in_wal_mode(target: sqlite3.Connection, source: Source) -> Iterator[None]:
                 source.path,
                 mode,
             )
+
+
+def _set_journal_mode(target: sqlite3.Connection, mode: str, busy_timeout: float) -> None:
+    """Change the mode, which takes the file alone; of its locks, SQLite waits for some only."""
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            target.execute(f"PRAGMA journal_mode={mode}")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(_SECONDS_BETWEEN_TRIES)
