@@ -38,7 +38,8 @@ class BackupConfig:
     `token_keys` are the fingerprints of today's token keys, the first in use; empty when
     this process does not know them. `run_by` says who starts the runs. `content_checks` open a
     restored source (by name) as the application would; `readability_checks` sample a snapshot
-    without writing to it. A `change_delay` of zero means that changes ask for nothing. `receivers`
+    without writing to it; `schema_versions` are the newest `user_version` that it can open.
+    A `change_delay` of zero means that changes ask for nothing. `receivers`
     are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     """
 
@@ -54,6 +55,7 @@ class BackupConfig:
     token_keys: tuple[str, ...] = ()
     content_checks: tuple[tuple[str, ContentCheck], ...] = ()
     readability_checks: tuple[tuple[str, ReadabilityCheck], ...] = ()
+    schema_versions: tuple[tuple[str, int], ...] = ()
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     change_delay: timedelta = timedelta(0)
     timeout: timedelta = timedelta(hours=1)

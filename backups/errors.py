@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors import AppError
+from shared.errors import AppError, DatabaseError
 
 
 class BackupError(AppError):
@@ -161,6 +161,10 @@ class RestoreBlocked(BackupError):
     def __init__(self, set_id: str, code: str, message: str, hint: str) -> None:
         super().__init__(f"restore point {set_id}: {message}", hint)
         self.code = code
+
+
+class PageSizeDiffers(DatabaseError):
+    """A copy cannot be written into a live database, whose pages have another size."""
 
 
 class PruneIncomplete(BackupError):

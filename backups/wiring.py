@@ -20,7 +20,13 @@ from backups.receivers import receivers_of
 from backups.service import BackupService
 from backups.sets.catalogue import Catalogue, has_restore_points
 from shared.clock import Clock, SystemClock
-from shared.databases.checks import check_sessions, check_tokens, sample_tokens
+from shared.databases.checks import (
+    SESSIONS_VERSION,
+    TOKENS_VERSION,
+    check_sessions,
+    check_tokens,
+    sample_tokens,
+)
 from shared.databases.cipher import TokenCipher, key_fingerprint
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.settings.load import Settings
@@ -109,6 +115,7 @@ def build_config(settings: Settings) -> BackupConfig:
         token_keys=tuple(key_fingerprint(key) for key in settings.token_encryption_keys),
         content_checks=tuple(_content_checks(settings).items()),
         readability_checks=tuple(_readability_checks(settings).items()),
+        schema_versions=(("tokens", TOKENS_VERSION), ("sessions", SESSIONS_VERSION)),
         retention=RetentionPolicy(**vars(backup.keep)),
         change_delay=timedelta(seconds=backup.change_delay),
         timeout=timedelta(seconds=backup.timeout),

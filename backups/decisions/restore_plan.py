@@ -20,6 +20,10 @@ ACTIONS: Mapping[SourceState, str] = {
 }
 
 
+# Blocks a restore in place; files in a folder are opened by whom a person chooses.
+SCHEMA_NEWER = "schema_newer"
+
+
 @dataclass(frozen=True)
 class RestoreItem:
     """One source of a plan: what is stored, and what it would replace."""
@@ -47,14 +51,20 @@ class RestorePlan:
     warnings: tuple[Finding, ...]
     foreign: tuple[str, ...] = ()
 
+    def blocking(self, *, in_place: bool) -> tuple[Finding, ...]:
+        """The blockers of a restore in place, or else of one into a folder."""
+        return tuple(one for one in self.blockers if in_place or one.code != SCHEMA_NEWER)
+
 
 @dataclass(frozen=True)
 class KeyFacts:
-    """Which keys this process has: an identity (None: no file; else whether it fits), and the
-    fingerprints of the token keys (empty: unknown)."""
+    """What this process can open: its identity (None: no file; else whether it fits), the
+    fingerprints of its token keys (empty: unknown), and the newest `user_version` of the sources
+    that it knows."""
 
     identity: bool | None
     token_keys: tuple[str, ...]
+    schema_versions: tuple[tuple[str, int], ...] = ()
 
 
 def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> BackupSet:
@@ -110,7 +120,10 @@ def plan_restore(
         age=now
         - (backup_set.created_at if backup_set.created_at > now else backup_set.holds_until),
         items=items,
-        blockers=tuple(_blockers(backup_set, keys, stored)),
+        blockers=(
+            *_blockers(backup_set, keys, stored),
+            *newer_schemas({one.source: one.user_version for one in stored}, keys.schema_versions),
+        ),
         warnings=tuple(_warnings(backup_set, keys, foreign)),
         foreign=tuple(foreign),
     )
@@ -179,6 +192,22 @@ def _warnings(backup_set: BackupSet, keys: KeyFacts, foreign: Sequence[str]) -> 
         for source in foreign
     ]
     return found
+
+
+def newer_schemas(
+    found: Mapping[str, int], schema_versions: Sequence[tuple[str, int]]
+) -> list[Finding]:
+    """A finding for each source whose `user_version` is above what this program can open."""
+    return [
+        Finding(
+            SCHEMA_NEWER,
+            f"its {source} has schema version {found[source]}, and this program supports {newest}",
+            "Start the newer version of this program that wrote it, or choose an older restore "
+            "point (python -m backups list). Into a folder: python -m backups restore ID --to DIR",
+        )
+        for source, newest in schema_versions
+        if found.get(source, 0) > newest
+    ]
 
 
 def key_is_lost(backup_set: BackupSet, token_keys: tuple[str, ...]) -> bool:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backups.errors import BackupError, RunNotFound
+from backups.errors import BackupError, PageSizeDiffers, RunNotFound
 from backups.host.directory import BackupDirectory
 from backups.host.run_log import RunLog
 from backups.host.state import HostState
@@ -183,7 +183,7 @@ class Replacement:
             # An undo that did not end had made room already: what is there, it had brought back.
             self._add_to_record(earlier)
             if earlier.path is not None:
-                install.remove_moved(source.path, earlier.path)
+                install.remove_moved(source.path, earlier.path, folder)
         else:
             self._move_aside(source, missing=not is_taken(source.path))
         install.bring_back(folder, source.path, begun=begun)
@@ -191,8 +191,12 @@ class Replacement:
     def _install(self, source: Source, staged: Path) -> None:
         state = inspect_live(source, self._busy_timeout).state
         if state == "healthy":
-            self.kept.append(self._replace_content(source, staged, checked=True))
-            return
+            try:
+                self.kept.append(self._replace_content(source, staged, checked=True))
+            except PageSizeDiffers as error:
+                _log.warning("%s; moving it aside", error.message)
+            else:
+                return
         # An app that has an emptied file open keeps it locked against its replacement in place.
         if state == "corrupt" and source.path.stat().st_size:
             try:

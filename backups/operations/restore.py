@@ -19,7 +19,13 @@ from pathlib import Path
 
 from backups.config import BackupConfig
 from backups.decisions.order import is_future
-from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
+from backups.decisions.restore_plan import (
+    KeyFacts,
+    RestorePlan,
+    choose,
+    newer_schemas,
+    plan_restore,
+)
 from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
@@ -32,6 +38,7 @@ from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.seal import identities_fit
+from backups.sources.inspection import open_copy
 from backups.sources.install import install_new
 from backups.sources.live import inspect_live, side_files
 from shared.clock import Clock
@@ -66,7 +73,9 @@ class Restore:
         # `get` says why, if a manifest cannot be read.
         sets = self._present(at) if target == "latest" else [self.catalogue.get(target)]
         chosen = choose(sets, target, at)
-        keys = KeyFacts(self._identity_fits(chosen), self.config.token_keys)
+        keys = KeyFacts(
+            self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
+        )
         live = [inspect_live(source, self.config.busy_timeout) for source in self.config.sources]
         return plan_restore(chosen, live, only, keys, self.clock.now())
 
@@ -82,7 +91,7 @@ class Restore:
         Raises the plan's first blocker as an error, and `LeaseHeld`.
         """
         chosen = plan.backup_set
-        for one in plan.blockers:
+        for one in plan.blocking(in_place=to is None):
             raise RestoreBlocked(chosen.id, one.code, one.message, one.hint)
         wanted = {item.stored.source for item in plan.items}
         if to is not None:
@@ -116,9 +125,11 @@ class Restore:
         this one. Returns the id of the set.
         """
         recorder.stage("check")
+        self._refuse_newer(backup_set, {one.source: one.user_version for one in objects})
         sources = self.replacer.replaceable([stored.source for stored in objects])
         recorder.stage("get")
         files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
+        self._refuse_newer(backup_set, {name: _user_version(files[name]) for name in files})
         self._refuse_unreadable(files)
         recorder.stage("install")
         replacement = self.replacer.begin(recorder, backup_set.id)
@@ -178,6 +189,11 @@ class Restore:
             return True
         return identities_fit(self.config.identity_file, chosen.recipients)
 
+    def _refuse_newer(self, backup_set: BackupSet, found: Mapping[str, int]) -> None:
+        """The app would refuse it, and serve nothing: `DatabaseSchemaMismatch`."""
+        for one in newer_schemas(found, self.config.schema_versions):
+            raise RestoreBlocked(backup_set.id, one.code, one.message, one.hint)
+
     def _refuse_unreadable(self, files: Mapping[str, Path]) -> None:
         """Data that no key of today opens must not replace data that one may open.
 
@@ -200,6 +216,12 @@ class Restore:
                 report.unreadable,
                 report.rows,
             )
+
+
+def _user_version(path: Path) -> int:
+    """Of a fetched file: a manifest does not say it of a legacy object."""
+    with open_copy(path, str(path)) as copy:
+        return int(copy.execute("PRAGMA user_version").fetchone()[0])
 
 
 @contextmanager

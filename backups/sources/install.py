@@ -11,13 +11,15 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
 from backups.errors import OwnerDiffers, TargetUnusable
 from backups.model import Source
+from backups.runs.log_files import source_log
 from backups.sources.live import connect, side_files
+from backups.sources.page_size import change_page_size
 from backups.sources.pins import what
 from shared.databases.translation import translated
 from shared.errors import (
@@ -27,6 +29,7 @@ from shared.errors import (
 from shared.files import make_private_directory, open_private, sync_directory
 
 _PAGES_A_STEP = 1024
+_SECONDS_BETWEEN_TRIES = 0.05
 
 
 def refuse_dangling_link(path: Path) -> None:
@@ -65,9 +68,10 @@ def replace_content(
     3. The rest is written, and all is committed.
 
     Readers see the old content until the commit, writers wait. When anything raises, or the
-    process dies, the old content stays. `staged` is rewritten to the live page size first.
-    Raises `DatabaseError`: `DatabaseCorrupt` or `DatabaseNotSqlite` when the live file is too
-    damaged to be written into.
+    process dies, the old content stays. `staged` is rewritten to the live page size first, and
+    its rows keep their rowids. Raises `DatabaseError`: `DatabaseCorrupt` or `DatabaseNotSqlite`
+    when the live file is too damaged to be written into, and `PageSizeDiffers` when `staged`
+    cannot be rewritten.
     """
     with translated(what(source)), closing(connect(source.path, busy_timeout)) as target:
         page_size = int(target.execute("PRAGMA page_size").fetchone()[0])
@@ -90,7 +94,7 @@ def replace_content(
             tick((total - remaining) * page_size, total * page_size)
 
         with (
-            _in_wal_mode(target),
+            _in_wal_mode(target, source, busy_timeout),
             closing(sqlite3.connect(staged, isolation_level=None)) as replacement,
         ):
             # Never all pages in one step: the lock must be held when `keep_old` is called.
@@ -109,10 +113,9 @@ def quarantine(path: Path, folder: Path) -> None:
     1. Its side files are linked into the folder, so that nobody can take them away.
     2. The main file is moved. Nobody ever sees it without its side files, or adds to it
        after that; and SQLite applies none of these to what a process begins here anew.
-    3. The names of the side files are removed here.
+    3. The side files here follow it: a process may have begun a `-wal` between 1 and 2.
     """
     folder.mkdir(mode=0o700, exist_ok=True)
-    main = folder / path.name
     if path.exists():
         for side in side_files(path):
             kept = folder / side.name
@@ -120,46 +123,76 @@ def quarantine(path: Path, folder: Path) -> None:
             if side.exists():
                 os.link(side, kept)
         sync_directory(folder)
-        path.rename(main)
-    elif not main.exists():  # nothing but side files was left of it
-        for side in side_files(path):
-            if side.exists():
-                side.rename(folder / side.name)
+        path.rename(folder / path.name)
     remove_moved(path, folder)
 
 
-def remove_moved(path: Path, folder: Path) -> None:
-    """The last step of `quarantine`: whatever else may be at the place stays."""
+def remove_moved(path: Path, folder: Path, coming: Path | None = None) -> None:
+    """The last step of `quarantine`: no side file of what was moved stays at its place.
+
+    As long as no main file is here, a side file here belongs to the one that was moved; unless
+    `bring_back` has begun to bring files here from the folder `coming`. Otherwise only those are
+    removed that `folder` has too.
+    """
+    foreign = path.exists() or (coming is not None and _has_begun(coming, path))
     for side in side_files(path):
         kept = folder / side.name
-        if not (side.exists() and kept.exists() and side.samefile(kept)):
+        if not side.exists():
             continue
-        if path.exists() and side.name.endswith("-shm"):
-            continue  # whoever began a database here uses it
-        side.unlink()
+        if kept.exists() and side.samefile(kept):
+            if path.exists() and side.name.endswith("-shm"):
+                continue  # whoever began a database here uses it
+            side.unlink()
+        elif not foreign:
+            if kept.exists():  # SQLite must not apply both; and nothing is deleted
+                kept.rename(kept.with_name(f"{kept.name}.{uuid4().hex}"))
+            side.rename(kept)
+    sync_directory(folder)
     sync_directory(path.parent)
 
 
 def bring_back(folder: Path, path: Path, *, begun: bool = False) -> None:
     """Undo `quarantine`: the database's own side files first, then the main file.
 
-    The place must be free, but for what an earlier call has brought back if it was `begun`;
-    raises `FileExistsError` when it is not.
+    The side files are linked, and leave the folder last: so a call that died can be told from
+    one that did not begin. The place must be free, but for what an earlier call has brought back
+    if it was `begun`; raises `FileExistsError` when it is not.
     """
-    for file in (*side_files(path), path):
-        if file.exists() and (not begun or (folder / file.name).exists()):
-            raise FileExistsError(f"{file} is in the way")
-    for file in (*side_files(path), path):
-        kept = folder / file.name
-        if kept.exists():
-            kept.rename(file)
+    if not (begun and path.exists() and not (folder / path.name).exists()):
+        _link_back(folder, path, begun=begun and _has_begun(folder, path))
+    for side in side_files(path):
+        kept = folder / side.name
+        if kept.exists() and side.exists() and side.samefile(kept):
+            kept.unlink()
     sync_directory(path.parent)
+    sync_directory(folder)
+
+
+def _link_back(folder: Path, path: Path, *, begun: bool) -> None:
+    files = [(folder / file.name, file) for file in (*side_files(path), path)]
+    for kept, file in files:
+        if file.exists() and not (begun and (not kept.exists() or kept.samefile(file))):
+            raise FileExistsError(f"{file} is in the way")
+    *sides, (main, _) = files
+    for kept, side in sides:
+        if kept.exists() and not side.exists():
+            os.link(kept, side)
+    sync_directory(path.parent)
+    if main.exists():
+        main.rename(path)
+
+
+def _has_begun(folder: Path, path: Path) -> bool:
+    """Whether `bring_back` has brought any side file from the folder to the place, or all files."""
+    there = [file for file in (*side_files(path), path) if (folder / file.name).exists()]
+    return not there or any(f.exists() and f.samefile(folder / f.name) for f in there)
 
 
 def install_new(staged: Path, path: Path) -> None:
     """Put a copy of `staged` where no database is: beside, synced, linked, directory synced.
 
-    Raises `FileExistsError` when a database has appeared there meanwhile.
+    Raises `FileExistsError` when a database, or what SQLite would apply to one, has appeared
+    there meanwhile.
     """
     make_private_directory(path.parent)
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
@@ -168,6 +201,9 @@ def install_new(staged: Path, path: Path) -> None:
             shutil.copyfileobj(source, target, 1024 * 1024)
             target.flush()
             os.fsync(target.fileno())
+        for side in side_files(path):
+            if side.exists():
+                raise FileExistsError(f"{side} is in the way")
         os.link(beside, path)
     finally:
         beside.unlink(missing_ok=True)
@@ -188,9 +224,10 @@ def quarantine_folder(path: Path, run_id: str) -> Path:
 def _prepare(staged: Path, page_size: int) -> int:
     """Give the staged copy the live page size and at least two pages; how many it has."""
     with closing(sqlite3.connect(staged, isolation_level=None)) as copy:
-        if int(copy.execute("PRAGMA page_size").fetchone()[0]) != page_size:
-            copy.execute(f"PRAGMA page_size={page_size}")
-            copy.execute("VACUUM")
+        found = int(copy.execute("PRAGMA page_size").fetchone()[0])
+    if found != page_size:
+        change_page_size(staged, page_size)
+    with closing(sqlite3.connect(staged, isolation_level=None)) as copy:
         if int(copy.execute("PRAGMA page_count").fetchone()[0]) < 2:
             copy.execute("CREATE TABLE padding(x)")
             copy.execute("DROP TABLE padding")
@@ -198,14 +235,43 @@ def _prepare(staged: Path, page_size: int) -> int:
 
 
 @contextmanager
-def _in_wal_mode(target: sqlite3.Connection) -> Iterator[None]:
-    """Outside WAL mode the backup API keeps readers out, and the safety copy is read by one."""
+def _in_wal_mode(target: sqlite3.Connection, source: Source, busy_timeout: float) -> Iterator[None]:
+    """Outside WAL mode the backup API keeps readers out, and the safety copy is read by one.
+
+    A process that reads meanwhile is in WAL mode, too, until it closes its connection: that is
+    waited for within the busy timeout. After it, the mode stays, and a warning says so.
+    """
     mode = str(target.execute("PRAGMA journal_mode").fetchone()[0])
-    if mode != "wal":
-        target.execute("PRAGMA journal_mode=WAL")
+    if mode == "wal":
+        yield
+        return
+    _set_journal_mode(target, "wal", busy_timeout)
     try:
         yield
     finally:
-        if mode != "wal":
-            with suppress(sqlite3.OperationalError):  # in use: it stays in WAL mode
-                target.execute(f"PRAGMA journal_mode={mode}")
+        try:
+            _set_journal_mode(target, mode, busy_timeout)
+        except sqlite3.OperationalError as error:
+            source_log(source.name).warning(
+                "%s stays in WAL mode, which the restore needs: %s. To put it back, end the "
+                "process that has it open, then: sqlite3 '%s' 'PRAGMA journal_mode=%s'",
+                what(source),
+                error,
+                source.path,
+                mode,
+            )
+
+
+def _set_journal_mode(target: sqlite3.Connection, mode: str, busy_timeout: float) -> None:
+    """Change the mode, which takes the file alone; of its locks, SQLite waits for some only."""
+    deadline = time.monotonic() + busy_timeout
+    while True:
+        try:
+            target.execute(f"PRAGMA journal_mode={mode}")
+        except sqlite3.OperationalError as error:
+            busy = error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+        else:
+            return
+        time.sleep(_SECONDS_BETWEEN_TRIES)

@@ -102,7 +102,7 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
             lines.append(f"    {live.path} now: {now}\n    -> {item.action}")
         else:
             lines.append(f"    -> {to / stored.source}.db")
-    lines += _findings("blocked", found.blockers)
+    lines += _findings("blocked", found.blocking(in_place=to is None))
     lines += _findings("warning", found.warnings)
     if ask and not found.blockers:
         lines.append(

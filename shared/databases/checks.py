@@ -8,9 +8,14 @@ from pathlib import Path
 
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
+from shared.databases.sessions import MIGRATIONS as SESSIONS_MIGRATIONS
 from shared.databases.sessions import SessionStorage
+from shared.databases.tokens import MIGRATIONS as TOKENS_MIGRATIONS
 from shared.databases.tokens import TokenStorage
 from shared.databases.translation import translated
+
+# The newest `user_version` of each that this program can open.
+TOKENS_VERSION, SESSIONS_VERSION = len(TOKENS_MIGRATIONS), len(SESSIONS_MIGRATIONS)
 
 
 def check_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:

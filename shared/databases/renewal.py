@@ -15,7 +15,7 @@ from shared.errors import DatabaseCorrupt, DatabaseEmpty, DatabaseMissing, Datab
 # After these, nothing in the file can be used any more.
 LOST = (DatabaseMissing, DatabaseEmpty, DatabaseNotSqlite, DatabaseCorrupt)
 
-_SIDE_FILES = ("-wal", "-shm")
+_SIDE_FILES = ("-wal", "-shm", "-journal")
 
 
 def is_damage(error: sqlite3.Error) -> bool:
@@ -36,7 +36,7 @@ def one_process_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def has_side_files(path: Path) -> bool:
-    """Whether a `-wal` or `-shm` lies beside the place of a database. Raises `OSError`."""
+    """Whether a side file lies beside the place of a database. Raises `OSError`."""
     return any(os.path.lexists(side) for side in _side_files(path))
 
 

@@ -6,6 +6,7 @@ One file, because `Database` alone is most of it, and the rest is what each of i
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
 import threading
@@ -43,6 +44,8 @@ from shared.files import (
 BUSY_TIMEOUT_SECONDS = 30.0
 _SECONDS_BETWEEN_TRIES = 0.005
 
+_log = logging.getLogger(__name__)
+
 # For a damaged or missing file of which its owner has not said more.
 _REMEDY = "Restore it from a backup, or move it aside with its -wal and -shm, and start again."
 
@@ -75,7 +78,8 @@ class Database:
     """One connection to one WAL database, shared by all threads of a process.
 
     The file is created 0600 when it is missing at opening, and brought to the newest of
-    `migrations` (SQL scripts; script number n leaves `user_version` at n). `additions` is a
+    `migrations` (SQL scripts; script number n leaves `user_version` at n); so is one of another
+    version that is found at its place later, before it is read. `additions` is a
     script of `CREATE … IF NOT EXISTS` for what older versions of the program may ignore. Once
     open, a file that has disappeared is an error, never a reason to start empty; `remedy` is
     the hint of that error, and of a damaged file.
@@ -107,7 +111,9 @@ class Database:
         with self._lock:
             try:
                 with _reachable(path):
-                    if renewed is None or not has_side_files(path):
+                    if renewed is None:
+                        self._create_alone()
+                    elif not has_side_files(path):
                         self._create_if_missing()
                 self._connection = self._connect()
             except DatabaseSchemaMismatch:
@@ -153,15 +159,18 @@ class Database:
 
     def _begin(self, statement: str) -> sqlite3.Connection:
         # The check comes after BEGIN: a replacement by rename in between would otherwise
-        # leave this transaction on a file that has no name any more.
+        # leave this transaction on a file that has no name any more. So does the look at the
+        # version: a restore replaces the content of the file that is open.
         while True:
             failure: sqlite3.Error | None = None
+            up_to_date = False
             try:
                 self._connection.execute(statement)
+                up_to_date = _user_version(self._connection) == len(self._migrations)
             except sqlite3.Error as error:
                 failure = error
             current = self._is_current()
-            if current and failure is None:
+            if current and up_to_date:
                 return self._connection
             with suppress(sqlite3.Error):
                 self._connection.execute("ROLLBACK")
@@ -192,6 +201,17 @@ class Database:
             return False
         self._damaged = self._identity
         return True
+
+    def _create_alone(self) -> None:
+        """Create it if it is missing, where SQLite finds nothing to apply to it."""
+        if self.path.exists():
+            return
+        make_private_directory(self.path.parent)
+        with one_process_at_a_time(self.path.parent):
+            if not self.path.exists() and has_side_files(self.path):
+                aside = move_aside(self.path)
+                _log.warning("what was left of %s is kept as %s-*", self.path, aside)
+            self._create_if_missing()
 
     def _create_if_missing(self) -> None:
         """Build a new database beside its place, and give it its name when it is whole.

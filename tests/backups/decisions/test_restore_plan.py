@@ -251,3 +251,24 @@ def test_what_is_not_proven_or_suspect_is_warned_of() -> None:
         "it is suspect (the data looks damaged): one",
         "it is suspect (the data looks damaged): two",
     ]
+
+
+@pytest.mark.parametrize(
+    ("only", "versions", "expected"),
+    [
+        (None, (("tokens", 1), ("sessions", 1)), []),
+        (None, (("tokens", 0), ("sessions", 1)), ["its tokens has schema version 1"]),
+        ("sessions", (("tokens", 0), ("sessions", 1)), []),
+        (None, (("sessions", 9),), []),
+        (None, (), []),
+    ],
+)
+def test_a_newer_schema_blocks_a_restore_in_place(
+    only: str | None, versions: tuple[tuple[str, int], ...], expected: list[str]
+) -> None:
+    """A known source with a version above today's blocks the restore of it, but not `--to`."""
+    keys = KeyFacts(None, ("todays-key",), versions)
+    plan = plan_restore(GOOD, LIVE, only, keys, NOW)
+    assert [found.message.partition(",")[0] for found in plan.blockers] == expected
+    assert plan.blocking(in_place=True) == plan.blockers
+    assert plan.blocking(in_place=False) == ()

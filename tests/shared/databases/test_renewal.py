@@ -350,3 +350,32 @@ def test_no_hint_about_the_records_names_a_restore(tmp_path: Path) -> None:
 
     assert "restore" not in caught.value.hint
     assert "Move it aside" in caught.value.hint
+
+
+@pytest.mark.parametrize("end", ["-wal", "-journal"])
+def test_what_is_left_of_a_missing_database_is_not_applied_to_a_new_one(
+    path: Path, end: str
+) -> None:
+    """Also a database that must not be lost begins without the rows of a former one."""
+    fill(path)
+    left = path.with_name(path.name + end)
+    with closing(sqlite3.connect(path, isolation_level=None)) as former:
+        former.execute(f"PRAGMA journal_mode={'wal' if end == '-wal' else 'delete'}")
+        former.execute("PRAGMA cache_size=1")
+        former.execute("BEGIN")
+        former.execute("CREATE TABLE stale(x)")
+        former.execute("UPDATE rows SET name = 'stale'")
+        if end == "-wal":
+            former.execute("COMMIT")
+        kept = left.read_bytes()
+    path.unlink()
+    left.write_bytes(kept)
+
+    with closing(Database(path, (ROWS,))) as database:
+        assert names_in(database) == []
+        with database.reading() as connection:
+            tables = connection.execute("SELECT name FROM sqlite_schema").fetchall()
+    assert tables == [("rows",)]
+    (aside,) = moved_aside(path)
+    assert aside.name.endswith(end)
+    assert aside.read_bytes() == kept

@@ -618,3 +618,35 @@ def test_a_new_database_is_never_seen_empty(path: Path, monkeypatch: pytest.Monk
 
     assert [size > 0 for size in sizes if size] == [True]
     assert [found.name for found in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("begin", ["reading", "transaction"])
+def test_content_of_another_version_is_migrated_before_it_is_used(path: Path, begin: str) -> None:
+    """What a restore puts into the open file is brought up to date, or refused by name."""
+    older = path.with_name("older.db")
+    with opened(older, FIRST) as database:
+        add(database, "restored")
+    with opened(path, FIRST, SECOND) as database:
+        put_into(path, older)
+        with getattr(database, begin)() as connection:
+            assert connection.execute("SELECT name, size FROM rows").fetchall() == [
+                ("restored", None)
+            ]
+        assert schema(database) == (2, ["name", "size"])
+
+        newer = path.with_name("newer.db")
+        Database(newer, (FIRST, SECOND, "CREATE TABLE more(x)")).close()
+        put_into(path, newer)
+        with (
+            pytest.raises(DatabaseSchemaMismatch, match="version 3, this program supports 2"),
+            getattr(database, begin)(),
+        ):
+            pass
+        put_into(path, older)
+        assert names_in(database) == ["restored"]
+
+
+def put_into(path: Path, other: Path) -> None:
+    """Replace the content of a database, whose file stays, by that of another."""
+    with closing(sqlite3.connect(other)) as source, closing(sqlite3.connect(path)) as target:
+        source.backup(target)

@@ -208,7 +208,7 @@ def test_a_newer_manifest_is_refused(bench: Bench) -> None:
         ("snapshot_bytes", 4096),
         ("page_count", 1),
         ("page_size", 1024),
-        ("user_version", 99),
+        ("user_version", 0),
         ("rows", {"tokens": 11}),
         ("rows", {}),
     ],
