@@ -34,14 +34,15 @@ class RestoreOnEmpty:
         """Restore the sources that are missing, if there is a restore point; before any opens.
 
         Waits while another process of this host does the same. Raises `AppError` when the
-        store cannot be asked, when all that could be restored is suspect, or when the restore
-        fails: then the bot must not start empty.
+        store cannot be asked, when all that could be restored is suspect, when a person has to
+        choose between several installations, or when the restore fails: then the bot must not
+        start empty.
         """
         missing = self.own_sets.missing_sources()
         if not missing:
             return None
         self.catalogue.refresh()
-        chosen = self.own_sets.latest()
+        chosen = self.own_sets.asked_latest()
         if chosen is None:
             self._refuse_to_forget_sets(missing)
             self._refuse_to_forget_future_sets(missing)

@@ -47,7 +47,7 @@ STORED: list[tuple[str, str, Callable[[HostState], Any], Any]] = [
     ("time:begun", "2026-11-22T01:00:00Z", HostState.begun_at, INSTANT),
     ("time:swept", "2026-11-22T01:00:00Z", HostState.swept_at, INSTANT),
     ("started_empty:tokens", "2026-11-22T01:00:00Z", HostState.started_empty, {"tokens": INSTANT}),
-    ("successor_of:0123abcd", "1", HostState.predecessors, frozenset({"0123abcd"})),
+    ("successor_of:0123abcd", "1", HostState.predecessors, {"0123abcd": None}),
 ]
 IDS = [name for name, *_ in STORED]
 
