@@ -19,6 +19,7 @@ from backups.format.instance import InstanceDocument, dump_instance, load_instan
 from backups.model import BackupSet, Source
 from backups.operations.replace import Replacement
 from backups.scheduling.due_runs import DueRuns
+from shared.errors import DatabaseMissing
 from shared.store.directory import DirectoryStore
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
@@ -578,3 +579,19 @@ def test_a_document_of_a_stranger_is_bounded(
 
     with pytest.raises(SeveralInstallations):
         fresh.service.restore.plan()
+
+
+def test_a_start_begins_empty_only_where_there_is_no_point_of_any_kind(
+    staging: Bench, fresh: Bench, clock: FixedClock
+) -> None:
+    """A set of one source is no `latest`, and no reason to forget it either."""
+    assert fresh.service.restore_on_empty.restore_missing() is None
+    clock.advance(days=1)
+    part = staging.made(only="tokens")
+
+    with pytest.raises(DatabaseMissing) as caught:
+        fresh.service.restore_on_empty.restore_missing()
+
+    assert f"the newest restore point, {part.id}, does not have all sources" in str(caught.value)
+    assert f"python -m backups restore {part.id} --in-place --yes" in caught.value.hint
+    assert not fresh.tokens.exists()
