@@ -185,7 +185,7 @@ def test_names_that_look_alike_are_kept_apart(state: HostState) -> None:
 def test_a_predecessor_is_remembered_with_how_far_it_had_come(
     records: Database, state: HostState
 ) -> None:
-    """Under the name that older versions read, which need no more than that; it can be forgotten."""
+    """Under the name that older versions read; a row that cannot be read counts as not noted."""
     state.succeed("0123abcd", LastSet(INSTANT, 17))
     state.succeed("4567abcd", LastSet(INSTANT, None))
     assert rows(records)["successor_of:0123abcd"] == '{"at":"2026-11-22T01:00:00Z","sequence":17}'

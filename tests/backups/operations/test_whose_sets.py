@@ -195,9 +195,11 @@ def test_a_restore_onto_data_of_its_own_makes_no_successor(
 def test_a_part_makes_no_successor_on_an_empty_host(
     production: Bench, fresh: Bench, only: str
 ) -> None:
-    """One source of two is not the whole data of an installation."""
+    """Neither one source of two, nor the other one after it."""
     fresh.restored(only=only)
+    assert ours(fresh) == {me(fresh)}
 
+    fresh.restored(only={"tokens": "sessions", "sessions": "tokens"}[only])
     assert ours(fresh) == {me(fresh)}
 
 
