@@ -83,6 +83,12 @@ class SetNotFound(BackupError):
     code = "set_not_found"
 
 
+class SeveralInstallations(BackupError):
+    """The store has the sets of several installations, and none of this one: a person chooses."""
+
+    code = "several_installations"
+
+
 class InstanceUnknown(BackupError):
     """The store has no set of an installation with this id."""
 

@@ -28,6 +28,7 @@ from backups.operations.restore import Restore
 from backups.operations.restore_on_empty import RestoreOnEmpty
 from backups.operations.undo import Undo
 from backups.operations.verify import Verify
+from backups.operations.writers import Writers
 from backups.report import read_report
 from backups.runs.log_files import open_log_files
 from backups.runs.run import RunStarter, ignore_progress
@@ -83,7 +84,8 @@ class BackupService:
             log_files=lambda: open_log_files(config.log_directory, names),
             seconds=config.timeout.total_seconds(),
         )
-        self.own_sets = own_sets = OwnSets(installation, facts)
+        writers = Writers(installation, facts)
+        self.own_sets = own_sets = OwnSets(installation, facts, writers)
         self.alerts = alerts = Alerts(
             self.status, facts, notifier, clock, of_success=notify_success
         )
@@ -92,7 +94,7 @@ class BackupService:
         verdicts = Verdicts(
             config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
         )
-        self.adoption = Adopt(installation, facts, own_sets)
+        self.adoption = Adopt(installation, facts, own_sets, writers)
         asides = Asides(
             config.prefix,
             store,
@@ -131,7 +133,8 @@ class BackupService:
             config=config,
             catalogue=catalogue,
             own_sets=own_sets,
-            directory=directory,
+            adoption=self.adoption,
+            writers=writers,
             facts=facts,
             clock=clock,
             starter=starter,

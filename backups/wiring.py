@@ -9,6 +9,7 @@ from datetime import timedelta
 from backups.alerts.notifier import AppriseNotifier, Notifier
 from backups.config import BackupConfig, SealConfig
 from backups.decisions.retention import RetentionPolicy
+from backups.decisions.succession import ours_of
 from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
@@ -78,19 +79,20 @@ def assemble(
     `known` is what the host knows of `store` (`host/catalogues.py`).
     """
     facts = HostState(records)
+
+    def ours() -> frozenset[str]:
+        former = facts.predecessors()
+        return ours_of(directory.instance(), former, catalogue.by_instance() if former else ())
+
+    catalogue = Catalogue(known, store, config.prefix, clock, ours)
     installation = Installation(
         config=config,
         store=store,
         directory=directory,
         run_log=RunLog(records),
-        catalogue=Catalogue(
-            known,
-            store,
-            config.prefix,
-            clock,
-            ours=lambda: facts.predecessors() | {directory.instance()},
-        ),
+        catalogue=catalogue,
         clock=clock,
+        ours=ours,
     )
     return BackupService(installation, facts, known, notifier, notify_success=notify_success)
 

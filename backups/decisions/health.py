@@ -154,7 +154,9 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
             "two_writers",
             f"installation {facts.other_writer.instance} stores its backups in the same place "
             f"({facts.other_writer.id})",
-            "Set a BACKUP_PREFIX of its own in the .env of each host, and restart.",
+            "If its sets are of this host, from before BACKUP_DIR was lost, or of a host that is "
+            f"gone: python -m backups adopt {facts.other_writer.instance}. If both work: set a "
+            "BACKUP_PREFIX of its own in the .env of the one that is new here, and restart it.",
         )
     yield from _missing(facts)
     yield from _of_the_future(facts)

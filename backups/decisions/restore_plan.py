@@ -41,7 +41,8 @@ class RestoreItem:
 class RestorePlan:
     """A restore point, its age, what it would replace, and what a person must know first.
 
-    A `blocker` would stop the restore; a `warning` would not.
+    A `blocker` would stop the restore; a `warning` would not. `made_elsewhere` says whether
+    another installation made it, on a `host` that may be known; `only` is the source that is meant.
     """
 
     backup_set: BackupSet
@@ -50,6 +51,9 @@ class RestorePlan:
     blockers: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     foreign: tuple[str, ...] = ()
+    made_elsewhere: bool = False
+    host: str | None = None
+    only: str | None = None
 
     def blocking(self, *, in_place: bool) -> tuple[Finding, ...]:
         """The blockers of a restore in place, or else of one into a folder."""
@@ -104,8 +108,14 @@ def plan_restore(
     only: str | None,
     keys: KeyFacts,
     now: datetime,
+    *,
+    made_elsewhere: bool = False,
+    host: str | None = None,
 ) -> RestorePlan:
-    """Plan the restore of a set onto sources as they are; raises `SourceUnknown`."""
+    """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
+
+    `made_elsewhere` and `host` say who made the set.
+    """
     states = {state.source: state for state in live}
     stored = [one for one in backup_set.objects if only in (None, one.source)]
     if not stored:
@@ -126,6 +136,9 @@ def plan_restore(
         ),
         warnings=tuple(_warnings(backup_set, keys, foreign)),
         foreign=tuple(foreign),
+        made_elsewhere=made_elsewhere,
+        host=host,
+        only=only,
     )
 
 

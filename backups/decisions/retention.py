@@ -51,7 +51,8 @@ class RetentionFacts:
 
     `ours` are the instances whose sets this host may drop: its own, and those it succeeds.
     `frozen` is why nothing may be dropped now, or None. `drilled` passed the newest drill.
-    `hollow` are sets whose objects are missing, and whose loss nobody has accepted.
+    `hollow` are sets whose objects are missing, and whose loss nobody has accepted. `busy` are
+    those of `ours` that were taken over, and made a set a short while ago: they may live.
     """
 
     now: datetime
@@ -59,6 +60,7 @@ class RetentionFacts:
     drilled: str | None = None
     frozen: str | None = None
     hollow: frozenset[str] = frozenset()
+    busy: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -160,6 +162,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, "legacy: only a person deletes it")
         elif one.instance not in facts.ours:
             protect(one, "made by another installation")
+        elif one.instance in facts.busy:
+            protect(one, "its installation was taken over, and may still make sets")
         if one.kind == "pre-restore" and facts.now - one.created_at < pre_restore_age:
             protect(one, f"replaced by a restore within {PRE_RESTORE_DAYS} days")
     return found

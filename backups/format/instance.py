@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cache
 from typing import Annotated
@@ -16,7 +17,7 @@ from typing import Annotated
 from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
 
 from backups.format import naming
-from backups.model import Sha256
+from backups.model import HIGHEST_SEQUENCE, Sha256
 
 FORMAT = 1
 MOST_BYTES = 64 * 1024
@@ -44,10 +45,19 @@ _Instance = Annotated[str, AfterValidator(_instance)]
 
 
 @dataclass(frozen=True)
+class LastSet:
+    """How far an installation had come when it was taken over: what is newer is its own again."""
+
+    at: AwareDatetime
+    sequence: Annotated[int, Field(ge=1, le=HIGHEST_SEQUENCE)] | None
+
+
+@dataclass(frozen=True)
 class InstanceDocument:
     """An installation at a time: its host, machine and `BACKUP_DIR`, and whose sets it took over.
 
-    `machine` is None where the host has no id: that equals no other.
+    `machine` is None where the host has no id: that equals no other. `last_sets` has how far those
+    that it `succeeds` had come; older versions do not say it.
     """
 
     format: int
@@ -57,14 +67,18 @@ class InstanceDocument:
     directory: Annotated[str, Field(max_length=4096), AfterValidator(_printable)]
     succeeds: Annotated[tuple[_Instance, ...], Field(max_length=MOST_PREDECESSORS)]
     at: AwareDatetime
+    last_sets: Annotated[Mapping[_Instance, LastSet], Field(max_length=MOST_PREDECESSORS)] = field(
+        default_factory=dict
+    )
 
     def says_the_same(self, other: InstanceDocument) -> bool:
         """Whether both say the same, at whatever time."""
-        return (self.host, self.machine, self.directory, self.succeeds) == (
+        return (self.host, self.machine, self.directory, self.succeeds, self.last_sets) == (
             other.host,
             other.machine,
             other.directory,
             other.succeeds,
+            other.last_sets,
         )
 
     def is_same_place(self, other: InstanceDocument) -> bool:

@@ -8,7 +8,7 @@ last_drill, last_restore             a document each, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
 owed_asides                          what the store has yet to be told was set aside, as JSON
-successor_of:<instance>              `1`
+successor_of:<instance>              how far it had come, as JSON; `1` where nobody noted it
 instances                            who writes to the store, as JSON (`operations.adopt`)
 started_empty:<source>               an instant
 baseline:<source>                    a document, as JSON
@@ -30,6 +30,7 @@ from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
+from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
 from backups.model import Baseline, DrillReport, RestoreRecord
@@ -39,7 +40,7 @@ from shared.databases.sqlite import Database
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-D = TypeVar("D", Baseline, DrillReport, RestoreRecord)
+D = TypeVar("D", Baseline, DrillReport, LastSet, RestoreRecord)
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,7 @@ _OWED_ASIDES: _Record[tuple[tuple[str, str], ...]] = _Record(
 
 # Beginnings of names that end in what the value is about.
 _SUCCESSOR_OF = "successor_of:"
+_NOT_NOTED = "1"
 _STARTED_EMPTY = "started_empty:"
 _BASELINE = "baseline:"
 _ENDED_LOGIN = "ended_login:"
@@ -160,13 +162,27 @@ class HostState:
         needed = (*record.replaced, *record.owed)
         return tuple(replaced.path for replaced in needed if replaced.path is not None)
 
-    def predecessors(self) -> frozenset[str]:
-        """The instances whose data this host carries on."""
-        return frozenset(self._read_all(_SUCCESSOR_OF))
+    def predecessors(self) -> dict[str, LastSet | None]:
+        """The instances that this host took over, and how far each had come, if that was noted."""
+        return {
+            instance: None
+            if text == _NOT_NOTED
+            else _document(f"{_SUCCESSOR_OF}{instance}", LastSet).parse(text)
+            for instance, text in self._read_all(_SUCCESSOR_OF).items()
+        }
 
-    def succeed(self, instance: str) -> None:
-        """Remember that this host carries on the data of another instance."""
-        self._write(_Record(f"{_SUCCESSOR_OF}{instance}", str, str), "1")
+    def succeed(self, instance: str, last: LastSet | None = None) -> None:
+        """Remember that this host takes over another instance, which had come so far."""
+        name = f"{_SUCCESSOR_OF}{instance}"
+        if last is None:
+            self._write(_Record(name, str, str), _NOT_NOTED)
+        else:
+            self._write(_document(name, LastSet), last)
+
+    def forget_predecessor(self, instance: str) -> None:
+        """The instance publishes again, or another one is carried on."""
+        with self._records.transaction() as connection:
+            connection.execute("DELETE FROM facts WHERE name = ?", (f"{_SUCCESSOR_OF}{instance}",))
 
     def note_undo(self, run_id: str) -> None:
         """Remember that a run of the operation `restore` is an undo."""

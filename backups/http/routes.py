@@ -25,6 +25,7 @@ from backups.errors import (
     RestoreBlocked,
     RunNotFound,
     SetNotFound,
+    SeveralInstallations,
     SourceUnknown,
 )
 from backups.http.begin import begin_confirmed_restore, leave_running, service_of
@@ -61,6 +62,7 @@ STATUSES: StatusTable = (
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
     (InstanceUnknown, 404, "No such installation"),
+    (SeveralInstallations, 409, "Several installations store here"),
     (SourceUnknown, 422, "No such source"),
     (PeriodInvalid, 422, "No such period"),
     (NoRestorePoint, 404, "There is no restore point"),

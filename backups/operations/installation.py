@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from backups.config import BackupConfig
@@ -14,7 +15,11 @@ from shared.store.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class Installation:
-    """The configuration and the adapters that carry it out."""
+    """The configuration and the adapters that carry it out.
+
+    `ours` returns the instances whose sets are this installation's: its own, and those that it
+    succeeds.
+    """
 
     config: BackupConfig
     store: ObjectStore
@@ -22,3 +27,4 @@ class Installation:
     run_log: RunLog
     catalogue: Catalogue
     clock: Clock
+    ours: Callable[[], frozenset[str]]

@@ -1,19 +1,24 @@
-"""Which sets count for what, by the records of this host: the newest, the owed, the doubtful."""
+"""Which sets count for what, by the records of this host: the newest, the owed, the doubtful.
+
+One file, because every answer is about the same sets, and each interface asks several of them.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.due import STORE_FAILURES, may_try, owed_since, two_due_before
 from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
+from backups.decisions.succession import busy_ones
 from backups.decisions.suspicion import Measures, RestoredSource, measures
-from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound
+from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound, SeveralInstallations
 from backups.host.state import HostState
 from backups.model import BackupSet, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
+from backups.operations.writers import Writers
 from shared.clock import format_utc
 from shared.errors import StoreError
 
@@ -24,13 +29,15 @@ _RUNS_LOOKED_AT = 200
 class OwnSets:
     """Answers from the catalogue, the run log and the host's facts; raises `DatabaseError`."""
 
-    def __init__(self, installation: Installation, facts: HostState) -> None:
+    def __init__(self, installation: Installation, facts: HostState, writers: Writers) -> None:
+        self.ours = installation.ours
         self._config = installation.config
         self._catalogue = installation.catalogue
         self._run_log = installation.run_log
         self._directory = installation.directory
         self._clock = installation.clock
         self._facts = facts
+        self._writers = writers
 
     def refresh(self) -> StoreError | None:
         """Ask the store what is new; the error when the store cannot be asked."""
@@ -40,17 +47,27 @@ class OwnSets:
             return error
         return None
 
-    def ours(self) -> frozenset[str]:
-        """The instances whose sets are this installation's: its own, and those it succeeds."""
-        return self._facts.predecessors() | {self._directory.instance()}
+    def chosen_from(self) -> frozenset[str]:
+        """The instances whose sets `latest` and `--at` mean: ours, or the one line that there is.
+
+        Raises `SeveralInstallations`.
+        """
+        return self._writers.chosen_from(ask=True)
 
     def latest(self) -> BackupSet | None:
-        """What `latest` means now."""
-        return self._catalogue.latest(self.ours())
+        """What `latest` means now, without the network; None also where a person has to choose."""
+        try:
+            return self._catalogue.latest(self._writers.chosen_from(ask=False))
+        except SeveralInstallations:
+            return None
+
+    def asked_latest(self) -> BackupSet | None:
+        """What `latest` means now; raises `SeveralInstallations`."""
+        return self._catalogue.latest(self.chosen_from())
 
     def required_latest(self) -> BackupSet:
-        """What `latest` means now; raises `NoRestorePoint` when it means nothing."""
-        newest = self.latest()
+        """The same; raises `NoRestorePoint` when it means nothing, `SeveralInstallations`."""
+        newest = self.asked_latest()
         if newest is None:
             future = self._catalogue.future()
             raise NoRestorePoint(
@@ -129,6 +146,30 @@ class OwnSets:
     def missing_sources(self) -> list[str]:
         """The sources whose file is not there."""
         return [source.name for source in self._config.sources if not _is_there(source.path)]
+
+    def made(self, backup_set: BackupSet) -> bool:
+        """Whether this installation itself made a set."""
+        return backup_set.instance == self._directory.instance()
+
+    def has_data(self, sources: Collection[str], filled: Collection[str]) -> bool:
+        """Whether this installation has data of its own, which a restore would replace.
+
+        It has none where no set that it made protects, and each of `sources` is missing, was begun
+        empty, came from a restore, or is one of those that this restore had `filled` before.
+        """
+        if self._catalogue.has_protecting({self._directory.instance()}):
+            return True
+        restored, begun = self._facts.baselines(), self._facts.started_empty()
+        return not {*filled, *self.missing_sources(), *begun, *restored}.issuperset(sources)
+
+    def filled_from(self, set_id: str) -> frozenset[str]:
+        """The sources that hold what a restore of this set brought, also one that did not end."""
+        last = self._facts.last_restore()
+        begun = last.replaced if last and last.set_id == set_id and not last.owed else ()
+        ended = self._facts.baselines().items()
+        return frozenset(one.source for one in begun) | {
+            source for source, baseline in ended if baseline.set_id == set_id
+        }
 
     def started_empty(self) -> dict[str, datetime]:
         """Sources that were begun anew, and when, although there are older restore points."""
@@ -248,15 +289,22 @@ class OwnSets:
 
     def plan_prune(self) -> RetentionPlan:
         """What retention would keep and drop now, with reasons."""
+        now, ours = self._clock.now(), self.ours()
         facts = RetentionFacts(
-            now=self._clock.now(),
-            ours=self.ours(),
+            now=now,
+            ours=ours,
             drilled=self._catalogue.newest_drilled(),
             frozen=self.frozen(),
             hollow=frozenset(
                 one.point.id
                 for one in self._catalogue.missing_points()
                 if one.point.kind == "hollow" and not one.accepted
+            ),
+            busy=busy_ones(
+                self._directory.instance(),
+                ours,
+                self._catalogue.by_instance(),
+                two_due_before(self._config.schedule, now),
             ),
         )
         return plan_retention(self._catalogue.points(), self._config.retention, facts)

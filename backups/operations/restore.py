@@ -27,12 +27,13 @@ from backups.decisions.restore_plan import (
     plan_restore,
 )
 from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
-from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
-from backups.model import BackupSet, Baseline, ProgressSink, StoredObject
+from backups.model import BackupSet, Baseline, ProgressSink, Source, StoredObject
+from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.own_sets import OwnSets
 from backups.operations.replace import Replacer
+from backups.operations.writers import Writers
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
@@ -53,7 +54,8 @@ class Restore:
     config: BackupConfig
     catalogue: Catalogue
     own_sets: OwnSets
-    directory: BackupDirectory
+    adoption: Adopt
+    writers: Writers
     facts: HostState
     clock: Clock
     starter: RunStarter
@@ -67,7 +69,7 @@ class Restore:
         """What a restore would do; changes nothing.
 
         On a bad day the store may be away too: then local records and copies serve. Raises
-        `SetNotFound`, `NoRestorePoint`, `SourceUnknown`, `ManifestInvalid`.
+        `SetNotFound`, `NoRestorePoint`, `SeveralInstallations`, `SourceUnknown`, `ManifestInvalid`.
         """
         self.own_sets.refresh()
         # `get` says why, if a manifest cannot be read.
@@ -77,7 +79,18 @@ class Restore:
             self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
         )
         live = [inspect_live(source, self.config.busy_timeout) for source in self.config.sources]
-        return plan_restore(chosen, live, only, keys, self.clock.now())
+        elsewhere = bool(chosen.instance) and not self.own_sets.made(chosen)
+        if elsewhere and target != "latest":
+            self.writers.try_to_look()  # whose it is, and what that one succeeds
+        return plan_restore(
+            chosen,
+            live,
+            only,
+            keys,
+            self.clock.now(),
+            made_elsewhere=elsewhere,
+            host=self.writers.host_of(chosen.instance),
+        )
 
     def begin(
         self,
@@ -106,7 +119,9 @@ class Restore:
         def work(recorder: Recorder, staging: Path) -> str:
             if to is not None:
                 return self._restore_to(recorder, chosen, objects, to, staging)
-            return self.restore_in_place(recorder, chosen, objects, staging, passes_over=True)
+            return self.restore_in_place(
+                recorder, chosen, objects, staging, passes_over=True, only=plan.only
+            )
 
         return self.starter.begin("restore", "manual", work, progress)
 
@@ -118,11 +133,13 @@ class Restore:
         staging: Path,
         *,
         passes_over: bool,
+        only: str | None = None,
     ) -> str:
         """Replace the live data of the sources in `objects`; what it replaces is kept.
 
         The work of a run. With `passes_over`, newer sets are set aside: a person has chosen
-        this one. Returns the id of the set.
+        this one. Restored whole where there was no data, and not `only` one source of it, the set
+        makes this installation the successor of the one that made it. Returns the id of the set.
         """
         recorder.stage("check")
         self._refuse_newer(backup_set, {one.source: one.user_version for one in objects})
@@ -132,14 +149,15 @@ class Restore:
         self._refuse_newer(backup_set, {name: _user_version(files[name]) for name in files})
         self._refuse_unreadable(files)
         recorder.stage("install")
+        heir = only is None and self._takes_over(backup_set, sources)
         replacement = self.replacer.begin(recorder, backup_set.id)
         for source in sources:
             replacement.install(source, files[source.name])
         for source in sources:
             self.facts.forget_started_empty(source.name)
             self.facts.set_baseline(source.name, Baseline(backup_set.id, self.clock.now()))
-        if backup_set.instance and backup_set.instance != self.directory.instance():
-            self.facts.succeed(backup_set.instance)
+        if heir:
+            self.adoption.inherit(backup_set.instance)
         recorder.stage("keep")
         if passes_over:
             self.asides.pass_over(recorder, backup_set.id)
@@ -175,12 +193,24 @@ class Restore:
 
     def _present(self, at: datetime | None) -> Iterator[BackupSet]:
         """The sets that `latest` and `at` choose from; a person may name a time in the future."""
-        now = self.clock.now()
+        now, instances = self.clock.now(), self.own_sets.chosen_from()
         return (
             one
             for one in self.catalogue.sets()
-            if at is not None or not is_future(one.created_at, now)
+            if (at is not None or not is_future(one.created_at, now))
+            and (one.kind == "legacy" or one.instance in instances)
         )
+
+    def _takes_over(self, backup_set: BackupSet, restored: Sequence[Source]) -> bool:
+        """Whether the set is restored whole, now or with what an earlier try has filled, onto a
+        host without data of its own; asked before anything is replaced."""
+        if not (backup_set.complete and backup_set.instance):
+            return False
+        stored = {one.source for one in backup_set.objects}
+        whole = {source.name for source in self.config.sources} & stored
+        filled = self.own_sets.filled_from(backup_set.id)
+        is_whole = whole <= {*filled, *(source.name for source in restored)}
+        return is_whole and not self.own_sets.has_data(whole, filled)
 
     def _identity_fits(self, chosen: BackupSet) -> bool | None:
         if self.config.identity_file is None:

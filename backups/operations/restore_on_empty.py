@@ -34,17 +34,18 @@ class RestoreOnEmpty:
         """Restore the sources that are missing, if there is a restore point; before any opens.
 
         Waits while another process of this host does the same. Raises `AppError` when the
-        store cannot be asked, when all that could be restored is suspect, or when the restore
-        fails: then the bot must not start empty.
+        store cannot be asked, when it has restore points and none that may be chosen without a
+        person, or when the restore fails: then the bot must not start empty.
         """
         missing = self.own_sets.missing_sources()
         if not missing:
             return None
         self.catalogue.refresh()
-        chosen = self.own_sets.latest()
+        chosen = self.own_sets.asked_latest()
         if chosen is None:
             self._refuse_to_forget_sets(missing)
             self._refuse_to_forget_future_sets(missing)
+            self._refuse_to_forget_parts(missing)
             return None  # a new installation
 
         def work(recorder: Recorder, staging: Path) -> str:
@@ -106,4 +107,20 @@ class RestoreOnEmpty:
             f"restore point, {future[0]}, lies in the future",
             "Check the clock of this host (timedatectl set-ntp true), then start again. To restore "
             f"it by its id: python -m backups restore {future[0]} --in-place --yes. {_START_EMPTY}",
+        )
+
+    def _refuse_to_forget_parts(self, missing: list[str]) -> None:
+        """Raise when there is any other point: of one source, unproven, or a kept copy."""
+        newest = next(self.catalogue.sets(), None)
+        if newest is None:
+            return
+        why = {
+            "pre-restore": "is what a restore replaced",
+            "legacy": "is not whole",
+        }.get(newest.kind, "is not proven" if newest.complete else "does not have all sources")
+        raise DatabaseMissing(
+            f"{', '.join(missing)} missing, and could not be restored: the newest restore point, "
+            f"{newest.id}, {why}",
+            f"To restore it: python -m backups restore {newest.id} --in-place --yes. "
+            + _START_EMPTY,
         )

@@ -80,6 +80,8 @@ class DueRuns:
         error = self._service.own_sets.refresh()
         if error is not None:
             _log.warning("could not refresh the catalogue; using local records: %s", error.message)
+        else:
+            self._service.adoption.say_what_was_taken_over()
         self._look_at = self._monotonic() + LOOK_SECONDS
         self.begun.set()
 

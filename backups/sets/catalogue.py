@@ -151,21 +151,27 @@ class Catalogue:
     def latest(self, instances: Collection[str] | None = None) -> BackupSet | None:
         """What `latest` means: the newest protecting set, else the newest legacy group.
 
-        The sets of `instances` come first: beside another host's, ours are what is meant.
+        Of `instances`, if they are given: another host's set is never meant beside ours.
         """
         end = self._end()
         with self._table.reading() as connection:
-            set_id = (
-                points_table.newest_protecting(connection, instances, end)
-                or points_table.newest_protecting(connection, None, end)
-                or points_table.newest_usable_legacy(connection, end)
-            )
+            set_id = points_table.newest_protecting(
+                connection, instances, end
+            ) or points_table.newest_usable_legacy(connection, end)
             return self._table.read(connection, set_id) if set_id else None
 
     def by_instance(self) -> list[InstanceSets]:
-        """What the store has of each installation."""
+        """What the store has of each installation, without what lies in the future.
+
+        It depends on no order of the sets, because their order depends on whose they are.
+        """
+        with self._table.reading_as_noted() as connection:
+            return points_table.by_instance(connection, self._end())
+
+    def has_protecting(self, instances: Collection[str]) -> bool:
+        """Whether any of these installations has a set that protects, set aside or not."""
         with self._table.reading() as connection:
-            return points_table.by_instance(connection)
+            return points_table.has_protecting(connection, instances)
 
     def accepted(self) -> frozenset[str]:
         """The ids of the sets that a person has accepted."""
@@ -205,17 +211,16 @@ class Catalogue:
 
         A host that has not asked this store yet does so first; then it raises `StoreError`.
         """
+        ours = self._ours() or ()
         # One read of both: between two the file may have been found damaged, and made anew.
         with self._table.reading() as connection:
             if catalogues.read_fact(connection, "listed_at") is not None:
-                return self._next_sequence(connection)
+                return next_sequence(points_table.highest_sequence(connection, ours))
         with suppress(StoreListingIncomplete):  # all that it can know is learnt
             self.refresh()
+        ours = self._ours() or ()
         with self._table.reading() as connection:
-            return self._next_sequence(connection)
-
-    def _next_sequence(self, connection: sqlite3.Connection) -> int:
-        return next_sequence(points_table.highest_sequence(connection, self._ours() or ()))
+            return next_sequence(points_table.highest_sequence(connection, ours))
 
     def verdict_names(self, set_id: str) -> list[str]:
         """The names of the verdicts on a set."""

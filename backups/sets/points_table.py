@@ -271,11 +271,13 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
         )
 
 
-def by_instance(connection: sqlite3.Connection) -> list[InstanceSets]:
-    """What there is of each installation, without what restores replaced."""
+def by_instance(connection: sqlite3.Connection, end: datetime) -> list[InstanceSets]:
+    """What there is of each installation up to `end`, without what restores replaced."""
     rows = connection.execute(
-        "SELECT instance, count(*), min(created_at), max(created_at) FROM points"
-        " WHERE readable AND kind = 'set' GROUP BY instance ORDER BY instance"
+        "SELECT instance, count(*), min(created_at), max(created_at),"
+        " min(CASE WHEN protects THEN created_at END), max(sequence) FROM points"
+        " WHERE readable AND kind = 'set' AND created_at <= ? GROUP BY instance ORDER BY instance",
+        (microseconds(end),),
     )
     return [
         InstanceSets(
@@ -283,6 +285,14 @@ def by_instance(connection: sqlite3.Connection) -> list[InstanceSets]:
             count=int(row[1]),
             first_at=order.from_microseconds(row[2]),
             newest_at=order.from_microseconds(row[3]),
+            first_good_at=order.from_microseconds(row[4]) if row[4] is not None else None,
+            sequence=row[5],
         )
         for row in rows
     ]
+
+
+def has_protecting(connection: sqlite3.Connection, instances: Collection[str]) -> bool:
+    """Whether any of these instances has a set that protects, in whatever time."""
+    rows = connection.execute("SELECT DISTINCT instance FROM points WHERE protects")
+    return any(row[0] in instances for row in rows)

@@ -115,6 +115,7 @@ def plan_document(plan: RestorePlan) -> Document:
     return {
         "set": set_document(plan.backup_set),
         "age_seconds": int(plan.age.total_seconds()),
+        "host": plan.host,
         "items": [
             {
                 "source": item.stored.source,

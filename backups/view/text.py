@@ -91,7 +91,7 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
     one = found.backup_set
     lines = [
         f"Restore point {one.id} ({one.kind}, proof {one.proof}), "
-        f"{format_utc(one.created_at)}, {units.old(found.age)}"
+        f"{format_utc(one.created_at)}, {units.old(found.age)}" + _made_by(found)
     ]
     for item in found.items:
         stored, live = item.stored, item.live
@@ -111,6 +111,14 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
             f"  python -m backups restore {one.id} --to DIR"
         )
     return "\n".join(lines)
+
+
+def _made_by(found: RestorePlan) -> str:
+    if not found.made_elsewhere:
+        return ""
+    return f", made by {f'host {found.host}, ' if found.host else ''}installation " + (
+        found.backup_set.instance
+    )
 
 
 def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:

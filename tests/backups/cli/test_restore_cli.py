@@ -39,7 +39,7 @@ RUN = {
     "stage",
     "error",
 }
-PLAN = {"set", "age_seconds", "items", "blockers", "warnings", "confirm"}
+PLAN = {"set", "age_seconds", "host", "items", "blockers", "warnings", "confirm"}
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from backups.format import naming
 from backups.format.instance import (
     MOST_BYTES,
     InstanceDocument,
+    LastSet,
     dump_instance,
     load_instance,
     machine_hash,
@@ -37,6 +38,7 @@ def a_document(**other: Any) -> InstanceDocument:
         "directory": "/opt/messenger-bot/data/backups",
         "succeeds": (OTHER,),
         "at": AT,
+        "last_sets": {OTHER: LastSet(AT, 17)},
     }
     return InstanceDocument(**{**values, **other})
 
@@ -67,6 +69,7 @@ def test_its_members_are_these() -> None:
         "directory": "/opt/messenger-bot/data/backups",
         "succeeds": [OTHER],
         "at": "2026-11-22T01:00:00Z",
+        "last_sets": {OTHER: {"at": "2026-11-22T01:00:00Z", "sequence": 17}},
     }
 
 
@@ -91,6 +94,17 @@ def test_its_members_are_these() -> None:
         {"at": "2026-11-22T01:00:01Z"},
         {"at": "9999-12-31T23:59:59-14:00"},
         {"at": 1},
+        {"last_sets": None},
+        {"last_sets": {"short": {"at": "2026-11-22T01:00:00Z", "sequence": 1}}},
+        {"last_sets": {OTHER: {"at": "2026-11-22T01:00:00", "sequence": 1}}},
+        {"last_sets": {OTHER: {"at": "2026-11-22T01:00:00Z", "sequence": 0}}},
+        {"last_sets": {OTHER: {"at": "2026-11-22T01:00:00Z", "sequence": 2**53 + 1}}},
+        {"last_sets": {OTHER: {"at": "2026-11-22T01:00:00Z"}}},
+        {
+            "last_sets": {
+                f"{n:032}": {"at": "2026-11-22T01:00:00Z", "sequence": 1} for n in range(101)
+            }
+        },
         {"padding": "x" * MOST_BYTES},
     ],
     ids=str,
@@ -116,6 +130,16 @@ def test_members_of_later_versions_are_ignored() -> None:
     """A later version may add some without a new format."""
     document = {**json.loads(dump_instance(a_document())), "mark": "x"}
     assert load_instance(json.dumps(document).encode(), instance=ID, at=AT) == a_document()
+
+
+def test_a_document_of_an_earlier_version_is_read() -> None:
+    """It does not say how far the predecessors had come."""
+    document = json.loads(dump_instance(a_document()))
+    del document["last_sets"]
+
+    found = load_instance(json.dumps(document).encode(), instance=ID, at=AT)
+
+    assert found == a_document(last_sets={})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from backups.format.instance import LastSet
 from backups.host.records import open_records
 from backups.host.state import HostState
 from backups.model import DrillReport, Replaced, RestoreRecord
@@ -47,7 +48,7 @@ STORED: list[tuple[str, str, Callable[[HostState], Any], Any]] = [
     ("time:begun", "2026-11-22T01:00:00Z", HostState.begun_at, INSTANT),
     ("time:swept", "2026-11-22T01:00:00Z", HostState.swept_at, INSTANT),
     ("started_empty:tokens", "2026-11-22T01:00:00Z", HostState.started_empty, {"tokens": INSTANT}),
-    ("successor_of:0123abcd", "1", HostState.predecessors, frozenset({"0123abcd"})),
+    ("successor_of:0123abcd", "1", HostState.predecessors, {"0123abcd": None}),
 ]
 IDS = [name for name, *_ in STORED]
 
@@ -179,3 +180,21 @@ def test_names_that_look_alike_are_kept_apart(state: HostState) -> None:
     state.note_started_empty("axb", INSTANT)
     state.forget_started_empty("a_b")
     assert set(state.started_empty()) == {"axb"}
+
+
+def test_a_predecessor_is_remembered_with_how_far_it_had_come(
+    records: Database, state: HostState
+) -> None:
+    """Under the name that older versions read; a row that cannot be read counts as not noted."""
+    state.succeed("0123abcd", LastSet(INSTANT, 17))
+    state.succeed("4567abcd", LastSet(INSTANT, None))
+    assert rows(records)["successor_of:0123abcd"] == '{"at":"2026-11-22T01:00:00Z","sequence":17}'
+    assert state.predecessors() == {
+        "0123abcd": LastSet(INSTANT, 17),
+        "4567abcd": LastSet(INSTANT, None),
+    }
+
+    put(records, "successor_of:0123abcd", "nonsense")
+    state.forget_predecessor("4567abcd")
+
+    assert state.predecessors() == {"0123abcd": None}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -388,7 +389,10 @@ def test_the_instance_of_the_set_is_succeeded(tmp_path: Path) -> None:
             facts = connection.execute(
                 "SELECT value FROM facts WHERE name = ?", (f"successor_of:{made.instance}",)
             ).fetchall()
-    assert facts == [("1",)]
+    ((text,),) = facts
+    noted = json.loads(text)
+    assert noted["sequence"] == 1
+    assert datetime.fromisoformat(noted["at"]) == made.created_at
 
 
 # --- where the bytes come from ------------------------------------------------------------
