@@ -90,7 +90,9 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     """`restore`: the plan, or the act."""
     if options.undo:
         return _undo(service, options)
-    plan = service.restore.plan(options.set, at=options.at, only=options.only)
+    plan = service.restore.plan(
+        options.set, at=options.at, only=options.only, in_place=options.to is None
+    )
     acts = options.to is not None or options.in_place
     if not options.json:
         print(text.plan(plan, to=options.to, ask=not acts), file=sys.stderr if acts else sys.stdout)

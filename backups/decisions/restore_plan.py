@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
 
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
 from backups.format.naming import is_encrypted
-from backups.model import BackupSet, Finding, LiveState, SourceState, StoredObject
+from backups.model import BackupSet, Finding, StoredObject
 from shared.clock import format_utc
 
+SourceState = Literal[
+    "healthy", "corrupt", "empty", "missing", "leftover", "locked", "unreadable", "unknown"
+]
 ACTIONS: Mapping[SourceState, str] = {
     "healthy": "replace its content in one transaction; readers and writers go on",
     "corrupt": "replace its content, or move the damaged files aside and install a new one",
+    "empty": "move the empty file aside, and install a new one",
     "missing": "install it",
     "leftover": "move the leftover -wal and -shm aside, and install it",
+    "locked": "nothing, while it is locked",
+    "unreadable": "nothing, while it cannot be opened",
+    "unknown": "nothing: it is not looked at",
 }
+
+_CANNOT_BE_REPLACED: Collection[SourceState] = ("locked", "unreadable")
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """How a source is found before a restore; `rows` only when it is healthy.
+
+    `fault` says why one that is there is not healthy, and `on_disk` that its disk does not return
+    what is in it. `unknown` is one that nobody has looked at.
+    """
+
+    source: str
+    path: Path
+    state: SourceState
+    rows: Mapping[str, int] | None = None
+    fault: Finding | None = None
+    on_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -30,6 +57,8 @@ class RestoreItem:
     @property
     def action(self) -> str:
         """What would be done, in words."""
+        if self.live.on_disk:
+            return "move the damaged files aside, and install a new one"
         return ACTIONS[self.live.state]
 
 
@@ -37,7 +66,8 @@ class RestoreItem:
 class RestorePlan:
     """A restore point, its age, what it would replace, and what a person must know first.
 
-    A `blocker` would stop the restore; a `warning` would not.
+    A `blocker` would stop the restore; a `warning` would not. Those of `in_place` do not stop a
+    restore into a folder.
     """
 
     backup_set: BackupSet
@@ -46,6 +76,7 @@ class RestorePlan:
     blockers: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     foreign: tuple[str, ...] = ()
+    in_place: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -105,14 +136,27 @@ def plan_restore(
         )
     items = tuple(RestoreItem(one, states[one.source]) for one in stored if one.source in states)
     foreign = [one.source for one in stored if one.source not in states]
+    in_place = tuple(_live_blockers(backup_set, items))
     return RestorePlan(
         backup_set=backup_set,
         age=now - backup_set.created_at,
         items=items,
-        blockers=tuple(_blockers(backup_set, keys, stored)),
+        blockers=(*_blockers(backup_set, keys, stored), *in_place),
         warnings=tuple(_warnings(backup_set, keys, foreign)),
         foreign=tuple(foreign),
+        in_place=in_place,
     )
+
+
+def _live_blockers(backup_set: BackupSet, items: Sequence[RestoreItem]) -> Iterator[Finding]:
+    """One for each live source that cannot be replaced now, with the ways around it."""
+    free = [item.live for item in items if item.live.state not in _CANNOT_BE_REPLACED]
+    for live in (item.live for item in items):
+        if live.state in _CANNOT_BE_REPLACED and live.fault is not None:
+            ways = [f"restore {backup_set.id} --only {one.source} --in-place --yes" for one in free]
+            ways.append(f"restore {backup_set.id} --to DIR")
+            others = " or ".join(f"python -m backups {way}" for way in ways)
+            yield replace(live.fault, hint=f"{live.fault.hint} Without it: {others}")
 
 
 def _blockers(

@@ -19,7 +19,13 @@ from pathlib import Path
 
 from backups.config import BackupConfig
 from backups.decisions.order import is_future
-from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
+from backups.decisions.restore_plan import (
+    KeyFacts,
+    LiveState,
+    RestorePlan,
+    choose,
+    plan_restore,
+)
 from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
@@ -33,7 +39,7 @@ from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.seal import identities_fit
 from backups.sources.install import install_new
-from backups.sources.live import inspect_live, side_files
+from backups.sources.live import look_at, side_files
 from shared.clock import Clock
 from shared.errors import CipherError
 from shared.logs import fields
@@ -55,11 +61,17 @@ class Restore:
     asides: Asides
 
     def plan(
-        self, target: str = "latest", *, at: datetime | None = None, only: str | None = None
+        self,
+        target: str = "latest",
+        *,
+        at: datetime | None = None,
+        only: str | None = None,
+        in_place: bool = True,
     ) -> RestorePlan:
         """What a restore would do; changes nothing.
 
-        On a bad day the store may be away too: then local records and copies serve. Raises
+        Only the live databases that it would replace are looked at: none, unless `in_place`. On a
+        bad day the store may be away too: then local records and copies serve. Raises
         `SetNotFound`, `NoRestorePoint`, `SourceUnknown`, `ManifestInvalid`.
         """
         self.own_sets.refresh()
@@ -67,7 +79,14 @@ class Restore:
         sets = self._present(at) if target == "latest" else [self.catalogue.get(target)]
         chosen = choose(sets, target, at)
         keys = KeyFacts(self._identity_fits(chosen), self.config.token_keys)
-        live = [inspect_live(source, self.config.busy_timeout) for source in self.config.sources]
+        stored = {one.source for one in chosen.objects if only in (None, one.source)}
+        live = [
+            look_at(source, self.config.busy_timeout)
+            if in_place
+            else LiveState(source.name, source.path, "unknown")
+            for source in self.config.sources
+            if source.name in stored
+        ]
         return plan_restore(chosen, live, only, keys, self.clock.now())
 
     def begin(
@@ -83,6 +102,8 @@ class Restore:
         """
         chosen = plan.backup_set
         for one in plan.blockers:
+            if to is not None and one in plan.in_place:
+                continue
             raise RestoreBlocked(chosen.id, one.code, one.message, one.hint)
         wanted = {item.stored.source for item in plan.items}
         if to is not None:
