@@ -63,6 +63,8 @@ def list_sets(service: BackupService, options: argparse.Namespace) -> int:
     """`list`: restore points."""
     if error := service.own_sets.refresh():
         print(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
+    for warning in service.catalogue.unread.warnings():
+        print(f"{warning.message}\n{warning.hint}", file=sys.stderr)
     found, more = service.list_sets(options.limit, options.before)
     if options.json:
         print_json(documents.sets_document(found, more=more))

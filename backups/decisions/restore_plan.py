@@ -125,8 +125,13 @@ def plan_restore(
     only: str | None,
     keys: KeyFacts,
     now: datetime,
+    *,
+    unread: Sequence[str] = (),
 ) -> RestorePlan:
-    """Plan the restore of a set onto sources as they are; raises `SourceUnknown`."""
+    """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
+
+    `unread` are sets whose manifest nobody can read; a newer one is a warning.
+    """
     states = {state.source: state for state in live}
     stored = [one for one in backup_set.objects if only in (None, one.source)]
     if not stored:
@@ -142,10 +147,20 @@ def plan_restore(
         age=now - backup_set.created_at,
         items=items,
         blockers=(*_blockers(backup_set, keys, stored), *in_place),
-        warnings=tuple(_warnings(backup_set, keys, foreign)),
+        warnings=(*_newer(backup_set, unread), *_warnings(backup_set, keys, foreign)),
         foreign=tuple(foreign),
         in_place=in_place,
     )
+
+
+def _newer(backup_set: BackupSet, unread: Sequence[str]) -> Iterator[Finding]:
+    for set_id in unread:
+        if naming.instant_of(set_id) > backup_set.created_at:
+            yield Finding(
+                "newer_unread",
+                f"the store has a newer restore point, {set_id}, whose manifest cannot be read",
+                "Find out why, if there is time: python -m backups list",
+            )
 
 
 def _live_blockers(backup_set: BackupSet, items: Sequence[RestoreItem]) -> Iterator[Finding]:

@@ -51,7 +51,8 @@ class RetentionFacts:
 
     `ours` are the instances whose sets this host may drop: its own, and those it succeeds.
     `frozen` is why nothing may be dropped now, or None. `drilled` passed the newest drill.
-    `hollow` are sets whose objects are missing, and whose loss nobody has accepted.
+    `hollow` are sets whose objects are missing, and whose loss nobody has accepted; `unread` are
+    those with a verdict that nobody can read: it may say that they are good, or that they are not.
     """
 
     now: datetime
@@ -59,6 +60,7 @@ class RetentionFacts:
     drilled: str | None = None
     frozen: str | None = None
     hollow: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     if newest is None and present:
         protect(present[0], "newest, and nothing is proven")
     ours = next((one for one in proven if one.instance in facts.ours), None)
-    for one in {one.id: one for one in (newest, ours) if one is not None}.values():
+    sure = next((one for one in proven if one.id not in facts.unread), None)
+    for one in {one.id: one for one in (newest, ours, sure) if one is not None}.values():
         protect(one, "newest proven")
     pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
     for one in ordered:
@@ -156,6 +159,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, "newest that passed a drill")
         if one.id in facts.hollow:
             protect(one, "hollow: objects are missing")
+        if one.id in facts.unread:
+            protect(one, "unread: a verdict on it cannot be read")
         if one.kind == "legacy":
             protect(one, "legacy: only a person deletes it")
         elif one.instance not in facts.ours:

@@ -42,7 +42,7 @@ from backups.model import Finding
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from backups.sets.puts import put_document
-from shared.errors import ObjectMissing
+from shared.errors import ObjectMissing, StoreAccessDenied, StoreFailing
 
 _log = logging.getLogger("backups.run")
 
@@ -52,6 +52,7 @@ _LOOK_INTERVAL = timedelta(hours=24)
 _MOST_KEYS = 10_000
 _MOST_DOCUMENTS = 100
 _SECOND = timedelta(seconds=1)
+_OF_ONE_OBJECT = (StoreAccessDenied, StoreFailing)
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class _Known:
     looked_at: datetime
     own: InstanceDocument | None = None
     others: tuple[InstanceDocument, ...] = ()
+    own_unread: bool = False  # the store has a newer one of ours, and does not return it
 
 
 @cache
@@ -163,6 +165,8 @@ class Adopt:
         )
 
     def _store_own(self, known: _Known) -> None:
+        if known.own_unread:
+            return  # the newest counts: one that knows less than that would end a succession
         at = self._clock.now().replace(microsecond=0)
         if known.own is not None:
             at = max(at, known.own.at + _SECOND)  # the newest counts
@@ -186,14 +190,28 @@ class Adopt:
                 newest[instance] = (at, listed.key)
         me = self._directory.instance()
         others = sorted((at, instance) for instance, (at, _) in newest.items() if instance != me)
-        own = self._read(me, *newest[me]) if me in newest else None
-        read = (self._read(one, *newest[one]) for _, one in others[-_MOST_DOCUMENTS:])
+        own, own_unread = None, False
+        try:
+            own = self._read(me, *newest[me]) if me in newest else None
+        except _OF_ONE_OBJECT as error:
+            own_unread = True
+            _log.warning("the newest document of this installation: %s", error.message)
+        read = [self._read_other(one, *newest[one]) for _, one in others[-_MOST_DOCUMENTS:]]
         for former in own.succeeds if own else ():
             if former not in self._own_sets.ours():  # the records were made anew since
                 self._facts.succeed(former)
-        known = _Known(self._place, now, own, tuple(one for one in read if one is not None))
+        found = tuple(one for one in read if one is not None)
+        known = _Known(self._place, now, own, found, own_unread)
         self._note(known)
         return known
+
+    def _read_other(self, instance: str, at: datetime, key: str) -> InstanceDocument | None:
+        """The same; a document that the store does not return says nothing, and stops nothing."""
+        try:
+            return self._read(instance, at, key)
+        except _OF_ONE_OBJECT as error:
+            _log.warning("the document of installation %s: %s", instance, error.message)
+            return None
 
     def _read(self, instance: str, at: datetime, key: str) -> InstanceDocument | None:
         sink = _Bounded()

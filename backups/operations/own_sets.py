@@ -11,6 +11,7 @@ from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.decisions.suspicion import Measures, RestoredSource, measures
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound
+from backups.format import naming
 from backups.host.state import HostState
 from backups.model import BackupSet, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
@@ -134,6 +135,7 @@ class OwnSets:
             source: at
             for source, at in self._facts.started_empty().items()
             if any(found.created_at < at for found in self._catalogue.sets())
+            or any(naming.instant_of(one) < at for one in self._catalogue.unread.sets())
         }
 
     def suspicions(self) -> tuple[str, ...]:
@@ -256,6 +258,7 @@ class OwnSets:
                 for one in self._catalogue.missing_points()
                 if one.point.kind == "hollow" and not one.accepted
             ),
+            unread=frozenset(one.set_id for one in self._catalogue.unread.all()),
         )
         return plan_retention(self._catalogue.points(), self._config.retention, facts)
 

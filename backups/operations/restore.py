@@ -87,7 +87,8 @@ class Restore:
             for source in self.config.sources
             if source.name in stored
         ]
-        return plan_restore(chosen, live, only, keys, self.clock.now())
+        unread = self.catalogue.unread.sets() if target == "latest" and at is None else []
+        return plan_restore(chosen, live, only, keys, self.clock.now(), unread=unread)
 
     def begin(
         self,
