@@ -77,6 +77,12 @@ class ManifestNewer(ManifestInvalid):
     code = "manifest_newer"
 
 
+class ManifestUnread(ManifestInvalid):
+    """The store has a manifest, and does not return it."""
+
+    code = "manifest_unread"
+
+
 class SetNotFound(BackupError):
     """No restore point has this id."""
 

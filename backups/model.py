@@ -19,7 +19,6 @@ ProofLevel = Literal["full", "sealed", "none"]
 OperationName = Literal["backup", "verify", "drill", "restore", "prune"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Level = Literal["ok", "warning", "problem"]
-SourceState = Literal["healthy", "corrupt", "missing", "leftover"]
 Light = Literal["green", "amber", "red"]
 RunBy = Literal["app", "cron"]
 
@@ -43,16 +42,6 @@ class Source:
     name: str
     path: Path
     volatile: bool = False
-
-
-@dataclass(frozen=True)
-class LiveState:
-    """How a source is found before a restore; `rows` only when it is healthy."""
-
-    source: str
-    path: Path
-    state: SourceState
-    rows: Mapping[str, int] | None = None
 
 
 @dataclass(frozen=True)

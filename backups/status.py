@@ -13,7 +13,7 @@ from backups.host.directory import BackupDirectory
 from backups.host.lease_faults import lease_faults
 from backups.host.records import find_damaged
 from backups.host.state import HostState
-from backups.model import FailedBeginning, Finding
+from backups.model import FailedBeginning, Finding, Run
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
@@ -82,7 +82,12 @@ def read_status(
                 *lease_faults(installation.directory, heartbeat, config.timeout, now),
                 *alerts_that_fail(config.receivers, receivers, now),
             ),
-            found_warnings=(*find_damaged(installation.directory.path), *adoption.warnings()),
+            found_warnings=(
+                *find_damaged(installation.directory.path),
+                *installation.catalogue.unread.warnings(),
+                *_prune_failed(run_log.last("prune", "succeeded", "failed")),
+                *adoption.warnings(),
+            ),
             missing_points=own_sets.missing_points(),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
             somebody_is_told=bool(config.receivers) or config.has_heartbeat,
@@ -109,6 +114,19 @@ def read_status(
         newest_point_at=newest.holds_until if newest else None,
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
+    )
+
+
+def _prune_failed(last: Run | None) -> tuple[Finding, ...]:
+    """The warning that the last prune failed: what it should have removed stays, and costs."""
+    if last is None or last.error is None:
+        return ()
+    return (
+        Finding(
+            "prune_failed",
+            f"the last prune, run {last.id}, failed: {last.error.message}",
+            last.error.hint or "Find out why: python -m backups prune",
+        ),
     )
 
 

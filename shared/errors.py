@@ -91,6 +91,10 @@ class DatabaseSchemaMismatch(DatabaseError):
     code = "database_schema"
 
 
+class DatabaseDiskFault(DatabaseError):
+    """The disk does not return what the file holds: an input/output error of a read."""
+
+
 class DiskFull(DatabaseError):
     """There is no room left on the disk that holds the file."""
 

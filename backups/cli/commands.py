@@ -63,6 +63,8 @@ def list_sets(service: BackupService, options: argparse.Namespace) -> int:
     """`list`: restore points."""
     if error := service.own_sets.refresh():
         print(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
+    for warning in service.catalogue.unread.warnings():
+        print(f"{warning.message}\n{warning.hint}", file=sys.stderr)
     found, more = service.list_sets(options.limit, options.before)
     if options.json:
         print_json(documents.sets_document(found, more=more))
@@ -90,7 +92,9 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     """`restore`: the plan, or the act."""
     if options.undo:
         return _undo(service, options)
-    plan = service.restore.plan(options.set, at=options.at, only=options.only)
+    plan = service.restore.plan(
+        options.set, at=options.at, only=options.only, in_place=options.to is None
+    )
     acts = options.to is not None or options.in_place
     if not options.json:
         print(text.plan(plan, to=options.to, ask=not acts), file=sys.stderr if acts else sys.stdout)

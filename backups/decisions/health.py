@@ -36,7 +36,12 @@ PROBLEM_CODES = (
 )
 
 # Warnings that others find: see `HealthFacts.found_warnings`.
-FOUND_WARNING_CODES = ("records_damaged", "earlier_installation")
+FOUND_WARNING_CODES = (
+    "records_damaged",
+    "document_unread",
+    "prune_failed",
+    "earlier_installation",
+)
 
 # Warnings with which the light is amber; the others leave it green.
 AMBER_CODES = (

@@ -2,26 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Literal
 
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
 from backups.format.naming import is_encrypted
-from backups.model import BackupSet, Finding, LiveState, SourceState, StoredObject
+from backups.model import BackupSet, Finding, StoredObject
 from shared.clock import format_utc
 
+SourceState = Literal[
+    "healthy", "corrupt", "empty", "missing", "leftover", "locked", "unreadable", "unknown"
+]
 ACTIONS: Mapping[SourceState, str] = {
     "healthy": "replace its content in one transaction; readers and writers go on",
     "corrupt": "replace its content, or move the damaged files aside and install a new one",
+    "empty": "move the empty file aside, and install a new one",
     "missing": "install it",
     "leftover": "move the leftover -wal and -shm aside, and install it",
+    "locked": "nothing, while it is locked",
+    "unreadable": "nothing, while it cannot be opened",
+    "unknown": "nothing: it is not looked at",
 }
 
+_CANNOT_BE_REPLACED: Collection[SourceState] = ("locked", "unreadable")
 
-# Blocks a restore in place; files in a folder are opened by whom a person chooses.
-SCHEMA_NEWER = "schema_newer"
+
+@dataclass(frozen=True)
+class LiveState:
+    """How a source is found before a restore; `rows` only when it is healthy.
+
+    `fault` says why one that is there is not healthy, and `on_disk` that its disk does not return
+    what is in it. `unknown` is one that nobody has looked at.
+    """
+
+    source: str
+    path: Path
+    state: SourceState
+    rows: Mapping[str, int] | None = None
+    fault: Finding | None = None
+    on_disk: bool = False
 
 
 @dataclass(frozen=True)
@@ -34,6 +57,8 @@ class RestoreItem:
     @property
     def action(self) -> str:
         """What would be done, in words."""
+        if self.live.on_disk:
+            return "move the damaged files aside, and install a new one"
         return ACTIONS[self.live.state]
 
 
@@ -41,8 +66,9 @@ class RestoreItem:
 class RestorePlan:
     """A restore point, its age, what it would replace, and what a person must know first.
 
-    A `blocker` would stop the restore; a `warning` would not. `made_elsewhere` says whether
-    another installation made it, on a `host` that may be known; `only` is the source that is meant.
+    A `blocker` would stop the restore; a `warning` would not. Those of `in_place` do not stop a
+    restore into a folder. `made_elsewhere` says whether another installation made it, on a `host`
+    that may be known; `only` is the source that is meant.
     """
 
     backup_set: BackupSet
@@ -51,13 +77,14 @@ class RestorePlan:
     blockers: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
     foreign: tuple[str, ...] = ()
+    in_place: tuple[Finding, ...] = ()
     made_elsewhere: bool = False
     host: str | None = None
     only: str | None = None
 
     def blocking(self, *, in_place: bool) -> tuple[Finding, ...]:
         """The blockers of a restore in place, or else of one into a folder."""
-        return tuple(one for one in self.blockers if in_place or one.code != SCHEMA_NEWER)
+        return tuple(one for one in self.blockers if in_place or one not in self.in_place)
 
 
 @dataclass(frozen=True)
@@ -109,12 +136,14 @@ def plan_restore(
     keys: KeyFacts,
     now: datetime,
     *,
+    unread: Sequence[str] = (),
     made_elsewhere: bool = False,
     host: str | None = None,
 ) -> RestorePlan:
     """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
 
-    `made_elsewhere` and `host` say who made the set.
+    `unread` are sets whose manifest nobody can read; a newer one is a warning. `made_elsewhere`
+    and `host` say who made the set.
     """
     states = {state.source: state for state in live}
     stored = [one for one in backup_set.objects if only in (None, one.source)]
@@ -125,21 +154,44 @@ def plan_restore(
         )
     items = tuple(RestoreItem(one, states[one.source]) for one in stored if one.source in states)
     foreign = [one.source for one in stored if one.source not in states]
+    in_place = (
+        *_live_blockers(backup_set, items),
+        *newer_schemas({one.source: one.user_version for one in stored}, keys.schema_versions),
+    )
     return RestorePlan(
         backup_set=backup_set,
         age=now
         - (backup_set.created_at if backup_set.created_at > now else backup_set.holds_until),
         items=items,
-        blockers=(
-            *_blockers(backup_set, keys, stored),
-            *newer_schemas({one.source: one.user_version for one in stored}, keys.schema_versions),
-        ),
-        warnings=tuple(_warnings(backup_set, keys, foreign)),
+        blockers=(*_blockers(backup_set, keys, stored), *in_place),
+        warnings=(*_newer(backup_set, unread), *_warnings(backup_set, keys, foreign)),
         foreign=tuple(foreign),
+        in_place=in_place,
         made_elsewhere=made_elsewhere,
         host=host,
         only=only,
     )
+
+
+def _newer(backup_set: BackupSet, unread: Sequence[str]) -> Iterator[Finding]:
+    for set_id in unread:
+        if naming.instant_of(set_id) > backup_set.created_at:
+            yield Finding(
+                "newer_unread",
+                f"the store has a newer restore point, {set_id}, whose manifest cannot be read",
+                "Find out why, if there is time: python -m backups list",
+            )
+
+
+def _live_blockers(backup_set: BackupSet, items: Sequence[RestoreItem]) -> Iterator[Finding]:
+    """One for each live source that cannot be replaced now, with the ways around it."""
+    free = [item.live for item in items if item.live.state not in _CANNOT_BE_REPLACED]
+    for live in (item.live for item in items):
+        if live.state in _CANNOT_BE_REPLACED and live.fault is not None:
+            ways = [f"restore {backup_set.id} --only {one.source} --in-place --yes" for one in free]
+            ways.append(f"restore {backup_set.id} --to DIR")
+            others = " or ".join(f"python -m backups {way}" for way in ways)
+            yield replace(live.fault, hint=f"{live.fault.hint} Without it: {others}")
 
 
 def _blockers(
@@ -213,7 +265,7 @@ def newer_schemas(
     """A finding for each source whose `user_version` is above what this program can open."""
     return [
         Finding(
-            SCHEMA_NEWER,
+            "schema_newer",
             f"its {source} has schema version {found[source]}, and this program supports {newest}",
             "Start the newer version of this program that wrote it, or choose an older restore "
             "point (python -m backups list). Into a folder: python -m backups restore ID --to DIR",

@@ -51,8 +51,10 @@ class RetentionFacts:
 
     `ours` are the instances whose sets this host may drop: its own, and those it succeeds.
     `frozen` is why nothing may be dropped now, or None. `drilled` passed the newest drill.
-    `hollow` are sets whose objects are missing, and whose loss nobody has accepted. `busy` are
-    those of `ours` that were taken over, and made a set a short while ago: they may live.
+    `hollow` are sets whose objects are missing, and whose loss nobody has accepted; `unread` are
+    those with a verdict that nobody can read: it may say that they are good, or that they are not.
+    `busy` are those of `ours` that were taken over, and made a set a short while ago: they may
+    live.
     """
 
     now: datetime
@@ -61,6 +63,7 @@ class RetentionFacts:
     frozen: str | None = None
     hollow: frozenset[str] = frozenset()
     busy: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -146,7 +149,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     if newest is None and present:
         protect(present[0], "newest, and nothing is proven")
     ours = next((one for one in proven if one.instance in facts.ours), None)
-    for one in {one.id: one for one in (newest, ours) if one is not None}.values():
+    sure = next((one for one in proven if one.id not in facts.unread), None)
+    for one in {one.id: one for one in (newest, ours, sure) if one is not None}.values():
         protect(one, "newest proven")
     pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
     for one in ordered:
@@ -158,6 +162,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, "newest that passed a drill")
         if one.id in facts.hollow:
             protect(one, "hollow: objects are missing")
+        if one.id in facts.unread:
+            protect(one, "unread: a verdict on it cannot be read")
         if one.kind == "legacy":
             protect(one, "legacy: only a person deletes it")
         elif one.instance not in facts.ours:

@@ -9,11 +9,14 @@ from contextlib import closing
 from pathlib import Path
 
 from backups.host.catalogues import FOLDER
-from backups.model import Line
+from backups.model import Line, Source
 from backups.service import BackupService
 from backups.sets.seal import load_identities
 from backups.sources import room
-from backups.sources.live import inspect_live
+from backups.sources.live import look_at
+from backups.sources.pins import what
+from shared.databases.translation import translated
+from shared.errors import DatabaseError
 from shared.settings.load import Settings
 
 _WAL_BYTES = 64 * 1024 * 1024
@@ -52,9 +55,18 @@ def files(settings: Settings, service: BackupService) -> Iterator[Line]:
     if settings.backup.age_identity_file:
         private.append(settings.backup.age_identity_file)
     for path in private:
-        if not path.exists():
+        try:
+            found = path.stat()
+        except (FileNotFoundError, NotADirectoryError):
             continue
-        found = path.stat()
+        except OSError as error:
+            yield Line(
+                "problem",
+                "files",
+                f"{path} cannot be reached: {error.strerror}",
+                "Check the owner and mode of its directories.",
+            )
+            continue
         if found.st_mode & 0o077:
             yield Line(
                 "problem",
@@ -76,22 +88,32 @@ def files(settings: Settings, service: BackupService) -> Iterator[Line]:
 def databases(service: BackupService) -> Iterator[Line]:
     """Whether each source is sound, is in WAL mode, and has a `-wal` of moderate size."""
     for source in service.config.sources:
-        state = inspect_live(source, service.config.busy_timeout)
+        state = look_at(source, service.config.busy_timeout)
+        if state.state in ("locked", "unreadable") and state.fault is not None:
+            yield Line("problem", "databases", state.fault.message, state.fault.hint)
+            continue
         if state.state != "healthy":
+            fault = state.fault.message if state.fault else f"{what(source)} is {state.state}"
+            disk = f"{state.fault.hint} " if state.fault and state.on_disk else ""
             yield Line(
                 "problem",
                 "databases",
-                f"source {source.name} ({source.path}) is {state.state}",
-                "Restore it: python -m backups restore --in-place --yes",
+                fault,
+                f"{disk}Restore it: python -m backups restore --in-place --yes",
             )
             continue
         rows = sum((state.rows or {}).values())
         yield Line("ok", "databases", f"source {source.name} is sound, {rows:,} rows")
-        yield from _wal(source.name, source.path)
+        try:
+            yield from _wal(source)
+        except DatabaseError as error:  # since then: the next source is looked at all the same
+            yield Line("problem", "databases", error.message, error.hint)
 
 
-def _wal(name: str, path: Path) -> Iterator[Line]:
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True)) as connection:
+def _wal(source: Source) -> Iterator[Line]:
+    name, path = source.name, source.path
+    uri = f"{path.absolute().as_uri()}?mode=rw"
+    with translated(what(source)), closing(sqlite3.connect(uri, uri=True)) as connection:
         mode = connection.execute("PRAGMA journal_mode").fetchone()[0]
     wal = path.with_name(f"{path.name}-wal")
     size = wal.stat().st_size if wal.exists() else 0

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from backups.model import Line
 from backups.service import BackupService
-from shared.errors import ObjectMissing
+from shared.errors import ObjectMissing, StoreAccessDenied, StoreFailing
 from shared.settings.load import Settings
 from shared.store.object_store import ObjectStore
 
@@ -42,8 +42,12 @@ def check_store(settings: Settings, service: BackupService, *, write: bool) -> I
         )
     latest = service.own_sets.latest()
     if latest is not None:
-        store.get(latest.objects[0].key, _Nowhere())
-        yield Line("ok", "store", f"{latest.objects[0].key} can be read")
+        try:
+            store.get(latest.objects[0].key, _Nowhere())
+        except (ObjectMissing, StoreAccessDenied, StoreFailing) as error:
+            yield Line("problem", "store", f"{error.message} [{error.code}]", error.hint)
+        else:
+            yield Line("ok", "store", f"{latest.objects[0].key} can be read")
     if settings.spaces is not None:
         yield from _spaces(settings, service, latest.objects[0].key if latest else None)
     if write:

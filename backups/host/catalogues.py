@@ -69,6 +69,15 @@ MIGRATIONS = (
     """,
 )
 
+# Documents that the store has and nobody can read. `version` is that of the object that was read in
+# vain; of one that the store did not return there is none, and it is asked for again.
+ADDITIONS = """
+    CREATE TABLE IF NOT EXISTS unread_documents(
+        key TEXT PRIMARY KEY, set_id TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
+        version TEXT
+    ) WITHOUT ROWID
+    """
+
 # What `runs.db` had of "the store of the day" until each store had a file of its own.
 _MOVED = (
     ("sets", "id, manifest"),
@@ -102,7 +111,7 @@ def open_catalogue(directory: Path, store: ObjectStore, prefix: str, records: Da
     path = catalogue_path(directory, identity)
     with suppress(OSError):  # opening the file says why
         make_private_directory(path.parent)
-    known = Database(path, MIGRATIONS, remedy=_REMEDY, renewed=_report_renewal)
+    known = Database(path, MIGRATIONS, additions=ADDITIONS, remedy=_REMEDY, renewed=_report_renewal)
     try:
         _take_over(known, records, identity, prefix)
     except DatabaseError as error:

@@ -183,6 +183,8 @@ class Adopt:
         )
 
     def _store_own(self, known: Known) -> None:
+        if known.own_unread:
+            return  # the newest counts: one that knows less than that would end a succession
         at = self._clock.now().replace(microsecond=0)
         if known.own is not None:
             at = max(at, known.own.at + _SECOND)  # the newest counts

@@ -15,6 +15,7 @@ from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_rete
 from backups.decisions.succession import busy_ones
 from backups.decisions.suspicion import Measures, RestoredSource, measures
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound, SeveralInstallations
+from backups.format import naming
 from backups.host.state import HostState
 from backups.model import BackupSet, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
@@ -177,6 +178,7 @@ class OwnSets:
             source: at
             for source, at in self._facts.started_empty().items()
             if any(found.created_at < at for found in self._catalogue.sets())
+            or any(naming.instant_of(one) < at for one in self._catalogue.unread.sets())
         }
 
     def suspicions(self) -> tuple[str, ...]:
@@ -306,6 +308,7 @@ class OwnSets:
                 self._catalogue.by_instance(),
                 two_due_before(self._config.schedule, now),
             ),
+            unread=frozenset(one.set_id for one in self._catalogue.unread.all()),
         )
         return plan_retention(self._catalogue.points(), self._config.retention, facts)
 

@@ -2,6 +2,9 @@
 
     finish what an earlier prune began -> drop -> sweep
 
+One object that the store refuses to show or to delete stops neither the other sets nor the sweep;
+the run fails at its end, with that refusal, and the next prune tries again.
+
 The manifest goes first, so that a set is either whole or not listed. Which keys are to go is
 noted before, so that an interrupted prune is finished by the next one. A dated key is free again
 once its object is gone, and the next set may take it: so before each delete the object itself
@@ -12,8 +15,8 @@ take its place, since no put of ours overwrites.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
-from contextlib import suppress
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -26,7 +29,7 @@ from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from shared.databases.sqlite import Database
-from shared.errors import AppError, ObjectMissing, StoreAccessDenied, StoreFailing
+from shared.errors import AppError, ObjectMissing, StoreAccessDenied, StoreError, StoreFailing
 from shared.logs import fields
 
 ORPHAN_AGE = timedelta(hours=24)
@@ -84,20 +87,22 @@ class Prune:
         self._catalogue.refresh()
         plan, ours = self._own_sets.plan_prune(), self._own_sets.ours()
         recorder.stage("finish")
-        kept = self._finish()
+        refused: list[StoreError] = []
+        kept = self._finish(refused)
         recorder.stage("drop")
         for dropped in plan.drop:
             set_id, reason = dropped.backup_set.id, dropped.reason
             with suppress(SetNotFound):  # another process has learnt in between that it is gone
-                spared = self._drop(self._catalogue.get(set_id))
-                kept += spared
-                if naming.manifest_key(self._prefix, set_id) not in spared:
+                kept += self._drop(self._catalogue.get(set_id), refused)
+                if not self._catalogue.has(set_id):
                     _log.info("dropped", extra=fields(set_id=set_id, reason=reason))
         recorder.stage("sweep")
         self.sweep(ours)
         if self._own_sets.frozen() is None:
             self._drop_old_safety_copies()
         self._facts.set_swept_at(self._clock.now())
+        if refused:
+            raise refused[0]
         if kept:
             raise PruneIncomplete(
                 f"{len(kept)} objects were kept, because their metadata does not name the set that "
@@ -188,8 +193,11 @@ class Prune:
             and not self._has_manifest(set_id)
         )
 
-    def _drop(self, backup_set: BackupSet) -> list[str]:
-        """Remove a set; the keys of what does not say that it is this set's, and is kept."""
+    def _drop(self, backup_set: BackupSet, refused: list[StoreError]) -> list[str]:
+        """Remove a set; the keys of what does not say that it is this set's, and is kept.
+
+        What the store refuses is added to `refused`.
+        """
         keys = [stored.key for stored in backup_set.objects]
         keys += [
             f"{naming.sets_prefix(self._prefix)}{backup_set.id}/{name}.json"
@@ -201,16 +209,20 @@ class Prune:
                 [(key, backup_set.id) for key in keys],
             )
         key = naming.manifest_key(self._prefix, backup_set.id)
-        kept = [] if self._remove(key, backup_set.id) else [key]
-        if not kept:
-            self._catalogue.forget(backup_set.id)
-        return kept + self._finish()
+        kept: list[str] = []
+        with _going_on(key, refused):
+            if self._remove(key, backup_set.id):
+                self._catalogue.forget(backup_set.id)
+            else:
+                kept = [key]
+        return kept + self._finish(refused)
 
-    def _finish(self) -> list[str]:
+    def _finish(self, refused: list[StoreError]) -> list[str]:
         """Delete the doomed keys of sets whose manifest is gone; spare those that still have one.
 
         A set whose manifest is still there is whole, and planned anew. Returns the keys of
-        what does not say that it is the set's, and is kept.
+        what does not say that it is the set's, and is kept. What the store refuses is added to
+        `refused`, and stays doomed.
         """
         kept = []
         with self._known.reading() as connection:
@@ -219,10 +231,11 @@ class Prune:
         for key, set_id in rows:
             if set_id not in alive:
                 alive[set_id] = self._has_manifest(set_id)
-            if not alive[set_id] and not self._remove(key, set_id) and not self._was_taken(key):
-                kept.append(key)
-            with self._known.transaction() as connection:
-                connection.execute("DELETE FROM doomed WHERE key = ?", (key,))
+            with _going_on(key, refused):
+                if not alive[set_id] and not self._remove(key, set_id) and not self._was_taken(key):
+                    kept.append(key)
+                with self._known.transaction() as connection:
+                    connection.execute("DELETE FROM doomed WHERE key = ?", (key,))
         return kept
 
     def _remove(self, key: str, set_id: str) -> bool:
@@ -254,8 +267,22 @@ class Prune:
         return naming.is_set_id(owner) and self._has_manifest(owner)
 
     def _has_manifest(self, set_id: str) -> bool:
+        """Whether a set has a manifest, or may have one that the store refuses to show."""
+        key = naming.manifest_key(self._prefix, set_id)
         try:
-            self._store.head(naming.manifest_key(self._prefix, set_id))
+            self._store.head(key)
         except ObjectMissing:
             return False
+        except (StoreAccessDenied, StoreFailing) as error:
+            _log.warning("%s", error.message, extra=fields(key=key))
         return True
+
+
+@contextmanager
+def _going_on(key: str, refused: list[StoreError]) -> Iterator[None]:
+    """Note what the store refuses for one object, and go on with the next."""
+    try:
+        yield
+    except (StoreAccessDenied, StoreFailing) as error:
+        _log.warning("%s", error.message, extra=fields(key=key))
+        refused.append(error)

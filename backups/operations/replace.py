@@ -38,7 +38,7 @@ from backups.sources import install
 from backups.sources.live import inspect_live, is_taken
 from backups.sources.snapshot import copy_one
 from shared.clock import Clock
-from shared.errors import AppError, DatabaseError
+from shared.errors import AppError, DatabaseDiskFault, DatabaseError
 from shared.files import sync_directory, sync_file
 from shared.logs import fields
 
@@ -189,23 +189,25 @@ class Replacement:
         install.bring_back(folder, source.path, begun=begun)
 
     def _install(self, source: Source, staged: Path) -> None:
-        state = inspect_live(source, self._busy_timeout).state
-        if state == "healthy":
+        live = inspect_live(source, self._busy_timeout)
+        if live.state == "healthy":
             try:
                 self.kept.append(self._replace_content(source, staged, checked=True))
-            except PageSizeDiffers as error:
+            # The disk failed in pages that no table uses, where none has looked.
+            except (DatabaseDiskFault, PageSizeDiffers) as error:
                 _log.warning("%s; moving it aside", error.message)
             else:
                 return
-        # An app that has an emptied file open keeps it locked against its replacement in place.
-        if state == "corrupt" and source.path.stat().st_size:
+        # An app that has an emptied file open keeps it locked against its replacement in place, and
+        # nothing is written to a file that its disk does not return.
+        if live.state == "corrupt" and not live.on_disk:
             try:
                 self._replace_content(source, staged, checked=False)
             except DatabaseError as error:
                 _log.warning("%s; moving it aside", error.message)
             else:
                 return
-        self._move_aside(source, missing=state == "missing")
+        self._move_aside(source, missing=live.state == "missing")
         try:
             install.install_new(staged, source.path)
         except FileExistsError:

@@ -21,6 +21,7 @@ from backups.config import BackupConfig
 from backups.decisions.order import is_future
 from backups.decisions.restore_plan import (
     KeyFacts,
+    LiveState,
     RestorePlan,
     choose,
     newer_schemas,
@@ -41,7 +42,7 @@ from backups.sets.fetch import Fetcher
 from backups.sets.seal import identities_fit
 from backups.sources.inspection import open_copy
 from backups.sources.install import install_new
-from backups.sources.live import inspect_live, side_files
+from backups.sources.live import look_at, side_files
 from shared.clock import Clock
 from shared.errors import CipherError
 from shared.logs import fields
@@ -64,11 +65,17 @@ class Restore:
     asides: Asides
 
     def plan(
-        self, target: str = "latest", *, at: datetime | None = None, only: str | None = None
+        self,
+        target: str = "latest",
+        *,
+        at: datetime | None = None,
+        only: str | None = None,
+        in_place: bool = True,
     ) -> RestorePlan:
         """What a restore would do; changes nothing.
 
-        On a bad day the store may be away too: then local records and copies serve. Raises
+        Only the live databases that it would replace are looked at: none, unless `in_place`. On a
+        bad day the store may be away too: then local records and copies serve. Raises
         `SetNotFound`, `NoRestorePoint`, `SeveralInstallations`, `SourceUnknown`, `ManifestInvalid`.
         """
         self.own_sets.refresh()
@@ -78,16 +85,25 @@ class Restore:
         keys = KeyFacts(
             self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
         )
-        live = [inspect_live(source, self.config.busy_timeout) for source in self.config.sources]
+        stored = {one.source for one in chosen.objects if only in (None, one.source)}
+        live = [
+            look_at(source, self.config.busy_timeout)
+            if in_place
+            else LiveState(source.name, source.path, "unknown")
+            for source in self.config.sources
+            if source.name in stored
+        ]
         elsewhere = bool(chosen.instance) and not self.own_sets.made(chosen)
         if elsewhere and target != "latest":
             self.writers.try_to_look()  # whose it is, and what that one succeeds
+        unread = self.catalogue.unread.sets() if target == "latest" and at is None else []
         return plan_restore(
             chosen,
             live,
             only,
             keys,
             self.clock.now(),
+            unread=unread,
             made_elsewhere=elsewhere,
             host=self.writers.host_of(chosen.instance),
         )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from backups.format import naming
 from backups.host.state import HostState
 from backups.model import BackupSet, Run
 from backups.operations.own_sets import OwnSets
@@ -13,6 +15,9 @@ from backups.runs.run import Recorder, RunStarter
 from backups.sets.catalogue import Catalogue
 from shared.clock import Clock
 from shared.errors import DatabaseMissing
+from shared.logs import fields
+
+_log = logging.getLogger("backups.run")
 
 # How long a start waits for another process that restores what is missing.
 _PATIENCE_SECONDS = 3600.0
@@ -42,6 +47,7 @@ class RestoreOnEmpty:
             return None
         self.catalogue.refresh()
         chosen = self.own_sets.asked_latest()
+        self._refuse_to_forget_unread_sets(missing, chosen)
         if chosen is None:
             self._refuse_to_forget_sets(missing)
             self._refuse_to_forget_future_sets(missing)
@@ -88,6 +94,20 @@ class RestoreOnEmpty:
                 )
             if found.suspect:
                 self._refuse_to_forget_suspect_set(missing, found)
+
+    def _refuse_to_forget_unread_sets(self, missing: list[str], chosen: BackupSet | None) -> None:
+        """Raise when sets whose manifest the store does not return are all there is but for objects
+        of the old scripts; log those that are newer than what is restored."""
+        unread = self.catalogue.unread.sets()
+        if unread and (chosen is None or chosen.kind == "legacy"):
+            raise DatabaseMissing(
+                f"{', '.join(missing)} missing, and could not be restored: the manifest of the "
+                f"newest restore point, {unread[0]}, cannot be read",
+                f"What the store says: python -m backups list. {_START_EMPTY}",
+            )
+        for set_id in unread:
+            if chosen is not None and naming.instant_of(set_id) > chosen.created_at:
+                _log.warning("a newer restore point cannot be read", extra=fields(set_id=set_id))
 
     def _refuse_to_forget_suspect_set(self, missing: list[str], suspect: BackupSet) -> None:
         raise DatabaseMissing(

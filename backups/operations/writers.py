@@ -22,7 +22,7 @@ from backups.format import naming
 from backups.format.instance import MOST_BYTES, InstanceDocument, load_instance
 from backups.host.state import HostState
 from backups.operations.installation import Installation
-from shared.errors import ObjectMissing, StoreError
+from shared.errors import ObjectMissing, StoreAccessDenied, StoreError, StoreFailing
 
 _log = logging.getLogger("backups.run")
 
@@ -30,6 +30,7 @@ _log = logging.getLogger("backups.run")
 TOLERANCE = timedelta(minutes=5)
 _MOST_KEYS = 10_000
 _MOST_DOCUMENTS = 100
+_OF_ONE_OBJECT = (StoreAccessDenied, StoreFailing)
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Known:
     looked_at: datetime
     own: InstanceDocument | None = None
     others: tuple[InstanceDocument, ...] = ()
+    own_unread: bool = False  # the store has a newer one of ours, and does not return it
 
 
 @cache
@@ -96,12 +98,18 @@ class Writers:
                 newest[instance] = (at, listed.key)
         me = self._directory.instance()
         others = sorted((at, instance) for instance, (at, _) in newest.items() if instance != me)
-        own = self._read(me, *newest[me]) if me in newest else None
-        read = (self._read(one, *newest[one]) for _, one in others[-_MOST_DOCUMENTS:])
+        own, own_unread = None, False
+        try:
+            own = self._read(me, *newest[me]) if me in newest else None
+        except _OF_ONE_OBJECT as error:
+            own_unread = True
+            _log.warning("the newest document of this installation: %s", error.message)
+        read = [self._read_other(one, *newest[one]) for _, one in others[-_MOST_DOCUMENTS:]]
         for former in own.succeeds if own else ():
             if own and former not in self._facts.predecessors():  # the records were made anew
                 self._facts.succeed(former, own.last_sets.get(former))
-        known = Known(self._place, now, own, tuple(one for one in read if one is not None))
+        found = tuple(one for one in read if one is not None)
+        known = Known(self._place, now, own, found, own_unread)
         self.note(known)
         return known
 
@@ -111,6 +119,14 @@ class Writers:
             self.look()
         except StoreError as error:
             _log.warning("could not read who writes to the store: %s", error.message)
+
+    def _read_other(self, instance: str, at: datetime, key: str) -> InstanceDocument | None:
+        """The same; a document that the store does not return says nothing, and stops nothing."""
+        try:
+            return self._read(instance, at, key)
+        except _OF_ONE_OBJECT as error:
+            _log.warning("the document of installation %s: %s", instance, error.message)
+            return None
 
     def _read(self, instance: str, at: datetime, key: str) -> InstanceDocument | None:
         sink = _Bounded()

@@ -7,7 +7,6 @@ in the future is listed, and counts for nothing.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -22,7 +21,7 @@ from backups.host import catalogues
 from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
 from backups.sets import points_table
 from backups.sets.learn import OwnPoints, learn
-from backups.sets.missing import NotedPoint
+from backups.sets.missing import NotedPoint, UnreadDocuments
 from backups.sets.points_table import FuturePoint
 from backups.sets.sets_table import SetsTable
 from shared.clock import Clock
@@ -40,7 +39,8 @@ class Catalogue:
     """Restore points by id, newest first. Raises `DatabaseError` when it cannot be used.
 
     `known` is what the host knows of the store; `ours` returns the instances whose sets are one
-    line, and are missed when they vanish (None: there is no such line, and all are).
+    line, and are missed when they vanish (None: there is no such line, and all are). `unread` are
+    the documents of the store that nobody can read.
     """
 
     def __init__(
@@ -57,10 +57,11 @@ class Catalogue:
         self._ours = ours
         self._table = SetsTable(known, prefix, clock, ours)
         self._own = OwnPoints(ours, self._is_doomed)
+        self.unread = UnreadDocuments(known)
 
     def refresh(self) -> None:
         """Learn what the store has now. Raises `StoreError`, also for an incomplete listing."""
-        learn(self._table, self._store, self._clock, self._own)
+        learn(self._table, self._store, self._clock, self._own, self.unread)
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
         """Take in the manifest of a set that was just published; the caller has checked it."""
@@ -76,9 +77,14 @@ class Catalogue:
         self._table.forget(set_id)
 
     def get(self, set_id: str) -> BackupSet:
-        """One restore point; raises `SetNotFound`, and `ManifestInvalid` for a bad manifest."""
-        with self._table.reading() as connection:
-            return self._table.read(connection, set_id)
+        """One restore point; raises `SetNotFound`, and `ManifestInvalid` for a manifest that is
+        bad, or that the store does not return (`ManifestUnread`)."""
+        try:
+            with self._table.reading() as connection:
+                return self._table.read(connection, set_id)
+        except SetNotFound:
+            self.unread.refuse(set_id)
+            raise
 
     def sets(self, before: str | None = None) -> Iterator[BackupSet]:
         """Restore points with a readable manifest, newest first, older than `before`."""

@@ -1,6 +1,8 @@
 """Learning what the store has: one listing, and a get for each document that is new.
 
 The store is the truth. What this host has noted of it (`SetsTable`) follows.
+
+One file, because one listing says what is new, what is gone, and what is only a part of a set.
 """
 
 from __future__ import annotations
@@ -8,14 +10,18 @@ from __future__ import annotations
 import io
 import logging
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
+from backups.sets import points_table
+from backups.sets.missing import UnreadDocument, UnreadDocuments
 from backups.sets.sets_table import DatedObject, SetsTable
 from shared.clock import Clock, format_utc
 from shared.errors import (
+    AppError,
     ObjectMissing,
     StoreAccessDenied,
     StoreFailing,
@@ -25,6 +31,10 @@ from shared.logs import fields
 from shared.store.object_store import ObjectInfo, ObjectStore
 
 _log = logging.getLogger(__name__)
+
+# One object that the store cannot return must hide no other; but each costs the retries, and
+# after so many the store has to return another one.
+_FAILURES_BEFORE_A_PROBE = 3
 
 
 @dataclass(frozen=True)
@@ -39,16 +49,19 @@ class OwnPoints:
     is_doomed: Callable[[str], bool]
 
 
-def learn(table: SetsTable, store: ObjectStore, clock: Clock, own: OwnPoints) -> None:
+def learn(
+    table: SetsTable, store: ObjectStore, clock: Clock, own: OwnPoints, unread: UnreadDocuments
+) -> None:
     """Bring `table` up to what the store has now, and note when that was.
 
     Raises `StoreError`; then the table is as it was, or a part further. A set is forgotten
     when the store, asked for its manifest by name, has none: a listing that lacks one that is
     there raises `StoreListingIncomplete`, after all that is new was learnt, and nothing is
-    forgotten. What is gone without our prune is noted as missing, and logged once.
+    forgotten. What is gone without our prune is noted as missing, and logged once. A document
+    that the store does not return, or that is invalid, is noted as unread, and stops nothing.
     """
     known = table.documents()  # before the listing: a set made during it must not be forgotten
-    documents: dict[str, set[str]] = {}
+    documents: dict[str, dict[str, ObjectInfo]] = {}
     dated: dict[str, ObjectInfo] = {}
     sizes: dict[str, int] = {}
     for listed in store.list(table.prefix):
@@ -56,10 +69,16 @@ def learn(table: SetsTable, store: ObjectStore, clock: Clock, own: OwnPoints) ->
         parsed = naming.parse_set_key(table.prefix, listed.key)
         data = naming.parse_data_key(table.prefix, listed.key)
         if parsed and _is_read(*parsed):
-            documents.setdefault(parsed[0], set()).add(parsed[1])
+            documents.setdefault(parsed[0], {})[parsed[1]] = listed
         elif data and data.instant is None:
             dated[listed.key] = listed
-    gone, unlisted = _learn_documents(table, store, documents, known)
+    stored = {
+        set_id: names
+        for set_id, names in documents.items()
+        if naming.MANIFEST in names or naming.is_legacy_id(set_id)
+    }
+    gone, unlisted = _no_longer_stored(table, store, stored, known)
+    _read_new(table, store, stored, known, unread)
     lost, unlisted_legacy = _lost_legacy(table, store, dated)
     unlisted += unlisted_legacy
     now = clock.now()
@@ -73,7 +92,7 @@ def learn(table: SetsTable, store: ObjectStore, clock: Clock, own: OwnPoints) ->
     _learn_dated(table, store, dated, complete=not unlisted)
     if not known.keys() - {*gone} <= table.documents().keys():
         # The records were found damaged meanwhile, and made anew: they know less than was listed.
-        learn(table, store, clock, own)
+        learn(table, store, clock, own, unread)
         return
     table.note_listed(sizes, now)
     table.note_contact(now)
@@ -87,28 +106,74 @@ def learn(table: SetsTable, store: ObjectStore, clock: Clock, own: OwnPoints) ->
         )
 
 
-def _learn_documents(
+def _no_longer_stored(
     table: SetsTable,
     store: ObjectStore,
-    listed: Mapping[str, set[str]],
+    stored: Collection[str],
     known: Mapping[str, set[str]],
 ) -> tuple[list[str], list[str]]:
-    """Take in what is new; the sets that are gone, and those that the listing only lacks."""
-    stored = {
-        set_id: names
-        for set_id, names in listed.items()
-        if naming.MANIFEST in names or naming.is_legacy_id(set_id)
-    }
+    """The sets that are gone, and those that the listing only lacks."""
     gone: list[str] = []
     unlisted: list[str] = []
-    for set_id in sorted(known.keys() - stored.keys()):
+    for set_id in sorted(known.keys() - set(stored)):
         is_set = naming.MANIFEST in known[set_id]
         key = naming.manifest_key(table.prefix, set_id)
         (unlisted if is_set and _may_be_stored(store, key) else gone).append(set_id)
-    for set_id, names in stored.items():
-        for name in sorted(names - known.get(set_id, set()), key=_manifest_first):
-            _fetch(table, store, set_id, name)
     return gone, unlisted
+
+
+def _read_new(
+    table: SetsTable,
+    store: ObjectStore,
+    stored: Mapping[str, Mapping[str, ObjectInfo]],
+    known: Mapping[str, set[str]],
+    unread: UnreadDocuments,
+) -> None:
+    """Take in the documents that are not known yet, and those that were replaced since they were
+    found invalid; note which of them nobody can read."""
+    before = {one.key: one for one in unread.all()}
+    with table.reading() as connection:
+        invalid = points_table.invalid(connection)
+    found: list[UnreadDocument] = []
+    failed: list[str] = []
+    for set_id, documents in stored.items():
+        for name in sorted(documents, key=_manifest_first):
+            info = documents[name]
+            is_invalid = name == naming.MANIFEST and set_id in invalid
+            if name in known.get(set_id, ()) and not is_invalid:
+                continue
+            noted = before.get(info.key)
+            if noted is None or noted.version != _version(info):
+                try:
+                    noted = _fetch(table, store, set_id, name, info)
+                except StoreFailing as error:
+                    failed.append(info.key)
+                    if len(failed) % _FAILURES_BEFORE_A_PROBE == 0:
+                        _probe(store, stored, failed, error)
+                    noted = _unread(set_id, name, info, error)
+            if noted is not None:
+                found.append(noted)
+    unread.write_anew(sorted(found, key=lambda one: one.key))
+
+
+def _probe(
+    store: ObjectStore,
+    stored: Mapping[str, Mapping[str, ObjectInfo]],
+    failed: Collection[str],
+    error: StoreFailing,
+) -> None:
+    """Raise unless the store returns the newest manifest that it has not failed to return yet."""
+    manifests = (one[naming.MANIFEST].key for one in stored.values() if naming.MANIFEST in one)
+    others = sorted(set(manifests) - set(failed))
+    if not others:
+        raise error
+    with suppress(ObjectMissing, StoreAccessDenied):  # these are answers, too
+        store.get(others[-1], io.BytesIO())
+
+
+def _version(info: ObjectInfo) -> str:
+    """Changes when an object is replaced, or read by a program that reads another format."""
+    return f"{manifest.FORMAT} {info.size} {format_utc(info.modified_at)}"
 
 
 def _may_be_stored(
@@ -203,13 +268,17 @@ def _lost_legacy(
     return lost, unlisted
 
 
-def _fetch(table: SetsTable, store: ObjectStore, set_id: str, name: str) -> None:
+def _fetch(
+    table: SetsTable, store: ObjectStore, set_id: str, name: str, info: ObjectInfo
+) -> UnreadDocument | None:
+    """Take in a document; what to note when it cannot be read. Raises `StoreFailing`."""
     buffer = io.BytesIO()
     try:
-        store.get(f"{naming.sets_prefix(table.prefix)}{set_id}/{name}.json", buffer)
+        store.get(info.key, buffer)
         if name == naming.MANIFEST:
             # Kept even when it cannot be read: `Catalogue.get` then says why.
             table.add_manifest(set_id, buffer.getvalue())
+            manifest.load_manifest(buffer.getvalue(), prefix=table.prefix, expected_id=set_id)
         else:
             if name.startswith("proof-"):
                 manifest.load_verdict(buffer.getvalue(), expected_id=set_id)
@@ -217,9 +286,16 @@ def _fetch(table: SetsTable, store: ObjectStore, set_id: str, name: str) -> None
                 manifest.load_aside(buffer.getvalue(), expected_id=set_id)
             table.add_verdict(set_id, name, buffer.getvalue())
     except ObjectMissing:
-        pass  # pruned since the listing
-    except ManifestInvalid as error:
-        _log.warning(error.message, extra=fields(set_id=set_id, name=name))
+        return None  # pruned since the listing
+    except (StoreAccessDenied, ManifestInvalid) as error:
+        return _unread(set_id, name, info, error)
+    return None
+
+
+def _unread(set_id: str, name: str, info: ObjectInfo, error: AppError) -> UnreadDocument:
+    _log.warning(error.message, extra=fields(set_id=set_id, name=name))
+    version = _version(info) if isinstance(error, ManifestInvalid) else None
+    return UnreadDocument(info.key, set_id, name, error.message, version)
 
 
 def _learn_dated(
@@ -247,6 +323,9 @@ def _learn_dated(
             ours = info.key in claimed or "set-id" in store.head(info.key).metadata
         except ObjectMissing:
             continue  # gone since the listing
+        except (StoreAccessDenied, StoreFailing) as error:  # asked again the next time
+            _log.warning(error.message, extra=fields(key=info.key))
+            continue
         learnt.append(DatedObject(info.key, info.size, info.modified_at, legacy=not ours))
     table.note_dated(known.keys() - stored.keys() if complete else [], learnt)
 

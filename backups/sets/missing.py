@@ -1,7 +1,10 @@
-"""The table of restore points that the store lost without our prune: vanished, and hollow.
+"""The tables of what the store does not give: lost restore points, and documents that are unread.
 
-A vanished point is known from here alone. A hollow one is still a set of the catalogue, which
-`SetsTable` reads as one without a proof.
+The store lost a point without our prune: it is vanished, and known from here alone, or hollow. A
+hollow one is still a set of the catalogue, which `SetsTable` reads as one without a proof.
+
+A document is unread while the store has it, but does not return it, or while it is not what its
+key says. Each refresh of the catalogue writes them anew.
 """
 
 from __future__ import annotations
@@ -12,8 +15,17 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from backups.model import MissingPoint
+from backups.errors import ManifestUnread
+from backups.format import naming
+from backups.model import Finding, MissingPoint
 from shared.clock import format_utc, parse_utc
+from shared.databases.sqlite import Database
+
+_MOST_NAMED = 3
+_UNREAD_HINT = (
+    "Check the rights of the key on this object and the bucket's lifecycle rules (an archived "
+    "object has to be restored first), then: python -m backups list. Nothing of that set is deleted"
+)
 
 
 @dataclass(frozen=True)
@@ -103,3 +115,76 @@ def is_hollow(connection: sqlite3.Connection, set_id: str) -> bool:
         "SELECT 1 FROM missing_points WHERE id = ? AND kind = 'hollow'", (set_id,)
     ).fetchone()
     return row is not None
+
+
+# --- unread documents -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class UnreadDocument:
+    """A document of a set that nobody can read now, and why.
+
+    `version` is that of the object that was read in vain; None while the store does not return it.
+    """
+
+    key: str
+    set_id: str
+    name: str
+    reason: str
+    version: str | None
+
+
+class UnreadDocuments:
+    """Those of a store, as the last refresh found them. Raises `DatabaseError`."""
+
+    def __init__(self, known: Database) -> None:
+        self._known = known
+
+    def all(self) -> list[UnreadDocument]:
+        """Each of them, in the order of their keys."""
+        with self._known.reading() as connection:
+            rows = connection.execute(
+                "SELECT key, set_id, name, reason, version FROM unread_documents ORDER BY key"
+            )
+            return [UnreadDocument(*row) for row in rows]
+
+    def write_anew(self, documents: list[UnreadDocument]) -> None:
+        """Remember these in place of those of the last time."""
+        if documents == self.all():
+            return
+        with self._known.transaction() as connection:
+            connection.execute("DELETE FROM unread_documents")
+            connection.executemany(
+                "INSERT INTO unread_documents(key, set_id, name, reason, version)"
+                " VALUES (?, ?, ?, ?, ?)",
+                [(one.key, one.set_id, one.name, one.reason, one.version) for one in documents],
+            )
+
+    def sets(self) -> list[str]:
+        """The ids of the sets whose manifest is one of them, newest first."""
+        found = {one.set_id for one in self.all() if one.name == naming.MANIFEST}
+        return sorted(found, key=naming.instant_of, reverse=True)
+
+    def refuse(self, set_id: str) -> None:
+        """Raise `ManifestUnread` when the store has not returned the manifest of a set."""
+        for one in self.all():
+            if (one.set_id, one.name) == (set_id, naming.MANIFEST):
+                raise ManifestUnread(
+                    f"the manifest of {set_id} could not be read: {one.reason}", _UNREAD_HINT
+                )
+
+    def warnings(self) -> tuple[Finding, ...]:
+        """What keeps this host from knowing all that the store has."""
+        found = self.all()
+        if not found:
+            return ()
+        reasons = "; ".join(f"{one.key}: {one.reason}" for one in found[:_MOST_NAMED])
+        more = f"; and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        return (
+            Finding(
+                "document_unread",
+                f"{len(found)} of the documents that describe the sets in the store cannot be "
+                f"read, and count for nothing. {reasons}{more}",
+                _UNREAD_HINT,
+            ),
+        )

@@ -75,6 +75,11 @@ def note_unreadable(connection: sqlite3.Connection, set_id: str, end: datetime) 
     )
 
 
+def invalid(connection: sqlite3.Connection) -> set[str]:
+    """The ids of the sets whose manifest was read, and is not one."""
+    return {str(row[0]) for row in connection.execute("SELECT id FROM points WHERE NOT readable")}
+
+
 def forget(connection: sqlite3.Connection, point_id: str) -> None:
     """Remove a restore point."""
     for table, column in (("points", "id"), ("objects", "set_id"), ("seen", "set_id")):

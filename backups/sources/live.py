@@ -2,21 +2,45 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from backups.model import LiveState, Source
+from backups.decisions.restore_plan import LiveState, SourceState
+from backups.model import Finding, Source
 from backups.sources.inspection import fault_of, read_facts
 from backups.sources.pins import what
 from shared.databases.translation import translated
-from shared.errors import DatabaseCorrupt, DatabaseNotSqlite, DatabaseUnreadable
+from shared.errors import (
+    DatabaseCorrupt,
+    DatabaseDiskFault,
+    DatabaseEmpty,
+    DatabaseError,
+    DatabaseLocked,
+    DatabaseNotSqlite,
+    DatabaseUnreadable,
+)
 
 _SIDE_FILES = ("-wal", "-shm", "-journal")
+# What SQLite's check says of a page that it could not read: https://www.sqlite.org/rescode.html
+_UNREAD_PAGE = re.compile(r"unable to get the page\. error code=(\d+)")
+
+
+def look_at(source: Source, busy_timeout: float) -> LiveState:
+    """How a source is now; what keeps it from being opened is its `fault`. Raises nothing."""
+    try:
+        return inspect_live(source, busy_timeout)
+    except DatabaseError as error:
+        state: SourceState = "locked" if isinstance(error, DatabaseLocked) else "unreadable"
+        return LiveState(source.name, source.path, state, fault=_finding(error))
 
 
 def inspect_live(source: Source, busy_timeout: float) -> LiveState:
-    """How a source is now; raises `DatabaseLocked` or `DatabaseUnreadable`."""
+    """How a source is now; raises `DatabaseError` for one that cannot be opened, as a locked one.
+
+    Damage raises nothing, nor does a disk that does not return what is in the file.
+    """
     path = source.path
     try:
         there = path.exists()
@@ -29,15 +53,38 @@ def inspect_live(source: Source, busy_timeout: float) -> LiveState:
         leftover = any(side.exists() for side in side_files(path))
         return LiveState(source.name, path, "leftover" if leftover else "missing")
     if path.stat().st_size == 0:
-        return LiveState(source.name, path, "corrupt")
+        empty = DatabaseEmpty(f"{what(source)} has 0 bytes: something truncated it")
+        return LiveState(source.name, path, "empty", fault=_finding(empty))
     try:
         with translated(what(source)), closing(connect(path, busy_timeout)) as connection:
             connection.execute("BEGIN")
-            if fault_of(connection, "quick_check") is not None:
-                return LiveState(source.name, path, "corrupt")
-            return LiveState(source.name, path, "healthy", read_facts(connection).rows)
-    except (DatabaseCorrupt, DatabaseNotSqlite):
-        return LiveState(source.name, path, "corrupt")
+            fault = fault_of(connection, "quick_check")
+            if fault is None:
+                return LiveState(source.name, path, "healthy", read_facts(connection).rows)
+    except (DatabaseCorrupt, DatabaseNotSqlite, DatabaseDiskFault) as error:
+        return _damaged(source, error)
+    return _damaged(source, _damage(source, fault))
+
+
+def _damaged(source: Source, error: DatabaseError) -> LiveState:
+    on_disk = isinstance(error, DatabaseDiskFault)
+    return LiveState(source.name, source.path, "corrupt", fault=_finding(error), on_disk=on_disk)
+
+
+def _damage(source: Source, fault: str) -> DatabaseError:
+    """The error for what SQLite's check has found: a page that the disk does not return, or one
+    whose content is wrong."""
+    unread = _UNREAD_PAGE.search(fault)
+    if unread and int(unread[1]) & 0xFF == sqlite3.SQLITE_IOERR:
+        return DatabaseDiskFault(
+            f"{what(source)} cannot be read: the disk returns an input/output error",
+            "Check the disk (dmesg, smartctl). If it fails, restore onto another one.",
+        )
+    return DatabaseCorrupt(f"{what(source)} is damaged")
+
+
+def _finding(error: DatabaseError) -> Finding:
+    return Finding(error.code, error.message, error.hint)
 
 
 def is_taken(path: Path) -> bool:

@@ -99,7 +99,8 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
         lines.append(f"  {stored.source}: {rows}; {stored.bytes:,} bytes in {stored.key}")
         if to is None:
             now = _rows(live.rows) if live.rows is not None else live.state
-            lines.append(f"    {live.path} now: {now}\n    -> {item.action}")
+            fault = f"\n    {live.fault.message}" if live.fault else ""
+            lines.append(f"    {live.path} now: {now}{fault}\n    -> {item.action}")
         else:
             lines.append(f"    -> {to / stored.source}.db")
     lines += _findings("blocked", found.blocking(in_place=to is None))

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from shared.databases.renewal import LOST
 from shared.errors import (
     DatabaseCorrupt,
+    DatabaseDiskFault,
     DatabaseError,
     DatabaseLocked,
     DatabaseNotSqlite,
@@ -65,6 +66,14 @@ _TRANSLATION: dict[int, tuple[type[DatabaseError], str, str]] = {
     ),
 }
 
+# Extended result codes of reads. Linux answers EIO for a page, and SQLite calls that CORRUPTFS.
+_READ_FAULTS = {
+    sqlite3.SQLITE_IOERR_READ,
+    sqlite3.SQLITE_IOERR_SHORT_READ,
+    sqlite3.SQLITE_IOERR_CORRUPTFS,
+    sqlite3.SQLITE_IOERR_DATA,
+}
+
 
 @contextmanager
 def translated(what: str, remedy: str | None = None) -> Iterator[None]:
@@ -82,6 +91,11 @@ def translated(what: str, remedy: str | None = None) -> Iterator[None]:
 def translate(error: sqlite3.Error, what: str, remedy: str | None = None) -> DatabaseError:
     """The error of our tree for one of sqlite3's, by its primary result code."""
     code = getattr(error, "sqlite_errorcode", None)
+    if code in _READ_FAULTS:
+        return DatabaseDiskFault(
+            f"{what} cannot be read: the disk returns an input/output error",
+            "Check the disk (dmesg, smartctl). If it fails, restore onto another one.",
+        )
     primary = code & 0xFF if isinstance(code, int) else None
     if primary in _TRANSLATION:
         kind, happened, hint = _TRANSLATION[primary]

@@ -39,6 +39,11 @@ _REFUSALS: dict[str, tuple[type[StoreError], str, str]] = {
         "this key has no right to do this in this bucket",
         "Give the key read and write rights to the bucket named in SPACES_BUCKET.",
     ),
+    "InvalidObjectState": (
+        StoreAccessDenied,
+        "the object is archived, by a lifecycle rule of the bucket",
+        "Restore it from the archive first (aws s3api restore-object), and end that rule.",
+    ),
     "RequestTimeTooSkewed": (
         StoreClockSkew,
         "this host's clock is off by more than 15 minutes",

@@ -121,7 +121,7 @@ class Bench:
         progress: ProgressSink = ignore_progress,
     ) -> Run:
         """Plan and restore, in place or into a folder; the finished run."""
-        plan = self.service.restore.plan(target, only=only, at=at)
+        plan = self.service.restore.plan(target, only=only, at=at, in_place=to is None)
         return self.service.restore.begin(plan, to=to, progress=progress).execute()
 
     def restored(self, target: str = "latest", **options: Any) -> Run:

@@ -12,13 +12,14 @@ import pytest
 from backups.decisions.restore_plan import (
     ACTIONS,
     KeyFacts,
+    LiveState,
     choose,
     key_is_lost,
     plan_restore,
 )
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format.legacy import legacy_object
-from backups.model import BackupSet, LiveState, StoredObject
+from backups.model import BackupSet, StoredObject
 
 NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 KEYS = KeyFacts(None, ("todays-key", "older-key"))

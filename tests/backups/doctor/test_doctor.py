@@ -28,6 +28,7 @@ from tests.support.generations import (
     SOURCES,
     LiveStateName,
     bring_into,
+    checkpoint,
     connect,
     live_path,
     write_generation,
@@ -438,3 +439,46 @@ def test_exit_codes(well: Installation) -> None:
     document = well.json("doctor", "--write", exit_code=3)
     assert document["healthy"] is False
     assert {tuple(line) for line in document["lines"]} == {("level", "subject", "message", "hint")}
+
+
+def test_each_database_that_cannot_be_opened_is_reported(well: Installation) -> None:
+    """A database that nobody can open and one of zero bytes are both named, with what to do, and
+    the disk and the store are looked at too."""
+    tokens, sessions = (live_path(well.folder, source) for source in SOURCES)
+    checkpoint(tokens)
+    tokens.unlink()
+    tokens.mkdir()
+    bring_into("zero bytes", sessions)
+    found = look(well)
+    assert "may read and write" in one(found, "problem", "databases", "source tokens").hint
+    empty = one(found, "problem", "databases", "source sessions")
+    assert "has 0 bytes" in empty.message
+    assert "restore --in-place --yes" in empty.hint
+    assert "corrupt" not in " ".join(line.message for line in found.lines)
+    one(found, "ok", "disk", "a run")
+    one(found, "ok", "store", "reached")
+
+
+def test_a_locked_database_does_not_hide_the_next(well: Installation) -> None:
+    """A database that another program has locked is reported as locked, and the next is read."""
+    with (
+        open_bench(well.folder, settings={}, clock=SystemClock(), busy_timeout=0.1) as bench,
+        closing(connect(bench.tokens)) as other,
+    ):
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        found = examine(settings_of(well), bench.service)
+    problem = one(found, "problem", "databases", "source tokens")
+    assert "is locked by another connection" in problem.message
+    one(found, "ok", "databases", "sessions")
+
+
+def test_files_that_cannot_be_reached_are_each_a_line(well: Installation) -> None:
+    """A path that nobody can follow does not end the look at the files: the next are named."""
+    tokens = live_path(well.folder, "tokens")
+    checkpoint(tokens)
+    tokens.unlink()
+    tokens.symlink_to("x" * 300)
+    found = look(well)
+    assert "cannot be reached" in one(found, "problem", "files", "tokens.db").message
+    one(found, "ok", "files", "sessions.db is private")

@@ -40,7 +40,7 @@ def test_inspection_knows_every_state(tmp_path: Path) -> None:
         "corrupt header": ("corrupt", None),
         "missing": ("missing", None),
         "leftover": ("leftover", None),
-        "zero bytes": ("corrupt", None),
+        "zero bytes": ("empty", None),
     }
 
 

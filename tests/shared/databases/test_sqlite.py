@@ -19,6 +19,7 @@ from shared.databases.sqlite import Database
 from shared.databases.translation import translate
 from shared.errors import (
     DatabaseCorrupt,
+    DatabaseDiskFault,
     DatabaseEmpty,
     DatabaseError,
     DatabaseLocked,
@@ -494,7 +495,9 @@ def test_every_result_code_is_translated(code: int, extended: int) -> None:
 
     found = translate(error, "source rows (./rows.db)")
 
-    assert type(found) is EXPECTED.get(code, DatabaseError)
+    is_read = code == sqlite3.SQLITE_IOERR and extended in (1, 2)
+    expected = DatabaseDiskFault if is_read else EXPECTED.get(code, DatabaseError)
+    assert type(found) is expected
     assert found.message.startswith("source rows (./rows.db)")
     assert found.hint
 
