@@ -10,7 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from backups.decisions.restore_plan import LiveState
 from backups.errors import RestoreBlocked
+from backups.model import Source
+from backups.operations import restore as operation
+from backups.sources.live import look_at
 from backups.view import text
 from tests.support.bench import Bench, open_bench
 from tests.support.failing_disk import run_with_failing_disk
@@ -72,14 +76,24 @@ def test_a_restore_into_a_folder_does_not_look_at_live_databases(
 
 
 @SPOILED
-def test_a_restore_of_one_source_does_not_look_at_the_others(bench: Bench, spoil: Spoil) -> None:
-    """`--only sessions` is planned and done while `tokens` cannot be opened."""
+def test_a_restore_of_one_source_does_not_look_at_the_others(
+    bench: Bench, spoil: Spoil, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`--only sessions` is planned and done while `tokens` cannot be opened, which nobody tries."""
+    looked_at: list[str] = []
+
+    def watched(source: Source, busy_timeout: float) -> LiveState:
+        looked_at.append(source.name)
+        return look_at(source, busy_timeout)
+
+    monkeypatch.setattr(operation, "look_at", watched)
     with spoil(bench.tokens):
         plan = bench.service.restore.plan(only="sessions")
         assert plan.blockers == ()
         assert [item.stored.source for item in plan.items] == ["sessions"]
         run = bench.service.restore.begin(plan).execute()
     assert run.status == "succeeded", run.error
+    assert looked_at == ["sessions"]
     assert bench.generations() == {"tokens": "genlive", "sessions": "genset"}
 
 
