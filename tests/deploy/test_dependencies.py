@@ -185,9 +185,19 @@ def environment(tmp_path: Path) -> Environment:
 
 
 @pytest.fixture
-def environment_with_uv(environment: Environment) -> Environment:
-    """An environment with the pinned uv, fetched as this machine fetches packages."""
-    command = [environment.python, SCRIPT, "install", "deploy/uv.txt", "--uv-seconds", "120"]
+def environment_with_uv(_venv_with_uv: Path, tmp_path: Path) -> Environment:
+    """An environment with the pinned uv: its files are links, and what a test adds is its own."""
+    shutil.copytree(_venv_with_uv, tmp_path / "venv", symlinks=True, copy_function=os.link)
+    return Environment(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def _venv_with_uv(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made once: the pinned uv is fetched as this machine fetches packages."""
+    made = Environment(tmp_path_factory.mktemp("uv"))
+    make = [sys.executable, "-m", "venv", "--without-pip", str(made.folder / "venv")]
+    subprocess.run(make, check=True, timeout=60)
+    command = [made.python, SCRIPT, "install", "deploy/uv.txt", "--uv-seconds", "120"]
     subprocess.run(
         command,
         cwd=REPOSITORY,
@@ -196,7 +206,7 @@ def environment_with_uv(environment: Environment) -> Environment:
         timeout=240,
         capture_output=True,
     )
-    return environment
+    return made.folder / "venv"
 
 
 def pip_says(index: str, how: str, folder: Path) -> Mapping[str, str]:

@@ -24,8 +24,7 @@ from backups.receivers import Receiver
 from shared.store.directory import DirectoryStore
 from tests.support.bench import open_bench
 from tests.support.clock import FixedClock
-
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support.warm_python import WarmPopen
 
 
 class AlertProcess:
@@ -59,12 +58,11 @@ class AlertProcess:
 @contextmanager
 def alert_process(folder: Path, now: datetime, *urls: str) -> Iterator[AlertProcess]:
     """A process over the bench in `folder` that sends to `urls`; it ends with the block."""
-    process = subprocess.Popen(
+    process = WarmPopen(
         [sys.executable, "-m", "tests.support.alert_process", str(folder), now.isoformat(), *urls],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=REPOSITORY,
     )
     try:
         process_of_the_test = AlertProcess(process)

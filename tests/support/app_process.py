@@ -13,13 +13,14 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import httpx2
 
 from tests.support import servers
 from tests.support.installation import ADMIN_TOKEN, REPOSITORY, Installation
 from tests.support.waiting import eventually
+from tests.support.warm_python import WarmPopen
 
 PATIENCE_SECONDS = 30.0
 
@@ -30,8 +31,9 @@ _LIBC = ctypes.CDLL(None)
 class AppProcess:
     """Starts the app of an installation, and stops it.
 
-    As `python -m uvicorn app:app`, with `workers` and `options` if they are given, or as
-    `python app.py`, or by a `command` that listens at `PORT`.
+    As `python -m uvicorn app:app`, with `workers` and `options` if they are given, which has
+    imported it already (`WarmPopen`); or as `python app.py`, or by a `command` that listens at
+    `PORT`, from nothing.
     What it prints, on either stream, goes to a file that `output` reads.
     """
 
@@ -61,17 +63,23 @@ class AppProcess:
         if workers:
             program += ["--workers", str(workers)]
         program += options
-        command = command or [sys.executable, *program]
         with self._output_path.open("wb") as output:
-            self._process = subprocess.Popen(
-                command,
-                cwd=installation.folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing in it takes a lock
+            how: dict[str, Any] = {
+                "cwd": installation.folder,
+                "env": environment,
+                "stdin": subprocess.DEVNULL,
+                "stdout": output,
+                "stderr": output,
+                "start_new_session": True,
+            }
+            self._process: subprocess.Popen[bytes] = (
+                WarmPopen([sys.executable, *program], dies_with_parent=True, **how)
+                if command is None and not as_script
+                else subprocess.Popen(
+                    command or [sys.executable, *program],
+                    preexec_fn=_die_with_parent,  # noqa: PLW1509 - nothing in it takes a lock
+                    **how,
+                )
             )
 
     @classmethod

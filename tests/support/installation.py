@@ -24,6 +24,7 @@ from shared.databases.tokens import TokenStorage
 from shared.settings.load import Settings, load_settings
 from shared.store.spaces_access import SpacesSettings
 from shopify_integration.shops import shopify_access_token_key
+from tests.support.warm_python import run_warm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADMIN_TOKEN = "admin-token-of-the-tests-0123456789"
@@ -144,16 +145,7 @@ class Installation:
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run `python -m backups` to its end."""
-        return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return run_warm(self.command(*arguments), cwd=self.folder, env=self.environment)
 
     def json(self, *arguments: str, exit_code: int = 0) -> dict[str, Any]:
         """The document that a command with `--json` prints; its exit code must be as said."""

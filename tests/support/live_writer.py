@@ -18,16 +18,20 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.support.warm_python import WarmPopen
 
 
 class LiveWriter:
     """Writes for the length of a `with` block; `rate` is transactions a second, 0 for no limit."""
 
     def __init__(self, tokens: Path, sessions: Path, *, rate: int) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.support.live_writer", tokens, sessions, str(rate)],
-            cwd=REPOSITORY,
+        self._process = WarmPopen(
+            [
+                sys.executable,
+                "-m",
+                "tests.support.live_writer",
+                *map(str, (tokens, sessions, rate)),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

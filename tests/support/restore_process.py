@@ -19,7 +19,8 @@ from typing import Any, Literal
 from backups.model import Progress
 from backups.wiring import open_service
 from shared.settings.load import load_settings
-from tests.support.installation import REPOSITORY, Installation
+from tests.support.installation import Installation
+from tests.support.warm_python import WarmPopen
 
 Act = Literal["restore", "undo"]
 
@@ -58,9 +59,8 @@ def run_apart(
 ) -> Outcome:
     """Run it to its end, or kill it: at moment number `kill_at`, or `kill_after` seconds."""
     order = {"act": act, "target": target, "kill_at": kill_at}
-    with subprocess.Popen(
+    with WarmPopen(
         [sys.executable, "-m", "tests.support.restore_process", json.dumps(order)],
-        cwd=REPOSITORY,
         env=installation.environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

@@ -10,7 +10,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from shared.clock import SystemClock
 from shared.errors import AppError
 from shared.store.directory import DirectoryStore
 from tests.support.bench import open_bench
+from tests.support.warm_python import run_cold, run_warm
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 _AUDITED = {"open", "os.rename", "os.link", "os.remove", "os.mkdir", "sqlite3.connect"}
 
@@ -72,14 +71,8 @@ def run_apart(
         "fill": str(small_disk) if small_disk else None,
         "fill_in_stage": fill_in_stage,
     }
-    done = subprocess.run(
-        [*command, json.dumps(order)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    run = run_warm if small_disk is None else run_cold
+    done = run([*command, json.dumps(order)])
     told: dict[str, Any] = {"status": None, "code": None, "moments": []}
     if done.returncode == 0:
         told = json.loads(done.stdout.splitlines()[-1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from backups.model import Progress, Source
 from backups.sources.snapshot import take_snapshots
 from shared.clock import SystemClock
 from shared.errors import AppError
+from tests.support.warm_python import run_cold, run_warm
 
-REPOSITORY = Path(__file__).resolve().parents[2]
 NOBODY = 65534
 
 
@@ -44,14 +43,8 @@ def snapshot_in_process(
         "as_nobody": as_nobody and os.geteuid() == 0,
         "fill_disk": fill_disk,
     }
-    done = subprocess.run(
-        [*command, json.dumps(order)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    run = run_warm if disk_megabytes is None else run_cold
+    done = run([*command, json.dumps(order)])
     assert done.returncode == 0, done.stderr
     said: dict[str, Any] = json.loads(done.stdout)
     return said

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -23,7 +22,8 @@ from shared.databases.sessions import SessionStorage
 from shared.databases.sqlite import Database
 from shared.databases.tokens import MIGRATIONS, TokenStorage
 from shared.errors import AppError
-from tests.support.installation import REPOSITORY, TOKEN_ENCRYPTION_KEY, Installation
+from tests.support.installation import TOKEN_ENCRYPTION_KEY, Installation
+from tests.support.warm_python import WarmPopen
 
 Role = Literal["read", "write"]
 PAIR = ("pair-a", "pair-b")
@@ -122,10 +122,8 @@ def _start(installation: Installation, role: str, name: str) -> subprocess.Popen
         "acknowledged": str(installation.folder / f"acknowledged-{name}"),
         "key": TOKEN_ENCRYPTION_KEY,
     }
-    return subprocess.Popen(
+    return WarmPopen(
         [sys.executable, "-m", "tests.support.storage_process", json.dumps(order)],
-        cwd=REPOSITORY,
-        env={"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

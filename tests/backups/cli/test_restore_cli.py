@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -240,12 +241,10 @@ def test_another_run_in_progress(installation: Installation) -> None:
     held = installation.backup_dir.run_lease.try_acquire()
     assert held is not None
     try:
-        for arguments in (
-            ["restore", "--in-place", "--yes"],
-            ["restore", "--undo", "--yes"],
-            ["drill"],
-        ):
-            assert installation.cli(*arguments).returncode == 4
+        asked = ("restore --in-place --yes", "restore --undo --yes", "drill")
+        with ThreadPoolExecutor(len(asked)) as side_by_side:  # each waits for the lease
+            done = list(side_by_side.map(lambda words: installation.cli(*words.split()), asked))
+        assert [one.returncode for one in done] == [4, 4, 4]
         assert installation.cli("restore").returncode == 0  # the plan needs no lease
     finally:
         held.release()

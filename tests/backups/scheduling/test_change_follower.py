@@ -680,6 +680,7 @@ def test_a_delay_of_zero_turns_it_off(tmp_path: Path) -> None:
         deadline = time.monotonic() + 2.5
         while time.monotonic() < deadline:
             write_apart(installation.tokens_path)
+            time.sleep(0.1)
 
     assert stored_triggers(installation) == ["catch-up"]
 

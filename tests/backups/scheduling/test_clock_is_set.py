@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -88,16 +89,11 @@ class Scheduling:
         return self._log.read_text()
 
 
-@pytest.fixture
-def clock(tmp_path: Path) -> FakedClock:
-    return FakedClock(tmp_path / "offset")
-
-
-@pytest.fixture
-def scheduling(clock: FakedClock, tmp_path: Path) -> Iterator[Scheduling]:
+@contextmanager
+def scheduling(clock: FakedClock, folder: Path) -> Iterator[Scheduling]:
     """A process that leads, at the beginning of a minute."""
     clock.to_second(5)
-    log = tmp_path / "log"
+    log = folder / "log"
     with (
         log.open("w") as errors,
         subprocess.Popen(
@@ -106,7 +102,7 @@ def scheduling(clock: FakedClock, tmp_path: Path) -> Iterator[Scheduling]:
                 sys.executable,
                 "-m",
                 "tests.support.stepped_scheduler",
-                str(tmp_path),
+                str(folder),
             ],
             cwd=REPOSITORY,
             stdin=subprocess.PIPE,
@@ -124,18 +120,29 @@ def scheduling(clock: FakedClock, tmp_path: Path) -> Iterator[Scheduling]:
             started.reader.join()
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_the_next_instant_comes_after_any_step(
-    scheduling: Scheduling, clock: FakedClock, step: float
-) -> None:
-    """Set by hours or years, back or forward: the next minute is served, at no cost."""
-    clock.to_second(58)
-    _, before = scheduling.said()  # the schedule is due at each full minute
+def test_the_next_instant_comes_after_any_step(tmp_path: Path) -> None:
+    """Set by hours or years, back or forward: the next minute is served, at no cost.
 
-    clock.set_by(step)
-    clock.to_second(53)
-    found, after = scheduling.said(25)
+    A process for each step, side by side, for what they do most is to wait for the minute.
+    """
+    clocks = {}
+    with ExitStack() as stack:
+        processes = {}
+        for step in STEPS:
+            folder = tmp_path / str(step)
+            folder.mkdir()
+            clocks[step] = FakedClock(folder / "offset")
+            processes[step] = stack.enter_context(scheduling(clocks[step], folder))
+        for clock in clocks.values():
+            clock.to_second(58)
+        # The schedule is due at each full minute.
+        before = {step: float(process.said()[1]) for step, process in processes.items()}
 
-    assert found == "backup"
-    assert float(after) - float(before) < 1.5
-    assert "the clock was set by" in scheduling.log()
+        for step, clock in clocks.items():
+            clock.set_by(step)
+            clock.to_second(53)
+        for step, process in processes.items():
+            found, after = process.said(25)
+            assert found == "backup", step
+            assert float(after) - before[step] < 1.5, step
+            assert "the clock was set by" in process.log(), step
