@@ -7,8 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 from backups.model import LiveState, Source
-from backups.sources.inspection import fault_of, read_facts
+from backups.sources.inspection import read_facts
 from backups.sources.pins import what
+from backups.sources.soundness import soundness_of
 from shared.databases.translation import translated
 from shared.errors import DatabaseCorrupt, DatabaseNotSqlite, DatabaseUnreadable
 
@@ -33,7 +34,7 @@ def inspect_live(source: Source, busy_timeout: float) -> LiveState:
     try:
         with translated(what(source)), closing(connect(path, busy_timeout)) as connection:
             connection.execute("BEGIN")
-            if fault_of(connection, "quick_check") is not None:
+            if soundness_of(connection, "quick_check").fault is not None:
                 return LiveState(source.name, path, "corrupt")
             return LiveState(source.name, path, "healthy", read_facts(connection).rows)
     except (DatabaseCorrupt, DatabaseNotSqlite):

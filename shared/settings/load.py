@@ -1,6 +1,8 @@
 """Every setting, read once from the environment and `.env`, checked, and frozen.
 
 Nothing else in the program reads the environment. All faults are reported together.
+
+One file, because the checks of settings against each other need all of them.
 """
 
 from __future__ import annotations
