@@ -164,6 +164,8 @@ class Backup:
         recorder.stage("snapshot")
         failures: dict[str, AppError] = {}
         snapshots = self._take(sources, staging, recorder, failures)
+        if failures and (stored := self._stored_incomplete(snapshots)):
+            _raise_failures(failures, stored)  # a retry adds nothing to what is there
         snapshots, wrong = self._examined(snapshots)
         suspect += wrong
         unreadable = self._unreadable(snapshots)
@@ -218,6 +220,22 @@ class Backup:
                 ),
             )
         return snapshots
+
+    def _stored_incomplete(self, snapshots: Snapshots) -> str | None:
+        """The incomplete set that already holds what is not volatile of `snapshots`, if any."""
+        volatile = {source.name for source in self._config.sources if source.volatile}
+        now = {file.source: file.sha256 for file in snapshots.files if file.source not in volatile}
+        if not now:
+            return None
+        ours = self._own_sets.ours()
+        newest = next(
+            (one for one in self._catalogue.sets() if one.kind == "set" and one.instance in ours),
+            None,
+        )
+        if newest is None or newest.complete or newest.proof == "none":
+            return None
+        known = {stored.source: stored.snapshot_sha256 for stored in newest.objects}
+        return newest.id if now.items() <= known.items() else None
 
     def _examined(self, snapshots: Snapshots) -> tuple[Snapshots, list[str]]:
         """The snapshots with what SQLite finds in them, and reasons to suspect the set."""

@@ -80,9 +80,9 @@ def verified(set_id: str, level: ProofLevel) -> str:
     if level == "sealed":
         return (
             f"Set {set_id}: the stored bytes are those that were uploaded. They were not fully "
-            "checked: either they are encrypted and were not decrypted, because the age identity is "
-            "not on this host (to test a restore: python -m backups drill --identity FILE), or "
-            "the manifest has a finding about a source"
+            "checked. Either they were not decrypted, because the age identity is not on this host "
+            "(to test a restore: python -m backups drill --identity FILE), or the manifest has a "
+            "finding about a source"
         )
     return f"Set {set_id} was read back and is proven."
 

@@ -10,7 +10,7 @@ import pytest
 
 from backups.model import Source
 from tests.support.bench import open_bench
-from tests.support.databases import connect, make_sources
+from tests.support.databases import add_rows, connect, make_sources
 
 
 def own_collation(path: Path) -> None:
@@ -85,3 +85,18 @@ def test_a_source_that_sqlite_cannot_confirm_is_stored_and_marked(
         assert bench.service.catalogue.get(made.id).proof == proof
         bench.restored(made.id, to=tmp_path / "restored")
         assert (tmp_path / "restored" / "orders.db").is_file()
+
+
+def test_retries_do_not_store_the_same_incomplete_set_again(tmp_path: Path) -> None:
+    """While a source is missing, unchanged others are stored once; a change is stored."""
+    orders = Source("orders", tmp_path / "orders.db")
+    with open_bench(tmp_path, sources=(*make_sources(tmp_path / "data"), orders)) as bench:
+        first, second = bench.run(), bench.run()
+
+        assert (first.status, second.status) == ("failed", "failed")
+        (made,) = bench.service.catalogue.sets()
+        assert second.error is not None
+        assert made.id in second.error.message
+        add_rows(bench.tokens, 3)
+        assert bench.run().status == "failed"
+        assert len(bench.stored_ids()) == 2
