@@ -69,6 +69,7 @@ class SnapshotFile:
     facts: DatabaseFacts
     same_instant: bool
     journal_mode: str
+    finding: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,7 @@ class StoredObject:
     journal_mode: str
     schema: str = ""
     unreadable: Count = 0
+    finding: Annotated[str, Field(max_length=1000)] = ""  # what SQLite could not confirm of it
 
     @property
     def described(self) -> bool:

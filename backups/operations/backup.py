@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +29,10 @@ from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.instants import Instants, wait_for_next_second
 from backups.sets.publish import Publisher, SetFacts
+from backups.sources.inspection import open_copy
 from backups.sources.snapshot import take_snapshots
+from backups.sources.soundness import soundness_of
+from shared.errors import AppError
 from shared.logs import fields
 
 _log = logging.getLogger("backups.run")
@@ -158,13 +162,18 @@ class Backup:
         self._publisher.check_store()
         self._adopt.say_who_this_is()
         recorder.stage("snapshot")
-        snapshots = self._take(sources, staging, recorder)
+        failures: dict[str, AppError] = {}
+        snapshots = self._take(sources, staging, recorder, failures)
+        if failures and (stored := self._stored_incomplete(snapshots)):
+            _raise_failures(failures, stored)  # a retry adds nothing to what is there
+        snapshots, wrong = self._examined(snapshots)
+        suspect += wrong
         unreadable = self._unreadable(snapshots)
         suspect += self._suspicions(snapshots, unreadable)
         about = SetFacts(
             kind="set",
             trigger=trigger,
-            complete=sources == self._config.sources,
+            complete=sources == self._config.sources and not failures,
             suspect=tuple(suspect) or None,
         )
         made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
@@ -172,11 +181,20 @@ class Backup:
             self._directory.keep_copies(
                 made.id, [file.path for file in snapshots.files], self._config.local_copies
             )
+        if failures:
+            _raise_failures(failures, made.id)
         return made.id
 
-    def _take(self, sources: Sequence[Source], staging: Path, recorder: Recorder) -> Snapshots:
-        """Take the snapshots in a second that has no set yet."""
+    def _take(
+        self,
+        sources: Sequence[Source],
+        staging: Path,
+        recorder: Recorder,
+        failures: dict[str, AppError],
+    ) -> Snapshots:
+        """Take the snapshots in a second that has no set yet; `failures` has what failed."""
         while True:
+            failures.clear()
             self._instants.free()
             snapshots = take_snapshots(
                 sources,
@@ -184,6 +202,7 @@ class Backup:
                 self._clock,
                 recorder.progress,
                 busy_timeout=self._config.busy_timeout,
+                failures=failures,
             )
             if not self._publisher.is_published(naming.set_id(snapshots.instant)):
                 break
@@ -201,6 +220,41 @@ class Backup:
                 ),
             )
         return snapshots
+
+    def _stored_incomplete(self, snapshots: Snapshots) -> str | None:
+        """The incomplete set that already holds what is not volatile of `snapshots`, if any."""
+        volatile = {source.name for source in self._config.sources if source.volatile}
+        now = {file.source: file.sha256 for file in snapshots.files if file.source not in volatile}
+        if not now:
+            return None
+        ours = self._own_sets.ours()
+        newest = next(
+            (one for one in self._catalogue.sets() if one.kind == "set" and one.instance in ours),
+            None,
+        )
+        if newest is None or newest.complete or newest.proof == "none":
+            return None
+        known = {stored.source: stored.snapshot_sha256 for stored in newest.objects}
+        return newest.id if now.items() <= known.items() else None
+
+    def _examined(self, snapshots: Snapshots) -> tuple[Snapshots, list[str]]:
+        """The snapshots with what SQLite finds in them, and reasons to suspect the set."""
+        files, reasons = [], []
+        for file in snapshots.files:
+            with open_copy(file.path, f"the copy of source {file.source}") as connection:
+                soundness = soundness_of(connection, "integrity_check")
+            finding = soundness.wrong_index or soundness.unchecked
+            if soundness.wrong_index:
+                reasons.append(
+                    f"an index of {file.source} is damaged ({finding}), its table is not: run "
+                    f"REINDEX on it, or restore {file.source}"
+                )
+            if finding:
+                source_log(file.source).warning("not wholly checked: %s", finding)
+            files.append(replace(file, finding=finding))
+        for reason in reasons:
+            _log.warning("suspect: %s", reason)
+        return replace(snapshots, files=tuple(files)), reasons
 
     def _unreadable(self, snapshots: Snapshots) -> dict[str, int]:
         """How many sampled values of each source cannot be decrypted with the current keys."""
@@ -230,3 +284,14 @@ class Backup:
                 self._prune.run_if_needed()
                 self._alerts.send_success(made.id)
         self._alerts.send_alerts()
+
+
+def _raise_failures(failures: dict[str, AppError], set_id: str) -> None:
+    """Fail the run by the first source that could not be copied, after the others were stored."""
+    for name, error in failures.items():
+        source_log(name).error("not in the set: %s", error.message)
+    first = next(iter(failures.values()))
+    others = ", ".join(list(failures)[1:])
+    first.message += f" (nor could {others} be copied)" if others else ""
+    first.message += f". The other sources are stored as the incomplete set {set_id}"
+    raise first

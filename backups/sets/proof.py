@@ -13,7 +13,8 @@ from backups.format.naming import is_encrypted
 from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.sets.seal import SQLITE_MAGIC, unseal
-from backups.sources.inspection import fault_of, open_copy, read_facts
+from backups.sources.inspection import open_copy, read_facts
+from backups.sources.soundness import soundness_of
 from shared.errors import DatabaseError, DiskFull, ObjectMissing
 from shared.files import open_private
 from shared.store.object_store import ObjectStore
@@ -46,6 +47,8 @@ def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
         if is_encrypted(suffix_of(stored)) and tools.identity_file is None:
             return "sealed"
         open_fetched(tools, stored, sealed, opened)
+        if stored.finding:
+            return "sealed"  # it is what was copied; SQLite cannot confirm more
     except SealBroken as error:
         raise ProofFailed(f"{stored.key} cannot be restored: {error.message}", _HINT) from error
     finally:
@@ -103,7 +106,10 @@ def check_database(path: Path, stored: StoredObject) -> DatabaseFacts:
         if path.stat().st_size == 0:
             raise ProofFailed(f"{stored.key} cannot be restored: it is empty", _HINT)
         with open_copy(path, stored.key) as connection:
-            fault = fault_of(connection, "integrity_check")
+            soundness = soundness_of(connection, "integrity_check")
+            fault = soundness.fault
+            if fault is None and not stored.finding:  # nobody said so before it was stored
+                fault = soundness.wrong_index or soundness.unchecked or None
             if fault is None:
                 found = read_facts(connection)
     except DiskFull:

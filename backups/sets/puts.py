@@ -103,4 +103,5 @@ def _stored(upload: Upload) -> StoredObject:
         same_instant=file.same_instant,
         journal_mode=file.journal_mode,
         schema=file.facts.schema,
+        finding=file.finding,
     )

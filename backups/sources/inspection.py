@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from backups.model import DatabaseFacts
-from shared.databases.translation import translated
+from shared.databases.translation import primary_code, translated
 
 Check = Literal["quick_check", "integrity_check"]
 
@@ -33,11 +33,12 @@ def open_copy(path: Path, what: str) -> Iterator[sqlite3.Connection]:
 
 
 def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:
-    """Page size and count, `user_version`, and the rows of every table.
+    """Page size and count, `user_version`, and the rows of every table that can be counted here.
 
     Call it inside a transaction when the database is live. Virtual tables are left out (their
     rows are in their shadow tables), and so are SQLite's own.
     """
+    connection.text_factory = _lenient  # a comment in a schema may be no UTF-8
     names = connection.execute(
         "SELECT name FROM sqlite_schema WHERE type = 'table'"
         " AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND sql NOT LIKE 'CREATE VIRTUAL%'"
@@ -46,7 +47,12 @@ def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:
     rows = {}
     for (name,) in names:
         quoted = str(name).replace('"', '""')
-        counted = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()  # noqa: S608
+        try:
+            counted = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()  # noqa: S608
+        except sqlite3.OperationalError as error:
+            if primary_code(error) != sqlite3.SQLITE_ERROR:
+                raise
+            continue  # it needs a collation that only its owner's program has
         rows[str(name)] = int(counted[0])
     return DatabaseFacts(
         page_size=_pragma(connection, "page_size"),
@@ -74,6 +80,10 @@ def _schema_fingerprint(connection: sqlite3.Connection) -> str:
         "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name"
     ).fetchall()
     return hashlib.sha256(repr(statements).encode()).hexdigest()[:16]
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "backslashreplace")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from backups.decisions.restore_plan import LiveState, SourceState
 from backups.model import Finding, Source
-from backups.sources.inspection import fault_of, read_facts
+from backups.sources.inspection import read_facts
 from backups.sources.pins import what
+from backups.sources.soundness import soundness_of
 from shared.databases.translation import translated
 from shared.errors import (
     DatabaseCorrupt,
@@ -58,7 +59,7 @@ def inspect_live(source: Source, busy_timeout: float) -> LiveState:
     try:
         with translated(what(source)), closing(connect(path, busy_timeout)) as connection:
             connection.execute("BEGIN")
-            fault = fault_of(connection, "quick_check")
+            fault = soundness_of(connection, "quick_check").fault
             if fault is None:
                 return LiveState(source.name, path, "healthy", read_facts(connection).rows)
     except (DatabaseCorrupt, DatabaseNotSqlite, DatabaseDiskFault) as error:

@@ -13,8 +13,8 @@ import random
 import sqlite3
 import subprocess
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,12 +22,30 @@ from pathlib import Path
 from backups.model import Progress, ProgressSink, Source
 from shared.clock import Clock
 from shared.databases.translation import translate, translated
-from shared.errors import DatabaseLocked, DatabaseUnreadable
+from shared.errors import DatabaseError, DatabaseLocked, DatabaseUnreadable
 
 _SECONDS_BETWEEN_TRIES = 0.002
 
 # Device, inode, bytes, nanoseconds of the last write, file change counter.
 UnchangingState = tuple[int, int, int, int, bytes]
+
+
+class PinFailed(Exception):
+    """Why one of several sources could not be held still; the others were let go."""
+
+    def __init__(self, source: Source, error: DatabaseError) -> None:
+        super().__init__(error.message)
+        self.source = source
+        self.error = error
+
+
+@contextmanager
+def _of(source: Source) -> Iterator[None]:
+    try:
+        with translated(what(source)):
+            yield
+    except DatabaseError as error:
+        raise PinFailed(source, error) from error
 
 
 @dataclass(frozen=True)
@@ -132,18 +150,27 @@ def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
 def pin_together(
     pins: Sequence[Pin], clock: Clock, busy_timeout: float, progress: ProgressSink
 ) -> tuple[datetime, float]:
-    """Begin the reads of all `pins` while no writer writes; the instant, and seconds held."""
+    """Begin the reads of all `pins` while no writer writes; the instant, and seconds held.
+
+    Raises `PinFailed` for the first that cannot take part; none is held then.
+    """
     with ExitStack() as stack:
         gates = []
         for pin in pins:
-            with translated(what(pin.source)):
+            with _of(pin.source):
                 gate = stack.enter_context(closing(_connect(pin.source, "rw", 0)))
             gates.append((pin.source, gate))
         began = _close_gates(gates, busy_timeout, progress)
         instant = clock.now()
         for pin in pins:
-            with translated(what(pin.source)):
-                begin_read(pin.connection)
+            try:
+                with _of(pin.source):
+                    begin_read(pin.connection)
+            except PinFailed:
+                for begun in pins:
+                    if begun.connection.in_transaction:
+                        begun.connection.execute("ROLLBACK")
+                raise
         for _, gate in gates:
             gate.execute("ROLLBACK")
         return instant, time.perf_counter() - began
@@ -168,7 +195,7 @@ def _close_gates(
                     other.execute("ROLLBACK")
                 translation = translate(error, what(source))
                 if not isinstance(translation, DatabaseLocked) or time.monotonic() > deadline:
-                    raise translation from error
+                    raise PinFailed(source, translation) from error
                 progress(Progress("snapshot", source.name))
                 break
             held.append(gate)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backups.errors import SnapshotDiffers
+from backups.host.removal import remove_file
 from backups.model import (
     DatabaseFacts,
     Progress,
@@ -25,17 +26,29 @@ from backups.model import (
     Source,
 )
 from backups.runs.parallel import cpu_workers, in_parallel
-from backups.sources.inspection import fault_of, read_facts, sha256_of
-from backups.sources.pins import Pin, begin_read, open_pin, pin_together, refuse_changed, what
+from backups.sources.inspection import read_facts, sha256_of
+from backups.sources.pins import (
+    Pin,
+    PinFailed,
+    begin_read,
+    open_pin,
+    pin_together,
+    refuse_changed,
+    what,
+)
 from backups.sources.room import refuse_small_disk
+from backups.sources.soundness import soundness_of
 from shared.clock import Clock
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy
 from shared.databases.translation import translate, translated
 from shared.errors import (
+    AppError,
     DatabaseCorrupt,
     DatabaseEmpty,
+    DatabaseError,
     DatabaseMissing,
     DatabaseUnreadable,
+    DiskFull,
 )
 from shared.files import open_private
 
@@ -52,6 +65,7 @@ def take_snapshots(
     progress: ProgressSink,
     *,
     busy_timeout: float = BUSY_TIMEOUT_SECONDS,
+    failures: dict[str, AppError] | None = None,
 ) -> Snapshots:
     """Copy every source to `into/<name>.db` (0600), check the copies, and count their rows.
 
@@ -59,22 +73,70 @@ def take_snapshots(
     the common instant: its read begins when its copy does, and the copy is marked so.
 
     Raises `DatabaseError` and its subclasses naming the source, `SnapshotDiffers` when a
-    copy is not what was read, and whatever `progress` raises, which stops the copying.
+    copy is not what was read, and whatever `progress` raises, which stops the copying. Where
+    `failures` is given, the error of a source is put there instead, as long as another one
+    can be copied.
     """
+    noted: dict[str, AppError] = {} if failures is None else failures
+
+    def note(source: Source, error: AppError) -> None:
+        """Go on without a source; raises its error where that is not wanted."""
+        if failures is None or isinstance(error, DiskFull):
+            raise error
+        noted[source.name] = error
+
+    usable: list[Source] = []
     for source in sources:
-        _refuse_unusable(source, into)
-    refuse_small_disk(sources, into)
+        try:
+            _refuse_same_file(source, usable)
+            _refuse_unusable(source, into)
+            usable.append(source)
+        except DatabaseError as error:
+            note(source, error)
+    refuse_small_disk(usable, into)
     with ExitStack() as stack:
-        pins = [open_pin(stack, source, busy_timeout) for source in sources]
+        pins = []
+        for source in usable:
+            try:
+                pins.append(open_pin(stack, source, busy_timeout))
+            except DatabaseError as error:
+                note(source, error)
         gated = [pin for pin in pins if pin.gated]
-        instant, held = pin_together(gated, clock, busy_timeout, progress)
+        while True:
+            try:
+                instant, held = pin_together(gated, clock, busy_timeout, progress)
+                break
+            except PinFailed as failed:
+                note(failed.source, failed.error)
+                gated = [pin for pin in gated if pin.source != failed.source]
+
+        def copy(pin: Pin, report: ProgressSink) -> SnapshotFile | None:
+            try:
+                return _copy(pin, into, report)
+            except (DatabaseError, SnapshotDiffers) as error:
+                note(pin.source, error)
+                remove_file(into / f"{pin.source.name}.db")
+                return None
+
         # Each copy is checked and hashed at once, which takes two processors as it is.
-        files = in_parallel(
-            lambda pin, report: _copy(pin, into, report), gated, progress, workers=cpu_workers()
-        )
-        files += [_copy(pin, into, progress) for pin in pins if not pin.gated]
-    by_source = {file.source: file for file in files}
-    return Snapshots(instant, tuple(by_source[source.name] for source in sources), held)
+        files = in_parallel(copy, gated, progress, workers=cpu_workers())
+        files += [copy(pin, progress) for pin in pins if not pin.gated]
+    by_source = {file.source: file for file in files if file is not None}
+    if not by_source and noted:
+        raise next(iter(noted.values()))
+    copied = tuple(by_source[source.name] for source in sources if source.name in by_source)
+    return Snapshots(instant, copied, held)
+
+
+def _refuse_same_file(source: Source, others: Sequence[Source]) -> None:
+    """Two hard links of one file would wait for each other's lock, in one process."""
+    for other in others:
+        with suppress(OSError):  # whoever opens it names that
+            if source.path.samefile(other.path):
+                raise DatabaseUnreadable(
+                    f"{what(source)} is the same file as {what(other)}",
+                    "Remove one of the two names from .env.",
+                )
 
 
 def copy_one(
@@ -187,10 +249,10 @@ def _copy_pages(pin: Pin, target: sqlite3.Connection, into: Path, progress: Prog
 
 
 def _check(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
-    if fault := fault_of(target, "quick_check"):
+    if fault := soundness_of(target, "quick_check").fault:
         raise DatabaseCorrupt(
             f"{what(source)} is damaged: {fault}",
-            f"Nothing was stored. {restore_remedy(source.name)}",
+            f"Nothing of it was stored. {restore_remedy(source.name)}",
         )
     return read_facts(target)
 

@@ -79,9 +79,10 @@ def verified(set_id: str, level: ProofLevel) -> str:
     """After a verification."""
     if level == "sealed":
         return (
-            f"Set {set_id}: the stored, encrypted bytes are those that were uploaded. They were "
-            "not decrypted, because the age identity is not on this host. To test a restore: "
-            "python -m backups drill --identity FILE"
+            f"Set {set_id}: the stored bytes are those that were uploaded. They were not fully "
+            "checked. Either they were not decrypted, because the age identity is not on this host "
+            "(to test a restore: python -m backups drill --identity FILE), or the manifest has a "
+            "finding about a source"
         )
     return f"Set {set_id} was read back and is proven."
 

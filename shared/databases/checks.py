@@ -40,9 +40,10 @@ def sample_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:
     )
     uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
     with translated(str(path)), closing(sqlite3.connect(uri, uri=True)) as copy:
+        copy.text_factory = bytes  # a text may hold bytes that are no UTF-8
         tables = copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tokens'").fetchall()
         values = copy.execute(sample).fetchall() if tables else []
-    return len(values), sum(not cipher.opens(str(value)) for (value,) in values)
+    return len(values), sum(not cipher.opens(value) for (value,) in values)
 
 
 def check_sessions(path: Path) -> tuple[int, int]:

@@ -31,17 +31,17 @@ class TokenCipher:
         """The ciphertext of `text` under the first key, as ASCII."""
         return self._fernet.encrypt(text.encode()).decode("ascii")
 
-    def decrypt(self, ciphertext: str) -> str:
+    def decrypt(self, ciphertext: str | bytes) -> str:
         """The text; raises `CipherError` when no key opens it."""
         try:
-            return self._fernet.decrypt(ciphertext.encode()).decode()
-        except (InvalidToken, UnicodeError):
+            return self._fernet.decrypt(ciphertext).decode()
+        except (InvalidToken, ValueError, TypeError):  # a damaged row may hold any type
             raise CipherError(
                 "a stored value cannot be decrypted with the keys in TOKEN_ENCRYPTION_KEYS",
                 "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after the first one.",
             ) from None
 
-    def opens(self, ciphertext: str) -> bool:
+    def opens(self, ciphertext: str | bytes) -> bool:
         """Whether a key opens it."""
         try:
             self.decrypt(ciphertext)
@@ -49,11 +49,11 @@ class TokenCipher:
             return False
         return True
 
-    def rotate(self, ciphertext: str) -> str:
+    def rotate(self, ciphertext: str | bytes) -> str:
         """The same text under the first key; raises `CipherError` when no key opens it."""
         try:
-            return self._fernet.rotate(ciphertext.encode()).decode("ascii")
-        except InvalidToken:
+            return self._fernet.rotate(ciphertext).decode("ascii")
+        except (InvalidToken, ValueError, TypeError):
             raise CipherError(
                 "a stored value cannot be decrypted with the keys in TOKEN_ENCRYPTION_KEYS",
                 "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after the first one.",

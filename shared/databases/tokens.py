@@ -21,7 +21,8 @@ class TokenStorage:
     """A dictionary of encrypted values that survives the process.
 
     Safe from many threads and processes. Every method raises `DatabaseError` when the file
-    cannot be used, and those that decrypt raise `CipherError`.
+    cannot be used, and those that decrypt raise `CipherError`. Values are read as bytes: where a
+    disk has turned one bit, a text may be no UTF-8, which SQLite's errors would quote.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class TokenStorage:
     def get(self, key: str) -> str | None:
         """The value under `key`, or None."""
         with self._database.reading() as connection:
-            row = connection.execute("SELECT value FROM tokens WHERE key = ?", (key,)).fetchone()
+            row = connection.execute(
+                "SELECT CAST(value AS BLOB) FROM tokens WHERE key = ?", (key,)
+            ).fetchone()
         return None if row is None else self._cipher.decrypt(row[0])
 
     def delete(self, key: str) -> None:
@@ -70,7 +73,7 @@ class TokenStorage:
         Raises `CipherError`, and changes nothing, when one value opens with no key.
         """
         with self._database.transaction() as connection:
-            rows = connection.execute("SELECT key, value FROM tokens").fetchall()
+            rows = connection.execute("SELECT key, CAST(value AS BLOB) FROM tokens").fetchall()
             connection.executemany(
                 "UPDATE tokens SET value = ? WHERE key = ?",
                 [(self._cipher.rotate(value), key) for key, value in rows],
@@ -81,7 +84,7 @@ class TokenStorage:
         """How many values there are, and how many of them no key opens."""
         unreadable = rows = 0
         with self._database.reading() as connection:
-            for (value,) in connection.execute("SELECT value FROM tokens"):
+            for (value,) in connection.execute("SELECT CAST(value AS BLOB) FROM tokens"):
                 rows += 1
                 try:
                     self._cipher.decrypt(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,6 +74,12 @@ _READ_FAULTS = {
     sqlite3.SQLITE_IOERR_CORRUPTFS,
     sqlite3.SQLITE_IOERR_DATA,
 }
+# Texts of SQLite that name a part of the schema. Any other text may quote a value of a row, such
+# as "Could not decode to UTF-8 column 'value' with text '…'".
+_NAMES_ONLY = re.compile(
+    r"(?:no such (?:table|column|module|collation sequence|function)|unknown function)"
+    r": [\w.]{1,100}(?:\(\))?"
+)
 
 
 @contextmanager
@@ -80,27 +87,46 @@ def translated(what: str, remedy: str | None = None) -> Iterator[None]:
     """Raise `DatabaseError` or a subclass in place of any `sqlite3.Error`.
 
     `what` names the file for a person, such as ``source tokens (./data/tokens.db)``; `remedy` is
-    the hint for a damaged one.
+    the hint for a damaged one. An error whose text may quote a value is not its cause, so that no
+    traceback in a log shows it.
     """
     try:
         yield
     except sqlite3.Error as error:
-        raise translate(error, what, remedy) from error
+        cause = error if _is_named(error) or harmless_text(error) else None
+        raise translate(error, what, remedy) from cause
 
 
 def translate(error: sqlite3.Error, what: str, remedy: str | None = None) -> DatabaseError:
     """The error of our tree for one of sqlite3's, by its primary result code."""
-    code = getattr(error, "sqlite_errorcode", None)
-    if code in _READ_FAULTS:
+    if getattr(error, "sqlite_errorcode", None) in _READ_FAULTS:
         return DatabaseDiskFault(
             f"{what} cannot be read: the disk returns an input/output error",
             "Check the disk (dmesg, smartctl). If it fails, restore onto another one.",
         )
-    primary = code & 0xFF if isinstance(code, int) else None
+    primary = primary_code(error)
     if primary in _TRANSLATION:
         kind, happened, hint = _TRANSLATION[primary]
         return kind(f"{what} {happened}", remedy if remedy and kind in LOST else hint)
     name = getattr(error, "sqlite_errorname", type(error).__name__)
+    text = harmless_text(error)
     return DatabaseError(
-        f"{what}: SQLite answered {name} ({error})", "See sqlite.org/rescode.html."
+        f"{what}: SQLite answered {name}" + (f" ({text})" if text else ""),
+        "See sqlite.org/rescode.html.",
     )
+
+
+def primary_code(error: sqlite3.Error) -> int | None:
+    """The primary result code of SQLite; None for an error of the Python module itself."""
+    code = getattr(error, "sqlite_errorcode", None)
+    return code & 0xFF if isinstance(code, int) else None
+
+
+def harmless_text(error: sqlite3.Error) -> str:
+    """What SQLite said, where that can only name a part of the schema; else empty."""
+    text = str(error)
+    return text if _NAMES_ONLY.fullmatch(text) else ""
+
+
+def _is_named(error: sqlite3.Error) -> bool:
+    return primary_code(error) in _TRANSLATION

@@ -1,6 +1,8 @@
 """Every setting, read once from the environment and `.env`, checked, and frozen.
 
 Nothing else in the program reads the environment. All faults are reported together.
+
+One file, because the checks of settings against each other need all of them.
 """
 
 from __future__ import annotations
@@ -285,12 +287,24 @@ def _check_paths(reader: SettingReader, settings: Settings) -> None:
         "SESSION_DB_PATH": settings.session_db_path,
         **{f"BACKUP_EXTRA_SOURCES ({name})": path for name, path in settings.backup.extra_sources},
     }
-    taken: dict[str, str] = {}
+    taken: dict[str | tuple[int, int], str] = {}
     for name, path in named.items():
-        real = os.path.realpath(path)
+        real = _file_of(path)
         if real in taken:
             reader.fault(name, f"names the same file as {taken[real]}")
         taken.setdefault(real, name)
-    inbox = os.path.realpath(settings.inbox_db_path)  # it may be an extra source
+    inbox = _file_of(settings.inbox_db_path)  # it may be an extra source
     if taken.get(inbox) in ("TOKEN_DB_PATH", "SESSION_DB_PATH"):
         reader.fault("INBOX_DB_PATH", f"names the same file as {taken[inbox]}")
+
+
+def _file_of(path: Path) -> str | tuple[int, int]:
+    """What two paths to one file have in common: device and inode, which hard links share too.
+
+    The real path of a file that is not there yet, or cannot be reached.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return found.st_dev, found.st_ino

@@ -365,7 +365,8 @@ def test_the_bytes_of_a_manifest() -> None:
       "same_instant": true,
       "journal_mode": "wal",
       "schema": "",
-      "unreadable": 0
+      "unreadable": 0,
+      "finding": ""
     }
   ],
   "suspect": null,

@@ -27,6 +27,7 @@ from backups.sources.inspection import read_facts
 from backups.sources.snapshot import take_snapshots
 from shared.clock import SystemClock
 from shared.errors import (
+    AppError,
     DatabaseCorrupt,
     DatabaseEmpty,
     DatabaseError,
@@ -874,3 +875,23 @@ def test_a_disk_that_fills_up_during_the_copying_is_named(tmp_path: Path) -> Non
     assert said["error"]["code"] == "disk_full"
     assert str(tmp_path / "copies") in said["error"]["message"]
     assert said["error"]["hint"]
+
+
+def test_two_hard_links_of_one_file_are_named_at_once(tmp_path: Path) -> None:
+    """The run does not wait for its own lock: both names are in the message; one is copied."""
+    tokens = Source("tokens", make_database(tmp_path / "tokens.db"))
+    twin = Source("twin", tmp_path / "twin.db")
+    twin.path.hardlink_to(tokens.path)
+    failures: dict[str, AppError] = {}
+    (tmp_path / "copies").mkdir()
+
+    taken = take_snapshots(
+        (tokens, twin), tmp_path / "copies", SystemClock(), ignore, failures=failures
+    )
+
+    assert [file.source for file in taken.files] == ["tokens"]
+    assert list(failures) == ["twin"]
+    assert "source twin" in failures["twin"].message
+    assert "source tokens" in failures["twin"].message
+    with pytest.raises(DatabaseUnreadable, match="same file"):
+        take((tokens, twin), tmp_path / "more")

@@ -497,3 +497,16 @@ def test_reading_leaves_the_environment_alone(
 
     with pytest.raises(KeyError):
         monkeypatch.delenv("ONLY_IN_FILE")
+
+
+def test_two_hard_links_of_one_file_are_refused_by_both_names(tmp_path: Path) -> None:
+    """SQLite would wait for itself: one file that two settings name as hard links is refused."""
+    (tmp_path / "tokens.db").write_bytes(b"")
+    (tmp_path / "orders.db").hardlink_to(tmp_path / "tokens.db")
+
+    assert faults_of(
+        {
+            "TOKEN_DB_PATH": str(tmp_path / "tokens.db"),
+            "BACKUP_EXTRA_SOURCES": f"orders={tmp_path / 'orders.db'}",
+        }
+    ) == ("BACKUP_EXTRA_SOURCES (orders): names the same file as TOKEN_DB_PATH",)

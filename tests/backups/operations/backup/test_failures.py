@@ -95,24 +95,27 @@ def corrupt(bench: Bench) -> Callable[[], None]:
     [(locked, "database_locked"), (missing, "database_missing"), (corrupt, "database_corrupt")],
     ids=lambda value: getattr(value, "__name__", None),
 )
-def test_a_source_that_fails_stores_nothing(
+def test_a_source_that_fails_leaves_the_others_stored(
     tmp_path: Path,
     store: WatchedStore,
     clock: FixedClock,
     spoil: Callable[[Bench], Callable[[], None]],
     code: str,
 ) -> None:
-    """One bad source: the run fails by its name, and the good one is not stored alone."""
+    """One bad source: the run fails by its name, and the good one is an incomplete set."""
     with open_bench(tmp_path, store, clock=clock, busy_timeout=0.1) as bench:
         repair = spoil(bench)
 
         run = bench.run()
 
-        assert (run.status, run.stage) == ("failed", "snapshot")
+        assert run.status == "failed"
         assert run.error is not None
         assert run.error.code == code
-        assert [key for key in store.keys("put") if "/instances/" not in key] == []
-        assert bench.all_keys() == []
+        (made,) = bench.service.catalogue.sets()
+        assert made.id in run.error.message
+        assert (made.complete, made.proof, made.protects) == (False, "full", False)
+        assert len(made.objects) == 1
+        assert not bench.service.status().health.healthy
         assert bench.staged() == []
         repair()
         assert bench.made().protects

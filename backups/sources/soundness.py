@@ -1,0 +1,68 @@
+"""What SQLite's own check says of a copy: sound, damaged, or not wholly checked, and why.
+
+An index with wrong entries loses nothing: the rows are in their table, and `REINDEX` makes the
+index anew. A schema that needs a collation or a function of the owner's program cannot be evaluated
+here: its pages are checked, and its rows counted, as far as that needs neither.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from dataclasses import dataclass
+
+from backups.sources.inspection import Check, fault_of
+from shared.databases.translation import harmless_text, primary_code
+
+_MOST_FINDINGS = 100
+_LONGEST = 200
+# What integrity_check says of an index whose table is sound (sqlite3 source, pragma.c).
+_INDEX_ONLY = re.compile(
+    r"row \d+ missing from index .+|wrong # of entries in index .+"
+    r"|non-unique entry in index .+|row \d+ values differ from index .+"
+    r"|rowid not at end-of-record for row \d+ of index .+"
+)
+
+
+@dataclass(frozen=True)
+class Soundness:
+    """`fault`: it is damaged. `wrong_index`: only an index is. `unchecked`: what SQLite lacks."""
+
+    fault: str | None = None
+    wrong_index: str = ""
+    unchecked: str = ""
+
+
+def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
+    """Run SQLite's check; what lacks a function or a collation is checked without expressions.
+
+    Raises what sqlite3 raises for a file that it cannot read.
+    """
+    connection.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
+    try:
+        if check == "quick_check":
+            return Soundness(fault_of(connection, check))
+        rows = connection.execute(f"PRAGMA {check}({_MOST_FINDINGS})").fetchall()
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_ERROR or not harmless_text(error):
+            raise
+        return Soundness(
+            _fault_of_pages(connection), unchecked=f"SQLite answers: {harmless_text(error)}"
+        )
+    found = [str(row[0]) for row in rows]
+    if found == ["ok"]:
+        return Soundness()
+    if found and all(_INDEX_ONLY.fullmatch(text) for text in found):
+        return Soundness(wrong_index=found[0][:_LONGEST])
+    return Soundness(next((text for text in found if not _INDEX_ONLY.fullmatch(text)), "no answer"))
+
+
+def _fault_of_pages(connection: sqlite3.Connection) -> str | None:
+    """The first fault that is found without evaluating expressions of the schema."""
+    connection.execute("PRAGMA ignore_check_constraints=ON")
+    try:
+        return fault_of(connection, "quick_check")
+    except sqlite3.OperationalError as error:
+        if primary_code(error) != sqlite3.SQLITE_ERROR:
+            raise
+        return None  # counting the rows has read the pages of every table that can be read

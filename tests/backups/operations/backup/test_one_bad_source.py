@@ -1,0 +1,102 @@
+"""Sources that SQLite cannot wholly check here, or whose index is damaged: stored, and marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from backups.model import Source
+from tests.support.bench import open_bench
+from tests.support.databases import add_rows, connect, make_sources
+
+
+def own_collation(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        connection.create_collation("own", lambda a, b: (a > b) - (a < b))
+        connection.execute("CREATE TABLE orders(key TEXT COLLATE own PRIMARY KEY) WITHOUT ROWID")
+        connection.execute("INSERT INTO orders VALUES ('one'), ('two')")
+
+
+def own_function(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        connection.create_function("own", 1, lambda value: value, deterministic=True)
+        connection.execute("CREATE TABLE orders(key TEXT CHECK (own(key) <> ''))")
+        connection.execute("CREATE INDEX by_own ON orders(own(key))")
+        connection.execute("INSERT INTO orders VALUES ('one'), ('two')")
+
+
+def latin_1_comment(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE orders(key TEXT /* XXXX */)")
+        connection.execute("INSERT INTO orders VALUES ('one'), ('two')")
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(
+            "UPDATE sqlite_schema SET sql = replace(sql, 'XXXX', CAST(X'636166E9' AS TEXT))"
+        )
+
+
+def wrong_index(path: Path) -> None:
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE orders(key TEXT)")
+        connection.execute("CREATE INDEX by_key ON orders(key)")
+        connection.execute("INSERT INTO orders VALUES ('one'), ('two')")
+    for condition, row in ((" WHERE key > 'x'", None), ("", "three")):
+        with closing(connect(path)) as connection:
+            if row:  # a row that the index does not get
+                connection.execute("INSERT INTO orders VALUES (?)", (row,))
+            connection.execute("PRAGMA writable_schema=ON")
+            connection.execute(
+                "UPDATE sqlite_schema SET sql = ? WHERE name = 'by_key'",
+                (f"CREATE INDEX by_key ON orders(key){condition}",),
+            )
+
+
+@pytest.mark.parametrize(
+    ("make", "proof", "protects", "finding"),
+    [
+        (own_collation, "sealed", True, "no such collation sequence: own"),
+        (own_function, "sealed", True, "unknown function: own()"),
+        (latin_1_comment, "full", True, ""),
+        (wrong_index, "sealed", False, "index by_key"),
+    ],
+)
+def test_a_source_that_sqlite_cannot_confirm_is_stored_and_marked(
+    tmp_path: Path, make: Callable[[Path], None], proof: str, protects: bool, finding: str
+) -> None:
+    """The set is complete and says what was not confirmed, is verified again, and restored."""
+    orders = Source("orders", tmp_path / "orders.db")
+    make(orders.path)
+    with open_bench(tmp_path, sources=(*make_sources(tmp_path / "data"), orders)) as bench:
+        made = bench.made()
+
+        assert (made.complete, made.proof, made.protects) == (True, proof, protects)
+        found = {stored.source: stored.finding for stored in made.objects}
+        assert finding in found["orders"]
+        assert bool(found["orders"]) == bool(finding)
+        assert found["tokens"] == ""
+        if not protects:
+            assert made.suspect is not None
+            assert "REINDEX" in made.suspect[0]
+            assert "orders" in made.suspect[0]
+        assert bench.verify(made.id).status == "succeeded"
+        assert bench.service.catalogue.get(made.id).proof == proof
+        bench.restored(made.id, to=tmp_path / "restored")
+        assert (tmp_path / "restored" / "orders.db").is_file()
+
+
+def test_retries_do_not_store_the_same_incomplete_set_again(tmp_path: Path) -> None:
+    """While a source is missing, unchanged others are stored once; a change is stored."""
+    orders = Source("orders", tmp_path / "orders.db")
+    with open_bench(tmp_path, sources=(*make_sources(tmp_path / "data"), orders)) as bench:
+        first, second = bench.run(), bench.run()
+
+        assert (first.status, second.status) == ("failed", "failed")
+        (made,) = bench.service.catalogue.sets()
+        assert second.error is not None
+        assert made.id in second.error.message
+        add_rows(bench.tokens, 3)
+        assert bench.run().status == "failed"
+        assert len(bench.stored_ids()) == 2
