@@ -16,7 +16,7 @@ from pathlib import Path
 
 from backups.alerts.dispatch import Alerts
 from backups.decisions.suspicion import suspicions
-from backups.errors import SourceUnknown
+from backups.errors import ProofFailed, SourceUnknown
 from backups.format import naming
 from backups.host.removal import remove_file
 from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
@@ -29,9 +29,8 @@ from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.instants import Instants, wait_for_next_second
 from backups.sets.publish import Publisher, SetFacts
-from backups.sources.inspection import open_copy
 from backups.sources.snapshot import take_snapshots
-from backups.sources.soundness import soundness_of
+from backups.sources.soundness import examine
 from shared.errors import AppError
 from shared.logs import fields
 
@@ -166,8 +165,9 @@ class Backup:
         snapshots = self._take(sources, staging, recorder, failures)
         if failures and (stored := self._stored_incomplete(snapshots)):
             _raise_failures(failures, stored)  # a retry adds nothing to what is there
-        snapshots, wrong = self._examined(snapshots)
-        suspect += wrong
+        if not self._publisher.proof_opens:
+            snapshots, wrong = examine(snapshots)
+            suspect += wrong
         unreadable = self._unreadable(snapshots)
         suspect += self._suspicions(snapshots, unreadable)
         about = SetFacts(
@@ -176,7 +176,15 @@ class Backup:
             complete=sources == self._config.sources and not failures,
             suspect=tuple(suspect) or None,
         )
-        made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
+        try:
+            made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
+        except ProofFailed:
+            snapshots, wrong = examine(snapshots)
+            if not any(file.finding for file in snapshots.files):
+                raise
+            # Not the store is to blame: the live database has it. Its rows are stored all the same.
+            about = replace(about, suspect=(*suspect, *wrong) or None)
+            made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
         if made.complete:
             self._directory.keep_copies(
                 made.id, [file.path for file in snapshots.files], self._config.local_copies
@@ -236,25 +244,6 @@ class Backup:
             return None
         known = {stored.source: stored.snapshot_sha256 for stored in newest.objects}
         return newest.id if now.items() <= known.items() else None
-
-    def _examined(self, snapshots: Snapshots) -> tuple[Snapshots, list[str]]:
-        """The snapshots with what SQLite finds in them, and reasons to suspect the set."""
-        files, reasons = [], []
-        for file in snapshots.files:
-            with open_copy(file.path, f"the copy of source {file.source}") as connection:
-                soundness = soundness_of(connection, "integrity_check")
-            finding = soundness.wrong_index or soundness.unchecked
-            if soundness.wrong_index:
-                reasons.append(
-                    f"an index of {file.source} is damaged ({finding}), its table is not: run "
-                    f"REINDEX on it, or restore {file.source}"
-                )
-            if finding:
-                source_log(file.source).warning("not wholly checked: %s", finding)
-            files.append(replace(file, finding=finding))
-        for reason in reasons:
-            _log.warning("suspect: %s", reason)
-        return replace(snapshots, files=tuple(files)), reasons
 
     def _unreadable(self, snapshots: Snapshots) -> dict[str, int]:
         """How many sampled values of each source cannot be decrypted with the current keys."""

@@ -148,6 +148,11 @@ class Publisher:
         self._publish(made)
         return made
 
+    @property
+    def proof_opens(self) -> bool:
+        """Whether the proof opens the databases inside; else only their bytes are compared."""
+        return not self._config.seal.recipients or self._config.identity_file is not None
+
     def prove(
         self, recorder: Recorder, objects: Sequence[StoredObject], staging: Path
     ) -> ProofLevel:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from backups.sources.inspection import Check, fault_of
+from backups.model import Snapshots
+from backups.runs.log_files import source_log
+from backups.sources.inspection import Check, fault_of, open_copy
 from shared.databases.translation import harmless_text, primary_code
 
 _MOST_FINDINGS = 100
@@ -55,6 +57,26 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
     if found and all(_INDEX_ONLY.fullmatch(text) for text in found):
         return Soundness(wrong_index=found[0][:_LONGEST])
     return Soundness(next((text for text in found if not _INDEX_ONLY.fullmatch(text)), "no answer"))
+
+
+def examine(snapshots: Snapshots) -> tuple[Snapshots, list[str]]:
+    """The snapshots with what SQLite finds in them, and reasons to suspect the set."""
+    files, reasons = [], []
+    for file in snapshots.files:
+        with open_copy(file.path, f"the copy of source {file.source}") as connection:
+            soundness = soundness_of(connection, "integrity_check")
+        log = source_log(file.source)
+        finding = soundness.wrong_index or soundness.unchecked
+        if soundness.wrong_index:
+            reasons.append(
+                f"an index of {file.source} is damaged ({finding}), its table is not: run "
+                f"REINDEX on it, or restore {file.source}"
+            )
+            log.warning("suspect: %s", reasons[-1])
+        elif finding:
+            log.warning("not wholly checked: %s", finding)
+        files.append(replace(file, finding=finding))
+    return replace(snapshots, files=tuple(files)), reasons
 
 
 def _fault_of_pages(connection: sqlite3.Connection) -> str | None:
