@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast, get_args
 
 import pytest
-from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import HealthCheck, example, given, seed, settings
 from hypothesis import strategies as st
 
 from backups.operations import aside
@@ -95,6 +95,10 @@ def live_through(steps: list[Step], moments: Moments) -> None:
     database=None,
     suppress_health_check=list(HealthCheck),
 )
+@example(steps=[Step("restore"), Step("undo"), Step("undo"), Step("undo")])
+@example(steps=[Step("damage"), Step("restore"), Step("undo"), Step("undo")])
+@example(steps=[*([Step("run", fault="lost", at=number) for number in range(16)]), Step("prune")])
+@example(steps=[*([Step("run"), Step("pass", pick=2)] * 3), Step("prune"), Step("restore")])
 @given(steps=st.lists(_STEPS, min_size=2, max_size=12))
 def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
     """Whatever happens in which order, and ends at which moment: all three promises hold."""
