@@ -1,0 +1,120 @@
+"""Random histories of two installations on one store, judged from outside the program."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast, get_args
+
+import pytest
+from hypothesis import HealthCheck, example, given, seed, settings
+from hypothesis import strategies as st
+
+from backups.operations import aside
+from backups.runs.parallel import in_parallel
+from backups.sets import publish
+from tests.support.histories import Act, Fault, Step, World
+from tests.support.model_store import LISTINGS
+from tests.support.moments import Moments
+
+HISTORIES = int(os.environ.get("HISTORIES", "10000"))
+SEED = int(os.environ.get("HISTORIES_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
+_SHORT = 40
+
+# What is left out because it is known to break a promise; each goes with its remedy.
+KNOWN: frozenset[str] = frozenset(
+    {
+        # Whose sets: such a restore makes a living installation a predecessor for ever.
+        "restore of another's set",
+        "adoption of the living",
+        # Undo and install: what was recorded, and not switched yet, is rolled back by an undo.
+        "end within a switch",
+    }
+)
+
+# What comes more often, and with it everything else once.
+_ACTS: list[Act] = [
+    *(cast("list[Act]", ["run", "restore", "undo"]) * 3),
+    "pass",
+    *get_args(Act),
+]
+_FAULTS: list[Fault] = [
+    *(cast("list[Fault]", ["none", "kill"]) * 4),
+    *get_args(Fault),
+]
+_STEPS = st.builds(
+    Step,
+    act=st.sampled_from(_ACTS),
+    who=st.sampled_from([0, 0, 0, 1]),
+    pick=st.integers(0, 5),
+    only=st.sampled_from([None, None, "tokens", "sessions"]),
+    fault=st.sampled_from(_FAULTS),
+    # The second are those in which a restore switches.
+    at=st.one_of(st.integers(0, 160), st.integers(38, 80)),
+    listing=st.sampled_from([*["whole"] * 6, *LISTINGS]),
+)
+
+
+@pytest.fixture(scope="module")
+def moments() -> Iterator[Moments]:
+    """The moments of this process, in which nothing is done side by side."""
+    found = Moments()
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (publish, aside):
+            patch.setattr(
+                module,
+                "in_parallel",
+                lambda work, items, progress, workers=1: in_parallel(
+                    work, items, progress, workers=1
+                ),
+            )
+        found.watch(patch)
+        yield found
+
+
+def live_through(steps: list[Step], moments: Moments) -> None:
+    folder = Path(tempfile.mkdtemp(prefix="history-"))
+    try:
+        world = World(folder, moments, KNOWN)
+        try:
+            for step in steps:
+                world.happen(step)
+        finally:
+            world.close()
+    finally:
+        shutil.rmtree(folder)
+
+
+@settings(
+    max_examples=_SHORT,
+    derandomize=True,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@example(steps=[Step("restore"), Step("undo"), Step("undo"), Step("undo")])
+@example(steps=[Step("damage"), Step("restore"), Step("undo"), Step("undo")])
+@example(steps=[*([Step("run", fault="lost", at=number) for number in range(16)]), Step("prune")])
+@example(steps=[*([Step("run"), Step("pass", pick=2)] * 3), Step("prune"), Step("restore")])
+@given(steps=st.lists(_STEPS, min_size=2, max_size=12))
+def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
+    """Whatever happens in which order, and ends at which moment: all three promises hold."""
+    live_through(steps, moments)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_soak_no_history_loses_anything(moments: Moments) -> None:
+    """The same for ten thousand; `HISTORIES` says how many, `HISTORIES_SEED` with which seed."""
+    print(f"\n{HISTORIES} histories, HISTORIES_SEED={SEED}")
+
+    @seed(SEED)
+    @settings(max_examples=HISTORIES, database=None, suppress_health_check=list(HealthCheck))
+    @given(steps=st.lists(_STEPS, min_size=2, max_size=14))
+    def look(steps: list[Step]) -> None:
+        live_through(steps, moments)
+
+    look()
