@@ -28,9 +28,6 @@ _SHORT = 40
 # What is left out because it is known to break a promise; each goes with its remedy.
 KNOWN: frozenset[str] = frozenset(
     {
-        # Whose sets: such a restore makes a living installation a predecessor for ever.
-        "restore of another's set",
-        "adoption of the living",
         # Undo and install: what was recorded, and not switched yet, is rolled back by an undo.
         "end within a switch",
     }
