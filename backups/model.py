@@ -35,24 +35,27 @@ SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 @dataclass(frozen=True)
 class Source:
-    """A live database: a name for keys and logs, and the path of its main file.
+    """A live database: a name for keys and logs, and the real path of its main file.
 
-    The rows of a `volatile` source come and go within the hour.
+    `link` is the path that was configured, where that goes over a symbolic link. The rows of a
+    `volatile` source come and go within the hour.
     """
 
     name: str
     path: Path
     volatile: bool = False
+    link: Path | None = None
 
 
 @dataclass(frozen=True)
 class LiveState:
-    """How a source is found before a restore; `rows` only when it is healthy."""
+    """How a source is found: `rows` if healthy; `obstacle` if nothing can be restored there."""
 
     source: str
     path: Path
     state: SourceState
     rows: Mapping[str, int] | None = None
+    obstacle: Finding | None = None
 
 
 @dataclass(frozen=True)
@@ -254,8 +257,7 @@ class Replaced:
 
     `kind` is `copy` (a SQLite file at `path`), `quarantine` (the damaged files, moved to
     the folder `path`) or `nothing` (there was no file). Of a quarantine, `main` says whether
-    there was more than side files: as long as the main file is not in the folder, it has
-    not been moved.
+    there was more than side files.
     """
 
     source: str

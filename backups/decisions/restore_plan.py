@@ -110,7 +110,10 @@ def plan_restore(
         age=now - backup_set.created_at,
         items=items,
         blockers=tuple(_blockers(backup_set, keys, stored)),
-        warnings=tuple(_warnings(backup_set, keys, foreign)),
+        warnings=(
+            *(item.live.obstacle for item in items if item.live.obstacle),
+            *_warnings(backup_set, keys, foreign),
+        ),
         foreign=tuple(foreign),
     )
 

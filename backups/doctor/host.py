@@ -81,8 +81,12 @@ def databases(service: BackupService) -> Iterator[Line]:
             yield Line(
                 "problem",
                 "databases",
-                f"source {source.name} ({source.path}) is {state.state}",
-                "Restore it: python -m backups restore --in-place --yes",
+                state.obstacle.message
+                if state.obstacle
+                else f"source {source.name} ({source.path}) is {state.state}",
+                state.obstacle.hint
+                if state.obstacle
+                else "Restore it: python -m backups restore --in-place --yes",
             )
             continue
         rows = sum((state.rows or {}).values())

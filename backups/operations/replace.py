@@ -35,6 +35,7 @@ from backups.runs.run import Recorder
 from backups.sets.instants import Instants
 from backups.sets.publish import Publisher, SetFacts
 from backups.sources import install
+from backups.sources.links import real_source, refuse_dangling_link
 from backups.sources.live import inspect_live, is_taken
 from backups.sources.snapshot import copy_one
 from shared.clock import Clock
@@ -61,7 +62,7 @@ class Replacer:
     def replaceable(self, names: Sequence[str]) -> list[Source]:
         """The sources of these names, at paths that can take a database.
 
-        Raises `BackupError` for another name, `OwnerDiffers`, `TargetUnusable`.
+        Raises `BackupError` for another name, `LinkDangling`, `OwnerDiffers`.
         """
         by_name = {source.name: source for source in self.sources}
         for name in names:
@@ -70,9 +71,9 @@ class Replacer:
                     f"this installation has no source named {name}",
                     "Add it to BACKUP_EXTRA_SOURCES, or use --only or --to DIR.",
                 )
-        found = [by_name[name] for name in names]
+        found = [real_source(by_name[name]) for name in names]
         for source in found:
-            install.refuse_dangling_link(source.path)
+            refuse_dangling_link(source)
             install.refuse_foreign_owner(source.path)
         return found
 

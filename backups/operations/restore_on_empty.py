@@ -11,6 +11,7 @@ from backups.operations.own_sets import OwnSets
 from backups.operations.restore import Restore
 from backups.runs.run import Recorder, RunStarter
 from backups.sets.catalogue import Catalogue
+from backups.sources.links import refuse_dangling_link
 from shared.clock import Clock
 from shared.errors import DatabaseMissing
 
@@ -33,10 +34,11 @@ class RestoreOnEmpty:
     def restore_missing(self) -> Run | None:
         """Restore the sources that are missing, if there is a restore point; before any opens.
 
-        Waits while another process of this host does the same. Raises `AppError` when the
-        store cannot be asked, when all that could be restored is suspect, or when the restore
-        fails: then the bot must not start empty.
+        Waits while another process of this host does the same. Raises `LinkDangling` before
+        anything is made; `AppError` when the store cannot be asked, when all that could be
+        restored is suspect, or when the restore fails: then the bot must not start empty.
         """
+        self._refuse_dangling_links()
         missing = self.own_sets.missing_sources()
         if not missing:
             return None
@@ -70,9 +72,17 @@ class RestoreOnEmpty:
         return run
 
     def note_missing(self) -> None:
-        """Remember which sources are missing at a start, which is about to begin them anew."""
+        """Remember which sources are missing at a start, which is about to begin them anew.
+
+        Raises `LinkDangling`.
+        """
+        self._refuse_dangling_links()
         for source in self.own_sets.missing_sources():
             self.facts.note_started_empty(source, self.clock.now())
+
+    def _refuse_dangling_links(self) -> None:
+        for source in self.restore.config.sources:
+            refuse_dangling_link(source)
 
     def _refuse_to_forget_sets(self, missing: list[str]) -> None:
         """Raise when there are sets that only a person may choose, or that lost their objects."""

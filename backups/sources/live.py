@@ -6,8 +6,10 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from backups.model import LiveState, Source
+from backups.errors import LinkDangling
+from backups.model import Finding, LiveState, Source
 from backups.sources.inspection import fault_of, read_facts
+from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import what
 from shared.databases.translation import translated
 from shared.errors import DatabaseCorrupt, DatabaseNotSqlite, DatabaseUnreadable
@@ -18,6 +20,11 @@ _SIDE_FILES = ("-wal", "-shm", "-journal")
 def inspect_live(source: Source, busy_timeout: float) -> LiveState:
     """How a source is now; raises `DatabaseLocked` or `DatabaseUnreadable`."""
     path = source.path
+    try:
+        refuse_dangling_link(source)
+    except LinkDangling as error:
+        obstacle = Finding(error.code, error.message, error.hint)
+        return LiveState(source.name, path, "missing", obstacle=obstacle)
     try:
         there = path.exists()
     except OSError as error:

@@ -26,6 +26,7 @@ from backups.model import (
 )
 from backups.runs.parallel import cpu_workers, in_parallel
 from backups.sources.inspection import fault_of, read_facts, sha256_of
+from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import Pin, begin_read, open_pin, pin_together, refuse_changed, what
 from backups.sources.room import refuse_small_disk
 from shared.clock import Clock
@@ -58,8 +59,8 @@ def take_snapshots(
     A source that is not in WAL mode, or that this user may only read, cannot take part in
     the common instant: its read begins when its copy does, and the copy is marked so.
 
-    Raises `DatabaseError` and its subclasses naming the source, `SnapshotDiffers` when a
-    copy is not what was read, and whatever `progress` raises, which stops the copying.
+    Raises `DatabaseError` and its subclasses naming the source, `LinkDangling`, `SnapshotDiffers`
+    when a copy is not what was read, and whatever `progress` raises, which stops the copying.
     """
     for source in sources:
         _refuse_unusable(source, into)
@@ -95,6 +96,7 @@ def copy_one(
 
 
 def _refuse_unusable(source: Source, staging: Path) -> None:
+    refuse_dangling_link(source)
     try:
         source.path.stat()
     except FileNotFoundError:
