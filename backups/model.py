@@ -252,40 +252,6 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Replaced:
-    """What a restore in place put aside for one source.
-
-    `kind` is `copy` (a SQLite file at `path`), `quarantine` (the damaged files, moved to
-    the folder `path`) or `nothing` (there was no file). Of a quarantine, `main` says whether
-    there was more than side files.
-    """
-
-    source: str
-    kind: Literal["copy", "quarantine", "nothing"]
-    path: Path | None
-    main: bool = True
-
-
-@dataclass(frozen=True)
-class RestoreRecord:
-    """A restore in place, for undo and for those who look back.
-
-    `owed` is what an undo puts back: it is owed until the run of that undo has succeeded.
-    """
-
-    run_id: str
-    set_id: str
-    at: datetime
-    replaced: tuple[Replaced, ...]
-    owed: tuple[Replaced, ...] = ()
-
-    @property
-    def to_put_back(self) -> tuple[Replaced, ...]:
-        """What an undo has to put back now: an undo that did not end is finished first."""
-        return self.owed or self.replaced
-
-
-@dataclass(frozen=True)
 class RunError:
     """Why a run failed, for a script (`code`) and for a person."""
 

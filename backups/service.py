@@ -25,6 +25,7 @@ from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore
+from backups.operations.restore_history import RestoreHistory
 from backups.operations.restore_on_empty import RestoreOnEmpty
 from backups.operations.undo import Undo
 from backups.operations.verify import Verify
@@ -122,7 +123,13 @@ class BackupService:
             busy_timeout=config.busy_timeout,
             directory=directory,
             facts=facts,
-            run_log=self.run_log,
+            history=RestoreHistory(
+                sources=config.sources,
+                busy_timeout=config.busy_timeout,
+                directory=directory,
+                facts=facts,
+                run_log=self.run_log,
+            ),
             clock=clock,
             publisher=publisher,
             instants=instants,

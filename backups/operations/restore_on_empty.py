@@ -74,9 +74,10 @@ class RestoreOnEmpty:
     def note_missing(self) -> None:
         """Remember which sources are missing at a start, which is about to begin them anew.
 
-        Raises `LinkDangling`.
+        What a run that ended was about to replace is looked at before. Raises `LinkDangling`.
         """
         self._refuse_dangling_links()
+        self.restore.replacer.history.settle_if_free()
         for source in self.own_sets.missing_sources():
             self.facts.note_started_empty(source, self.clock.now())
 
