@@ -155,6 +155,12 @@ class TargetUnusable(BackupError):
     code = "target_unusable"
 
 
+class LinkDangling(BackupError):
+    """The path of a source goes over a link to a file that is not there."""
+
+    code = "link_dangling"
+
+
 class OwnerDiffers(BackupError):
     """This user could not give the restored files the owner that they need."""
 

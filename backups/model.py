@@ -34,14 +34,16 @@ SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 @dataclass(frozen=True)
 class Source:
-    """A live database: a name for keys and logs, and the path of its main file.
+    """A live database: a name for keys and logs, and the real path of its main file.
 
-    The rows of a `volatile` source come and go within the hour.
+    `link` is the path that was configured, where that goes over a symbolic link. The rows of a
+    `volatile` source come and go within the hour.
     """
 
     name: str
     path: Path
     volatile: bool = False
+    link: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -229,41 +231,6 @@ class Baseline:
 
     set_id: str
     at: datetime
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """What a restore in place put aside for one source.
-
-    `kind` is `copy` (a SQLite file at `path`), `quarantine` (the damaged files, moved to
-    the folder `path`) or `nothing` (there was no file). Of a quarantine, `main` says whether
-    there was more than side files: as long as the main file is not in the folder, it has
-    not been moved.
-    """
-
-    source: str
-    kind: Literal["copy", "quarantine", "nothing"]
-    path: Path | None
-    main: bool = True
-
-
-@dataclass(frozen=True)
-class RestoreRecord:
-    """A restore in place, for undo and for those who look back.
-
-    `owed` is what an undo puts back: it is owed until the run of that undo has succeeded.
-    """
-
-    run_id: str
-    set_id: str
-    at: datetime
-    replaced: tuple[Replaced, ...]
-    owed: tuple[Replaced, ...] = ()
-
-    @property
-    def to_put_back(self) -> tuple[Replaced, ...]:
-        """What an undo has to put back now: an undo that did not end is finished first."""
-        return self.owed or self.replaced
 
 
 @dataclass(frozen=True)

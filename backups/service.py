@@ -36,6 +36,7 @@ from backups.sets.fetch import Fetcher
 from backups.sets.instants import Instants
 from backups.sets.publish import Publisher
 from backups.sets.verdicts import Verdicts
+from backups.sources.restore_history import RestoreHistory
 from backups.status import (
     cannot_begin,
     drill_is_possible,
@@ -124,7 +125,13 @@ class BackupService:
             busy_timeout=config.busy_timeout,
             directory=directory,
             facts=facts,
-            run_log=self.run_log,
+            history=RestoreHistory(
+                sources=config.sources,
+                busy_timeout=config.busy_timeout,
+                directory=directory,
+                facts=facts,
+                run_log=self.run_log,
+            ),
             clock=clock,
             publisher=publisher,
             instants=instants,

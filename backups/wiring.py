@@ -20,6 +20,7 @@ from backups.operations.installation import Installation
 from backups.receivers import receivers_of
 from backups.service import BackupService
 from backups.sets.catalogue import Catalogue, has_restore_points
+from backups.sources.links import real_source
 from shared.clock import Clock, SystemClock
 from shared.databases.checks import (
     SESSIONS_VERSION,
@@ -100,12 +101,13 @@ def assemble(
 def build_config(settings: Settings) -> BackupConfig:
     """What the settings say is to be backed up, and how."""
     backup = settings.backup
+    sources = (
+        Source("tokens", settings.token_db_path),
+        Source("sessions", settings.session_db_path, volatile=True),
+        *(Source(name, path) for name, path in backup.extra_sources),
+    )
     return BackupConfig(
-        sources=(
-            Source("tokens", settings.token_db_path),
-            Source("sessions", settings.session_db_path, volatile=True),
-            *(Source(name, path) for name, path in backup.extra_sources),
-        ),
+        sources=tuple(map(real_source, sources)),
         schedule=backup.schedule,
         prefix=backup.prefix,
         local_copies=backup.local_copies,

@@ -5,6 +5,7 @@ be read counts as absent, and a line of the log names it: one bad row must not s
 bad day.
 
 last_drill, last_restore             a document each, as JSON
+restore_switch                       what a run was about to replace, as JSON
 time:begun, time:swept               an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
 owed_asides                          what the store has yet to be told was set aside, as JSON
@@ -33,14 +34,15 @@ from pydantic import TypeAdapter
 from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
-from backups.model import Baseline, DrillReport, RestoreRecord
+from backups.model import Baseline, DrillReport
+from backups.replaced import Replaced, RestoreRecord, Switch
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-D = TypeVar("D", Baseline, DrillReport, LastSet, RestoreRecord)
+D = TypeVar("D", Baseline, DrillReport, LastSet, RestoreRecord, Switch)
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ def _adapter(kind: Any) -> TypeAdapter[Any]:
 
 _LAST_DRILL = _document("last_drill", DrillReport)
 _LAST_RESTORE = _document("last_restore", RestoreRecord)
+_SWITCH = _document("restore_switch", Switch)
 _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
@@ -150,16 +153,36 @@ class HostState:
         """Remember what the newest restore in place replaced."""
         self._write(_LAST_RESTORE, record)
 
+    def switch(self) -> Switch | None:
+        """What a run was about to replace, until it is known whether it has."""
+        return self._read(_SWITCH)
+
+    def begin_switch(self, switch: Switch) -> None:
+        """Remember what a run is about to replace, so that it can be undone after a crash."""
+        self._write(_SWITCH, switch)
+
+    def end_switch(self, record: RestoreRecord | None) -> None:
+        """It was replaced, and `record` says so; or, with None, it was not."""
+        with self._records.transaction() as connection:
+            if record is not None:
+                _LAST_RESTORE.write(connection, record)
+            connection.execute("DELETE FROM facts WHERE name = ?", (_SWITCH.name,))
+
     def needed_for_undo(self) -> tuple[Path, ...] | None:
         """Where what the newest restore replaced lies; None when its record cannot be read."""
         with self._records.reading() as connection:
-            text = _LAST_RESTORE.text(connection)
-        if text is None:
-            return ()
-        record = _LAST_RESTORE.parse(text)
-        if record is None:
-            return None
-        needed = (*record.replaced, *record.owed)
+            found = [(one, one.text(connection)) for one in (_LAST_RESTORE, _SWITCH)]
+        needed: list[Replaced] = []
+        for kind, text in found:
+            if text is None:
+                continue
+            value = kind.parse(text)
+            if value is None:
+                return None
+            record = value.record if isinstance(value, Switch) else value
+            needed += (*record.replaced, *record.owed)
+            if isinstance(value, Switch):
+                needed.append(value.put_aside)
         return tuple(replaced.path for replaced in needed if replaced.path is not None)
 
     def predecessors(self) -> dict[str, LastSet | None]:

@@ -17,8 +17,9 @@ from backups.format import manifest, naming
 from backups.format.manifest import Aside
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
-from backups.model import Progress, ProgressSink, RestoreRecord
+from backups.model import Progress, ProgressSink
 from backups.operations.own_sets import OwnSets
+from backups.replaced import Undone
 from backups.runs.parallel import in_parallel
 from backups.runs.run import Recorder, ignore_progress
 from backups.sets.catalogue import Catalogue
@@ -73,7 +74,7 @@ class Asides:
             if one.kind == "set" and one.instance in ours and one.set_aside is None:
                 newer.append(one.id)
 
-    def take_back(self, recorder: Recorder, undone: RestoreRecord) -> None:
+    def take_back(self, recorder: Recorder, undone: Undone, restored: str) -> None:
         """For the undo of a restore, or of an undo: the reverse of what it has set aside.
 
         What was made since then has what the undo replaces, and is set aside.
@@ -88,7 +89,7 @@ class Asides:
             made_since = one.created_at > undone.at and one.instance in ours
             if one.kind == "set" and made_since and one.set_aside is None:
                 notes.setdefault(one.id, True)
-        self._note(recorder, undone.set_id, notes)
+        self._note(recorder, restored, notes)
 
     def finish(self, progress: ProgressSink = ignore_progress) -> None:
         """Store what is owed; what still cannot be stored stays owed, and is logged."""

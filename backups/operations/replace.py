@@ -4,9 +4,13 @@ A `Replacer` lasts as long as the process. The state of one run is its `Replacem
 
 1. What is about to go away is put aside: a healthy database as a safety copy, which is durable
    before the first live page changes; a damaged one as its files, moved.
-2. It is recorded before the switch, so that a crash right after it can still be undone.
+2. It is noted as a `Switch` before, so that a crash right after it can still be undone: whoever
+   comes next looks whether the database was replaced.
 3. The switch: a crash leaves the database with the old or the new content.
-4. At the end, the safety copies are stored as a set too.
+4. It is looked at, and only then is the record of the restore that which an undo takes back.
+5. At the end, the safety copies are stored as a set too.
+
+One file, because every step of a run reads or writes its one record.
 """
 
 from __future__ import annotations
@@ -18,31 +22,42 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from backups.errors import BackupError, PageSizeDiffers, RunNotFound
+from backups.errors import BackupError, PageSizeDiffers, TargetUnusable
 from backups.host.directory import BackupDirectory
-from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.model import (
     Progress,
-    Replaced,
-    RestoreRecord,
     SnapshotFile,
     Snapshots,
     Source,
 )
+from backups.replaced import Replaced, RestoreRecord, Switch
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder
 from backups.sets.instants import Instants
 from backups.sets.publish import Publisher, SetFacts
 from backups.sources import install
+from backups.sources.links import real_source, refuse_dangling_link
 from backups.sources.live import inspect_live, is_taken
+from backups.sources.pins import what
+from backups.sources.restore_history import RestoreHistory
 from backups.sources.snapshot import copy_one
+from backups.sources.switched import (
+    has_same_content,
+    is_aside,
+    schema_of,
+    schema_version,
+    was_replaced,
+)
 from shared.clock import Clock
 from shared.errors import AppError, DatabaseDiskFault, DatabaseError
 from shared.files import sync_directory, sync_file
 from shared.logs import fields
 
 _log = logging.getLogger("backups.run")
+
+# How often a database may be begun anew in the moment between moving aside and installing.
+_MOST_TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +68,7 @@ class Replacer:
     busy_timeout: float
     directory: BackupDirectory
     facts: HostState
-    run_log: RunLog
+    history: RestoreHistory
     clock: Clock
     publisher: Publisher
     instants: Instants
@@ -61,7 +76,7 @@ class Replacer:
     def replaceable(self, names: Sequence[str]) -> list[Source]:
         """The sources of these names, at paths that can take a database.
 
-        Raises `BackupError` for another name, `OwnerDiffers`, `TargetUnusable`.
+        Raises `BackupError` for another name, `LinkDangling`, `OwnerDiffers`.
         """
         by_name = {source.name: source for source in self.sources}
         for name in names:
@@ -70,47 +85,34 @@ class Replacer:
                     f"this installation has no source named {name}",
                     "Add it to BACKUP_EXTRA_SOURCES, or use --only or --to DIR.",
                 )
-        found = [by_name[name] for name in names]
+        found = [real_source(by_name[name]) for name in names]
         for source in found:
-            install.refuse_dangling_link(source.path)
+            refuse_dangling_link(source)
             install.refuse_foreign_owner(source.path)
         return found
 
     def begin(
-        self, recorder: Recorder, set_id: str, owed: tuple[Replaced, ...] = ()
+        self, recorder: Recorder, set_id: str, undone: RestoreRecord | None = None
     ) -> Replacement:
-        """The replacement of a run; an undo names what it is `owed`, which it puts back."""
-        record = RestoreRecord(recorder.run.id, set_id, self.clock.now(), (), owed)
-        return Replacement(self, recorder, record, self._unfinished(set_id, owed=bool(owed)))
-
-    def last_record(self) -> RestoreRecord | None:
-        """What the newest restore or undo replaced; an undo owes until its run has succeeded.
-
-        A run that dies after its last switch is not recorded as a success: the same command
-        again must finish that undo, and not undo it.
-        """
-        record = self.facts.last_restore()
-        if record is not None and record.owed and self._has_succeeded(record.run_id):
-            return replace(record, owed=())
-        return record
-
-    def _has_succeeded(self, run_id: str) -> bool:
-        try:
-            return self.run_log.get(run_id).status == "succeeded"
-        except RunNotFound:  # nothing says that it has to be finished
-            return True
-
-    def _unfinished(self, set_id: str, *, owed: bool) -> tuple[Replaced, ...]:
-        """What the run that this one finishes had put aside, if the last one did not end.
-
-        Undo must bring back what was there before that run, not what it left half done.
-        """
-        last = self.last_record()
-        if last is None or last.set_id != set_id:
-            return ()
-        if last.owed:  # an undo that did not end: this run finishes it, or the restore before it
-            return last.replaced if owed else last.owed
-        return () if owed or self._has_succeeded(last.run_id) else last.replaced
+        """The replacement of a run; an undo names what it takes back."""
+        if self.history.settle() is not None:
+            _log.warning("what an earlier run was about to replace is forgotten: nobody can see it")
+        began = self.clock.now()
+        if undone is None:
+            record = RestoreRecord(recorder.run.id, set_id, began, (), exact=True)
+            return Replacement(self, recorder, record, self.history.unfinished(set_id))
+        record = RestoreRecord(
+            run_id=recorder.run.id,
+            set_id=set_id,
+            at=began,
+            # An undo that did not end is finished: the next one takes back all of it.
+            replaced=undone.replaced if undone.owed and undone.exact else (),
+            owed=undone.owed or undone.replaced,
+            back=undone.back,
+            undoes=undone.taken_back,
+            exact=True,
+        )
+        return Replacement(self, recorder, record, record.replaced)
 
     def store_kept(self, replacement: Replacement, staging: Path) -> None:
         """Store the safety copies as a set too; they stay on this host whatever happens."""
@@ -162,33 +164,47 @@ class Replacement:
         self._busy_timeout = replacer.busy_timeout
 
     def install(self, source: Source, staged: Path) -> None:
-        """Bring a checked file to the place of a source, in whichever state that is."""
-        self._install(source, staged)
-        source_log(source.name).info(
-            "restored", extra=fields(path=source.path, set_id=self.record.set_id)
-        )
+        """Bring a checked file to the place of a source, in whichever state that is.
 
-    def bring_back(self, source: Source, folder: Path, *, main: bool) -> None:
-        """Move the damaged files of a source back out of their quarantine, for an undo.
-
-        `main` says whether its main file was among them, or to be among them.
+        Raises `TargetUnusable` when another process makes the source anew all the time.
         """
-        earlier = self._earlier(source.name)
-        if earlier is None and main and not (folder / source.path.name).exists():
-            return  # the restore ended before it had moved anything
-        begun = earlier is not None and (
-            earlier.path is None or (earlier.path / source.path.name).exists()
+        for _ in range(_MOST_TRIES):
+            if self._install(source, staged):
+                source_log(source.name).info(
+                    "restored", extra=fields(path=source.path, set_id=self.record.set_id)
+                )
+                return
+        raise TargetUnusable(
+            f"{what(source)} was made anew by another process each time that it had been moved "
+            "aside. The former files are beside it",
+            "Stop the processes that use it, then restore again.",
         )
-        if earlier is not None and begun:
-            # An undo that did not end had made room already: what is there, it had brought back.
-            self._add_to_record(earlier)
-            if earlier.path is not None:
-                install.remove_moved(source.path, earlier.path, folder)
-        else:
-            self._move_aside(source, missing=not is_taken(source.path))
-        install.bring_back(folder, source.path, begun=begun)
 
-    def _install(self, source: Source, staged: Path) -> None:
+    def bring_back(self, source: Source, quarantine: Replaced) -> None:
+        """Move the damaged files of a source back out of their quarantine, for an undo."""
+        folder = quarantine.path
+        if folder is not None and is_aside(source.path, quarantine):
+            begun = self._find(self.record.replaced, source.name)
+            if begun is not None and not source.path.exists():
+                # An undo that did not end had made room already.
+                if begun.path is not None:
+                    install.remove_moved(source.path, begun.path, folder)
+            elif is_taken(source.path):
+                begun = None
+                self._move_aside(source)
+            else:
+                self._remember(self._record_with(Replaced(source.name, "nothing", None)))
+            install.bring_back(folder, source.path, begun=begun is not None)
+            if is_aside(source.path, quarantine) or not is_taken(source.path):
+                raise _not_replaced(source)
+        self._remember(self._with_back(self.record, source.name))
+
+    def conclude(self) -> None:
+        """Let the record name this run, also when an undo that did not end had done all."""
+        self._remember(self.record)
+
+    def _install(self, source: Source, staged: Path) -> bool:
+        """False when another process began a new database there in the meantime."""
         live = inspect_live(source, self._busy_timeout)
         if live.state == "healthy":
             try:
@@ -197,7 +213,7 @@ class Replacement:
             except (DatabaseDiskFault, PageSizeDiffers) as error:
                 _log.warning("%s; moving it aside", error.message)
             else:
-                return
+                return True
         # An app that has an emptied file open keeps it locked against its replacement in place, and
         # nothing is written to a file that its disk does not return.
         if live.state == "corrupt" and not live.on_disk:
@@ -206,18 +222,27 @@ class Replacement:
             except DatabaseError as error:
                 _log.warning("%s; moving it aside", error.message)
             else:
-                return
-        self._move_aside(source, missing=live.state == "missing")
+                return True
+        switch = None
+        if live.state == "missing":
+            switch = self._begin_switch(Replaced(source.name, "nothing", None), finishes=True)
+        else:
+            self._move_aside(source)
         try:
             install.install_new(staged, source.path)
         except FileExistsError:
-            # Someone began a new database there in the meantime: replace its content.
-            self._install(source, staged)
+            return False
+        if switch is not None:
+            self._end_switch(source, switch)
+        elif self.record.owed:
+            self._remember(self._with_back(self.record, source.name))
+        return True
 
     def _replace_content(self, source: Source, staged: Path, *, checked: bool) -> SnapshotFile:
         """Replace a live database's content; the copy of the old one, `checked` if it is sound."""
         folder = self._directory.pre_restore(self.recorder.run.id)
         kept: list[SnapshotFile] = []
+        begun: list[Switch] = []
 
         def keep_old() -> None:
             (folder / f"{source.name}.db").unlink(missing_ok=True)
@@ -230,40 +255,92 @@ class Replacement:
             )
             _make_durable(file.path)  # before the first live page changes
             kept.append(file)
-            self._add_to_record(Replaced(source.name, "copy", file.path))
+            switch = self._begin_switch(
+                Replaced(source.name, "copy", file.path),
+                # What was written since the run that this one finishes has to come back, too.
+                finishes=has_same_content(file.path, staged),
+                schema_version=schema_version(source, self._busy_timeout),
+                schema=schema_of(staged),
+            )
+            begun.append(switch)
 
         def tick(done: int, total: int) -> None:
             self.recorder.progress(Progress("install", source.name, done, total))
 
         install.replace_content(staged, source, self._busy_timeout, keep_old, tick)
+        self._end_switch(source, begun[0])
         return kept[0]
 
-    def _move_aside(self, source: Source, *, missing: bool) -> None:
-        if missing:
-            self._add_to_record(Replaced(source.name, "nothing", None))
-            return
+    def _move_aside(self, source: Source) -> None:
         folder = install.quarantine_folder(source.path, self.recorder.run.id)
-        earlier = self._earlier(source.name)
+        earlier = self._find(self.unfinished, source.name)
         unfinished = earlier.path if earlier and earlier.kind == "quarantine" else None
         there = source.path.exists()
-        if unfinished and not (there and (unfinished / source.path.name).exists()):
+        finishes = unfinished is not None and not (
+            there and (unfinished / source.path.name).exists()
+        )
+        if unfinished is not None and finishes:
             folder = unfinished  # that run ended in the middle of moving
-        self._add_to_record(Replaced(source.name, "quarantine", folder, main=there))
+        while there and (folder / source.path.name).exists():
+            folder = folder.with_name(f"{folder.name}-again")
+        put_aside = Replaced(source.name, "quarantine", folder, main=there)
+        switch = self._begin_switch(put_aside, finishes=finishes)
         install.quarantine(source.path, folder)
+        self._end_switch(source, switch, back=False)
         _log.warning("damaged files were moved aside", extra=fields(folder=folder))
 
-    def _earlier(self, source: str) -> Replaced | None:
-        """What the run that this one finishes had put aside of a source."""
-        return next((one for one in self.unfinished if one.source == source), None)
+    def _begin_switch(
+        self,
+        put_aside: Replaced,
+        *,
+        finishes: bool,
+        schema_version: int | None = None,
+        schema: str = "",
+    ) -> Switch:
+        """Note what is about to be replaced; `finishes` says that an earlier run had begun it."""
+        record = self._record_with(put_aside, finishes=finishes)
+        switch = Switch(record, put_aside, schema_version, schema)
+        self._facts.begin_switch(switch)
+        return switch
 
-    def _add_to_record(self, replaced: Replaced) -> None:
-        """Remember before the switch, so that a crash right after it can still be undone."""
-        others = tuple(one for one in self.record.replaced if one.source != replaced.source)
-        earlier = self._earlier(replaced.source)
-        if earlier and (earlier.path is None or earlier.path.exists()):
-            replaced = earlier
-        self.record = replace(self.record, replaced=(*others, replaced))
-        self._facts.set_last_restore(self.record)
+    def _end_switch(self, source: Source, switch: Switch, *, back: bool = True) -> None:
+        """Look, and remember what was replaced; `back` says that what was put there is all."""
+        if was_replaced(source, switch, self._busy_timeout) is False:
+            raise _not_replaced(source)
+        record = switch.record
+        self.record = self._with_back(record, source.name) if back else record
+        self._facts.end_switch(self.record)
+
+    def _record_with(self, put_aside: Replaced, *, finishes: bool = False) -> RestoreRecord:
+        """The record once that is replaced; what this run, or the one before, put aside stays."""
+        first = self._find(self.record.replaced, put_aside.source)
+        if first is None and finishes:
+            first = self._find(self.unfinished, put_aside.source)
+        if first is not None and first.path is not None and first.path.exists():
+            put_aside = first
+        others = (one for one in self.record.replaced if one.source != put_aside.source)
+        return replace(self.record, replaced=(*others, put_aside))
+
+    def _remember(self, record: RestoreRecord) -> None:
+        self.record = record
+        self._facts.set_last_restore(record)
+
+    @staticmethod
+    def _with_back(record: RestoreRecord, source: str) -> RestoreRecord:
+        if not record.owed or source in record.back:
+            return record
+        return replace(record, back=(*record.back, source))
+
+    @staticmethod
+    def _find(found: tuple[Replaced, ...], source: str) -> Replaced | None:
+        return next((one for one in found if one.source == source), None)
+
+
+def _not_replaced(source: Source) -> TargetUnusable:
+    return TargetUnusable(
+        f"{what(source)} is not what was put in its place",
+        "Try again; if it happens twice, check this host's disk, and what else uses the file.",
+    )
 
 
 def _make_durable(path: Path) -> None:

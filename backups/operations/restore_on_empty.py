@@ -13,6 +13,7 @@ from backups.operations.own_sets import OwnSets
 from backups.operations.restore import Restore
 from backups.runs.run import Recorder, RunStarter
 from backups.sets.catalogue import Catalogue
+from backups.sources.links import refuse_dangling_link
 from shared.clock import Clock
 from shared.errors import DatabaseMissing
 from shared.logs import fields
@@ -38,10 +39,12 @@ class RestoreOnEmpty:
     def restore_missing(self) -> Run | None:
         """Restore the sources that are missing, if there is a restore point; before any opens.
 
-        Waits while another process of this host does the same. Raises `AppError` when the
-        store cannot be asked, when it has restore points and none that may be chosen without a
-        person, or when the restore fails: then the bot must not start empty.
+        Waits while another process of this host does the same. Raises `LinkDangling` before
+        anything is made; `AppError` when the store cannot be asked, when it has restore points and
+        none that may be chosen without a person, or when the restore fails: then the bot must not
+        start empty.
         """
+        self._refuse_dangling_links()
         missing = self.own_sets.missing_sources()
         if not missing:
             return None
@@ -77,9 +80,18 @@ class RestoreOnEmpty:
         return run
 
     def note_missing(self) -> None:
-        """Remember which sources are missing at a start, which is about to begin them anew."""
+        """Remember which sources are missing at a start, which is about to begin them anew.
+
+        What a run that ended was about to replace is looked at before. Raises `LinkDangling`.
+        """
+        self._refuse_dangling_links()
+        self.restore.replacer.history.settle_if_free()
         for source in self.own_sets.missing_sources():
             self.facts.note_started_empty(source, self.clock.now())
+
+    def _refuse_dangling_links(self) -> None:
+        for source in self.restore.config.sources:
+            refuse_dangling_link(source)
 
     def _refuse_to_forget_sets(self, missing: list[str]) -> None:
         """Raise when there are sets that only a person may choose, or that lost their objects."""

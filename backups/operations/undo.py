@@ -10,10 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backups.errors import NothingToUndo
-from backups.model import ProgressSink, RestoreRecord
+from backups.model import ProgressSink
 from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
+from backups.replaced import RestoreRecord, Switch
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+
+_BY_ID = "Restore a set by its id instead: python -m backups list"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,17 +29,26 @@ class Undo:
 
     def undoable(self) -> RestoreRecord:
         """The record of the last restore in place; raises `NothingToUndo`."""
-        record = self.replacer.last_record()
-        if record is None or not any(one.kind != "nothing" for one in record.to_put_back):
+        history = self.replacer.history
+        unseen = history.unseen()
+        if unseen is not None:
+            raise _not_seen(unseen)
+        record = history.last_record()
+        if record is None or not (
+            record.owed or any(one.kind != "nothing" for one in record.to_put_back)
+        ):
+            raise NothingToUndo("no restore in place on this host has replaced anything", _BY_ID)
+        if not (record.exact or record.owed or history.has_succeeded(record.run_id)):
             raise NothingToUndo(
-                "no restore in place on this host has replaced anything",
-                "Restore a set by its id instead: python -m backups list",
+                f"restore {record.run_id} did not end, and an earlier version of this program "
+                "noted only what it was about to replace",
+                f"What it had put aside is in {_places(record)}. {_BY_ID}",
             )
         for one in record.to_put_back:
             if one.path is not None and not one.path.exists():
                 raise NothingToUndo(
                     f"what the last restore replaced of {one.source} is missing: {one.path}",
-                    "Restore a set by its id instead: python -m backups list",
+                    _BY_ID,
                 )
         return record
 
@@ -52,6 +64,7 @@ class Undo:
         self.replacer.facts.note_undo(recorder.run.id)
         recorder.stage("check")
         self.asides.refresh()
+        self.replacer.history.settle()
         record = self.undoable()
         sources = self.replacer.replaceable([one.source for one in record.to_put_back])
         put_aside = list(zip(sources, record.to_put_back, strict=True))
@@ -63,15 +76,30 @@ class Undo:
                 shutil.copyfile(one.path, copies[source.name])
                 copies[source.name].chmod(0o600)
         recorder.stage("install")
-        replacement = self.replacer.begin(recorder, record.set_id, owed=record.to_put_back)
+        replacement = self.replacer.begin(recorder, record.set_id, record)
         for source in sources:
             if source.name in copies:
                 replacement.install(source, copies[source.name])
         for source, one in put_aside:
-            if one.kind == "quarantine" and one.path is not None:
-                replacement.bring_back(source, one.path, main=one.main)
-            self.replacer.facts.forget_baseline(source.name)
+            if one.kind == "quarantine":
+                replacement.bring_back(source, one)
+        for one in record.owed or record.to_put_back:
+            self.replacer.facts.forget_baseline(one.source)
+        replacement.conclude()
         recorder.stage("keep")
-        self.asides.take_back(recorder, record)
+        self.asides.take_back(recorder, record.taken_back, record.set_id)
         self.replacer.store_kept(replacement, staging)
         return record.set_id
+
+
+def _not_seen(switch: Switch) -> NothingToUndo:
+    source = switch.put_aside.source
+    return NothingToUndo(
+        f"run {switch.record.run_id} ended while it was about to replace {source}, which was "
+        "changed since: nobody can see whether it was replaced",
+        f"What the run had put aside is in {switch.put_aside.path}. {_BY_ID}",
+    )
+
+
+def _places(record: RestoreRecord) -> str:
+    return ", ".join(str(one.path) for one in record.replaced if one.path is not None)

@@ -16,7 +16,9 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 
+from backups.errors import LinkDangling
 from backups.model import Finding, Source
+from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import what
 
 # https://www.sqlite.org/fileformat2.html#magic_header_string
@@ -35,6 +37,10 @@ def _fault(source: Source, now: datetime) -> Finding | None:
     try:
         found = source.path.stat()
     except (FileNotFoundError, NotADirectoryError):
+        try:
+            refuse_dangling_link(source)
+        except LinkDangling as error:
+            return Finding("source_missing", error.message, error.hint)
         return _damage(source, "source_missing", "does not exist any more")
     except OSError as error:
         return Finding(

@@ -59,7 +59,7 @@ def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:
         page_count=_pragma(connection, "page_count"),
         user_version=_pragma(connection, "user_version"),
         rows=rows,
-        schema=_schema_fingerprint(connection),
+        schema=schema_fingerprint(connection),
     )
 
 
@@ -75,7 +75,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _schema_fingerprint(connection: sqlite3.Connection) -> str:
+def schema_fingerprint(connection: sqlite3.Connection) -> str:
+    """The same for every database with the same tables, indexes, views and triggers."""
     statements = connection.execute(
         "SELECT type, name, coalesce(sql, '') FROM sqlite_schema ORDER BY type, name"
     ).fetchall()

@@ -15,7 +15,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from uuid import uuid4
 
-from backups.errors import OwnerDiffers, TargetUnusable
+from backups.errors import OwnerDiffers
 from backups.model import Source
 from backups.runs.log_files import source_log
 from backups.sources.live import connect, side_files
@@ -30,15 +30,6 @@ from shared.files import make_private_directory, open_private, sync_directory
 
 _PAGES_A_STEP = 1024
 _SECONDS_BETWEEN_TRIES = 0.05
-
-
-def refuse_dangling_link(path: Path) -> None:
-    """Raise `TargetUnusable` for a link to a file that is not there, as on an absent disk."""
-    if path.is_symlink() and not path.exists():
-        raise TargetUnusable(
-            f"{path} is a link to {path.readlink()}, which does not exist",
-            "Mount the disk that it is on, or remove the link, then restore again.",
-        )
 
 
 def refuse_foreign_owner(path: Path) -> None:

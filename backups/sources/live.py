@@ -8,12 +8,15 @@ from contextlib import closing
 from pathlib import Path
 
 from backups.decisions.restore_plan import LiveState, SourceState
+from backups.errors import LinkDangling
 from backups.model import Finding, Source
 from backups.sources.inspection import read_facts
+from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import what
 from backups.sources.soundness import soundness_of
 from shared.databases.translation import translated
 from shared.errors import (
+    AppError,
     DatabaseCorrupt,
     DatabaseDiskFault,
     DatabaseEmpty,
@@ -31,8 +34,9 @@ _UNREAD_PAGE = re.compile(r"unable to get the page\. error code=(\d+)")
 def look_at(source: Source, busy_timeout: float) -> LiveState:
     """How a source is now; what keeps it from being opened is its `fault`. Raises nothing."""
     try:
+        refuse_dangling_link(source)
         return inspect_live(source, busy_timeout)
-    except DatabaseError as error:
+    except (DatabaseError, LinkDangling) as error:
         state: SourceState = "locked" if isinstance(error, DatabaseLocked) else "unreadable"
         return LiveState(source.name, source.path, state, fault=_finding(error))
 
@@ -84,7 +88,7 @@ def _damage(source: Source, fault: str) -> DatabaseError:
     return DatabaseCorrupt(f"{what(source)} is damaged")
 
 
-def _finding(error: DatabaseError) -> Finding:
+def _finding(error: AppError) -> Finding:
     return Finding(error.code, error.message, error.hint)
 
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from backups.errors import SnapshotDiffers
+from backups.errors import LinkDangling, SnapshotDiffers
 from backups.host.removal import remove_file
 from backups.model import (
     DatabaseFacts,
@@ -27,6 +27,7 @@ from backups.model import (
 )
 from backups.runs.parallel import cpu_workers, in_parallel
 from backups.sources.inspection import read_facts, sha256_of
+from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import (
     Pin,
     PinFailed,
@@ -72,8 +73,8 @@ def take_snapshots(
     A source that is not in WAL mode, or that this user may only read, cannot take part in
     the common instant: its read begins when its copy does, and the copy is marked so.
 
-    Raises `DatabaseError` and its subclasses naming the source, `SnapshotDiffers` when a
-    copy is not what was read, and whatever `progress` raises, which stops the copying. Where
+    Raises `DatabaseError` and its subclasses naming the source, `LinkDangling`, `SnapshotDiffers`
+    when a copy is not what was read, and whatever `progress` raises, which stops the copying. Where
     `failures` is given, the error of a source is put there instead, as long as another one
     can be copied.
     """
@@ -91,7 +92,7 @@ def take_snapshots(
             _refuse_same_file(source, usable)
             _refuse_unusable(source, into)
             usable.append(source)
-        except DatabaseError as error:
+        except (DatabaseError, LinkDangling) as error:
             note(source, error)
     refuse_small_disk(usable, into)
     with ExitStack() as stack:
@@ -157,6 +158,7 @@ def copy_one(
 
 
 def _refuse_unusable(source: Source, staging: Path) -> None:
+    refuse_dangling_link(source)
     try:
         source.path.stat()
     except FileNotFoundError:

@@ -19,10 +19,10 @@ from backups.model import (
     Examination,
     Finding,
     MissingPoint,
-    RestoreRecord,
     Run,
     StoredObject,
 )
+from backups.replaced import RestoreRecord
 from shared.clock import format_utc
 
 Document = dict[str, Any]

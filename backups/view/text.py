@@ -17,9 +17,9 @@ from backups.model import (
     Finding,
     MissingPoint,
     ProofLevel,
-    RestoreRecord,
     Run,
 )
+from backups.replaced import RestoreRecord
 from backups.view import units
 from backups.view.headline import headline
 from shared.clock import format_utc
@@ -153,7 +153,13 @@ def owed_asides(count: int) -> str:
 
 def undo_plan(record: RestoreRecord) -> str:
     """What an undo would do."""
-    lines = [f"Run {record.run_id} restored set {record.set_id} at {format_utc(record.at)}."]
+    run = f"Run {record.run_id} of {format_utc(record.at)}"
+    if record.owed:
+        lines = [f"{run}, an undo, did not end. To finish it:"]
+    elif record.undoes is not None:
+        lines = [f"{run} undid the restore of set {record.set_id}."]
+    else:
+        lines = [f"{run} restored set {record.set_id}."]
     words = {
         "copy": "would be returned to its previous contents",
         "quarantine": "would get its previous, damaged files back",

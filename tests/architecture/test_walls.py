@@ -23,6 +23,7 @@ PURE_ROOMS = ("backups/format", "backups/decisions", "backups/view")
 PURE_FILES = (
     "backups/model.py",
     "backups/receivers.py",
+    "backups/replaced.py",
     "backups/stages.py",
     "backups/errors.py",
     "shared/errors.py",

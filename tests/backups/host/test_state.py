@@ -14,7 +14,8 @@ import pytest
 from backups.format.instance import LastSet
 from backups.host.records import open_records
 from backups.host.state import HostState
-from backups.model import DrillReport, Replaced, RestoreRecord
+from backups.model import DrillReport
+from backups.replaced import Replaced, RestoreRecord, Switch
 from shared.databases.sqlite import Database
 from tests.support.records import INSTANT
 
@@ -103,7 +104,10 @@ def test_what_is_stored_has_the_names_and_texts_of_earlier_versions(
     state.note_started_empty("tokens", INSTANT)
     state.succeed("0123abcd")
 
-    assert rows(records) == {name: text for name, text, _, _ in STORED}
+    stored = {name: text for name, text, _, _ in STORED}
+    # Members that earlier versions do not know, and pass over, come last.
+    stored["last_restore"] = stored["last_restore"][:-1] + ',"back":[],"undoes":null,"exact":false}'
+    assert rows(records) == stored
 
 
 @pytest.mark.parametrize(("name", "read"), [(name, read) for name, _, read, _ in STORED[:-1]])
@@ -156,6 +160,11 @@ def test_what_an_undo_needs_is_told_from_what_nobody_knows(
     assert state.needed_for_undo() == ()
     state.set_last_restore(RESTORE)
     assert state.needed_for_undo() == (Path("/b/pre-restore/one/tokens.db"),)
+    two = Path("/b/pre-restore/two/tokens.db")
+    state.begin_switch(Switch(RESTORE, Replaced("tokens", "copy", two), 1, ""))
+    assert two in (state.needed_for_undo() or ())
+    state.end_switch(None)
+    assert two not in (state.needed_for_undo() or ())
     put(records, "last_restore", "nonsense")
     assert state.needed_for_undo() is None
 

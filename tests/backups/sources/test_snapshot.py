@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from backups.errors import RunInterrupted, SnapshotDiffers
+from backups.errors import LinkDangling, RunInterrupted, SnapshotDiffers
 from backups.model import Progress, SnapshotFile, Snapshots, Source
 from backups.sources import snapshot
 from backups.sources.change_watch import ChangeWatch
@@ -30,7 +30,6 @@ from shared.errors import (
     AppError,
     DatabaseCorrupt,
     DatabaseEmpty,
-    DatabaseError,
     DatabaseLocked,
     DatabaseMissing,
     DatabaseNotSqlite,
@@ -466,7 +465,7 @@ def missing_folder(path: Path) -> None:
     [
         (missing, DatabaseMissing, "database_missing"),
         (missing_folder, DatabaseMissing, "database_missing"),
-        (dangling_link, DatabaseMissing, "database_missing"),
+        (dangling_link, LinkDangling, "link_dangling"),
         (zero_bytes, DatabaseEmpty, "database_empty"),
         (text, DatabaseNotSqlite, "database_not_sqlite"),
         (short_text, DatabaseNotSqlite, "database_not_sqlite"),
@@ -479,7 +478,7 @@ def missing_folder(path: Path) -> None:
     ids=lambda value: getattr(value, "__name__", None),
 )
 def test_a_source_that_cannot_be_used_is_an_error_by_name(
-    tmp_path: Path, make: Callable[[Path], None], kind: type[DatabaseError], code: str
+    tmp_path: Path, make: Callable[[Path], None], kind: type[AppError], code: str
 ) -> None:
     """Each way in which a source is bad has its own code, and the message names the source."""
     good = Source("tokens", make_database(tmp_path / "good" / "tokens.db"))
@@ -487,7 +486,7 @@ def test_a_source_that_cannot_be_used_is_an_error_by_name(
     bad = Source("orders", tmp_path / "bad" / "orders.db")
     make(bad.path)
 
-    with pytest.raises(DatabaseError) as caught:
+    with pytest.raises(AppError) as caught:
         take((good, bad), tmp_path / "copies")
 
     assert type(caught.value) is kind

@@ -402,22 +402,6 @@ def test_a_rotated_token_key_restores(tmp_path: Path) -> None:
         assert bench.generations() == dict.fromkeys(SOURCES, "genset")
 
 
-def test_a_link_to_an_absent_disk_is_named_and_left_alone(tmp_path: Path) -> None:
-    """A live path that is a link to nothing: no file can be put there, and none is touched."""
-    with scene(tmp_path) as bench:
-        tokens = bench.installation.tokens_path
-        for file in tokens.parent.glob(f"{tokens.name}*"):
-            file.unlink()
-        tokens.symlink_to(tmp_path / "absent disk" / "tokens.db")
-
-        run = bench.service.restore.begin(bench.service.restore.plan()).execute()
-
-        assert run.error is not None
-        assert run.error.code == "target_unusable"
-        assert "absent disk" in run.error.message
-        assert tokens.is_symlink()
-
-
 def test_a_lost_token_key_is_named_and_stops_a_restore_in_place(tmp_path: Path) -> None:
     """Plan and status name the key; in place is refused before anything is touched."""
     with scene(tmp_path) as bench:
