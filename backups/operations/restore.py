@@ -22,8 +22,9 @@ from backups.decisions.order import is_future
 from backups.decisions.restore_plan import KeyFacts, RestorePlan, choose, plan_restore
 from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
 from backups.host.directory import BackupDirectory
+from backups.host.removal import remove_file
 from backups.host.state import HostState
-from backups.model import BackupSet, Baseline, ProgressSink, StoredObject
+from backups.model import BackupSet, Baseline, ProgressSink, Source, StoredObject
 from backups.operations.aside import Asides
 from backups.operations.own_sets import OwnSets
 from backups.operations.replace import Replacer
@@ -31,9 +32,11 @@ from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
+from backups.sets.proof import size_of
 from backups.sets.seal import identities_fit
 from backups.sources.install import install_new
 from backups.sources.live import inspect_live, side_files
+from backups.sources.room import Need, Room, room_for_restore, to_fetch
 from shared.clock import Clock
 from shared.errors import CipherError
 from shared.logs import fields
@@ -117,6 +120,7 @@ class Restore:
         """
         recorder.stage("check")
         sources = self.replacer.replaceable([stored.source for stored in objects])
+        recorder.keep_room(self.room(objects, sources, staging))
         recorder.stage("get")
         files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
         self._refuse_unreadable(files)
@@ -124,6 +128,7 @@ class Restore:
         replacement = self.replacer.begin(recorder, backup_set.id)
         for source in sources:
             replacement.install(source, files[source.name])
+            remove_file(files[source.name])  # storing what was replaced needs the room
         for source in sources:
             self.facts.forget_started_empty(source.name)
             self.facts.set_baseline(source.name, Baseline(backup_set.id, self.clock.now()))
@@ -134,6 +139,14 @@ class Restore:
             self.asides.pass_over(recorder, backup_set.id)
         self.replacer.store_kept(replacement, staging)
         return backup_set.id
+
+    def room(
+        self, objects: Sequence[StoredObject], sources: Sequence[Source], staging: Path
+    ) -> Room:
+        """The room that a restore of `objects` over the live `sources` needs on this host."""
+        sizes = {stored.source: size_of(stored) for stored in objects}
+        kept = self.directory.pre_restore_folder
+        return room_for_restore(sizes, sources, staging=staging, kept=kept)
 
     def _restore_to(
         self,
@@ -150,6 +163,10 @@ class Restore:
             _refuse_unwritable(folder)
             for path in targets.values():
                 _refuse_occupied(path)
+        sizes = [size_of(stored) for stored in objects]
+        written = sum(size.database for size in sizes)
+        steps = [[Need(staging, to_fetch(sizes))], [Need(staging, written), Need(folder, written)]]
+        recorder.keep_room(Room("a restore", steps, self.config.sources))
         recorder.stage("get")
         files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
         recorder.stage("install")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
 from backups.errors import DirectoryUnusable, InternalError, LeaseHeld, RunInterrupted, RunTimedOut
 from backups.format import naming
@@ -54,6 +55,16 @@ def nobody_watches(_run: Run, _progress: Progress) -> None:
     """The `RunWatcher` until there is one."""
 
 
+class KeptRoom(Protocol):
+    """The room on the disks of this host that a run needs (`backups.sources.room`)."""
+
+    def refuse_lack(self) -> None:
+        """Raise `DiskFull` when there is too little of it now."""
+
+    def refuse_taken_reserve(self) -> None:
+        """Raise `DiskFull` when a disk has less left than is to stay free on it."""
+
+
 class Recorder:
     """What the work of a run reports about itself; it raises `RunInterrupted` to stop it."""
 
@@ -77,6 +88,15 @@ class Recorder:
         self._sink = sink
         self._stop = stop
         self._entered = time.monotonic()
+        self._watch_room: Callable[[], None] = lambda: None
+
+    def keep_room(self, room: KeptRoom) -> None:
+        """Raise `DiskFull` unless there is room; from now on, also when a reserve is taken.
+
+        It takes the place of the room of the step before.
+        """
+        room.refuse_lack()
+        self._watch_room = room.refuse_taken_reserve
 
     def stage(self, name: str) -> None:
         """Enter a stage; raises `ValueError` for one that the operation does not have.
@@ -118,6 +138,8 @@ class Recorder:
                 "Find the slow stage in the log, or raise BACKUP_TIMEOUT.",
             )
         beat()
+        if progress.source:  # work; between two stages nothing is written
+            self._watch_room()
         self._sink(progress)
         self._watcher(self.run, progress)
 
