@@ -11,10 +11,11 @@ from pathlib import Path
 from backups.host.catalogues import FOLDER
 from backups.model import Line, Source
 from backups.service import BackupService
+from backups.sets.proof import size_of
 from backups.sets.seal import load_identities
-from backups.sources import room
 from backups.sources.live import look_at
 from backups.sources.pins import what
+from backups.sources.room import FileSize, bytes_of, room_for_restore
 from shared.databases.translation import translated
 from shared.errors import DatabaseError
 from shared.settings.load import Settings
@@ -135,21 +136,24 @@ def _wal(source: Source) -> Iterator[Line]:
 
 def disk(service: BackupService) -> Iterator[Line]:
     """Whether the next run, and a restore of everything, would find room."""
-    folder, sources = service.directory.path, service.config.sources
-    free = room.free_bytes(folder)
-    for name, needed in (
-        ("a run", room.needed_for_backup(sources)),
-        ("a restore", room.needed_for_restore(sources)),
+    directory, sources = service.directory, service.config.sources
+    staging = directory.staging_folder
+    latest = service.own_sets.latest()
+    if latest is None:
+        sizes = {source.name: FileSize(bytes_of(source)) for source in sources}
+    else:
+        sizes = {stored.source: size_of(stored) for stored in latest.objects}
+    replaced = [source for source in sources if source.name in sizes]
+    kept = directory.pre_restore_folder
+    for name, room in (
+        ("a backup", service.backup.room(sources, staging)),
+        ("a restore", room_for_restore(sizes, replaced, staging=staging, kept=kept)),
     ):
-        if free < needed:
-            yield Line(
-                "problem",
-                "disk",
-                f"{folder} has {free:,} bytes free, but {name} needs {needed:,}",
-                "Make room on that disk, or set BACKUP_DIR to a larger one.",
-            )
-        else:
-            yield Line("ok", "disk", f"{folder} has room for {name}")
+        lacks = list(room.lacks())
+        for lack in lacks:
+            yield Line("problem", "disk", lack.message, lack.hint)
+        if not lacks:
+            yield Line("ok", "disk", f"{directory.path} has room for {name}")
 
 
 def keys(service: BackupService) -> Iterator[Line]:

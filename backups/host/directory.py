@@ -141,6 +141,16 @@ class BackupDirectory:
         finally:
             remove_folder(folder, ignore_errors=True)
 
+    @property
+    def staging_folder(self) -> Path:
+        """Where the folders of runs are."""
+        return self._staging
+
+    @property
+    def pre_restore_folder(self) -> Path:
+        """Where restores keep what they replace."""
+        return self._pre_restore
+
     def clear_staging(self) -> None:
         """Remove what dead runs left; call it only with the run lease held."""
         self.make_missing()

@@ -29,6 +29,7 @@ from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.instants import Instants, wait_for_next_second
 from backups.sets.publish import Publisher, SetFacts
+from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
 from backups.sources.soundness import examine
 from shared.errors import AppError
@@ -101,15 +102,21 @@ class Backup:
         """Compares the bytes of new snapshots; asked under the lease."""
         newest = self._catalogue.newest_protecting(self._own_sets.ours())
         known = {one.source: one.snapshot_sha256 for one in newest.objects} if newest else {}
+        lasting = [source for source in self._config.sources if not source.volatile]
         with self._directory.staging("comparison") as folder:
+            room = room_for_snapshots(lasting, folder)
             snapshots = take_snapshots(
-                [source for source in self._config.sources if not source.volatile],
+                lasting,
                 folder,
                 self._clock,
-                ignore_progress,
+                lambda _: room.refuse_taken_reserve(),
                 busy_timeout=self._config.busy_timeout,
             )
         return all(known.get(file.source) == file.sha256 for file in snapshots.files)
+
+    def room(self, sources: Sequence[Source], staging: Path) -> Room:
+        """The room that a backup needs on the disks of this host."""
+        return self._publisher.room_for_backup(sources, staging)
 
     def ask_store(self) -> None:
         """One small request; raises `StoreError`, `ObjectMissing` for one that was answered."""
@@ -158,6 +165,7 @@ class Backup:
         """
         suspect = list(self._own_sets.suspicions())
         recorder.stage("check")
+        recorder.keep_room(self.room(sources, staging))
         self._publisher.check_store()
         self._adopt.say_who_this_is()
         recorder.stage("snapshot")

@@ -18,8 +18,10 @@ from backups.operations.own_sets import OwnSets
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
+from backups.sets.proof import size_of
 from backups.sets.verdicts import Verdicts
 from backups.sources.install import install_new
+from backups.sources.room import Need, Room, to_fetch
 from shared.clock import Clock
 from shared.errors import AppError
 
@@ -98,7 +100,11 @@ class Drill:
         self, recorder: Recorder, backup_set: BackupSet, staging: Path, identity_file: Path | None
     ) -> Iterator[ContentReport]:
         """What the application finds in each file of a set."""
+        sizes = [size_of(stored) for stored in backup_set.objects]
+        opened_too = 2 * sum(size.database for size in sizes)
+        steps = [[Need(staging, to_fetch(sizes))], [Need(staging, opened_too)]]
         recorder.stage("get")
+        recorder.keep_room(Room("a drill", steps, self.config.sources))
         files = self.fetcher.fetch(
             backup_set,
             backup_set.objects,

@@ -9,12 +9,9 @@ finishes the rest.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from errno import EACCES, ENOTDIR
 from pathlib import Path
 
 from backups.config import BackupConfig
@@ -27,7 +24,8 @@ from backups.decisions.restore_plan import (
     newer_schemas,
     plan_restore,
 )
-from backups.errors import RestoreBlocked, SourceUnknown, TargetOccupied, TargetUnusable
+from backups.errors import RestoreBlocked, SourceUnknown
+from backups.host.removal import remove_file
 from backups.host.state import HostState
 from backups.model import BackupSet, Baseline, ProgressSink, Source, StoredObject
 from backups.operations.adopt import Adopt
@@ -39,10 +37,18 @@ from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
+from backups.sets.proof import size_of
 from backups.sets.seal import identities_fit
 from backups.sources.inspection import open_copy
 from backups.sources.install import install_new
-from backups.sources.live import look_at, side_files
+from backups.sources.live import look_at
+from backups.sources.room import Need, Room, room_for_restore, to_fetch
+from backups.sources.target_folder import (
+    occupied,
+    refuse_occupied,
+    refuse_unwritable,
+    target_errors,
+)
 from shared.clock import Clock
 from shared.errors import CipherError
 from shared.logs import fields
@@ -160,6 +166,7 @@ class Restore:
         recorder.stage("check")
         self._refuse_newer(backup_set, {one.source: one.user_version for one in objects})
         sources = self.replacer.replaceable([stored.source for stored in objects])
+        recorder.keep_room(self.room(objects, sources, staging))
         recorder.stage("get")
         files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
         self._refuse_newer(backup_set, {name: _user_version(files[name]) for name in files})
@@ -169,6 +176,7 @@ class Restore:
         replacement = self.replacer.begin(recorder, backup_set.id)
         for source in sources:
             replacement.install(source, files[source.name])
+            remove_file(files[source.name])  # storing what was replaced needs the room
         for source in sources:
             self.facts.forget_started_empty(source.name)
             self.facts.set_baseline(source.name, Baseline(backup_set.id, self.clock.now()))
@@ -179,6 +187,14 @@ class Restore:
             self.asides.pass_over(recorder, backup_set.id)
         self.replacer.store_kept(replacement, staging)
         return backup_set.id
+
+    def room(
+        self, objects: Sequence[StoredObject], sources: Sequence[Source], staging: Path
+    ) -> Room:
+        """The room that a restore of `objects` over the live `sources` needs on this host."""
+        sizes = {stored.source: size_of(stored) for stored in objects}
+        kept = self.replacer.directory.pre_restore_folder
+        return room_for_restore(sizes, sources, staging=staging, kept=kept)
 
     def _restore_to(
         self,
@@ -191,19 +207,23 @@ class Restore:
         """Write checked `<source>.db` files into `folder`, and overwrite nothing there."""
         recorder.stage("check")
         targets = {stored.source: folder / f"{stored.source}.db" for stored in objects}
-        with _target_errors(folder):
-            _refuse_unwritable(folder)
+        with target_errors(folder):
+            refuse_unwritable(folder)
             for path in targets.values():
-                _refuse_occupied(path)
+                refuse_occupied(path)
+        sizes = [size_of(stored) for stored in objects]
+        written = sum(size.database for size in sizes)
+        steps = [[Need(staging, to_fetch(sizes))], [Need(staging, written), Need(folder, written)]]
+        recorder.keep_room(Room("a restore", steps, self.config.sources))
         recorder.stage("get")
         files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
         recorder.stage("install")
         for source, path in targets.items():
             try:
-                with _target_errors(folder):
+                with target_errors(folder):
                     install_new(files[source], path)
             except FileExistsError:
-                raise _occupied(path) from None
+                raise occupied(path) from None
             source_log(source).info("restored", extra=fields(path=path))
         return backup_set.id
 
@@ -268,38 +288,3 @@ def _user_version(path: Path) -> int:
     """Of a fetched file: a manifest does not say it of a legacy object."""
     with open_copy(path, str(path)) as copy:
         return int(copy.execute("PRAGMA user_version").fetchone()[0])
-
-
-@contextmanager
-def _target_errors(folder: Path) -> Iterator[None]:
-    """Raise `TargetUnusable` for an `OSError` on the folder that a person has chosen."""
-    try:
-        yield
-    except FileExistsError:
-        raise
-    except OSError as error:
-        raise TargetUnusable(
-            f"{error.filename or folder} cannot be written: {error.strerror or error}",
-            "Choose a folder for --to that this user may write, on a disk with room.",
-        ) from error
-
-
-def _refuse_unwritable(folder: Path) -> None:
-    """Before anything is fetched; a folder that is not there is made later."""
-    there = next(found for found in (folder, *folder.absolute().parents) if found.exists())
-    if not there.is_dir():
-        raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(there))
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise PermissionError(EACCES, os.strerror(EACCES), str(there))
-
-
-def _refuse_occupied(path: Path) -> None:
-    for file in (path, *side_files(path)):
-        if file.exists():
-            raise _occupied(file)
-
-
-def _occupied(path: Path) -> TargetOccupied:
-    return TargetOccupied(
-        f"{path} exists already, and was not overwritten", "Choose an empty or new directory."
-    )

@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backups.errors import NothingToUndo
+from backups.host.removal import remove_file
 from backups.model import ProgressSink
 from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
 from backups.replaced import RestoreRecord, Switch
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+from backups.sources.room import FileSize, room_for_restore
 
 _BY_ID = "Restore a set by its id instead: python -m backups list"
 
@@ -68,6 +70,14 @@ class Undo:
         record = self.undoable()
         sources = self.replacer.replaceable([one.source for one in record.to_put_back])
         put_aside = list(zip(sources, record.to_put_back, strict=True))
+        kept = self.replacer.directory.pre_restore_folder
+        sizes = {
+            source.name: FileSize(one.path.stat().st_size)
+            for source, one in put_aside
+            if one.kind == "copy" and one.path is not None
+        }
+        replaced = [source for source in sources if source.name in sizes]
+        recorder.keep_room(room_for_restore(sizes, replaced, staging=staging, kept=kept))
         recorder.stage("get")
         copies: dict[str, Path] = {}
         for source, one in put_aside:
@@ -80,6 +90,7 @@ class Undo:
         for source in sources:
             if source.name in copies:
                 replacement.install(source, copies[source.name])
+                remove_file(copies[source.name])  # storing what was replaced needs the room
         for source, one in put_aside:
             if one.kind == "quarantine":
                 replacement.bring_back(source, one)

@@ -30,6 +30,7 @@ from backups.model import (
     RunStatus,
     Trigger,
 )
+from backups.runs.kept_room import KeptRoom
 from backups.stages import STAGES
 from shared.clock import Clock
 from shared.errors import AppError, StoreUnreachable
@@ -77,6 +78,15 @@ class Recorder:
         self._sink = sink
         self._stop = stop
         self._entered = time.monotonic()
+        self._watch_room: Callable[[], None] = lambda: None
+
+    def keep_room(self, room: KeptRoom) -> None:
+        """Raise `DiskFull` unless there is room; from now on, also when a reserve is taken.
+
+        It takes the place of the room of the step before.
+        """
+        room.refuse_lack()
+        self._watch_room = room.refuse_taken_reserve
 
     def stage(self, name: str) -> None:
         """Enter a stage; raises `ValueError` for one that the operation does not have.
@@ -118,6 +128,8 @@ class Recorder:
                 "Find the slow stage in the log, or raise BACKUP_TIMEOUT.",
             )
         beat()
+        if progress.source:  # work; between two stages nothing is written
+            self._watch_room()
         self._sink(progress)
         self._watcher(self.run, progress)
 

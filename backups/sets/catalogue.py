@@ -2,6 +2,8 @@
 
 Status, lists and retention are answered from this host's records, without the network. What lies
 in the future is listed, and counts for nothing.
+
+One file, because each question about restore points is one method of one object.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 It says nothing that the manifests, verdicts and dated objects beside it do not say; it spares
 status, lists and retention the reading of every document. Instants are in microseconds.
+One file, because every statement on the table has to agree with how a point is entered.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.sets.seal import SQLITE_MAGIC, unseal
 from backups.sources.inspection import open_copy, read_facts
+from backups.sources.room import FileSize
 from backups.sources.soundness import soundness_of
 from shared.errors import DatabaseError, DiskFull, ObjectMissing
 from shared.files import open_private
@@ -126,6 +127,19 @@ def check_database(path: Path, stored: StoredObject) -> DatabaseFacts:
             f"{stored.key} holds {found}, but its manifest records {described}", _HINT
         )
     return found
+
+
+def size_of(stored: StoredObject) -> FileSize:
+    """The room that an object takes on this host: fetched, and unsealed if it is sealed."""
+    database = max(stored.snapshot_bytes, 0 if suffix_of(stored) else stored.bytes)
+    return FileSize(database, stored.bytes if suffix_of(stored) else 0)
+
+
+def size_to_prove(stored: StoredObject, identity_file: Path | None) -> FileSize:
+    """The same for a proof, which cannot unseal what it has no identity for."""
+    if is_encrypted(suffix_of(stored)) and identity_file is None:
+        return FileSize(0, stored.bytes)
+    return size_of(stored)
 
 
 def suffix_of(stored: StoredObject) -> str:

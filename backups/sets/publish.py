@@ -29,6 +29,7 @@ from backups.model import (
     SetKind,
     SnapshotFile,
     Snapshots,
+    Source,
     StoredObject,
     Trigger,
 )
@@ -38,7 +39,8 @@ from backups.runs.run import Recorder
 from backups.sets import proof
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
-from backups.sets.seal import SealedFile, seal
+from backups.sets.seal import SealedFile, most_sealed_bytes, seal
+from backups.sources.room import FileSize, Need, Room, bytes_of, to_prove
 from shared.clock import Clock
 from shared.errors import ObjectExists, ObjectMissing
 from shared.logs import fields
@@ -96,6 +98,30 @@ class Publisher:
             return False
         return True
 
+    def room_for_backup(self, sources: Sequence[Source], staging: Path) -> Room:
+        """The room that a backup of live databases needs, from its first copy to its proof."""
+        sizes = [bytes_of(source) for source in sources]
+        return self._room(sizes, staging, copies=sum(sizes))
+
+    def _room(self, sizes: Sequence[int], staging: Path, *, copies: int) -> Room:
+        """The room to publish snapshots of these sizes, which are `copies` bytes themselves.
+
+        The sealed files are gone before the proof fetches them. A store in a folder keeps what is
+        put on a disk of this host.
+        """
+        seal_config = self._config.seal
+        files = [FileSize(size, most_sealed_bytes(size, seal_config)) for size in sizes]
+        fetched = files
+        if seal_config.recipients and self._config.identity_file is None:
+            fetched = [FileSize(0, one.sealed) for one in files]
+        stored = sum(one.stored for one in files)
+        kept = [Need(Path(self._store.location), stored)] if self._store.kind == "directory" else []
+        steps = (
+            [Need(staging, copies + sum(one.sealed for one in files)), *kept],
+            [Need(staging, copies + to_prove(fetched, cpu_workers())), *kept],
+        )
+        return Room("a backup", steps, self._config.sources)
+
     def store_set(
         self,
         recorder: Recorder,
@@ -112,6 +138,7 @@ class Publisher:
         set_id = naming.set_id(snapshots.instant)
         instance = self._directory.instance()
         recorder.stage("seal")
+        recorder.keep_room(self._room([file.bytes for file in snapshots.files], staging, copies=0))
         files = self._seal(snapshots, recorder)
         recorder.stage("store")
         sequence = self._catalogue.next_sequence()
@@ -167,6 +194,10 @@ class Publisher:
             source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
             return level
 
+        identity = self._config.identity_file
+        sizes = [proof.size_to_prove(stored, identity) for stored in objects]
+        need = Need(staging, to_prove(sizes, cpu_workers()))
+        recorder.keep_room(Room("a proof", [[need]], self._config.sources))
         levels = in_parallel(prove_one, objects, recorder.progress, workers=cpu_workers())
         return "sealed" if "sealed" in levels else "full"
 

@@ -39,6 +39,18 @@ class SealedFile:
     sha256: str
 
 
+def most_sealed_bytes(size: int, config: SealConfig) -> int:
+    """The most bytes that a snapshot of this size has when it is sealed; 0 when it is stored as
+    it is.
+
+    zstd adds less than 1 in 256 and 64 bytes (`ZSTD_COMPRESSBOUND` in zstd.h), age 16 bytes to
+    each 64 KiB, and some 100 for each recipient (https://age-encryption.org/v1).
+    """
+    if not config.suffix:
+        return 0
+    return size + size // 128 + 4096 + 200 * len(config.recipients)
+
+
 def generate_key_pair() -> tuple[str, str]:
     """A new age identity (secret) and its public key."""
     import pyrage  # noqa: PLC0415

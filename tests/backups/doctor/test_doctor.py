@@ -15,8 +15,9 @@ from types import SimpleNamespace
 import pytest
 
 from backups.doctor import examine
-from backups.model import Examination, Line
+from backups.model import Examination, Line, Run
 from backups.sets.seal import generate_key_pair
+from backups.sources.room import RESERVE_BYTES
 from backups.view.headline import headline
 from backups.wiring import open_service
 from shared.clock import SystemClock
@@ -25,7 +26,6 @@ from tests.support.app_process import free_port
 from tests.support.bench import PREFIX, open_bench
 from tests.support.clock import FixedClock
 from tests.support.generations import (
-    SOURCES,
     LiveStateName,
     bring_into,
     checkpoint,
@@ -183,39 +183,50 @@ def with_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
 
 
-def bytes_of_sources(installation: Installation) -> int:
-    """What the live databases have on the disk, their `-wal` included."""
-    files = [live_path(installation.folder, source) for source in SOURCES]
-    files += [path.with_name(f"{path.name}-wal") for path in files]
-    return sum(path.stat().st_size for path in files if path.exists())
+def needed_by(found: Examination, work: str) -> int:
+    """What the doctor says that some work needs, on a disk that has too little."""
+    message = one(found, "problem", "disk", work).message
+    return int(message.split("needs ")[1].split(", ")[0].replace(",", "").split()[0])
 
 
 def test_no_room_on_the_disk(well: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Room for a run and for a restore are told apart."""
-    with_free_space(monkeypatch, 3 * bytes_of_sources(well) - 1)
+    """Room for a backup and for a restore are told apart, to the byte, with the reserve."""
+    with_free_space(monkeypatch, 0)
     found = look(well)
-    one(found, "ok", "disk", "a run")
-    assert "BACKUP_DIR" in one(found, "problem", "disk", "a restore").hint
-    with_free_space(monkeypatch, 3 * bytes_of_sources(well))
-    one(look(well), "ok", "disk", "a restore")
+    for work in ("a backup", "a restore"):
+        assert "as a reserve for the live databases" in one(found, "problem", "disk", work).message
+        assert "BACKUP_DIR" in one(found, "problem", "disk", work).hint
+        needed = needed_by(found, work)
+        with_free_space(monkeypatch, needed - 1)
+        one(look(well), "problem", "disk", work)
+        with_free_space(monkeypatch, needed)
+        one(look(well), "ok", "disk", work)
 
 
-def test_doctor_and_run_agree_on_the_room(
-    well: Installation, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("work", ["a backup", "a restore"])
+def test_doctor_and_command_agree_on_the_room(
+    well: Installation, monkeypatch: pytest.MonkeyPatch, work: str
 ) -> None:
-    """With the last byte that a run needs both say yes, without it both say no, by one number."""
+    """With the last byte that it needs both say yes, without it both say no, by one number."""
     settings = settings_of(well)
     with closing(connect(live_path(well.folder, "tokens"))) as writer, open_service(settings) as it:
         # What is committed and only in the `-wal` takes room in the copy as well.
         writer.execute("PRAGMA wal_autocheckpoint=0")
         writer.execute("CREATE TABLE more(body BLOB)")
         writer.execute("INSERT INTO more VALUES (zeroblob(300000))")
-        needed = 2 * bytes_of_sources(well)
-        assert needed > 600_000
+
+        def run() -> Run:
+            if work == "a backup":
+                return it.backup.begin().execute()
+            return it.restore.begin(it.restore.plan()).execute()
+
+        with_free_space(monkeypatch, 0)
+        needed = needed_by(examine(settings, it), work)
+        assert needed > RESERVE_BYTES + 300_000
 
         with_free_space(monkeypatch, needed - 1)
-        line = one(examine(settings, it), "problem", "disk", "a run")
-        refused = it.backup.begin().execute()
+        line = one(examine(settings, it), "problem", "disk", work)
+        refused = run()
         assert refused.error is not None
         assert refused.error.code == "disk_full"
         for message in (line.message, refused.error.message):
@@ -223,8 +234,8 @@ def test_doctor_and_run_agree_on_the_room(
             assert f"needs {needed:,}" in message
 
         with_free_space(monkeypatch, needed)
-        one(examine(settings, it), "ok", "disk", "a run")
-        assert it.backup.begin().execute().status == "succeeded"
+        one(examine(settings, it), "ok", "disk", work)
+        assert run().status == "succeeded"
 
 
 def test_an_unreachable_store(well: Installation) -> None:
@@ -444,7 +455,7 @@ def test_exit_codes(well: Installation) -> None:
 def test_each_database_that_cannot_be_opened_is_reported(well: Installation) -> None:
     """A database that nobody can open and one of zero bytes are both named, with what to do, and
     the disk and the store are looked at too."""
-    tokens, sessions = (live_path(well.folder, source) for source in SOURCES)
+    tokens, sessions = (live_path(well.folder, source) for source in ("tokens", "sessions"))
     checkpoint(tokens)
     tokens.unlink()
     tokens.mkdir()
