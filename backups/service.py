@@ -10,7 +10,8 @@ from backups.alerts.notifier import Notifier
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
 from backups.decisions.period import start_of_period
-from backups.errors import DirectoryUnusable
+from backups.errors import DirectoryUnusable, SetNotFound
+from backups.format import naming
 from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
@@ -176,7 +177,14 @@ class BackupService:
     # --- what there is ------------------------------------------------------------------
 
     def list_sets(self, limit: int, before: str | None = None) -> tuple[list[BackupSet], bool]:
-        """At most `limit` restore points, newest first; whether there are more; no network."""
+        """At most `limit` restore points, newest first; whether there are more; no network.
+
+        Raises `SetNotFound` for a `before` that is no id.
+        """
+        if before is not None and not (naming.is_set_id(before) or naming.is_legacy_id(before)):
+            raise SetNotFound(
+                f"{before!r} is no id of a restore point", "See: python -m backups list"
+            )
         found = list(islice(self.catalogue.sets(before), limit + 1))
         return found[:limit], len(found) > limit
 

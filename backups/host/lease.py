@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
+from errno import ENOSYS
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -94,7 +95,7 @@ class Lease:
                 self._make_file()
                 before = self.identity()
                 # A new object each time: one FileLock counts how often it was acquired.
-                lock = FileLock(self._path, mode=0o600, thread_local=False)
+                lock = FileLock(self._path, mode=0o600, thread_local=False, fallback_to_soft=False)
                 lock.acquire(timeout=timeout, poll_interval=0.02)
                 if before is not None and before == self.identity():
                     return HeldLease(self, lock, before)
@@ -180,6 +181,12 @@ class Lease:
         return False
 
     def _unusable(self, error: OSError) -> DirectoryUnusable:
+        if error.errno == ENOSYS:
+            return DirectoryUnusable(
+                f"the disk of {self._path.parent} has no file locks (flock), so nothing can keep "
+                "two runs apart",
+                "Set BACKUP_DIR to a folder on a disk of this host.",
+            )
         return DirectoryUnusable(
             f"the lock {self._path} cannot be made: {error.strerror}",
             "Check the owner, mode and free space of BACKUP_DIR.",

@@ -256,7 +256,12 @@ class DirectoryStore:
     @contextmanager
     def _locked(self) -> Iterator[None]:
         make_private_directory(self._root)
-        lock = FileLock(self._root / ".lock", timeout=_LOCK_TIMEOUT_SECONDS, mode=0o600)
+        lock = FileLock(
+            self._root / ".lock",
+            timeout=_LOCK_TIMEOUT_SECONDS,
+            mode=0o600,
+            fallback_to_soft=False,  # a process that dies would leave a soft one for ever
+        )
         with lock:
             yield
 

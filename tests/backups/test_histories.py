@@ -25,14 +25,6 @@ HISTORIES = int(os.environ.get("HISTORIES", "10000"))
 SEED = int(os.environ.get("HISTORIES_SEED", "0")) or random.SystemRandom().randrange(1, 10**9)
 _SHORT = 40
 
-# What is left out because it is known to break a promise; each goes with its remedy.
-KNOWN: frozenset[str] = frozenset(
-    {
-        # Undo and install: what was recorded, and not switched yet, is rolled back by an undo.
-        "end within a switch",
-    }
-)
-
 # What comes more often, and with it everything else once.
 _ACTS: list[Act] = [
     *(cast("list[Act]", ["run", "restore", "undo"]) * 3),
@@ -76,7 +68,7 @@ def moments() -> Iterator[Moments]:
 def live_through(steps: list[Step], moments: Moments) -> None:
     folder = Path(tempfile.mkdtemp(prefix="history-"))
     try:
-        world = World(folder, moments, KNOWN)
+        world = World(folder, moments)
         try:
             for step in steps:
                 world.happen(step)

@@ -99,7 +99,6 @@ class Host:
     half: Outcome = field(default_factory=dict)
     service: BackupService | None = None
     open: ExitStack = field(default_factory=ExitStack)
-    is_gone: bool = False
 
     def live(self, source: str) -> Path:
         """The place of a database."""
@@ -111,15 +110,11 @@ class Host:
 
 
 class World:
-    """Two installations on one store; `happen` lets a step happen, and judges what is then.
+    """Two installations on one store; `happen` lets a step happen, and judges what is then."""
 
-    `known` names what is left out because it is known to break a promise.
-    """
-
-    def __init__(self, folder: Path, moments: Moments, known: frozenset[str] = frozenset()) -> None:
+    def __init__(self, folder: Path, moments: Moments) -> None:
         self.clock = FixedClock(INSTANT)
         self._moments = moments
-        self._known = known
         self.store = ModelStore(self.clock, moments)
         self.judge = StoreJudge(self.store.objects, self.clock.now)
         self.store.before_delete = self.judge.note_delete
@@ -155,8 +150,6 @@ class World:
     def happen(self, step: Step) -> None:
         """Let a step happen; raise `Broken` if a promise is broken."""
         host = self.hosts[step.who]
-        if host.is_gone:
-            return
         self.clock.advance(seconds=1)
         service = self._service(host)
         self.judge.actor = service.directory.instance()
@@ -212,12 +205,6 @@ class World:
             "write": lambda: self._write(host, injected=True),
             "disk": self._moments.fill_disk,
         }
-        if (
-            "end within a switch" in self._known
-            and step.act in ("restore", "undo")
-            and step.fault in ("kill", "disk")
-        ):
-            return
         match step.fault:
             case "none":
                 pass
@@ -302,17 +289,11 @@ class World:
         sets = self.judge.sets()
         chosen = "latest" if step.pick == 0 or not sets else sets[(step.pick - 1) % len(sets)].id
         plan = service.restore.plan(chosen, only=step.only)
-        instance = plan.backup_set.instance
-        line = self.judge.line(self.judge.actor)
-        if "restore of another's set" in self._known and instance not in line:
-            return None
         host.restoring = plan.backup_set.id
         return service.restore.begin(plan, progress=self._report).execute()
 
     def _adopt(self, host: Host, service: BackupService, step: Step) -> None:
         other = self.hosts[1 - step.who]
-        if "adoption of the living" in self._known:
-            other.is_gone = True
         service.adoption.adopt(self._service(other).directory.instance())
 
     def _accept(self, _host: Host, service: BackupService, _step: Step) -> None:

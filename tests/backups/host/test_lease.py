@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import signal
@@ -13,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from errno import ENOSYS
 from pathlib import Path
 from typing import Any
 
@@ -312,3 +314,17 @@ def test_a_lock_file_that_is_removed_while_it_is_locked_is_not_a_lease(
     with other_process(path) as (_, said):
         assert said == "refused"
     held.release()
+
+
+def test_a_disk_without_file_locks_is_refused_by_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No lock that a dead process could leave for ever is taken in place of one of the kernel."""
+
+    def not_there(_descriptor: int, _operation: int) -> None:
+        raise OSError(ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", not_there)
+    with pytest.raises(DirectoryUnusable, match="has no file locks") as refused:
+        Lease(path).try_acquire()
+    assert "BACKUP_DIR" in refused.value.hint

@@ -211,6 +211,7 @@ def test_what_is_not_there(http: httpx2.Client) -> None:
     problem_of(http.get(f"{BASE}/sets/..%2f..%2fetc"), 404, "http")
     problem_of(http.get(f"{BASE}/runs/nope"), 404, "run_not_found")
     problem_of(http.get(f"{BASE}/runs", params={"before": "nope"}), 404, "run_not_found")
+    problem_of(http.get(f"{BASE}/sets", params={"before": "1"}), 404, "set_not_found")
     problem_of(http.post(f"{BASE}/sets/{UNKNOWN_SET}/verify"), 404, "set_not_found")
     problem_of(http.post(f"{BASE}/adopt", json={"confirm": "x"}), 404, "instance_unknown")
     problem_of(http.post(f"{BASE}/adopt"), 422, "bad_request")
