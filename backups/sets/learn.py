@@ -79,6 +79,7 @@ def learn(
     }
     gone, unlisted = _no_longer_stored(table, store, stored, known)
     _read_new(table, store, stored, known, unread)
+    _drop_removed_verdicts(table, store, stored, known)
     lost, unlisted_legacy = _lost_legacy(table, store, dated)
     unlisted += unlisted_legacy
     now = clock.now()
@@ -154,6 +155,24 @@ def _read_new(
             if noted is not None:
                 found.append(noted)
     unread.write_anew(sorted(found, key=lambda one: one.key))
+
+
+def _drop_removed_verdicts(
+    table: SetsTable,
+    store: ObjectStore,
+    stored: Mapping[str, Mapping[str, ObjectInfo]],
+    known: Mapping[str, set[str]],
+) -> None:
+    """Forget the verdicts that the store, asked by name, no longer has: it is the truth.
+
+    Not so a note that a set is set aside: this host may still owe it to the store.
+    """
+    for set_id, documents in stored.items():
+        for name in sorted(known.get(set_id, set()) - documents.keys() - {naming.MANIFEST}):
+            key = naming.document_key(table.prefix, set_id, name)
+            if not name.startswith("aside-") and not _may_be_stored(store, key):
+                table.forget_verdict(set_id, name)
+                _log.warning("%s is gone from the store, and counts no more", key)
 
 
 def _probe(

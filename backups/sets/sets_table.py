@@ -216,6 +216,12 @@ class SetsTable:
                 for set_id in some:
                     self._note(connection, set_id)
 
+    def forget_verdict(self, set_id: str, name: str) -> None:
+        """Drop a verdict that the store no longer holds."""
+        with self._known.transaction() as connection:
+            connection.execute("DELETE FROM verdicts WHERE set_id=? AND name=?", (set_id, name))
+            self._note(connection, set_id)
+
     def forget(self, set_id: str) -> None:
         """Drop what is known of a set that the store no longer holds."""
         with self._known.transaction() as connection:

@@ -35,10 +35,31 @@ def look_at(source: Source, busy_timeout: float) -> LiveState:
     """How a source is now; what keeps it from being opened is its `fault`. Raises nothing."""
     try:
         refuse_dangling_link(source)
-        return inspect_live(source, busy_timeout)
+        live = inspect_live(source, busy_timeout)
     except (DatabaseError, LinkDangling) as error:
         state: SourceState = "locked" if isinstance(error, DatabaseLocked) else "unreadable"
         return LiveState(source.name, source.path, state, fault=_finding(error))
+    if live.state in ("corrupt", "empty") and _is_mounted_alone(source.path):
+        mounted = Finding(
+            "mounted_alone",
+            f"{what(source)} is damaged, and mounted as a single file, which nobody can move aside",
+            "Mount its folder in place of the file, and start again.",
+        )
+        return LiveState(source.name, source.path, "unreadable", fault=mounted)
+    return live
+
+
+def _is_mounted_alone(path: Path) -> bool:
+    """Whether the file itself is a mount point (proc_pid_mountinfo(5), the fifth field)."""
+    try:
+        lines = Path("/proc/self/mountinfo").read_text(errors="surrogateescape").splitlines()
+    except OSError:  # not Linux
+        return False
+    mounted = {line.split(" ")[4] for line in lines}
+    named = str(path.absolute())
+    for character in "\\ \t\n":
+        named = named.replace(character, f"\\{ord(character):03o}")
+    return named in mounted
 
 
 def inspect_live(source: Source, busy_timeout: float) -> LiveState:

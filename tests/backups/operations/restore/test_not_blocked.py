@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -18,8 +20,8 @@ from backups.sources.live import look_at
 from backups.view import text
 from tests.support.bench import Bench, open_bench
 from tests.support.failing_disk import run_with_failing_disk
-from tests.support.generations import checkpoint, generation_of
-from tests.support.installation import installation_in
+from tests.support.generations import bring_into, checkpoint, generation_of
+from tests.support.installation import REPOSITORY, Installation, installation_in
 
 # No other file of an installation of the tests is as large as the live one is made.
 UNREADABLE_FROM = 1_000_000
@@ -215,3 +217,43 @@ def test_a_disk_that_cannot_read_one_database_does_not_stop_what_leaves_it_alone
     doctor = run_with_failing_disk(installation, UNREADABLE_FROM, "doctor")
     assert "the disk returns an input/output error" in doctor.stdout
     assert "source sessions is sound, 12 rows" in doctor.stdout
+
+
+def mounted_alone(installation: Installation, *command: str) -> subprocess.CompletedProcess[str]:
+    """A command while `tokens.db` is a mount of its own, as a single file given to `-v` is."""
+    script = 'mount --bind "$0" "$0" && exec "$@"'
+    tokens = str(installation.tokens_path)
+    return subprocess.run(
+        [
+            *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, tokens),
+            *(sys.executable, "-m", "backups", *command),
+        ],
+        cwd=installation.folder,
+        env={**installation.environment, "PYTHONPATH": str(REPOSITORY)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_a_database_that_is_mounted_as_a_file_is_replaced_in_place_or_named_in_the_plan(
+    tmp_path: Path,
+) -> None:
+    """Nobody can rename a mount point: a sound one needs no rename, of a damaged one it is said."""
+    installation = installation_in(tmp_path).make_databases()
+    installation.json("run")
+
+    sound = mounted_alone(installation, "restore", "--in-place", "--yes")
+    assert sound.returncode == 0, sound.stderr
+
+    bring_into("corrupt header", installation.tokens_path)
+    before = installation.sessions_path.read_bytes()
+    plan = mounted_alone(installation, "restore")
+    assert "mounted as a single file" in plan.stdout
+    assert "Mount its folder" in plan.stdout
+    refused = mounted_alone(installation, "restore", "--in-place", "--yes")
+    assert refused.returncode == 1
+    assert "mounted as a single file" in refused.stderr
+    assert installation.sessions_path.read_bytes() == before
