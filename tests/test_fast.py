@@ -87,7 +87,7 @@ def test_folders_are_in_memory_where_it_has_room_and_runs_programs(
 ) -> None:
     """Docker gives 64 MB in which nothing may be executed: there the tests stay on the disk."""
     room, flags = 10**12, 0
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=room, total=room + 1))
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_flag=flags))
     assert folder_in_memory(tmp_path) == tmp_path
     flags = os.ST_NOEXEC

@@ -198,6 +198,7 @@ class Backup:
                 made.id, [file.path for file in snapshots.files], self._config.local_copies
             )
         if failures:
+            recorder.stage("snapshot")  # where it failed
             _raise_failures(failures, made.id)
         return made.id
 

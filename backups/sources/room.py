@@ -8,6 +8,7 @@ bot must be able to commit, whatever a backup does.
 from __future__ import annotations
 
 import shutil
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -90,7 +91,10 @@ class Room:
                 taken[disk] = taken.get(disk, 0) + need.bytes
             for disk, size in taken.items():
                 self._bytes[disk] = max(self._bytes.get(disk, 0), size)
-        live = {_disk_of(source.path.resolve().parent) for source in sources}
+        live = set()
+        for source in sources:
+            with suppress(OSError, RuntimeError):  # whoever opens it names that
+                live.add(_disk_of(source.path.resolve().parent))
         self._reserves = {disk: RESERVE_BYTES if disk in live else 0 for disk in self._folders}
 
     def needed(self, folder: Path) -> int:
@@ -174,8 +178,12 @@ def room_for_restore(
 
 
 def free_bytes(folder: Path) -> int:
-    """What this user may still write to the disk of a folder. Raises `OSError`."""
-    return shutil.disk_usage(_existing(folder)).free
+    """What this user may still write to the disk of a folder. Raises `OSError`.
+
+    A file system that tells no size, such as /proc, is not the one that is full.
+    """
+    usage = shutil.disk_usage(_existing(folder))
+    return usage.free if usage.total else sys.maxsize
 
 
 def refuse_small_disk(sources: Sequence[Source], staging: Path) -> None:

@@ -157,7 +157,9 @@ def run_cold(args: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 def _environment() -> dict[str, str]:
     kept = {name: os.environ[name] for name in ("PATH", "TMPDIR") if name in os.environ}
-    return {**kept, "PYTHONPATH": str(_REPOSITORY), "PYTHONWARNINGS": "error"}
+    # What apprise imports warns of Python 3.13.
+    warnings = "error,ignore:'imghdr' is deprecated"
+    return {**kept, "PYTHONPATH": str(_REPOSITORY), "PYTHONWARNINGS": warnings}
 
 
 def _read_at_the_start(environment: dict[str, str]) -> tuple[tuple[str, str], ...]:

@@ -152,7 +152,7 @@ def damage(path: Path) -> None:
 def test_a_source_that_cannot_be_read(
     installation: Installation, code: str, harm: Callable[[Path], object]
 ) -> None:
-    """A bad source fails the run by name with a remedy, exit 1, and nothing is published."""
+    """A bad source fails the run by name with a remedy, exit 1; the other source is stored."""
     installation.make_databases(tokens=200)
     harm(installation.tokens_path)
     done = installation.cli("run")
@@ -164,10 +164,12 @@ def test_a_source_that_cannot_be_read(
     assert document.pop("set") is None
     run = check_run(document)
     assert (run["status"], run["error"]["code"], run["stage"]) == ("failed", code, "snapshot")
-    assert installation.json("list")["sets"] == []
+    stored = installation.json("list")["sets"]
+    assert {one["complete"] for one in stored} == {False}
+    assert {found["source"] for one in stored for found in one["objects"]} == {"sessions"}
     status = check_status(installation.json("status", exit_code=3))
     assert "last_run_failed" in [problem["code"] for problem in status["problems"]]
-    assert not list(installation.folder.glob("data/spaces/backups/*.db"))
+    assert not list(installation.folder.glob("data/spaces/backups/tokens*.db"))
 
 
 def test_a_store_that_cannot_be_written(installation: Installation) -> None:

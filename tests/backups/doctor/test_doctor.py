@@ -180,7 +180,7 @@ def test_a_database_that_is_not_sound(well: Installation, state: LiveStateName) 
 
 def with_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """Give every disk this many free bytes."""
-    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free, total=free + 1))
 
 
 def needed_by(found: Examination, work: str) -> int:

@@ -345,7 +345,8 @@ def test_a_run_that_fails(tmp_path: Path) -> None:
             "last_run_failed",
             "no_restore_point",
         }
-        assert client.get(f"{BASE}/sets").json()["sets"] == []
+        stored = client.get(f"{BASE}/sets").json()["sets"]
+        assert {one["complete"] for one in stored} == {False}
         assert client.get("/healthz").status_code == 200
 
 

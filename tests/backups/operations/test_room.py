@@ -250,7 +250,7 @@ def test_a_sealed_file_is_not_larger_than_was_expected(tmp_path: Path, sealing: 
 
 def with_free_space(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
     """Give every disk this many free bytes."""
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free, total=free + 1))
 
 
 def room_to_verify(bench: Bench) -> int:
@@ -326,7 +326,9 @@ def test_a_comparison_stops_before_it_takes_the_reserve(
         bench.made()
         free = iter([10 * RESERVE_BYTES])
         monkeypatch.setattr(
-            shutil, "disk_usage", lambda _: SimpleNamespace(free=next(free, RESERVE_BYTES - 1))
+            shutil,
+            "disk_usage",
+            lambda _: SimpleNamespace(free=next(free, RESERVE_BYTES - 1), total=1),
         )
         with pytest.raises(Exception, match="reserve"):
             bench.service.backup.begin_if_changed()

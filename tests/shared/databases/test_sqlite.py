@@ -532,7 +532,7 @@ def test_an_error_inside_a_transaction_is_translated(path: Path) -> None:
         with pytest.raises(DatabaseError, match="SQLITE_CONSTRAINT") as caught:
             add_twice(database)
 
-        assert isinstance(caught.value.__cause__, sqlite3.IntegrityError)
+        assert caught.value.__cause__ is None  # SQLite's own text may quote a row
         assert names_in(database) == []
 
 
