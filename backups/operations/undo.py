@@ -14,8 +14,9 @@ from backups.host.removal import remove_file
 from backups.model import ProgressSink
 from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
-from backups.replaced import RestoreRecord, Switch
+from backups.replaced import Replaced, RestoreRecord, Switch
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+from backups.sources.live import look_at
 from backups.sources.room import FileSize, room_for_restore
 
 _BY_ID = "Restore a set by its id instead: python -m backups list"
@@ -68,8 +69,9 @@ class Undo:
         self.asides.refresh()
         self.replacer.history.settle()
         record = self.undoable()
-        sources = self.replacer.replaceable([one.source for one in record.to_put_back])
-        put_aside = list(zip(sources, record.to_put_back, strict=True))
+        put_back = (*record.to_put_back, *self._spoiled_since(record))
+        sources = self.replacer.replaceable([one.source for one in put_back])
+        put_aside = list(zip(sources, put_back, strict=True))
         kept = self.replacer.directory.pre_restore_folder
         sizes = {
             source.name: FileSize(one.path.stat().st_size)
@@ -94,13 +96,24 @@ class Undo:
         for source, one in put_aside:
             if one.kind == "quarantine":
                 replacement.bring_back(source, one)
-        for one in record.owed or record.to_put_back:
+        for one in record.owed or put_back:
             self.replacer.facts.forget_baseline(one.source)
         replacement.conclude()
         recorder.stage("keep")
         self.asides.take_back(recorder, record.taken_back, record.set_id)
         self.replacer.store_kept(replacement, staging)
         return record.set_id
+
+    def _spoiled_since(self, record: RestoreRecord) -> list[Replaced]:
+        """What an undo that did not end had put back, and is damaged or gone since then."""
+        spoiled = []
+        for one in record.owed:
+            if one.source in record.back and one.kind == "copy" and one.path is not None:
+                (source,) = self.replacer.replaceable([one.source])
+                live = look_at(source, self.replacer.busy_timeout)
+                if live.state in ("corrupt", "empty", "missing", "leftover"):
+                    spoiled.append(one)
+        return spoiled
 
 
 def _not_seen(switch: Switch) -> NothingToUndo:
