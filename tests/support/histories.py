@@ -423,7 +423,12 @@ class World:
                 refuse(f"there is nothing to undo, and it should bring {_show_all(outcomes)}")
         elif changed:
             part = any(
-                all(after[source] in (before[source], one[source]) for source in SOURCES)
+                all(
+                    after[source] in (before[source], one[source])
+                    # What is damaged is moved aside first.
+                    or (after[source] is None and not isinstance(before[source], frozenset))
+                    for source in SOURCES
+                )
                 for one in outcomes
             )
             if not part:
