@@ -11,7 +11,7 @@ from backups.sources.inspection import open_copy, schema_fingerprint
 from backups.sources.live import connect, side_files
 from backups.sources.pins import what
 from shared.databases.translation import translated
-from shared.errors import AppError
+from shared.errors import AppError, DatabaseCorrupt, DatabaseNotSqlite
 
 # What SQLite itself may write anew in the first page: file format versions, change counter, schema
 # cookie, version-valid-for, library version (https://www.sqlite.org/fileformat2.html#the_database_header).
@@ -24,7 +24,8 @@ def was_replaced(source: Source, switch: Switch, busy_timeout: float) -> bool | 
 
     The backup API raises the schema cookie of its target by one, in the transaction of the copy
     (https://www.sqlite.org/src/file/src/backup.c). Another cookie means that the schema was
-    changed since then, or that the file is not the same any more.
+    changed since then, or that the file is not the same any more. One that is gone or damaged
+    counts as replaced: the safety copy is what was there before, either way.
     """
     put_aside = switch.put_aside
     if put_aside.kind == "nothing":
@@ -33,13 +34,15 @@ def was_replaced(source: Source, switch: Switch, busy_timeout: float) -> bool | 
         return is_aside(source.path, put_aside)
     try:
         if not source.path.stat().st_size:
-            return None
+            return True
         with translated(what(source)), closing(connect(source.path, busy_timeout)) as live:
             cookie = int(live.execute("PRAGMA schema_version").fetchone()[0])
             if cookie == switch.schema_version:
                 return False
             is_next = switch.schema_version is not None and cookie == switch.schema_version + 1
             return True if is_next and schema_fingerprint(live) == switch.schema else None
+    except (FileNotFoundError, DatabaseCorrupt, DatabaseNotSqlite):
+        return True
     except (AppError, OSError):
         return None
 

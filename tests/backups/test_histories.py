@@ -103,6 +103,14 @@ def live_through(steps: list[Step], moments: Moments) -> None:
         Step("undo"),
     ]
 )
+# What a restore was about to switch when it was killed is gone before anybody could look.
+@example(
+    steps=[
+        Step("restore", pick=1, only="tokens", fault="kill", at=61),
+        Step("remove"),
+        Step("undo"),
+    ]
+)
 @given(steps=st.lists(_STEPS, min_size=2, max_size=12))
 def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
     """Whatever happens in which order, and ends at which moment: all three promises hold."""
