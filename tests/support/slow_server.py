@@ -13,6 +13,7 @@ from typing import Self
 from urllib.parse import urlsplit
 
 _SECONDS_A_BYTE = 0.05
+_RECEIVE_BUFFER = 256 * 1024
 
 
 class _Server:
@@ -92,11 +93,13 @@ class Trickle(_Server):
 class SlowPipe(_Server):
     """A pipe to a server. While `slow`, what follows the head of a long answer comes byte by byte.
 
-    `upload_rate` is how many bytes a second go up, None for no limit.
+    `upload_rate` is how many bytes a second go up, None for no limit. Its receive buffer is
+    small: a kernel that may grow it to 32 MiB would take a whole upload at once.
     """
 
     def __init__(self, endpoint: str) -> None:
         super().__init__()
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
         parts = urlsplit(endpoint)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self.slow = False
