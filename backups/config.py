@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from backups.decisions.retention import RetentionPolicy
+from backups.format.mark import MarkKey, Marks
 from backups.model import ContentCheck, ReadabilityCheck, RunBy, Source
 from backups.receivers import Receiver
 from shared.crontab import Crontab
@@ -36,11 +37,11 @@ class BackupConfig:
     """What is backed up, when, how it is called and sealed, and what stays nearby.
 
     `token_keys` are the fingerprints of today's token keys, the first in use; empty when
-    this process does not know them. `run_by` says who starts the runs. `content_checks` open a
-    restored source (by name) as the application would; `readability_checks` sample a snapshot
-    without writing to it; `schema_versions` are the newest `user_version` that it can open.
-    A `change_delay` of zero means that changes ask for nothing. `receivers`
-    are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
+    this process does not know them, and `mark_keys` make the marks. `run_by` says who starts the
+    runs. `content_checks` open a restored source (by name) as the application would;
+    `readability_checks` sample a snapshot without writing to it; `schema_versions` are the newest
+    `user_version` that it can open. A `change_delay` of zero means that changes ask for nothing.
+    `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     """
 
     sources: tuple[Source, ...]
@@ -53,6 +54,7 @@ class BackupConfig:
     seal: SealConfig = field(default_factory=SealConfig)
     identity_file: Path | None = None
     token_keys: tuple[str, ...] = ()
+    mark_keys: tuple[MarkKey, ...] = ()
     content_checks: tuple[tuple[str, ContentCheck], ...] = ()
     readability_checks: tuple[tuple[str, ReadabilityCheck], ...] = ()
     schema_versions: tuple[tuple[str, int], ...] = ()
@@ -62,6 +64,11 @@ class BackupConfig:
     run_by: RunBy = "app"
     receivers: tuple[Receiver, ...] = ()
     has_heartbeat: bool = False
+
+    @property
+    def marks(self) -> Marks:
+        """What makes and checks the marks of the documents below the prefix."""
+        return Marks(self.mark_keys, self.prefix)
 
     def content_check(self, source: str) -> ContentCheck | None:
         """How the application opens this source, if it says."""

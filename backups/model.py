@@ -21,6 +21,9 @@ RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Level = Literal["ok", "warning", "problem"]
 Light = Literal["green", "amber", "red"]
 RunBy = Literal["app", "cron"]
+# How a document is marked (`format/mark.py`). valid: with a key of ours. unknown_key: with one that
+# is not here. wrong: with one that is here, but it is not the mark of this document at its place.
+Mark = Literal["valid", "unsigned", "unknown_key", "wrong"]
 
 # What a manifest may say; checked where one is read, and not when a record is made.
 Count = Annotated[int, Field(ge=0)]
@@ -158,6 +161,9 @@ class BackupSet:
     hollow: bool = False
     # When this host saw it while its time still lay in the future.
     seen_ahead_at: datetime | None = None
+    # How its manifest is marked, and the fingerprint of the key that the mark names.
+    mark: Mark = "unsigned"
+    mark_key: str | None = None
 
     @property
     def holds_until(self) -> datetime:

@@ -94,12 +94,18 @@ class BackupService:
         instants = Instants(catalogue, clock)
         publisher = Publisher(config, store, directory=directory, catalogue=catalogue, clock=clock)
         verdicts = Verdicts(
-            config.prefix, store, directory=directory, catalogue=catalogue, clock=clock
+            config.prefix,
+            store,
+            marks=config.marks,
+            directory=directory,
+            catalogue=catalogue,
+            clock=clock,
         )
         self.adoption = Adopt(installation, facts, own_sets, writers)
         asides = Asides(
             config.prefix,
             store,
+            marks=config.marks,
             directory=directory,
             catalogue=catalogue,
             own_sets=own_sets,

@@ -10,6 +10,7 @@ from backups.alerts.notifier import AppriseNotifier, Notifier
 from backups.config import BackupConfig, SealConfig
 from backups.decisions.retention import RetentionPolicy
 from backups.decisions.succession import ours_of
+from backups.format.mark import INFO, MarkKey
 from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
@@ -29,7 +30,7 @@ from shared.databases.checks import (
     check_tokens,
     sample_tokens,
 )
-from shared.databases.cipher import TokenCipher, key_fingerprint
+from shared.databases.cipher import TokenCipher, derived_key, key_fingerprint
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.settings.load import Settings
 from shared.store.directory import DirectoryStore
@@ -85,7 +86,7 @@ def assemble(
         former = facts.predecessors()
         return ours_of(directory.instance(), former, catalogue.by_instance() if former else ())
 
-    catalogue = Catalogue(known, store, config.prefix, clock, ours)
+    catalogue = Catalogue(known, store, config.prefix, clock, ours, marks=config.marks)
     installation = Installation(
         config=config,
         store=store,
@@ -117,6 +118,10 @@ def build_config(settings: Settings) -> BackupConfig:
         seal=SealConfig(backup.compression, backup.age_recipients),
         identity_file=backup.age_identity_file,
         token_keys=tuple(key_fingerprint(key) for key in settings.token_encryption_keys),
+        mark_keys=tuple(
+            MarkKey(key_fingerprint(key), derived_key(key, INFO))
+            for key in settings.token_encryption_keys
+        ),
         content_checks=tuple(_content_checks(settings).items()),
         readability_checks=tuple(_readability_checks(settings).items()),
         schema_versions=(("tokens", TOKENS_VERSION), ("sessions", SESSIONS_VERSION)),

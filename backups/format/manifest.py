@@ -6,6 +6,7 @@ stranger with a bucket key: nothing in it is used before it has passed.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
@@ -69,6 +70,13 @@ class _VerdictDocument:
     at: _Instant
     proof: ProofLevel
     reason: str
+
+
+@dataclass(frozen=True)
+class _DrillDocument(DrillReport):
+    """`seconds` has a fraction in the reports of earlier versions."""
+
+    milliseconds: Annotated[int, Field(ge=0, lt=1000)] = 0
 
 
 @cache
@@ -145,8 +153,11 @@ def dump_verdict(verdict: Verdict) -> bytes:
 
 
 def dump_drill(report: DrillReport) -> bytes:
-    """The bytes of a drill's report."""
-    return TypeAdapter(DrillReport).dump_json(report, indent=2) + b"\n"
+    """The bytes of a drill's report; whole numbers only, so that they can be marked."""
+    milliseconds = round(report.seconds * 1000)
+    found = TypeAdapter(DrillReport).dump_python(report, mode="json")
+    found |= {"seconds": milliseconds // 1000, "milliseconds": milliseconds % 1000}
+    return json.dumps(found, indent=2).encode() + b"\n"
 
 
 @dataclass(frozen=True)
@@ -207,13 +218,20 @@ def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
     """
     what = f"the report of a drill of set {expected_id}"
     try:
-        report = TypeAdapter(DrillReport).validate_json(document, strict=True)
+        found = TypeAdapter(_DrillDocument).validate_json(document, strict=True)
     except ValidationError as error:
         raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
-    possible = report.failure is None and 0 <= report.rows < _MOST and 0 <= report.seconds < _MOST
-    if report.set_id != expected_id or report.at.tzinfo is None or not possible:
+    possible = found.failure is None and 0 <= found.rows < _MOST and 0 <= found.seconds < _MOST
+    if found.set_id != expected_id or found.at.tzinfo is None or not possible:
         raise ManifestInvalid(f"{what} is not valid", _HINT)
-    return report
+    return DrillReport(
+        set_id=found.set_id,
+        at=found.at,
+        seconds=found.seconds + found.milliseconds / 1000,
+        rows=found.rows,
+        unreadable=found.unreadable,
+        failure=found.failure,
+    )
 
 
 def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:

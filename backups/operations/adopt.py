@@ -46,6 +46,7 @@ class Adopt:
     ) -> None:
         self._prefix = installation.config.prefix
         self._schedule = installation.config.schedule
+        self._marks = installation.config.marks
         self._store = installation.store
         self._directory = installation.directory
         self._catalogue = installation.catalogue
@@ -192,5 +193,6 @@ class Adopt:
         if known.own is not None and wanted.says_the_same(known.own):
             return
         key = naming.instance_document_key(self._prefix, wanted.instance, at)
-        put_document(self._store, key, dump_instance(wanted), {"instance": wanted.instance})
+        document = self._marks.sign(key, dump_instance(wanted))
+        put_document(self._store, key, document, {"instance": wanted.instance})
         self._writers.note(replace(known, own=wanted))

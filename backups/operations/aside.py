@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from backups.format import manifest, naming
 from backups.format.manifest import Aside
+from backups.format.mark import Marks
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
 from backups.model import Progress, ProgressSink
@@ -43,6 +44,7 @@ class Asides:
         prefix: str,
         store: ObjectStore,
         *,
+        marks: Marks,
         directory: BackupDirectory,
         catalogue: Catalogue,
         own_sets: OwnSets,
@@ -51,6 +53,7 @@ class Asides:
     ) -> None:
         self._prefix = prefix
         self._store = store
+        self._marks = marks
         self._directory = directory
         self._catalogue = catalogue
         self._own_sets = own_sets
@@ -128,13 +131,16 @@ class Asides:
             at = self._clock.now().replace(microsecond=0)
             for before in (known[set_id].at for set_id in notes if set_id in known):
                 at = max(at, before + timedelta(seconds=1))  # the newest note counts
+            name = naming.verdict_name("aside", at)
             documents = {
-                set_id: manifest.dump_aside(
-                    Aside(manifest.FORMAT, set_id, at, recorder.run.id, restored, aside)
+                set_id: self._marks.sign(
+                    naming.document_key(self._prefix, set_id, name),
+                    manifest.dump_aside(
+                        Aside(manifest.FORMAT, set_id, at, recorder.run.id, restored, aside)
+                    ),
                 )
                 for set_id, aside in notes.items()
             }
-            name = naming.verdict_name("aside", at)
             owed = [(set_id, name) for set_id in documents]
             self._facts.set_owed_asides([*self._facts.owed_asides(), *owed])
             self._catalogue.add_verdicts(name, documents)

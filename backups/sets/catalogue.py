@@ -19,6 +19,7 @@ from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
 from backups.format.manifest import Aside, load_aside
+from backups.format.mark import Marks
 from backups.host import catalogues
 from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
 from backups.sets import points_table
@@ -52,12 +53,14 @@ class Catalogue:
         prefix: str,
         clock: Clock,
         ours: Callable[[], Collection[str] | None] = lambda: None,
+        *,
+        marks: Marks | None = None,
     ) -> None:
         self._known = known
         self._store = store
         self._clock = clock
         self._ours = ours
-        self._table = SetsTable(known, prefix, clock, ours)
+        self._table = SetsTable(known, prefix, clock, ours, marks=marks)
         self._own = OwnPoints(ours, self._is_doomed)
         self.unread = UnreadDocuments(known)
 
@@ -268,11 +271,11 @@ class Catalogue:
 
     def note_contact(self) -> None:
         """Remember that the store has just answered."""
-        self._table.note_contact(self._clock.now())
+        catalogues.note_contact(self._known, self._clock.now())
 
     def last_contact_at(self) -> datetime | None:
         """When the store last answered."""
-        return self._table.last_contact_at()
+        return catalogues.last_contact_at(self._known)
 
     def note_seen(self, set_id: str) -> None:
         """Remember that a set has just been published or proven in the store."""

@@ -96,7 +96,6 @@ def learn(
         learn(table, store, clock, own, unread)
         return
     table.note_listed(sizes, now)
-    table.note_contact(now)
     if unlisted:
         raise StoreListingIncomplete(
             "the store's listing lacks objects that the store returns by name: "

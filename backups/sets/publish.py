@@ -264,6 +264,7 @@ class Publisher:
         document = manifest.dump_manifest(
             backup_set, application=APPLICATION, sqlite=sqlite3.sqlite_version
         )
+        document = self._config.marks.sign(key, document)
         metadata = {"set-id": backup_set.id, "instance": backup_set.instance}
         put_document(self._store, key, document, metadata)
         self._catalogue.add_manifest(backup_set.id, document)

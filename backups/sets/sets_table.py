@@ -18,6 +18,7 @@ from backups.decisions.order import end_of_present
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
 from backups.format.legacy import legacy_object_at, legacy_set
+from backups.format.mark import Marks
 from backups.host import catalogues
 from backups.host.catalogues import read_fact, write_fact
 from backups.model import BackupSet, MissingPoint
@@ -55,10 +56,13 @@ class SetsTable:
         prefix: str,
         clock: Clock,
         ours: Callable[[], Collection[str] | None] = lambda: None,
+        *,
+        marks: Marks | None = None,
     ) -> None:
         self._known = known
         self._clock = clock
         self._ours = ours
+        self._marks = marks or Marks((), prefix)
         self.prefix = prefix
 
     # --- reading ------------------------------------------------------------------------
@@ -98,7 +102,9 @@ class SetsTable:
         row = connection.execute("SELECT manifest FROM sets WHERE id = ?", (set_id,)).fetchone()
         if row is None:
             raise _not_found(set_id)
-        return manifest.load_manifest(row[0], prefix=self.prefix, expected_id=set_id)
+        found = manifest.load_manifest(row[0], prefix=self.prefix, expected_id=set_id)
+        checked = self._marks.check(naming.manifest_key(self.prefix, set_id), row[0])
+        return replace(found, mark=checked.outcome, mark_key=checked.fingerprint)
 
     def documents(self) -> dict[str, set[str]]:
         """The names of the documents that are known of each set or group."""
@@ -156,10 +162,6 @@ class SetsTable:
         parsed = naming.parse_data_key(self.prefix, key)
         return parsed.day.isoformat() if parsed else ""
 
-    def last_contact_at(self) -> datetime | None:
-        """When the store last answered."""
-        return catalogues.last_contact_at(self._known)
-
     def seen_at(self, set_id: str) -> datetime | None:
         """When the manifest and all objects of a set were last seen in this store."""
         with self._known.reading() as connection:
@@ -167,10 +169,6 @@ class SetsTable:
         return parse_utc(row[0]) if row else None
 
     # --- writing ------------------------------------------------------------------------
-
-    def note_contact(self, at: datetime) -> None:
-        """Remember that the store has answered."""
-        catalogues.note_contact(self._known, at)
 
     def note_seen(self, set_ids: Collection[str], at: datetime) -> None:
         """Remember that these sets were seen in this store."""
@@ -181,7 +179,8 @@ class SetsTable:
             )
 
     def note_listed(self, listed: Mapping[str, int], at: datetime) -> None:
-        """Remember which sets a listing (keys and sizes) has shown, with all their objects."""
+        """Remember that the store has answered, and which sets are there with all objects."""
+        catalogues.note_contact(self._known, at)
         with self._known.reading() as connection:
             sets = {str(row[0]) for row in connection.execute("SELECT id FROM sets")}
             for set_id, key, size in connection.execute("SELECT set_id, key, bytes FROM objects"):

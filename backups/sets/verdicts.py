@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from backups.format import manifest, naming
+from backups.format.mark import Marks
 from backups.host.directory import BackupDirectory
 from backups.model import DrillReport, ProofLevel, Verdict
 from backups.sets.catalogue import Catalogue
@@ -28,12 +29,14 @@ class Verdicts:
         prefix: str,
         store: ObjectStore,
         *,
+        marks: Marks,
         directory: BackupDirectory,
         catalogue: Catalogue,
         clock: Clock,
     ) -> None:
         self._prefix = prefix
         self._store = store
+        self._marks = marks
         self._directory = directory
         self._catalogue = catalogue
         self._clock = clock
@@ -73,6 +76,7 @@ class Verdicts:
 
     def _put(self, set_id: str, kind: str, at: datetime, document: bytes) -> None:
         key = naming.verdict_key(self._prefix, set_id, kind, at)
+        document = self._marks.sign(key, document)
         metadata = {"set-id": set_id, "instance": self._directory.instance()}
         put_document(self._store, key, document, metadata)
         parsed = naming.parse_set_key(self._prefix, key)

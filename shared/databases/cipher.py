@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.errors import CipherError
 
@@ -63,3 +66,8 @@ class TokenCipher:
 def key_fingerprint(key: str) -> str:
     """Sixteen hex digits that name a key without revealing it (SHA-256 of 256 random bits)."""
     return hashlib.sha256(b"token-key:" + key.encode()).hexdigest()[:16]
+
+
+def derived_key(key: str, purpose: bytes) -> bytes:
+    """32 bytes for another purpose, from the 32 bytes of a Fernet key (HKDF-SHA256, RFC 5869)."""
+    return HKDF(SHA256(), length=32, salt=None, info=purpose).derive(base64.urlsafe_b64decode(key))

@@ -1,0 +1,141 @@
+"""The mark: the MAC by which a document in the store shows that it was made with our keys. Pure.
+
+A key is 32 bytes, `HKDF-SHA256(token key, no salt, "backup mark v1")`. The mark is the HMAC-SHA256
+of three lines: the kind of the document, its own key below the prefix, and the document without
+its member `mac` as sorted, compact JSON in UTF-8. `docs/format.md` checks one by hand.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from backups.model import Mark
+
+INFO = b"backup mark v1"
+_MEMBER = "mac"
+_FINGERPRINT = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_MAC = re.compile(r"[0-9a-f]{64}", re.ASCII)
+
+
+@dataclass(frozen=True)
+class MarkKey:
+    """A key that makes marks, and the fingerprint of the token key that it comes from."""
+
+    fingerprint: str
+    secret: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Checked:
+    """How a document is marked; `fingerprint` names the key that its mark names, if it has one."""
+
+    outcome: Mark
+    fingerprint: str | None = None
+
+
+class Marks:
+    """Makes and checks marks with the keys of today: the first one signs, all of them count.
+
+    Without keys nothing can be signed, and no mark can be checked.
+    """
+
+    def __init__(self, keys: Sequence[MarkKey], prefix: str) -> None:
+        self.keys = tuple(keys)
+        self._prefix = prefix
+
+    def sign(self, key: str, document: bytes) -> bytes:
+        """The document that is to be stored under `key`, marked; as it is where there are no keys.
+
+        Raises `ValueError` for one that cannot be marked: it is no object, or has a fraction.
+        """
+        if not self.keys:
+            return document
+        found = parse(document)
+        found.pop(_MEMBER, None)
+        signer = self.keys[0]
+        mac = _mac(signer, self._text(key, found))
+        found[_MEMBER] = {"key": signer.fingerprint, "sha256": mac}
+        return json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n"
+
+    def check(self, key: str, document: bytes) -> Checked:
+        """How the document that is stored under `key` is marked; never raises."""
+        try:
+            found = parse(document)
+        except ValueError:
+            return Checked("wrong" if _MEMBER.encode() in document else "unsigned")
+        if _MEMBER not in found:
+            return Checked("unsigned")
+        mark = found.pop(_MEMBER)
+        fingerprint = mark.get("key") if isinstance(mark, dict) else None
+        mac = mark.get("sha256") if isinstance(mark, dict) else None
+        if not isinstance(fingerprint, str) or not _FINGERPRINT.fullmatch(fingerprint):
+            return Checked("wrong")
+        signer = next((one for one in self.keys if one.fingerprint == fingerprint), None)
+        if signer is None:
+            return Checked("unknown_key", fingerprint)
+        if not isinstance(mac, str) or not _MAC.fullmatch(mac):
+            return Checked("wrong", fingerprint)
+        try:
+            expected = _mac(signer, self._text(key, found))
+        except ValueError:
+            return Checked("wrong", fingerprint)
+        return Checked("valid" if hmac.compare_digest(mac, expected) else "wrong", fingerprint)
+
+    def _text(self, key: str, document: Mapping[str, Any]) -> bytes:
+        below = key.removeprefix(self._prefix)
+        return b"\n".join((kind_of(below).encode(), below.encode(), canonical(document)))
+
+
+def kind_of(key: str) -> str:
+    """What a document is, from its key: `manifest`, `proof`, `instances`, …"""
+    folder, _, name = key.rpartition("/")
+    return folder if folder == "instances" else name.removesuffix(".json").partition("-")[0]
+
+
+def parse(document: bytes) -> dict[str, Any]:
+    """The JSON object; raises `ValueError` for a name twice, a fraction, or any other text."""
+    try:
+        found = json.loads(
+            document,
+            object_pairs_hook=_once,
+            parse_float=_refuse,
+            parse_constant=_refuse,
+        )
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 - one kind of error for bad input
+    return found
+
+
+def canonical(document: Mapping[str, Any]) -> bytes:
+    """The bytes that a mark covers; raises `ValueError` for a text that is not Unicode."""
+    return json.dumps(
+        document, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    ).encode()
+
+
+def sha256_of(document: bytes) -> str:
+    """By what a mark of a later time names a document that has none."""
+    return hashlib.sha256(document).hexdigest()
+
+
+def _mac(key: MarkKey, text: bytes) -> str:
+    return hmac.new(key.secret, text, hashlib.sha256).hexdigest()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"not a whole number: {text[:20]}")
