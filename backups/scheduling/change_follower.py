@@ -17,6 +17,10 @@ from shared.process.lasting_work import note
 
 _log = logging.getLogger(__name__)
 
+# The time of a file is that of the kernel's last tick, or coarser: a write after the newest set
+# may seem to have come a little before it.
+_COARSE = timedelta(seconds=2)
+
 
 class ChangeFollower:
     """Asks for a run `delay` after a change; call `step` about once a second, then `close`."""
@@ -103,6 +107,6 @@ class ChangeFollower:
         """A write that came after the newest set, while nobody watched, is a change too."""
         newest = self._service.catalogue.newest_protecting(self._service.own_sets.ours())
         modified = self._watch.modified_at()
-        if newest is None or modified is None or modified <= newest.holds_until:
+        if newest is None or modified is None or modified + _COARSE <= newest.holds_until:
             return None
         return self._now()

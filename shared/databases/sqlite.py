@@ -300,7 +300,7 @@ class Database:
                 check_same_thread=False,
             )
             try:
-                if path.stat().st_mode & 0o077:
+                if self._stat(path).st_mode & 0o077:
                     with suppress(PermissionError):  # not the owner; the doctor tells
                         path.chmod(0o600)
                 self._use_wal(connection)
@@ -350,15 +350,16 @@ class Database:
                 connection.execute("ROLLBACK")
             raise
 
-    def _stat(self) -> os.stat_result:
+    def _stat(self, path: Path | None = None) -> os.stat_result:
         """What is at the path now; raises `DatabaseError`."""
+        path = path or self.path
         try:
-            return self.path.stat()
+            return path.stat()
         except FileNotFoundError:
-            raise DatabaseMissing(f"{self.path} no longer exists", self._remedy) from None
+            raise DatabaseMissing(f"{path} no longer exists", self._remedy) from None
         except OSError as error:
             raise DatabaseUnreadable(
-                f"{self.path} cannot be reached: {error.strerror}",
+                f"{path} cannot be reached: {error.strerror}",
                 "Check the owner and mode of its directories.",
             ) from error
 

@@ -164,7 +164,7 @@ def _environment() -> dict[str, str]:
 
 def _read_at_the_start(environment: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """What of an environment Python and the dynamic linker read when they start."""
-    prefixes = ("PYTHON", "LD_", "FAKE", "NO_FAKE", "DONT_FAKE")
+    prefixes = ("PYTHON", "LD_", "FAKE", "NO_FAKE", "DONT_FAKE", "REAL_CLOCK")
     return tuple(sorted(item for item in environment.items() if item[0].startswith(prefixes)))
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,6 +221,24 @@ def test_processes_that_find_a_damaged_file_at_once_agree(path: Path) -> None:
     with opened(path) as database:
         assert names_in(database) == ["0", "1", "2", "3"]
     assert len(moved_aside(path)) == 1
+
+
+def test_a_file_that_is_moved_aside_while_it_is_opened_is_opened_anew(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that finds the damage first takes the file away between two looks at it."""
+    fill(path)
+    connect = sqlite3.connect
+
+    def connect_to_what_is_moved(*given: Any, **named: Any) -> sqlite3.Connection:
+        connection: sqlite3.Connection = connect(*given, **named)
+        monkeypatch.setattr(sqlite3, "connect", connect)
+        path.rename(path.with_name("aside.db"))
+        return connection
+
+    monkeypatch.setattr(sqlite3, "connect", connect_to_what_is_moved)
+    with opened(path) as database:
+        assert names_in(database) == []
 
 
 def test_who_makes_it_anew_does_so_alone(path: Path) -> None:
