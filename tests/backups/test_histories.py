@@ -111,6 +111,16 @@ def live_through(steps: list[Step], moments: Moments) -> None:
         Step("undo"),
     ]
 )
+# An undo that puts back what is there already can be undone once that is damaged.
+@example(
+    steps=[
+        Step("restore", only="tokens"),
+        Step("undo"),
+        Step("undo"),
+        Step("damage"),
+        Step("undo"),
+    ]
+)
 @given(steps=st.lists(_STEPS, min_size=2, max_size=12))
 def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
     """Whatever happens in which order, and ends at which moment: all three promises hold."""

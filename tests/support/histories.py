@@ -416,7 +416,15 @@ class World:
         if run is not None and run.status == "succeeded":
             if after not in outcomes:
                 refuse(f"undo on {host.name} brings {_show(after)}, not {_show_all(outcomes)}")
-            host.undone = [{**host.half, **back}, {**back, **host.half}]
+            # Of what was as it is now, nobody can see whether it was switched.
+            same: Outcome = {
+                source: before[source]
+                for one in host.undone
+                for source in one
+                if after[source] == before[source] is not None
+            }
+            found = [{**host.half, **back}, {**back, **host.half}]
+            host.undone = [*found, *({**same, **one} for one in found if same)]
             host.unfinished, host.half = None, {}
         elif refused:
             if before not in outcomes:
