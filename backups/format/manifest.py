@@ -144,6 +144,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
         token_key=manifest.token_key,
         recipients=manifest.recipients,
         sequence=manifest.sequence,
+        application=manifest.application,
     )
 
 

@@ -225,8 +225,8 @@ class SetsTable:
             found = self._readable(connection, set_id)
             known = [one for one in missing.noted(connection) if one.point.id == set_id]
             self._forget(connection, set_id)
-            if found is None or (known and known[0].accepted):
-                return False
+            if found is None or found.mark != "valid" or (known and known[0].accepted):
+                return False  # a planted set is missed by nobody
             if ours is not None and found.instance not in ours:
                 return False
             return missing.note(connection, MissingPoint(set_id, "vanished", found.created_at, at))
@@ -235,7 +235,7 @@ class SetsTable:
         """Remember that objects of a set are missing; whether this is new."""
         with self._known.transaction() as connection:
             found = self._readable(connection, set_id)
-            if found is None:
+            if found is None or found.mark != "valid":
                 return False
             new = missing.note(connection, MissingPoint(set_id, "hollow", found.created_at, at))
             self._note(connection, set_id)
