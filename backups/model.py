@@ -129,12 +129,16 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a later proof found about a set: `proof` is `none` when it failed."""
+    """What a later proof found about a set: `proof` is `none` when it failed.
+
+    `manifest` is the SHA-256 of the manifest that was proven; earlier versions do not say it.
+    """
 
     set_id: str
     at: datetime
     proof: ProofLevel
     reason: str
+    manifest: str | None = None
 
 
 @dataclass(frozen=True)

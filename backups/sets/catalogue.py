@@ -204,6 +204,11 @@ class Catalogue:
         with self._table.reading() as connection:
             return frozenset(row[0] for row in marks_table.believed(connection, "accept-"))
 
+    def documents(self, set_id: str) -> Mapping[str, bytes]:
+        """The manifest of a set, if it has one, and the verdicts on it, by their names."""
+        with self._known.reading() as connection:
+            return marks_table.documents(connection, set_id)
+
     def asides(self) -> dict[str, Aside]:
         """The newest note of each set that was ever set aside, by its id."""
         with self._table.reading() as connection:
