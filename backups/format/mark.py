@@ -47,7 +47,7 @@ class Marks:
 
     def __init__(self, keys: Sequence[MarkKey], prefix: str) -> None:
         self.keys = tuple(keys)
-        self._prefix = prefix
+        self.prefix = prefix
 
     def sign(self, key: str, document: bytes) -> bytes:
         """The document that is to be stored under `key`, marked; as it is where there are no keys.
@@ -88,7 +88,7 @@ class Marks:
         return Checked("valid" if hmac.compare_digest(mac, expected) else "wrong", fingerprint)
 
     def _text(self, key: str, document: Mapping[str, Any]) -> bytes:
-        below = key.removeprefix(self._prefix)
+        below = key.removeprefix(self.prefix)
         return b"\n".join((kind_of(below).encode(), below.encode(), canonical(document)))
 
 

@@ -27,8 +27,8 @@ from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
-from backups.sets.instants import Instants, wait_for_next_second
 from backups.sets.publish import Publisher, SetFacts
+from backups.sets.puts import Instants, wait_for_next_second
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
 from backups.sources.soundness import examine
@@ -246,7 +246,11 @@ class Backup:
             return None
         ours = self._own_sets.ours()
         newest = next(
-            (one for one in self._catalogue.sets() if one.kind == "set" and one.instance in ours),
+            (
+                one
+                for one in self._catalogue.sets()
+                if one.kind == "set" and one.mark == "valid" and one.instance in ours
+            ),
             None,
         )
         if newest is None or newest.complete or newest.proof == "none":

@@ -171,6 +171,14 @@ class Writers:
         sets, now = self._catalogue.by_instance(), self._clock.now()
         return line_of(instance, sets, self.documents(), now)
 
+    def marking_since(self, instance: str) -> datetime | None:
+        """Since when an installation marks its sets, as far as this host knows; no network."""
+        known = self.known()
+        found = [*known.others, known.own] if known else []
+        of = next((one for one in found if one is not None and one.instance == instance), None)
+        since: datetime | None = getattr(of, "marking_since", None)
+        return since
+
     def host_of(self, instance: str) -> str | None:
         """What an installation calls its host, as far as this host knows; no network."""
         document = self.documents().get(instance)
