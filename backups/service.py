@@ -99,7 +99,7 @@ class BackupService:
         )
         instants = Instants(catalogue, clock)
         publisher = Publisher(config, store, directory=directory, catalogue=catalogue, clock=clock)
-        verdicts = Verdicts(
+        self.verdicts = verdicts = Verdicts(
             config.prefix,
             store,
             marks=config.marks,

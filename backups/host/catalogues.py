@@ -220,10 +220,9 @@ def recorded_at(known: Database) -> dict[str, datetime]:
         return {str(row[0]): parse_utc(row[1]) for row in rows}
 
 
-def rotated_keys(known: Database) -> frozenset[str]:
+def rotated_keys(connection: sqlite3.Connection) -> frozenset[str]:
     """The keys with which all was marked again."""
-    with known.reading() as connection:
-        return frozenset(_names(connection, _ROTATED))
+    return frozenset(_names(connection, _ROTATED))
 
 
 def note_rotated_key(known: Database, fingerprint: str) -> None:

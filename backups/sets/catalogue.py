@@ -258,7 +258,8 @@ class Catalogue:
 
     def rotated(self) -> frozenset[str]:
         """The fingerprints of the keys with which all was marked again, that were ever seen."""
-        return catalogues.rotated_keys(self._known)
+        with self._known.reading() as connection:
+            return catalogues.rotated_keys(connection)
 
     def note_rotated(self, fingerprint: str) -> None:
         """Remember that all was marked again with a key."""

@@ -138,9 +138,15 @@ def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
     if to is not None:
         return f"Set {ended.set_id} was checked and written to {to}."
     names = ", ".join(item.stored.source for item in found.items)
+    one = found.backup_set
+    accept = (
+        "\nTo mark the other sets of its installation, as far as they prove: "
+        f"python -m backups adopt {one.instance} --accept-unsigned"
+    )
     return (
         f"{names}: restored from set {ended.set_id}. A running app uses it already.\n"
         "What was replaced is kept. To put it back: python -m backups restore --undo --yes"
+        + (accept if one.mark == "unsigned" and one.instance else "")
     )
 
 

@@ -7,6 +7,7 @@ What cannot be stored is owed, and stored by the next run or start. Nothing is o
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Mapping, Set
 from datetime import timedelta
@@ -65,12 +66,11 @@ class LaterMarks:
 
     def count(self, *instances: str) -> int:
         """How many sets of these installations carry a valid mark."""
-        holes = ", ".join("?" * len(instances))
         with self._known.reading() as connection:
             (count,) = connection.execute(
                 "SELECT count(*) FROM points JOIN marks ON set_id = id AND name = 'manifest'"
-                f" WHERE mark = 'valid' AND instance IN ({holes})",  # noqa: S608
-                instances,
+                " WHERE mark = 'valid' AND instance IN (SELECT value FROM json_each(?))",
+                (json.dumps(instances),),
             ).fetchone()
         return int(count)
 
@@ -153,8 +153,8 @@ class LaterMarks:
         except ObjectExists:
             if self._bytes(key) == document:  # this process, or another one, had come so far
                 return
-            self._catalogue.forget_verdict(set_id, name)
             self.note({set_id: named})  # under another name
+            self._catalogue.forget_verdict(set_id, name)
 
     def _is_stored(self, set_id: str, sha256: str) -> bool:
         """Whether the store has the manifest that this host knows."""
