@@ -175,9 +175,10 @@ class BackupSet:
 
     @property
     def protects(self) -> bool:
-        """Whether it can be what `latest` means: complete, proven, not suspect."""
+        """Whether it can be what `latest` means: marked, complete, proven, not suspect."""
         proven = self.proof != "none" and self.proven_at is not None
-        return self.kind == "set" and self.complete and proven and not self.suspect
+        is_believed = self.kind == "set" and self.mark == "valid"
+        return is_believed and self.complete and proven and not self.suspect
 
     @property
     def bytes(self) -> int:
@@ -199,6 +200,8 @@ class RestorePoint:
     sequence: int | None = None
     # Whether it protects, but was passed over by a restore.
     set_aside: bool = False
+    # How its manifest is marked.
+    mark: Mark = "unsigned"
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ from backups.report import read_report
 from backups.runs.log_files import open_log_files
 from backups.runs.run import RunStarter, ignore_progress
 from backups.sets.fetch import Fetcher
-from backups.sets.instants import Instants
 from backups.sets.publish import Publisher
+from backups.sets.puts import Instants
 from backups.sets.verdicts import Verdicts
 from backups.sources.restore_history import RestoreHistory
 from backups.status import (

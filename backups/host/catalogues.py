@@ -74,11 +74,16 @@ MIGRATIONS = (
 )
 
 # Documents that the store has and nobody can read. `version` is that of the object that was read in
-# vain; of one that the store did not return there is none, and it is asked for again.
+# vain; of one that the store did not return there is none, and it is asked for again. And how each
+# document is marked, with the key that its mark names.
 ADDITIONS = """
     CREATE TABLE IF NOT EXISTS unread_documents(
         key TEXT PRIMARY KEY, set_id TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
         version TEXT
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS marks(
+        set_id TEXT NOT NULL, name TEXT NOT NULL, mark TEXT NOT NULL, key TEXT,
+        PRIMARY KEY (set_id, name)
     ) WITHOUT ROWID
     """
 
@@ -173,7 +178,7 @@ def _rows(records: sqlite3.Connection, prefix: str) -> dict[str, list[tuple[obje
 # last_contact_at   when it last answered, as `format_utc` writes it
 # listed_at         when it was last listed to the end
 # identity          whose file this is
-# points            for which program the points were noted
+# points            for which program the points were noted, and with which keys their marks were
 # order             for whom they were put in order; absent when they are not in order
 # seen ahead ID     when a set was first seen here while its time lay in the future
 # rotated KEY       all was marked again with this key

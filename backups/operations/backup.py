@@ -28,8 +28,8 @@ from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
-from backups.sets.instants import Instants, wait_for_next_second
 from backups.sets.publish import Publisher, SetFacts
+from backups.sets.puts import Instants, wait_for_next_second
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
 from backups.sources.soundness import examine

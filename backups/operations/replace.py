@@ -34,8 +34,8 @@ from backups.model import (
 from backups.replaced import Replaced, RestoreRecord, Switch
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder
-from backups.sets.instants import Instants
 from backups.sets.publish import Publisher, SetFacts
+from backups.sets.puts import Instants
 from backups.sources import install
 from backups.sources.links import real_source, refuse_dangling_link
 from backups.sources.live import inspect_live, is_taken

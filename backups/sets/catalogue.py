@@ -22,7 +22,7 @@ from backups.format.manifest import Aside, load_aside
 from backups.format.mark import Marks
 from backups.host import catalogues
 from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
-from backups.sets import points_table
+from backups.sets import marks_table, points_table
 from backups.sets.learn import OwnPoints, learn
 from backups.sets.missing import NotedPoint, UnreadDocuments
 from backups.sets.points_table import FuturePoint
@@ -132,9 +132,7 @@ class Catalogue:
     def drill_reports(self) -> list[DrillReport]:
         """The reports of drills that lie beside the sets that are kept, and can be read."""
         with self._table.reading() as connection:
-            rows = connection.execute(
-                "SELECT set_id, document FROM verdicts WHERE name LIKE 'drill-%' ORDER BY name"
-            ).fetchall()
+            rows = marks_table.believed(connection, "drill-")
         reports = []
         for set_id, document in rows:
             try:
@@ -186,16 +184,13 @@ class Catalogue:
 
     def accepted(self) -> frozenset[str]:
         """The ids of the sets that a person has accepted."""
-        with self._known.reading() as connection:
-            rows = connection.execute("SELECT set_id FROM verdicts WHERE name LIKE 'accept-%'")
-            return frozenset(str(row[0]) for row in rows)
+        with self._table.reading() as connection:
+            return frozenset(row[0] for row in marks_table.believed(connection, "accept-"))
 
     def asides(self) -> dict[str, Aside]:
         """The newest note of each set that was ever set aside, by its id."""
-        with self._known.reading() as connection:
-            rows = connection.execute(
-                "SELECT set_id, document FROM verdicts WHERE name LIKE 'aside-%' ORDER BY name"
-            ).fetchall()
+        with self._table.reading() as connection:
+            rows = marks_table.believed(connection, "aside-")
         return {row[0]: load_aside(row[1], expected_id=row[0]) for row in rows}
 
     def add_verdicts(self, name: str, by_set: Mapping[str, bytes]) -> None:

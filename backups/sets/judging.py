@@ -2,18 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from backups.decisions.order import end_of_present
 from backups.format import manifest, naming
+from backups.format.later_mark import load_later_mark
+from backups.format.mark import Checked, Marks, sha256_of
 from backups.model import BackupSet
 from backups.sets.points_table import Noted
 
+LATER_MARK = "mark-"
+
+
+def check_marks(set_id: str, documents: Mapping[str, bytes], marks: Marks) -> dict[str, Checked]:
+    """How the documents of a set (by name) are marked.
+
+    One is valid if its own mark is, or if a later mark that is valid itself names its SHA-256.
+    """
+    own = {
+        name: marks.check(naming.document_key(marks.prefix, set_id, name), document)
+        for name, document in documents.items()
+    }
+    later: dict[tuple[str, str], list[Checked]] = {}
+    for name, document in documents.items():
+        if name.startswith(LATER_MARK):
+            with suppress(ValueError):
+                found = load_later_mark(document, expected_id=set_id)
+                for one in found.documents.items():
+                    later.setdefault(one, []).append(own[name])
+    return {
+        name: _best(own[name], later.get((name, sha256_of(document)), ()))
+        if later and not name.startswith(LATER_MARK)
+        else own[name]
+        for name, document in documents.items()
+    }
+
+
+def _best(own: Checked, later: Sequence[Checked]) -> Checked:
+    """The mark of a document: its own one, unless a later one says more."""
+    if own.outcome == "valid":
+        return own
+    valid = next((one for one in later if one.outcome == "valid"), None)
+    unknown = next((one for one in later if one.outcome == "unknown_key"), None)
+    return valid or (unknown if unknown and own.outcome == "unsigned" else own)
+
 
 def judge(found: BackupSet, verdicts: Sequence[tuple[str, bytes]], now: datetime) -> Noted:
-    """The set with its verdicts (name, document) applied; raises `ManifestInvalid`.
+    """The set with the verdicts (name, document) that are believed; raises `ManifestInvalid`.
 
     Of several proofs the latest counts. What lies in the future counts for nothing, but for a
     proof that failed: that one counts until there is another.

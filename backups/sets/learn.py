@@ -16,7 +16,10 @@ from datetime import datetime
 
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
+from backups.format.later_mark import load_later_mark
+from backups.model import Mark
 from backups.sets import points_table
+from backups.sets.judging import LATER_MARK
 from backups.sets.missing import UnreadDocument, UnreadDocuments
 from backups.sets.sets_table import DatedObject, SetsTable
 from shared.clock import Clock, format_utc
@@ -35,6 +38,12 @@ _log = logging.getLogger(__name__)
 # One object that the store cannot return must hide no other; but each costs the retries, and
 # after so many the store has to return another one.
 _FAILURES_BEFORE_A_PROBE = 3
+
+_NOT_BELIEVED: Mapping[Mark, str] = {
+    "unsigned": "it has no mark",
+    "unknown_key": "its mark was made with a key that is not in TOKEN_ENCRYPTION_KEYS",
+    "wrong": "its mark is not that of its content",
+}
 
 
 @dataclass(frozen=True)
@@ -78,7 +87,9 @@ def learn(
         if naming.MANIFEST in names or naming.is_legacy_id(set_id)
     }
     gone, unlisted = _no_longer_stored(table, store, stored, known)
+    before = table.not_believed()
     _read_new(table, store, stored, known, unread)
+    _report_not_believed(table, before)
     _drop_removed_verdicts(table, store, stored, known)
     lost, unlisted_legacy = _lost_legacy(table, store, dated)
     unlisted += unlisted_legacy
@@ -156,6 +167,18 @@ def _read_new(
     unread.write_anew(sorted(found, key=lambda one: one.key))
 
 
+def _report_not_believed(table: SetsTable, before: Collection[tuple[str, str]]) -> None:
+    """Log each document that was learnt and is not believed, once."""
+    for (set_id, name), mark in sorted(table.not_believed().items()):
+        if (set_id, name) not in before:
+            _log.warning(
+                "%s counts for nothing: %s",
+                naming.document_key(table.prefix, set_id, name),
+                _NOT_BELIEVED[mark],
+                extra=fields(set_id=set_id, name=name),
+            )
+
+
 def _drop_removed_verdicts(
     table: SetsTable,
     store: ObjectStore,
@@ -164,12 +187,13 @@ def _drop_removed_verdicts(
 ) -> None:
     """Forget the verdicts that the store, asked by name, no longer has: it is the truth.
 
-    Not so a note that a set is set aside: this host may still owe it to the store.
+    Not so a note that a set is set aside, nor a later mark: this host may still owe it to the
+    store.
     """
     for set_id, documents in stored.items():
         for name in sorted(known.get(set_id, set()) - documents.keys() - {naming.MANIFEST}):
             key = naming.document_key(table.prefix, set_id, name)
-            if not name.startswith("aside-") and not _may_be_stored(store, key):
+            if not name.startswith(("aside-", LATER_MARK)) and not _may_be_stored(store, key):
                 table.forget_verdict(set_id, name)
                 _log.warning("%s is gone from the store, and counts no more", key)
 
@@ -302,12 +326,21 @@ def _fetch(
                 manifest.load_verdict(buffer.getvalue(), expected_id=set_id)
             elif name.startswith("aside-"):
                 manifest.load_aside(buffer.getvalue(), expected_id=set_id)
+            elif name.startswith(LATER_MARK):
+                _refuse_later_mark(buffer.getvalue(), set_id)
             table.add_verdict(set_id, name, buffer.getvalue())
     except ObjectMissing:
         return None  # pruned since the listing
     except (StoreAccessDenied, ManifestInvalid) as error:
         return _unread(set_id, name, info, error)
     return None
+
+
+def _refuse_later_mark(document: bytes, set_id: str) -> None:
+    try:
+        load_later_mark(document, expected_id=set_id)
+    except ValueError as error:
+        raise ManifestInvalid(f"a later mark of set {set_id}: {error}", "") from None
 
 
 def _unread(set_id: str, name: str, info: ObjectInfo, error: AppError) -> UnreadDocument:
@@ -352,7 +385,7 @@ def _is_read(set_id: str, name: str) -> bool:
     """Whether a document says something about a set; a legacy group has no manifest."""
     if name == naming.MANIFEST:
         return not naming.is_legacy_id(set_id)
-    return name.startswith(("proof-", "accept-", "drill-", "aside-"))
+    return name.startswith(("proof-", "accept-", "drill-", "aside-", LATER_MARK))
 
 
 def _manifest_first(name: str) -> tuple[bool, str]:

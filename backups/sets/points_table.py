@@ -17,6 +17,7 @@ from backups.decisions.evidence import KeptProof
 from backups.decisions.order import microseconds
 from backups.decisions.succession import InstanceSets
 from backups.format import naming
+from backups.format.legacy import legacy_object_at, legacy_set
 from backups.model import BackupSet, MissingPoint, RestorePoint
 from shared.clock import parse_utc
 
@@ -35,7 +36,10 @@ class Noted:
 
 
 def note(connection: sqlite3.Connection, noted: Noted) -> None:
-    """Enter a restore point as it is now; `put_in_order` gives it its place."""
+    """Enter a restore point as it is now; `put_in_order` gives it its place.
+
+    The number of a set without a valid mark counts for nothing.
+    """
     found = noted.backup_set
     legacy = found.kind == "legacy"
     connection.execute(
@@ -48,7 +52,7 @@ def note(connection: sqlite3.Connection, noted: Noted) -> None:
             microseconds(found.created_at),
             found.trigger,
             found.instance,
-            found.sequence,
+            found.sequence if found.mark == "valid" else None,
             _PROTECTS_ASIDE if found.protects and found.set_aside else found.protects,
             legacy and found.complete and not found.suspect,
             found.bytes,
@@ -175,6 +179,33 @@ def future(connection: sqlite3.Connection, end: datetime) -> list[str]:
     return [str(row[0]) for row in rows]
 
 
+def objects(connection: sqlite3.Connection) -> list[tuple[str, str, int]]:
+    """Set id, key and stored size of each object of the sets, newest set first.
+
+    Validates no manifest.
+    """
+    return connection.execute(
+        "SELECT sets.id, json_extract(object.value, '$.key'),"
+        " json_extract(object.value, '$.bytes')"
+        " FROM points CROSS JOIN sets ON sets.id = points.id,"
+        " json_each(CASE WHEN readable THEN CAST(manifest AS TEXT) ELSE '{}' END,"
+        " '$.objects') AS object ORDER BY place DESC, points.id DESC"
+    ).fetchall()
+
+
+def legacy_group(connection: sqlite3.Connection, prefix: str, set_id: str) -> BackupSet | None:
+    """A group of objects that the old scripts left, by its id."""
+    if not naming.is_legacy_id(set_id):
+        return None
+    rows = connection.execute(
+        "SELECT key, bytes, modified_at FROM dated_objects WHERE legacy AND day = ?",
+        (set_id.removeprefix("legacy-"),),
+    )
+    found = [legacy_object_at(prefix, row[0], row[1], parse_utc(row[2])) for row in rows]
+    members = [member for member in found if member is not None]
+    return legacy_set(members) if members else None
+
+
 def has(connection: sqlite3.Connection, point_id: str) -> bool:
     """Whether there is such a restore point, readable or not."""
     row = connection.execute("SELECT 1 FROM points WHERE id = ?", (point_id,)).fetchone()
@@ -187,8 +218,8 @@ def proofs(connection: sqlite3.Connection) -> Iterator[KeptProof]:
     The documents of a point that is `readable` were checked when it was noted.
     """
     for found in connection.execute(
-        "WITH newest AS (SELECT set_id, max(name) AS name FROM verdicts"
-        " WHERE name LIKE 'proof-%' GROUP BY set_id)"
+        "WITH newest AS (SELECT set_id, max(name) AS name FROM marks"
+        " WHERE name LIKE 'proof-%' AND mark = 'valid' GROUP BY set_id)"
         " SELECT points.id, CASE WHEN missing_points.kind = 'hollow' THEN 'none' ELSE"
         " json_extract(CAST(coalesce(verdicts.document, sets.manifest) AS TEXT), '$.proof') END,"
         " newest.name IS NOT NULL"
@@ -251,8 +282,9 @@ def newest_usable_legacy(connection: sqlite3.Connection, end: datetime) -> str |
 def newest_drilled(connection: sqlite3.Connection, end: datetime) -> str | None:
     """The id of the newest restore point up to `end` that passed a drill."""
     row = connection.execute(
-        "SELECT id FROM points JOIN verdicts ON set_id = id"
-        " WHERE name LIKE 'drill-%' AND created_at <= ? ORDER BY place DESC, id DESC LIMIT 1",
+        "SELECT id FROM points JOIN marks ON set_id = id"
+        " WHERE name LIKE 'drill-%' AND mark = 'valid' AND created_at <= ?"
+        " ORDER BY place DESC, id DESC LIMIT 1",
         (microseconds(end),),
     ).fetchone()
     return str(row[0]) if row else None
@@ -261,7 +293,9 @@ def newest_drilled(connection: sqlite3.Connection, end: datetime) -> str | None:
 def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
     """All restore points, newest first."""
     for found in connection.execute(
-        "SELECT id, kind, created_at, trigger, instance, protects, bytes, sequence FROM points"
+        "SELECT id, kind, created_at, trigger, instance, protects, bytes, sequence,"
+        " coalesce(mark, 'unsigned')"  # a legacy group has no manifest
+        " FROM points LEFT JOIN marks ON set_id = id AND name = 'manifest'"
         " WHERE readable ORDER BY place DESC, id DESC"
     ):
         yield RestorePoint(
@@ -274,15 +308,21 @@ def every(connection: sqlite3.Connection) -> Iterator[RestorePoint]:
             bytes=found[6],
             sequence=found[7],
             set_aside=found[5] == _PROTECTS_ASIDE,
+            mark=found[8],
         )
 
 
 def by_instance(connection: sqlite3.Connection, end: datetime) -> list[InstanceSets]:
-    """What there is of each installation up to `end`, without what restores replaced."""
+    """What there is of each installation up to `end`, without what restores replaced.
+
+    Only of the sets with a valid mark: a planted one must not make an installation.
+    """
     rows = connection.execute(
         "SELECT instance, count(*), min(created_at), max(created_at),"
-        " min(CASE WHEN protects THEN created_at END), max(sequence) FROM points"
-        " WHERE readable AND kind = 'set' AND created_at <= ? GROUP BY instance ORDER BY instance",
+        " min(CASE WHEN protects THEN created_at END), max(sequence)"
+        " FROM points JOIN marks ON set_id = id AND name = 'manifest' AND mark = 'valid'"
+        " WHERE readable AND kind = 'set' AND created_at <= ?"
+        " GROUP BY instance ORDER BY instance",
         (microseconds(end),),
     )
     return [

@@ -1,4 +1,7 @@
-"""Putting objects: under new keys only, documents read back, files of a run taken back."""
+"""Putting objects: under new keys only, documents read back, files of a run taken back.
+
+A key is new in an instant that is free: a second is the id of one set, and the name of one verdict.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,15 @@ import logging
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from backups.errors import ProofFailed
+from backups.format import naming
 from backups.model import Progress, ProgressSink, SnapshotFile, StoredObject
 from backups.runs.log_files import source_log
+from backups.sets.catalogue import Catalogue
 from backups.sets.seal import SealedFile
+from shared.clock import Clock
 from shared.errors import ObjectMissing, StoreError
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
@@ -105,3 +112,24 @@ def _stored(upload: Upload) -> StoredObject:
         schema=file.facts.schema,
         finding=file.finding,
     )
+
+
+class Instants:
+    """The instants at which this host may make a set."""
+
+    def __init__(self, catalogue: Catalogue, clock: Clock) -> None:
+        self._catalogue = catalogue
+        self._clock = clock
+
+    def free(self) -> datetime:
+        """The present instant, in a second that has no set yet on this host; waits for one."""
+        while self._catalogue.has(naming.set_id(self._clock.now())):
+            wait_for_next_second(self._clock)
+        return self._clock.now()
+
+
+def wait_for_next_second(clock: Clock) -> None:
+    """Sleep until the second of the clock is over."""
+    now = clock.now()
+    next_second = now.replace(microsecond=0) + timedelta(seconds=1)
+    clock.sleep((next_second - now).total_seconds())

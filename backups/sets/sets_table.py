@@ -17,12 +17,11 @@ from datetime import date, datetime
 from backups.decisions.order import end_of_present
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
-from backups.format.legacy import legacy_object_at, legacy_set
 from backups.format.mark import Marks
 from backups.host import catalogues
 from backups.host.catalogues import read_fact, write_fact
-from backups.model import BackupSet, MissingPoint
-from backups.sets import missing, points_table
+from backups.model import BackupSet, Mark, MissingPoint
+from backups.sets import marks_table, missing, points_table
 from backups.sets.judging import judge
 from backups.sets.missing import NotedPoint
 from backups.sets.points_table import Noted
@@ -93,18 +92,7 @@ class SetsTable:
 
     def read(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
         """A set or a group; raises `SetNotFound`, and `ManifestInvalid` for a bad manifest."""
-        return self._judge(connection, self._load(connection, set_id)).backup_set
-
-    def _load(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
-        """The same, without the verdicts on it."""
-        if naming.is_legacy_id(set_id):
-            return self._legacy(connection, set_id)
-        row = connection.execute("SELECT manifest FROM sets WHERE id = ?", (set_id,)).fetchone()
-        if row is None:
-            raise _not_found(set_id)
-        found = manifest.load_manifest(row[0], prefix=self.prefix, expected_id=set_id)
-        checked = self._marks.check(naming.manifest_key(self.prefix, set_id), row[0])
-        return replace(found, mark=checked.outcome, mark_key=checked.fingerprint)
+        return self._judge(connection, set_id, marks_table.documents(connection, set_id)).backup_set
 
     def documents(self) -> dict[str, set[str]]:
         """The names of the documents that are known of each set or group."""
@@ -113,6 +101,11 @@ class SetsTable:
             for set_id, name in connection.execute("SELECT set_id, name FROM verdicts"):
                 known.setdefault(set_id, set()).add(name)
         return known
+
+    def not_believed(self) -> dict[tuple[str, str], Mark]:
+        """See `marks_table.not_believed`."""
+        with self.reading() as connection:
+            return marks_table.not_believed(connection)
 
     def dated_objects(self) -> Mapping[str, tuple[int, str]]:
         """Size and time of change (as text) of each dated object that is known, by its key."""
@@ -133,13 +126,7 @@ class SetsTable:
         """
         with self.reading() as connection:
             manifests = connection.execute("SELECT id, length(manifest) FROM sets").fetchall()
-            objects = connection.execute(
-                "SELECT sets.id, json_extract(object.value, '$.key'),"
-                " json_extract(object.value, '$.bytes')"
-                " FROM points CROSS JOIN sets ON sets.id = points.id,"
-                " json_each(CASE WHEN readable THEN CAST(manifest AS TEXT) ELSE '{}' END,"
-                " '$.objects') AS object ORDER BY place DESC, points.id DESC"
-            ).fetchall()
+            objects = points_table.objects(connection)
         return objects + [
             (set_id, naming.manifest_key(self.prefix, set_id), size) for set_id, size in manifests
         ]
@@ -197,6 +184,7 @@ class SetsTable:
                 "INSERT OR REPLACE INTO sets(id, manifest, learned_at) VALUES (?, ?, ?)",
                 (set_id, document, format_utc(self._clock.now())),
             )
+            marks_table.forget(connection, set_id, naming.MANIFEST)
             self._note(connection, set_id)
 
     def add_verdict(self, set_id: str, name: str, document: bytes) -> None:
@@ -213,12 +201,14 @@ class SetsTable:
                     [(set_id, name, by_set[set_id]) for set_id in some],
                 )
                 for set_id in some:
+                    marks_table.forget(connection, set_id, name)
                     self._note(connection, set_id)
 
     def forget_verdict(self, set_id: str, name: str) -> None:
         """Drop a verdict that the store no longer holds."""
         with self._known.transaction() as connection:
             connection.execute("DELETE FROM verdicts WHERE set_id=? AND name=?", (set_id, name))
+            marks_table.forget(connection, set_id, name)
             self._note(connection, set_id)
 
     def forget(self, set_id: str) -> None:
@@ -302,7 +292,7 @@ class SetsTable:
         self, connection: sqlite3.Connection, ours: frozenset[str], now: datetime
     ) -> bool:
         return (
-            read_fact(connection, "points") == _READER
+            marks_table.were_noted(connection, _READER, self._marks)
             and read_fact(connection, "order") == _line(ours)
             and not points_table.outdated(connection, end_of_present(now))
             and not missing.were_noticed_ahead(connection, end_of_present(now))
@@ -311,7 +301,7 @@ class SetsTable:
     def _bring_up_to_date(
         self, connection: sqlite3.Connection, ours: frozenset[str], now: datetime
     ) -> None:
-        if read_fact(connection, "points") != _READER:  # another program has noted them, or none
+        if not marks_table.were_noted(connection, _READER, self._marks):
             connection.execute("DELETE FROM points")
             for (set_id,) in connection.execute("SELECT id FROM sets").fetchall():
                 self._note(connection, set_id)
@@ -322,7 +312,7 @@ class SetsTable:
             )
             for day in {self.day(key) for key in keys}:
                 self._note_group(connection, day)
-            write_fact(connection, "points", _READER)
+            marks_table.end_noting(connection, _READER, self._marks)
         for set_id in points_table.outdated(connection, end_of_present(now)):
             self._note(connection, set_id)
         missing.notice_now(connection, end_of_present(now), now)
@@ -333,6 +323,7 @@ class SetsTable:
         connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
         connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
         points_table.forget(connection, set_id)
+        marks_table.forget(connection, set_id)
         catalogues.forget_seen_ahead(connection, set_id)
         write_fact(connection, "order", None)
         if not naming.is_legacy_id(set_id):  # a group is missed by its objects
@@ -342,11 +333,14 @@ class SetsTable:
         """Bring the point of a set or a group up to its documents."""
         write_fact(connection, "order", None)
         now = self._clock.now()
+        documents = marks_table.documents(connection, set_id)
+        if not marks_table.note(connection, set_id, documents, self._marks):
+            write_fact(connection, "points", _READER)  # a process with keys notes all of them anew
         try:
-            backup_set = self._load(connection, set_id)
-            if backup_set.created_at > end_of_present(now):
+            noted = self._judge(connection, set_id, documents)
+            if noted.backup_set.created_at > end_of_present(now):
                 catalogues.note_seen_ahead(connection, set_id, now)
-            points_table.note(connection, self._judge(connection, backup_set))
+            points_table.note(connection, noted)
         except ManifestInvalid:
             points_table.note_unreadable(connection, set_id, end_of_present(now))
         except SetNotFound:
@@ -362,31 +356,33 @@ class SetsTable:
         except (ManifestInvalid, SetNotFound):
             return None
 
-    def _legacy(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
-        rows = connection.execute(
-            "SELECT key, bytes, modified_at FROM dated_objects WHERE legacy AND day = ?",
-            (set_id.removeprefix("legacy-"),),
-        )
-        objects = [legacy_object_at(self.prefix, row[0], row[1], parse_utc(row[2])) for row in rows]
-        members = [member for member in objects if member is not None]
-        if not members:
+    def _judge(
+        self, connection: sqlite3.Connection, set_id: str, documents: Mapping[str, bytes]
+    ) -> Noted:
+        """The set or group, with what is believed of the verdicts on it."""
+        marks = marks_table.checked(connection, set_id, documents, self._marks)
+        group = points_table.legacy_group(connection, self.prefix, set_id)
+        if group is not None:
+            found = group
+        elif naming.MANIFEST in documents:
+            own = marks[naming.MANIFEST]
+            found = manifest.load_manifest(
+                documents[naming.MANIFEST], prefix=self.prefix, expected_id=set_id
+            )
+            found = replace(found, mark=own.outcome, mark_key=own.fingerprint)
+        else:
             raise _not_found(set_id)
-        return legacy_set(members)
-
-    def _judge(self, connection: sqlite3.Connection, backup_set: BackupSet) -> Noted:
-        rows = connection.execute(
-            "SELECT name, document FROM verdicts WHERE set_id = ?", (backup_set.id,)
-        ).fetchall()
-        noted = judge(backup_set, rows, self._clock.now())
-        seen_ahead_at = catalogues.seen_ahead_at(connection, backup_set.id)
+        believed = [one for one in documents.items() if marks[one[0]].outcome == "valid"]
+        noted = judge(found, believed, self._clock.now())
+        seen_ahead_at = catalogues.seen_ahead_at(connection, set_id)
         found = replace(noted.backup_set, seen_ahead_at=seen_ahead_at)
-        if missing.is_hollow(connection, backup_set.id):
+        if missing.is_hollow(connection, set_id):
             found = replace(found, hollow=True, proof="none", proven_at=None)
         return replace(noted, backup_set=found)
 
 
 # For which program the points were noted: another one notes them anew.
-_READER = f"{manifest.FORMAT}.1"
+_READER = f"{manifest.FORMAT}.2"
 
 
 def _line(ours: frozenset[str]) -> str:

@@ -12,8 +12,7 @@ from backups.format.mark import Marks
 from backups.host.directory import BackupDirectory
 from backups.model import DrillReport, ProofLevel, Verdict
 from backups.sets.catalogue import Catalogue
-from backups.sets.instants import wait_for_next_second
-from backups.sets.puts import put_document
+from backups.sets.puts import put_document, wait_for_next_second
 from shared.clock import Clock, format_utc
 from shared.errors import AppError, ObjectExists
 from shared.store.object_store import ObjectStore

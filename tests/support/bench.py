@@ -29,6 +29,7 @@ from tests.support.clock import FixedClock
 from tests.support.databases import make_sources
 from tests.support.generations import SOURCES, generation_of, write_generation
 from tests.support.installation import Installation, installation_in, settings_of
+from tests.support.marks import MARK_KEY
 from tests.support.memory_notifier import MemoryNotifier
 from tests.support.store_wrappers import WatchedStore
 
@@ -282,7 +283,10 @@ def open_bench(
 
 
 def plain_config(sources: tuple[Source, ...]) -> BackupConfig:
-    """Daily sets of these sources, of which nothing is known but that they are databases."""
+    """Daily sets of these sources, of which nothing is known but that they are databases.
+
+    Their documents are marked with the key of the tests.
+    """
     return BackupConfig(
         sources=sources,
         schedule=Crontab("0 1 * * *"),
@@ -291,4 +295,5 @@ def plain_config(sources: tuple[Source, ...]) -> BackupConfig:
         log_directory=None,
         busy_timeout=5.0,
         run_by="cron",  # no app runs beside a bench
+        mark_keys=(MARK_KEY,),
     )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from backups.format import naming
 from backups.format.manifest import dump_manifest
 from backups.model import BackupSet, Run, RunError, StoredObject
+from tests.support.marks import MARK_KEY, signed_manifest
 
 INSTANT = datetime(2026, 11, 22, 1, tzinfo=UTC)
 
@@ -44,7 +45,7 @@ def a_stored_object(
 
 
 def a_set(instant: datetime = INSTANT, **other: Any) -> BackupSet:
-    """A complete, proven set of both databases; `other` are fields."""
+    """A complete, proven set of both databases, with a valid mark; `other` are fields."""
     values: dict[str, Any] = {
         "id": naming.set_id(instant),
         "kind": "set",
@@ -56,13 +57,16 @@ def a_set(instant: datetime = INSTANT, **other: Any) -> BackupSet:
         "proof": "full",
         "suspect": None,
         "objects": (a_stored_object("tokens", instant), a_stored_object("sessions", instant)),
+        "mark": "valid",
+        "mark_key": MARK_KEY.fingerprint,
     }
     return BackupSet(**{**values, **other})
 
 
 def a_manifest(backup_set: BackupSet) -> bytes:
-    """Its manifest."""
-    return dump_manifest(backup_set, application="the tests", sqlite="3.40.1")
+    """Its manifest, which is marked if the set is."""
+    document = dump_manifest(backup_set, application="the tests", sqlite="3.40.1")
+    return signed_manifest(backup_set.id, document) if backup_set.mark == "valid" else document
 
 
 def a_run(run_id: str = "20261122T010000Z-0000", **other: Any) -> Run:

@@ -29,7 +29,6 @@ from backups.decisions.alarms import (
 )
 from backups.decisions.health import PROBLEM_CODES
 from backups.decisions.retention import RetentionPolicy
-from backups.format.manifest import dump_manifest
 from backups.model import DrillReport, Finding
 from backups.receivers import Receiver, ReceiverState, SentMessage
 from shared.crontab import Crontab
@@ -37,7 +36,7 @@ from shared.store.directory import DirectoryStore
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import write
-from tests.support.records import INSTANT
+from tests.support.records import INSTANT, a_manifest
 from tests.support.store_wrappers import WatchedStore
 
 SYMPTOM = "no_restore_point"
@@ -370,7 +369,7 @@ def test_keys_that_no_longer_open_are_told(
     newest = bench.service.own_sets.latest()
     assert newest is not None
 
-    document = dump_manifest(replace(newest, token_key="a" * 16), application="t", sqlite="3")
+    document = a_manifest(replace(newest, token_key="a" * 16))
     bench.service.catalogue.add_manifest(newest.id, document)
     with open_bench(
         tmp_path, store, clock=clock, sources=bench.sources, token_keys=("b" * 16,)

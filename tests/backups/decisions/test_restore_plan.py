@@ -58,6 +58,7 @@ def point(day: int, *, suffix: str = "", **changes: Any) -> BackupSet:
         suspect=None,
         objects=(stored("tokens", suffix), stored("sessions", suffix)),
         token_key="todays-key",
+        mark="valid",
     )
     return replace(good, **changes)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from types import MappingProxyType
 from typing import Any, get_args
 
@@ -16,14 +17,17 @@ from backups.errors import ManifestInvalid, ManifestNewer
 from backups.format import naming
 from backups.format.manifest import FORMAT, dump_verdict, load_manifest, load_verdict, with_verdict
 from backups.model import BackupSet, ProofLevel, SetKind, Trigger, Verdict
+from tests.support import records
 from tests.support.records import (
     INSTANT,
     INSTANTS,
     SOURCE_NAMES,
     a_manifest,
-    a_set,
     a_stored_object,
 )
+
+# As a manifest alone says it: its mark is checked elsewhere.
+a_set = partial(records.a_set, mark="unsigned", mark_key=None)
 
 COUNTS = st.integers(0, 2**63 - 1)
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
@@ -386,7 +390,9 @@ def test_a_set_without_a_proof_has_no_manifest() -> None:
 
 def test_a_failed_proof_ends_the_protection() -> None:
     """After a verdict of `none` a set is neither proven nor what `latest` means."""
-    failed = with_verdict(a_set(), Verdict("20261122T010000Z", INSTANT, "none", "bytes differ"))
+    failed = with_verdict(
+        records.a_set(), Verdict("20261122T010000Z", INSTANT, "none", "bytes differ")
+    )
 
     assert (failed.proof, failed.proven_at, failed.protects) == ("none", None, False)
 
@@ -396,7 +402,8 @@ def test_a_good_proof_renews_the_protection() -> None:
     later = INSTANT + timedelta(days=9)
 
     proven = with_verdict(
-        a_set(proof="none", proven_at=INSTANT), Verdict("20261122T010000Z", later, "full", "")
+        records.a_set(proof="none", proven_at=INSTANT),
+        Verdict("20261122T010000Z", later, "full", ""),
     )
 
     assert (proven.proof, proven.proven_at, proven.protects) == ("full", later, True)
@@ -413,10 +420,13 @@ def test_a_good_proof_renews_the_protection() -> None:
         ({"suspect": ("half the rows are gone",)}, False),
         ({"kind": "pre-restore"}, False),
         ({"kind": "legacy"}, False),
+        ({"mark": "unsigned"}, False),
+        ({"mark": "unknown_key"}, False),
+        ({"mark": "wrong"}, False),
     ],
 )
-def test_only_a_complete_proven_unsuspected_set_protects(
+def test_only_a_marked_complete_proven_unsuspected_set_protects(
     fields: dict[str, Any], protects: bool
 ) -> None:
     """What `latest` can mean is decided in one place, for every combination that matters."""
-    assert a_set(**fields).protects is protects
+    assert records.a_set(**fields).protects is protects

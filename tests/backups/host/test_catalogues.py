@@ -20,6 +20,7 @@ from shared.store.object_store import ObjectStore
 from shared.store.spaces import SpacesStore
 from shared.store.spaces_access import SpacesSettings
 from tests.support.clock import FixedClock
+from tests.support.marks import MARKS
 from tests.support.records import INSTANT, a_manifest, a_set
 
 PREFIX = "backups/"
@@ -41,7 +42,7 @@ def known_of(host: Path, store: ObjectStore, prefix: str = PREFIX) -> Iterator[C
         closing(open_records(host)) as records,
         closing(open_catalogue(host, store, prefix, records)) as known,
     ):
-        yield Catalogue(known, store, prefix, FixedClock(INSTANT))
+        yield Catalogue(known, store, prefix, FixedClock(INSTANT), marks=MARKS)
 
 
 def test_each_store_has_an_identity_of_its_own(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from shared.store.directory import DirectoryStore
 from shared.store.object_store import ObjectStore
 from tests.backups.conftest import LogLines
 from tests.support.clock import FixedClock
+from tests.support.marks import MARKS, signed, signed_proof
 from tests.support.records import INSTANT, a_manifest, a_set
 from tests.support.store_wrappers import WatchedStore
 
@@ -53,7 +54,7 @@ def known(tmp_path: Path, store: WatchedStore) -> Iterator[Database]:
 
 @pytest.fixture
 def catalogue(known: Database, store: WatchedStore) -> Catalogue:
-    return Catalogue(known, store, PREFIX, FixedClock(INSTANT))
+    return Catalogue(known, store, PREFIX, FixedClock(INSTANT), marks=MARKS)
 
 
 def days_ago(number: int) -> datetime:
@@ -73,7 +74,7 @@ def publish(store: ObjectStore, backup_set: BackupSet) -> BackupSet:
 def judge(store: ObjectStore, verdict: Verdict) -> Verdict:
     """Put a verdict into the store, as another host would."""
     key = naming.verdict_key(PREFIX, verdict.set_id, "proof", verdict.at)
-    store.put(key, io.BytesIO(dump_verdict(verdict)), {})
+    store.put(key, io.BytesIO(signed_proof(verdict)), {})
     return verdict
 
 
@@ -128,7 +129,7 @@ def test_it_is_rebuilt_from_the_store_alone(
     catalogue.refresh()
 
     with opened(tmp_path / "new-host", store) as known:
-        rebuilt = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
+        rebuilt = Catalogue(known, store, PREFIX, FixedClock(INSTANT), marks=MARKS)
         assert list(rebuilt.sets()) == []
         rebuilt.refresh()
 
@@ -143,11 +144,11 @@ def test_it_survives_the_process(store: WatchedStore, tmp_path: Path) -> None:
     """What was learned is there in the next process, without the store."""
     published = publish(store, a_set())
     with opened(tmp_path / "host", store) as known:
-        Catalogue(known, store, PREFIX, FixedClock(INSTANT)).refresh()
+        Catalogue(known, store, PREFIX, FixedClock(INSTANT), marks=MARKS).refresh()
     store.calls.clear()
 
     with opened(tmp_path / "host", store) as known:
-        catalogue = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
+        catalogue = Catalogue(known, store, PREFIX, FixedClock(INSTANT), marks=MARKS)
         assert list(catalogue.sets()) == [published]
         assert catalogue.newest_protecting() == published
         assert catalogue.last_contact_at() == INSTANT
@@ -380,7 +381,7 @@ def test_the_last_contact_is_remembered(
     catalogue.refresh()
     assert catalogue.last_contact_at() == INSTANT
 
-    later = Catalogue(known, store, PREFIX, FixedClock(INSTANT + timedelta(hours=1)))
+    later = Catalogue(known, store, PREFIX, FixedClock(INSTANT + timedelta(hours=1)), marks=MARKS)
 
     def fail() -> None:
         raise StoreUnreachable("no answer")
@@ -438,7 +439,7 @@ def test_points_say_what_the_sets_say(store: WatchedStore, catalogue: Catalogue)
     catalogue.add_manifest(publish(store, a_set()).id, a_manifest(a_set()))
     judge(store, Verdict(judged.id, INSTANT, "none", "differs"))
     accepted = naming.verdict_key(PREFIX, naming.set_id(days_ago(2)), "accept", INSTANT)
-    put(store, accepted, b"{}")
+    put(store, accepted, signed(accepted, b"{}"))
     catalogue.refresh()
 
     def said() -> list[tuple[object, ...]]:
@@ -453,6 +454,7 @@ def test_points_say_what_the_sets_say(store: WatchedStore, catalogue: Catalogue)
                 o.bytes,
                 o.sequence,
                 False,
+                o.mark,
             )
             for o in catalogue.sets()
         ]
@@ -475,7 +477,7 @@ def test_what_another_process_learns_is_known_here(
     sets = [publish(store, a_set(days_ago(number))) for number in range(2)]
     assert catalogue.points() == []
     with opened(tmp_path / "host", store) as known:
-        other = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
+        other = Catalogue(known, store, PREFIX, FixedClock(INSTANT), marks=MARKS)
         other.refresh()
         assert catalogue.newest_protecting() == sets[0]
         judge(store, Verdict(sets[0].id, INSTANT, "none", "differs"))
@@ -497,7 +499,7 @@ def test_records_of_an_earlier_program_are_taken_over(store: WatchedStore, tmp_p
         )
         connection.execute(
             "INSERT INTO verdicts VALUES (?, 'proof-20261122T010000Z', ?)",
-            (published.id, dump_verdict(Verdict(published.id, INSTANT, "none", "differs"))),
+            (published.id, signed_proof(Verdict(published.id, INSTANT, "none", "differs"))),
         )
         connection.executemany(
             "INSERT INTO dated_objects VALUES (?, 4096, '2025-07-04T01:00:00Z', 1)",
@@ -506,7 +508,7 @@ def test_records_of_an_earlier_program_are_taken_over(store: WatchedStore, tmp_p
     store.calls.clear()
 
     with opened(path.parent, store) as known:
-        catalogue = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
+        catalogue = Catalogue(known, store, PREFIX, FixedClock(INSTANT), marks=MARKS)
         found = catalogue.latest()
         assert found is not None
         assert found.id == "legacy-2025-07-04"

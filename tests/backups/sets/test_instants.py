@@ -1,10 +1,10 @@
-"""Tests of `backups.sets.instants`: a second is the id of one set."""
+"""Tests of `backups.sets.puts`: a second is the id of one set."""
 
 from __future__ import annotations
 
 from datetime import timedelta
 
-from backups.sets.instants import Instants, wait_for_next_second
+from backups.sets.puts import Instants, wait_for_next_second
 from tests.support.bench import Bench
 from tests.support.clock import FixedClock
 

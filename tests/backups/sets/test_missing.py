@@ -21,6 +21,7 @@ from tests.backups.conftest import LogLines
 from tests.backups.sets.test_catalogue import days_ago, opened, publish, put
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
+from tests.support.marks import MARKS
 from tests.support.records import INSTANT, a_manifest, a_set, a_stored_object
 from tests.support.store_wrappers import WatchedStore
 
@@ -42,7 +43,7 @@ def known(tmp_path: Path, store: WatchedStore) -> Iterator[Database]:
 @pytest.fixture
 def catalogue(known: Database, store: WatchedStore) -> Catalogue:
     ours = {a_set().instance}
-    return Catalogue(known, store, PREFIX, FixedClock(INSTANT), ours=lambda: ours)
+    return Catalogue(known, store, PREFIX, FixedClock(INSTANT), ours=lambda: ours, marks=MARKS)
 
 
 def empty(store: WatchedStore) -> None:
@@ -219,7 +220,7 @@ def test_another_process_reads_a_hollow_set_as_one(
     catalogue.refresh()
     store.calls.clear()
 
-    later = Catalogue(known, store, PREFIX, FixedClock(INSTANT))
+    later = Catalogue(known, store, PREFIX, FixedClock(INSTANT), marks=MARKS)
     assert later.get(made.id).hollow
     assert later.newest_protecting() is None
     assert store.calls == []

@@ -15,7 +15,6 @@ from backups.decisions.retention import RetentionPolicy
 from backups.doctor import examine
 from backups.errors import ManifestUnread
 from backups.format import naming
-from backups.format.manifest import dump_verdict
 from backups.model import BackupSet, DrillReport, Verdict
 from shared.errors import DatabaseMissing, StoreFailing
 from shared.store.spaces import SpacesStore
@@ -24,6 +23,7 @@ from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.fault_proxy import Fault, FaultProxy, refuse
 from tests.support.installation import Installation, installation_in, settings_of, spaces
+from tests.support.marks import signed_proof
 from tests.support.store_wrappers import put
 
 pytestmark = pytest.mark.slow
@@ -422,10 +422,10 @@ def test_an_invalid_verdict_that_is_replaced_by_a_right_one_is_read_again(
     """A verdict that was damaged in the store is named, and counts once it is put right."""
     verdict = Verdict(sets[2].id, clock.now(), "none", "differs")
     key = naming.verdict_key(PREFIX, sets[2].id, "proof", clock.now())
-    put(bench.store, key, dump_verdict(verdict)[:-9])
+    put(bench.store, key, signed_proof(verdict)[:-9])
     new_host.service.catalogue.refresh()
     assert key in warned(new_host)
-    bench.replace_object(key, dump_verdict(verdict))
+    bench.replace_object(key, signed_proof(verdict))
     new_host.service.catalogue.refresh()
     assert new_host.service.catalogue.get(sets[2].id).proof == "none"
     assert warned(new_host) == ""
