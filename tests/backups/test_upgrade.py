@@ -127,13 +127,13 @@ def test_what_the_log_does_not_name_stays_unsigned(
     """Neither a planted set, nor one whose manifest is not the one that its run recorded."""
     first, changed, last = made_three(before, clock)
     plant = planted(before, first, "20261122T003000Z")
+    assert before.verify(plant).status == "succeeded"  # a run names it that did not make it
     text = before.bytes_of(before.manifest_key(changed))
     before.store.delete(before.manifest_key(changed))
     before.service.catalogue.refresh()
     put(before.store, before.manifest_key(changed), text + b"\n")
     clock.advance(minutes=1)
     before.service.catalogue.refresh()
-    assert before.verify(plant).status == "succeeded"  # a run names it that did not make it
 
     bench = upgraded(opened)
     bench.service.later_marks.finish()

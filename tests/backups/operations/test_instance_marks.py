@@ -23,10 +23,10 @@ from backups.operations.writers import Writers
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import make_sources
-from tests.support.mark_keys import mark_keys
+from tests.support.marks import a_token_key, mark_key_of
 from tests.support.store_wrappers import WatchedStore
 
-OURS = mark_keys("ours")
+OURS = (mark_key_of(a_token_key("ours")),)
 OTHER = "f" * 32
 
 Open = Callable[..., Bench]
@@ -75,7 +75,7 @@ def put(bench: Bench, document: InstanceDocument, by: str | None = None) -> None
     key = naming.instance_document_key(PREFIX, document.instance, document.at)
     body = dump_instance(document)
     if by is not None:
-        body = Marks(mark_keys(by), PREFIX).sign(key, body)
+        body = Marks([mark_key_of(a_token_key(by))], PREFIX).sign(key, body)
     bench.store.put(key, io.BytesIO(body), {})
 
 

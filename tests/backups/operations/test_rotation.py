@@ -209,6 +209,23 @@ def test_the_thief_of_an_old_key_cannot_say_that_it_was_rotated(
     assert only_planted.service.catalogue.rotated() <= {OLD.fingerprint}
 
 
+def test_a_rotation_that_the_old_key_says_has_not_been(
+    opened: Open, made: list[str], clock: FixedClock
+) -> None:
+    """Else its thief could end the marks of all that is not marked again yet."""
+    bench = opened(NEW, OLD)
+    planted = replace(
+        documents(bench)[-1], instance="f" * 32, at=clock.now(), rotated=NEW.fingerprint
+    )
+    key = naming.instance_document_key(PREFIX, planted.instance, planted.at)
+    body = Marks([OLD], PREFIX).sign(key, dump_instance(planted))
+    bench.store.put(key, io.BytesIO(body), {})
+
+    bench.service.writers.look()
+
+    assert marks(bench) == dict.fromkeys(made, "valid")
+
+
 def test_one_that_was_stopped_is_finished_by_the_same_command(
     opened: Open, made: list[str], store: WatchedStore
 ) -> None:
@@ -299,9 +316,10 @@ def test_the_command_encrypts_the_tokens_and_marks_the_sets(tmp_path: Path) -> N
         TOKEN_ENCRYPTION_KEYS=new,
     )
     host.tokens_path.parent.mkdir(parents=True)
-    found = {one["id"]: one["mark"] for one in host.json("list")["sets"]}
-    assert found == {made["id"]: "valid", made_after["id"]: "valid"}
+    assert {one["id"] for one in host.json("list")["sets"]} == {made["id"], made_after["id"]}
     assert host.cli("restore", "--in-place", "--yes").returncode == 0
+    host.json("adopt", made["instance"])
+    assert "2 sets marked" in host.cli("status").stdout
 
 
 def _die() -> None:
