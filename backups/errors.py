@@ -173,6 +173,12 @@ class NothingToUndo(BackupError):
     code = "nothing_to_undo"
 
 
+class SetNotNamed(BackupError):
+    """A restore was to accept an unsigned set, and no set was named."""
+
+    code = "set_not_named"
+
+
 class RestoreBlocked(BackupError):
     """A restore cannot succeed as things are; `code` and hint are the blocker's."""
 

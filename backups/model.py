@@ -6,7 +6,7 @@ One file, because all rooms share these words and a reader looks them up in one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -129,12 +129,16 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a later proof found about a set: `proof` is `none` when it failed."""
+    """What a later proof found about a set: `proof` is `none` when it failed.
+
+    `manifest` is the SHA-256 of the manifest that was proven; earlier versions do not say it.
+    """
 
     set_id: str
     at: datetime
     proof: ProofLevel
     reason: str
+    manifest: str | None = None
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,8 @@ class BackupSet:
     # How its manifest is marked, and the fingerprint of the key that the mark names.
     mark: Mark = "unsigned"
     mark_key: str | None = None
+    # The program that made it, as its manifest says.
+    application: str = field(default="", compare=False)
 
     @property
     def holds_until(self) -> datetime:

@@ -49,7 +49,7 @@ from backups.status import (
     status_without_records,
 )
 from shared.databases.sqlite import Database
-from shared.errors import DatabaseError
+from shared.errors import DatabaseError, SettingsError
 from shared.store.object_store import Interruptible
 
 GRACE_AT_SHUTDOWN_SECONDS = 3.0
@@ -196,6 +196,23 @@ class BackupService:
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""
         return drill_is_possible(self.config)
+
+    def refuse_another_key(self) -> None:
+        """Raise `SettingsError` where the first token key is not that of the app on this host.
+
+        The app would not believe what is made with another one. It says its key when it begins to
+        schedule, and is asked only while it does.
+        """
+        running = self.facts.leader_key() if self.directory.scheduler_lease.holder() else None
+        own = self.config.mark_keys[0].fingerprint
+        if running is not None and running != own:
+            raise SettingsError(
+                (
+                    f"TOKEN_ENCRYPTION_KEYS begins with key {own}, and that of the running app "
+                    f"with key {running}: run the command with the settings of the app, or restart "
+                    "the app",
+                )
+            )
 
     # --- what there is ------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
 from backups.decisions.health import Health, Status, assess
+from backups.decisions.marks import unchecked, unmarked_warnings
 from backups.decisions.protection import Fact, HealthFacts
 from backups.errors import DirectoryUnusable
 from backups.host.directory import BackupDirectory
@@ -90,6 +91,11 @@ def read_status(
                 *installation.catalogue.unread.warnings(),
                 *_prune_failed(run_log.last("prune", "succeeded", "failed")),
                 *adoption.warnings(),
+                *(() if config.mark_keys else (unchecked(),)),
+                *unmarked_warnings(
+                    installation.catalogue.unmarked_sets(),
+                    installation.catalogue.unmarked_verdicts(),
+                ),
             ),
             missing_points=own_sets.missing_points(),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,

@@ -93,7 +93,11 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     if options.undo:
         return _undo(service, options)
     plan = service.restore.plan(
-        options.set, at=options.at, only=options.only, in_place=options.to is None
+        options.set,
+        at=options.at,
+        only=options.only,
+        in_place=options.to is None,
+        accept_unsigned=options.accept_unsigned,
     )
     acts = options.to is not None or options.in_place
     if not options.json:

@@ -14,8 +14,9 @@ from pathlib import Path
 
 from backups.cli import commands
 from backups.cli.commands import BUSY, FAILED, USAGE
+from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
-from backups.errors import ConfirmationMissing, LeaseHeld, PeriodInvalid, SourceUnknown
+from backups.errors import ConfirmationMissing, LeaseHeld, PeriodInvalid, SetNotNamed, SourceUnknown
 from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
@@ -29,6 +30,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (SourceUnknown, USAGE),
     (ConfirmationMissing, USAGE),
     (PeriodInvalid, USAGE),
+    (SetNotNamed, USAGE),
     (LeaseHeld, BUSY),
 )
 
@@ -65,11 +67,38 @@ def _dispatch(options: argparse.Namespace) -> int:
     act: _Act = options.act
     if options.name == "doctor":
         act = partial(commands.doctor, settings=settings)
+    has_keys = bool(settings.token_encryption_keys)
+    if not has_keys and _needs_keys(options):
+        raise SettingsError((f"TOKEN_ENCRYPTION_KEYS is not set, and `{options.name}` needs it",))
     with open_service(settings) as service:
+        if has_keys and _makes_marks(options):
+            service.refuse_another_key()
+        if not has_keys and options.name in _SAYS_UNCHECKED:
+            found = unchecked()
+            print(f"{found.message}\n{found.hint}", file=sys.stderr)
         done = act(service, options)
-        if options.name in _WRITE_TO_THE_STORE:
+        if has_keys and options.name in _WRITE_TO_THE_STORE:
             service.later_marks.finish()
         return done
+
+
+# `status` and `doctor` have it among what they find.
+_SAYS_UNCHECKED = ("list", "runs", "restore")
+_WITHOUT_KEYS = ("status", "list", "runs", "doctor", "report")
+
+
+def _needs_keys(options: argparse.Namespace) -> bool:
+    """Whether a command writes to the store, or chooses a restore point."""
+    if options.name == "restore":
+        return not options.undo and (options.in_place or options.set == LATEST)
+    return options.name not in _WITHOUT_KEYS
+
+
+def _makes_marks(options: argparse.Namespace) -> bool:
+    """Whether a command makes sets, or documents with marks."""
+    if options.name == "restore":
+        return bool(options.in_place)
+    return options.name in ("run", "verify", "drill", "accept", "adopt")
 
 
 def become_owner(path: Path) -> None:
@@ -101,6 +130,8 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(
                 "restore takes a SET or --at TIME, not both: a SET names one restore point already"
             )
+        if options.accept_unsigned and not named:
+            parser.error("restore --accept-unsigned takes a SET: the id of one restore point")
     if options.name == "accept" and options.missing == (options.set is not None):
         parser.error("accept takes a SET or --missing")
     return options
@@ -193,6 +224,11 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         "--undo", action="store_true", help="put back what the last restore replaced"
     )
     parser.add_argument("--yes", action="store_true", help="confirm --in-place or --undo")
+    parser.add_argument(
+        "--accept-unsigned",
+        action="store_true",
+        help="restore SET although it has no mark, or that of a key that is not here",
+    )
 
 
 def _add_paging(parser: argparse.ArgumentParser) -> None:

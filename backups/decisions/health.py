@@ -41,6 +41,7 @@ FOUND_WARNING_CODES = (
     "document_unread",
     "prune_failed",
     "earlier_installation",
+    *("marks_unchecked", "sets_unsigned", "verdicts_unsigned", "mark_key_unknown", "mark_wrong"),
 )
 
 # Warnings with which the light is amber; the others leave it green.

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
+from backups.decisions.marks import NOT_MARKING, MarkFacts, mark_blockers, mark_warnings
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
 from backups.format.naming import is_encrypted
@@ -68,7 +69,8 @@ class RestorePlan:
 
     A `blocker` would stop the restore; a `warning` would not. Those of `in_place` do not stop a
     restore into a folder. `made_elsewhere` says whether another installation made it, on a `host`
-    that may be known; `only` is the source that is meant.
+    that may be known; `only` is the source that is meant. `forged_since` is since when the
+    installation that it names marks its sets, where this one has no mark all the same.
     """
 
     backup_set: BackupSet
@@ -80,6 +82,7 @@ class RestorePlan:
     in_place: tuple[Finding, ...] = ()
     made_elsewhere: bool = False
     host: str | None = None
+    forged_since: datetime | None = None
     only: str | None = None
 
     def blocking(self, *, in_place: bool) -> tuple[Finding, ...]:
@@ -101,8 +104,8 @@ class KeyFacts:
 def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> BackupSet:
     """The restore point that `target` (an id or `latest`) and `at` mean, from newest-first sets.
 
-    `latest` and `at` reach only what protects, or else whole legacy groups, and `latest` passes
-    over what a restore has set aside. Raises `SetNotFound` and `NoRestorePoint`.
+    `latest` and `at` reach only what protects, and `latest` passes over what a restore has set
+    aside. Raises `SetNotFound` and `NoRestorePoint`.
     """
     if target != "latest":
         named = next((one for one in sets if one.id == target), None)
@@ -112,16 +115,11 @@ def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> Backu
                 "List them with: python -m backups list",
             )
         return named
-    legacy = None
     for one in sets:  # no further than needed: each is a manifest to be read
         if at is not None and one.created_at > at:
             continue
         if one.protects and (at is not None or one.set_aside is None):
             return one
-        if legacy is None and _is_usable_legacy(one):
-            legacy = one
-    if legacy is not None:
-        return legacy
     when = f" at or before {format_utc(at)}" if at else ""
     raise NoRestorePoint(
         f"there is no complete, proven, unsuspected restore point{when}",
@@ -139,11 +137,12 @@ def plan_restore(
     unread: Sequence[str] = (),
     made_elsewhere: bool = False,
     host: str | None = None,
+    marks: MarkFacts = NOT_MARKING,
 ) -> RestorePlan:
     """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
 
     `unread` are sets whose manifest nobody can read; a newer one is a warning. `made_elsewhere`
-    and `host` say who made the set.
+    and `host` say who made the set, and `marks` what its mark is compared with.
     """
     states = {state.source: state for state in live}
     stored = [one for one in backup_set.objects if only in (None, one.source)]
@@ -155,6 +154,7 @@ def plan_restore(
     items = tuple(RestoreItem(one, states[one.source]) for one in stored if one.source in states)
     foreign = [one.source for one in stored if one.source not in states]
     in_place = (
+        *mark_blockers(backup_set, marks),
         *_live_blockers(backup_set, items),
         *newer_schemas({one.source: one.user_version for one in stored}, keys.schema_versions),
     )
@@ -164,12 +164,17 @@ def plan_restore(
         - (backup_set.created_at if backup_set.created_at > now else backup_set.holds_until),
         items=items,
         blockers=(*_blockers(backup_set, keys, stored), *in_place),
-        warnings=(*_newer(backup_set, unread), *_warnings(backup_set, keys, foreign)),
+        warnings=(
+            *mark_warnings(backup_set, marks),
+            *_newer(backup_set, unread),
+            *_warnings(backup_set, keys, foreign),
+        ),
         foreign=tuple(foreign),
         in_place=in_place,
         made_elsewhere=made_elsewhere,
         host=host,
         only=only,
+        forged_since=marks.forged_since(backup_set),
     )
 
 
@@ -288,7 +293,3 @@ def lost_key_finding(backup_set: BackupSet) -> Finding:
         f"{backup_set.token_key}, which is not in TOKEN_ENCRYPTION_KEYS",
         "Add that key in .env, after the current one: TOKEN_ENCRYPTION_KEYS=new,old",
     )
-
-
-def _is_usable_legacy(found: BackupSet) -> bool:
-    return found.kind == "legacy" and found.complete and not found.suspect

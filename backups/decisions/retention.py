@@ -7,14 +7,14 @@ late gives the same as one that came in time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Literal
 
 from backups.decisions.order import is_future, newest_first
-from backups.model import BackupSet, RestorePoint
+from backups.model import BackupSet, Mark, RestorePoint
 
 # A plan asks no more of a set than a `RestorePoint` knows.
 Retainable = BackupSet | RestorePoint
@@ -24,6 +24,11 @@ Count = int | None
 
 PRE_RESTORE_DAYS = 7
 _HOUR_OF_CHANGES = timedelta(hours=1)
+_NOT_OURS: Mapping[Mark, str] = {
+    "unsigned": "it has no mark",
+    "unknown_key": "its mark was made with a key that is not here",
+    "wrong": "its mark is wrong",
+}
 
 
 @dataclass(frozen=True)
@@ -128,10 +133,10 @@ def plan_retention(
 
 
 def _by_kind(ordered: Iterable[Retainable]) -> dict[_Kind, list[Retainable]]:
-    """The sets that rules are about."""
+    """The sets that rules are about: a planted one stands for no period."""
     found: dict[_Kind, list[Retainable]] = {"change": [], "other": []}
     for one in ordered:
-        if one.kind == "set":
+        if one.kind == "set" and one.mark == "valid":
             found["change" if one.trigger == "change" else "other"].append(one)
     return found
 
@@ -147,7 +152,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     proven = [one for one in present if one.protects and not one.set_aside]
     newest = next(iter(proven), None) or next((one for one in present if one.protects), None)
     if newest is None and present:
-        protect(present[0], "newest, and nothing is proven")
+        believed = [one for one in present if one.mark == "valid"]
+        protect((believed or present)[0], "newest, and nothing is proven")
     ours = next((one for one in proven if one.instance in facts.ours), None)
     sure = next((one for one in proven if one.id not in facts.unread), None)
     for one in {one.id: one for one in (newest, ours, sure) if one is not None}.values():
@@ -164,15 +170,24 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, "hollow: objects are missing")
         if one.id in facts.unread:
             protect(one, "unread: a verdict on it cannot be read")
-        if one.kind == "legacy":
-            protect(one, "legacy: only a person deletes it")
-        elif one.instance not in facts.ours:
-            protect(one, "made by another installation")
-        elif one.instance in facts.busy:
-            protect(one, "its installation was taken over, and may still make sets")
+        if reason := _not_ours_to_drop(one, facts):
+            protect(one, reason)
         if one.kind == "pre-restore" and facts.now - one.created_at < pre_restore_age:
             protect(one, f"replaced by a restore within {PRE_RESTORE_DAYS} days")
     return found
+
+
+def _not_ours_to_drop(one: Retainable, facts: RetentionFacts) -> str | None:
+    """Why no prune of this installation may drop a set, whatever the rules say."""
+    if one.kind == "legacy":
+        return "legacy: only a person deletes it"
+    if one.mark != "valid":
+        return f"{_NOT_OURS[one.mark]}: only a person deletes it"
+    if one.instance not in facts.ours:
+        return "made by another installation"
+    if one.instance in facts.busy:
+        return "its installation was taken over, and may still make sets"
+    return None
 
 
 def _rules(policy: RetentionPolicy) -> list[_Rule]:
@@ -224,7 +239,8 @@ def _fit(
     """Drop the oldest unprotected sets until the rest fits into `max_bytes`."""
     if max_bytes is None:
         return RetentionPlan(tuple(keep), tuple(drop))
-    total = sum(one.backup_set.bytes for one in keep)
+    # What a manifest without a mark says of its size must not push out a set of ours.
+    total = sum(one.backup_set.bytes for one in keep if _counts(one.backup_set))
     too_much: set[str] = set()
     for one in reversed(keep):
         if total <= max_bytes:
@@ -245,6 +261,10 @@ def _fit(
         places = {one.id: place for place, one in enumerate(ordered)}
         drop.sort(key=lambda one: places[one.backup_set.id])
     return RetentionPlan(tuple(keep), tuple(drop), warning)
+
+
+def _counts(one: Retainable) -> bool:
+    return one.kind == "legacy" or one.mark == "valid"
 
 
 def _days(count: Count, days: int) -> timedelta | None:

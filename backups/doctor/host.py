@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from backups.decisions.marks import unchecked
 from backups.host.catalogues import FOLDER
 from backups.model import Line, Source
 from backups.service import BackupService
@@ -159,6 +160,9 @@ def disk(service: BackupService) -> Iterator[Line]:
 def keys(service: BackupService) -> Iterator[Line]:
     """Whether this host could open what it seals."""
     plan = service.config
+    if not plan.mark_keys:
+        found = unchecked()
+        yield Line("warning", "keys", found.message, found.hint)
     if plan.identity_file is not None:
         identities = load_identities(plan.identity_file)
         public = {str(identity.to_public()) for identity in identities}

@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
 
@@ -22,6 +22,7 @@ from backups.model import (
     ProofLevel,
     Sequence,
     SetKind,
+    Sha256,
     StoredObject,
     Trigger,
     Verdict,
@@ -70,6 +71,8 @@ class _VerdictDocument:
     at: _Instant
     proof: ProofLevel
     reason: str
+    kind: Literal["proof"] = "proof"
+    manifest: Sha256 | None = None
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
         token_key=manifest.token_key,
         recipients=manifest.recipients,
         sequence=manifest.sequence,
+        application=manifest.application,
     )
 
 
@@ -208,7 +212,7 @@ def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
         raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
     if verdict.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {verdict.set_id!r}", _HINT)
-    return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason)
+    return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason, verdict.manifest)
 
 
 def load_drill(document: bytes, *, expected_id: str) -> DrillReport:

@@ -108,6 +108,7 @@ _SWITCH = _document("restore_switch", Switch)
 _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _MARKING = _time("time:marking")
+_LEADER_KEY: _Record[str] = _Record("leader_key", str, str)
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
 _INSTANCES: _Record[str] = _Record("instances", str, str)
 # Pairs of a set's id and the name of the document beside its manifest.
@@ -263,6 +264,15 @@ class HostState:
         begun = self.begun_at()
         if begun is None or begun > at:
             self._write(_BEGUN, at)
+
+    def leader_key(self) -> str | None:
+        """The fingerprint of the first token key of the process that scheduled last."""
+        return self._read(_LEADER_KEY)
+
+    def note_leader_key(self, fingerprint: str) -> None:
+        """Remember the first token key of the process that schedules the backups."""
+        if self.leader_key() != fingerprint:
+            self._write(_LEADER_KEY, fingerprint)
 
     def swept_at(self) -> datetime | None:
         """When the store was last swept of what no manifest claims."""

@@ -26,13 +26,18 @@ def leave_running(request: Request, started: StartedRun) -> Run:
 
 
 def begin_confirmed_restore(
-    service: BackupService, set_id: str, only: str | None, confirmation: str
+    service: BackupService,
+    set_id: str,
+    only: str | None,
+    confirmation: str,
+    *,
+    accept_unsigned: bool = False,
 ) -> StartedRun:
     """Start a restore in place of what `restore.plan` shows, if its id was given as confirmation.
 
     Raises `ConfirmationMissing`, and what `restore.plan` and `restore.begin` raise.
     """
-    plan = service.restore.plan(set_id, only=only)
+    plan = service.restore.plan(set_id, only=only, accept_unsigned=accept_unsigned)
     if confirmation != plan.backup_set.id:
         raise ConfirmationMissing(
             f"the restore of set {plan.backup_set.id} was not confirmed with its id",

@@ -25,6 +25,7 @@ from backups.errors import (
     RestoreBlocked,
     RunNotFound,
     SetNotFound,
+    SetNotNamed,
     SeveralInstallations,
     SourceUnknown,
 )
@@ -69,6 +70,7 @@ STATUSES: StatusTable = (
     (NothingToUndo, 404, "There is nothing to undo"),
     (FormRefused, 403, "The form is not from this page"),
     (ConfirmationMissing, 409, "The restore is not confirmed"),
+    (SetNotNamed, 422, "No set was named"),
     (RestoreBlocked, 409, "The restore cannot succeed"),
     (OwnerDiffers, 409, "The restored files would have the wrong owner"),
     (ManifestInvalid, 422, "The restore point cannot be used"),
@@ -125,8 +127,11 @@ def backup_routes() -> APIRouter:
         return _started(request, service_of(request).verify.begin(set_id), wait=wait)
 
     @router.get("/sets/{set_id}/restore", summary="What a restore would do")
-    def restore_plan(request: Request, set_id: str, only: str | None = None) -> dict[str, Any]:
-        return documents.plan_document(service_of(request).restore.plan(set_id, only=only))
+    def restore_plan(
+        request: Request, set_id: str, only: str | None = None, accept_unsigned: bool = False
+    ) -> dict[str, Any]:
+        plan = service_of(request).restore.plan(set_id, only=only, accept_unsigned=accept_unsigned)
+        return documents.plan_document(plan)
 
     @router.post(
         "/sets/{set_id}/restore", **_RUNS, summary="Replace the live data with a restore point"
@@ -134,11 +139,17 @@ def backup_routes() -> APIRouter:
     def restore(
         request: Request,
         set_id: str,
-        body: Confirmation,
+        body: RestoreBody,
         only: str | None = None,
         wait: bool = False,
     ) -> JSONResponse:
-        started = begin_confirmed_restore(service_of(request), set_id, only, body.confirm)
+        started = begin_confirmed_restore(
+            service_of(request),
+            set_id,
+            only,
+            body.confirm,
+            accept_unsigned=body.accept_unsigned,
+        )
         return _started(request, started, wait=wait)
 
     @router.post("/undo", **_RUNS, summary="Put back what the last restore replaced")
@@ -195,13 +206,19 @@ def backup_routes() -> APIRouter:
 
 
 class Confirmation(BaseModel):
-    """The body that a restore or an adoption needs: the id of what it is about."""
+    """The body that an adoption needs: the id of what it is about."""
 
     confirm: str
 
 
 class Adoption(Confirmation):
     """The body of an adoption: with `accept_unsigned`, its sets without a mark get one."""
+
+    accept_unsigned: bool = False
+
+
+class RestoreBody(Confirmation):
+    """The body that a restore needs: the id of the set, and whether it may be unsigned."""
 
     accept_unsigned: bool = False
 

@@ -249,7 +249,11 @@ class Backup:
             return None
         ours = self._own_sets.ours()
         newest = next(
-            (one for one in self._catalogue.sets() if one.kind == "set" and one.instance in ours),
+            (
+                one
+                for one in self._catalogue.sets()
+                if one.kind == "set" and one.mark == "valid" and one.instance in ours
+            ),
             None,
         )
         if newest is None or newest.complete or newest.proof == "none":

@@ -10,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.due import STORE_FAILURES, may_try, owed_since, two_due_before
+from backups.decisions.marks import UnmarkedPoint, nothing_marked
 from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
 from backups.decisions.succession import busy_ones
@@ -17,7 +18,7 @@ from backups.decisions.suspicion import Measures, RestoredSource, measures
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound, SeveralInstallations
 from backups.format import naming
 from backups.host.state import HostState
-from backups.model import BackupSet, MissingPoint, Run, StoredObject, Trigger
+from backups.model import BackupSet, Finding, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
 from backups.operations.writers import Writers
 from shared.clock import format_utc
@@ -70,6 +71,7 @@ class OwnSets:
         """The same; raises `NoRestorePoint` when it means nothing, `SeveralInstallations`."""
         newest = self.asked_latest()
         if newest is None:
+            self.refuse_unmarked()
             future = self._catalogue.future()
             raise NoRestorePoint(
                 "there is no complete, proven restore point"
@@ -79,6 +81,20 @@ class OwnSets:
                 else "Make one: python -m backups run",
             )
         return newest
+
+    def refuse_unmarked(self) -> None:
+        """Raise `NoRestorePoint` where there are sets that only a person may choose, because they
+        have no valid mark, or groups of the old scripts; it names the newest of each."""
+        found = self.unmarked()
+        if found is not None:
+            raise NoRestorePoint(found.message, found.hint)
+
+    def unmarked(self) -> Finding | None:
+        """The same as a finding; None where there is no such set."""
+        points = self._catalogue.newest_unmarked()
+        self._writers.try_to_look()
+        named = [UnmarkedPoint(one, self._writers.host_of(one.instance)) for one in points]
+        return nothing_marked(named, is_marking=self._catalogue.is_marking()) if named else None
 
     def is_owed(self, trigger: Trigger, *, at_once: bool = False) -> bool:
         """Whether a backup should be made now, and may be tried; with `at_once` without delay."""
@@ -129,6 +145,7 @@ class OwnSets:
                 found
                 for found in self._catalogue.sets()
                 if found.kind == "set"
+                and found.mark == "valid"
                 and found.complete
                 and found.set_aside is None
                 and found.instance in ours
@@ -259,10 +276,12 @@ class OwnSets:
         return min(one.at for one in found if one is not None)
 
     def _objects(self, set_id: str) -> dict[str, StoredObject]:
+        """Those of a set with a valid mark: any other is nobody's measure."""
         try:
-            return {stored.source: stored for stored in self._catalogue.get(set_id).objects}
+            found = self._catalogue.get(set_id)
         except (ManifestInvalid, SetNotFound):
             return {}
+        return {one.source: one for one in found.objects} if found.mark == "valid" else {}
 
     def missing_points(self) -> tuple[MissingPoint, ...]:
         """What the store lost without our prune, newest first, and is a problem still.

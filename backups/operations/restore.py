@@ -4,7 +4,7 @@
 
 Nothing live is touched before every file of the restore has been checked. Each database changes
 in one step: a crash leaves it with the old or the new content, and the same command again
-finishes the rest.
+finishes the rest. One file, because the plan, the start and the order of the steps say the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backups.config import BackupConfig
+from backups.decisions.marks import MarkFacts
 from backups.decisions.order import is_future
 from backups.decisions.restore_plan import (
     KeyFacts,
@@ -24,7 +25,7 @@ from backups.decisions.restore_plan import (
     newer_schemas,
     plan_restore,
 )
-from backups.errors import RestoreBlocked, SourceUnknown
+from backups.errors import NoRestorePoint, RestoreBlocked, SetNotNamed, SourceUnknown
 from backups.host.removal import remove_file
 from backups.host.state import HostState
 from backups.model import BackupSet, Baseline, ProgressSink, Source, StoredObject
@@ -77,17 +78,31 @@ class Restore:
         at: datetime | None = None,
         only: str | None = None,
         in_place: bool = True,
+        accept_unsigned: bool = False,
     ) -> RestorePlan:
         """What a restore would do; changes nothing.
 
+        With `accept_unsigned` a set without a valid mark may be restored, if `target` is its id.
+
         Only the live databases that it would replace are looked at: none, unless `in_place`. On a
         bad day the store may be away too: then local records and copies serve. Raises
-        `SetNotFound`, `NoRestorePoint`, `SeveralInstallations`, `SourceUnknown`, `ManifestInvalid`.
+        `SetNotFound`, `NoRestorePoint`, `SeveralInstallations`, `SourceUnknown`, `ManifestInvalid`,
+        `SetNotNamed`.
         """
+        if accept_unsigned and (target == "latest" or at is not None):
+            raise SetNotNamed(
+                "--accept-unsigned takes the id of a set, neither `latest` nor --at",
+                "List the ids (python -m backups list), then: "
+                "python -m backups restore SET --accept-unsigned",
+            )
         self.own_sets.refresh()
         # `get` says why, if a manifest cannot be read.
         sets = self._present(at) if target == "latest" else [self.catalogue.get(target)]
-        chosen = choose(sets, target, at)
+        try:
+            chosen = choose(sets, target, at)
+        except NoRestorePoint:
+            self.own_sets.refuse_unmarked()
+            raise
         keys = KeyFacts(
             self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
         )
@@ -112,6 +127,12 @@ class Restore:
             unread=unread,
             made_elsewhere=elsewhere,
             host=self.writers.host_of(chosen.instance),
+            marks=MarkFacts(
+                accepted=accept_unsigned,
+                is_marking=self.catalogue.is_marking(),
+                marking_since=self.writers.marking_since(chosen.instance),
+                checked=bool(self.config.mark_keys),
+            ),
         )
 
     def begin(
@@ -233,14 +254,13 @@ class Restore:
         return (
             one
             for one in self.catalogue.sets()
-            if (at is not None or not is_future(one.created_at, now))
-            and (one.kind == "legacy" or one.instance in instances)
+            if (at is not None or not is_future(one.created_at, now)) and one.instance in instances
         )
 
     def _takes_over(self, backup_set: BackupSet, restored: Sequence[Source]) -> bool:
         """Whether the set is restored whole, now or with what an earlier try has filled, onto a
         host without data of its own; asked before anything is replaced."""
-        if not (backup_set.complete and backup_set.instance):
+        if not (backup_set.complete and backup_set.instance and backup_set.mark == "valid"):
             return False
         stored = {one.source for one in backup_set.objects}
         whole = {source.name for source in self.config.sources} & stored

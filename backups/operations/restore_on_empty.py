@@ -52,6 +52,7 @@ class RestoreOnEmpty:
         chosen = self.own_sets.asked_latest()
         self._refuse_to_forget_unread_sets(missing, chosen)
         if chosen is None:
+            self._refuse_to_forget_unmarked(missing)
             self._refuse_to_forget_sets(missing)
             self._refuse_to_forget_future_sets(missing)
             self._refuse_to_forget_parts(missing)
@@ -92,6 +93,15 @@ class RestoreOnEmpty:
     def _refuse_dangling_links(self) -> None:
         for source in self.restore.config.sources:
             refuse_dangling_link(source)
+
+    def _refuse_to_forget_unmarked(self, missing: list[str]) -> None:
+        """Raise when there are sets, or groups of the old scripts, that have no valid mark."""
+        found = self.own_sets.unmarked()
+        if found is not None:
+            raise DatabaseMissing(
+                f"{', '.join(missing)} missing, and not restored: {found.message}",
+                f"{found.hint} {_START_EMPTY}",
+            )
 
     def _refuse_to_forget_sets(self, missing: list[str]) -> None:
         """Raise when there are sets that only a person may choose, or that lost their objects."""

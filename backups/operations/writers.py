@@ -252,6 +252,13 @@ class Writers:
         sets, now = self._catalogue.by_instance(), self._clock.now()
         return line_of(instance, sets, self.documents(), now)
 
+    def marking_since(self, instance: str) -> datetime | None:
+        """Since when an installation marks its sets, as far as this host knows; no network."""
+        known = self.known()
+        found = [*known.others, known.own] if known else []
+        of = next((one for one in found if one is not None and one.instance == instance), None)
+        return of.marking_since if of else None
+
     def host_of(self, instance: str) -> str | None:
         """What an installation calls its host, as far as this host knows; no network."""
         known = self.known()
@@ -260,11 +267,6 @@ class Writers:
         if document is None and instance in said:
             return f"{said[instance]} (so says a document without a mark)"
         return document.host if document else None
-
-    def marking_since(self, instance: str) -> datetime | None:
-        """Since when an installation marks, as far as this host knows; no network."""
-        document = self.documents().get(instance)
-        return document.marking_since if document else None
 
 
 class _Bounded(io.BytesIO):

@@ -86,7 +86,11 @@ def _without_records(service: BackupService, status: Status, now: datetime) -> O
 def _gather(service: BackupService, status: Status, now: datetime) -> Overview:
     since = datetime.combine(now.astimezone(UTC).date(), time(), UTC)
     since -= timedelta(days=calendar.DAYS - 1)
-    recent = tuple(service.catalogue.sets_since(since))
+    recent = tuple(
+        one
+        for one in service.catalogue.sets_since(since)
+        if one.kind == "legacy" or one.mark == "valid"
+    )
     sets, more_sets = service.list_sets(SHOWN)
     runs, more_runs = service.list_runs(SHOWN)
     newest = next(

@@ -39,6 +39,7 @@ _templates.filters.update(
     duration=units.duration,
     moment=units.moment,
     sentence=units.sentence,
+    mark=units.mark_of,
     utc=format_utc,
     total_bytes=total_bytes,
     legacy=naming.is_legacy_id,

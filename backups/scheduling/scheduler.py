@@ -176,9 +176,11 @@ class BackupScheduler:
         return LEAD_RETRY_SECONDS
 
     def _announce(self, lease: Lease) -> None:
-        """Say who leads; on a full disk nobody can read it, and the work goes on."""
+        """Say who leads, and with which key; on a full disk nobody can read it."""
         try:
             lease.announce()
+            if keys := self._service.config.mark_keys:
+                self._service.facts.note_leader_key(keys[0].fingerprint)
         except AppError as error:
             _log.warning("%s [%s] %s", error.message, error.code, error.hint)
 

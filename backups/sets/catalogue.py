@@ -14,6 +14,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from backups.decisions.evidence import KeptProof
+from backups.decisions.marks import UnmarkedSets
 from backups.decisions.order import end_of_present, next_sequence
 from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
@@ -158,16 +159,32 @@ class Catalogue:
             return self._table.read(connection, set_id) if set_id else None
 
     def latest(self, instances: Collection[str] | None = None) -> BackupSet | None:
-        """What `latest` means: the newest protecting set, else the newest legacy group.
+        """What `latest` means: the newest protecting set, of `instances` if they are given."""
+        return self.newest_protecting(instances)
 
-        Of `instances`, if they are given: another host's set is never meant beside ours.
+    def newest_unmarked(self) -> list[BackupSet]:
+        """The newest set of each kind of mark but `valid`, and the newest legacy group.
+
+        `latest` never means one of them: a person has to choose it.
         """
-        end = self._end()
         with self._table.reading() as connection:
-            set_id = points_table.newest_protecting(
-                connection, instances, end
-            ) or points_table.newest_usable_legacy(connection, end)
-            return self._table.read(connection, set_id) if set_id else None
+            found = points_table.newest_unmarked(connection, self._end())
+            return [self._table.read(connection, set_id) for set_id in found]
+
+    def is_marking(self) -> bool:
+        """Whether the store has a set with a mark, whosever it is."""
+        with self._table.reading() as connection:
+            return marks_table.has_marked_set(connection)
+
+    def unmarked_sets(self) -> list[UnmarkedSets]:
+        """How many sets of each installation have no valid mark."""
+        with self._table.reading() as connection:
+            return points_table.unmarked_sets(connection)
+
+    def unmarked_verdicts(self) -> list[tuple[str, str]]:
+        """Set id and name of each verdict on a set with a valid mark that has none itself."""
+        with self._table.reading() as connection:
+            return marks_table.unmarked_verdicts(connection)
 
     def by_instance(self) -> list[InstanceSets]:
         """What the store has of each installation, without what lies in the future.
@@ -186,6 +203,11 @@ class Catalogue:
         """The ids of the sets that a person has accepted."""
         with self._table.reading() as connection:
             return frozenset(row[0] for row in marks_table.believed(connection, "accept-"))
+
+    def documents(self, set_id: str) -> Mapping[str, bytes]:
+        """The manifest of a set, if it has one, and the verdicts on it, by their names."""
+        with self._known.reading() as connection:
+            return marks_table.documents(connection, set_id)
 
     def asides(self) -> dict[str, Aside]:
         """The newest note of each set that was ever set aside, by its id."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 
 from backups.decisions.order import end_of_present
+from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
+from backups.format.acceptance import Acceptance, load_acceptance
 from backups.format.later_mark import load_later_mark
 from backups.format.mark import Checked, Marks, sha256_of
 from backups.model import BackupSet
@@ -50,11 +52,18 @@ def _best(own: Checked, later: Sequence[Checked]) -> Checked:
     return valid or (unknown if unknown and own.outcome == "unsigned" else own)
 
 
-def judge(found: BackupSet, verdicts: Sequence[tuple[str, bytes]], now: datetime) -> Noted:
+def judge(
+    found: BackupSet,
+    verdicts: Sequence[tuple[str, bytes]],
+    now: datetime,
+    *,
+    manifest_sha256: str,
+) -> Noted:
     """The set with the verdicts (name, document) that are believed; raises `ManifestInvalid`.
 
-    Of several proofs the latest counts. What lies in the future counts for nothing, but for a
-    proof that failed: that one counts until there is another.
+    Of several proofs the latest counts, and an acceptance clears what it lists. What lies in the
+    future counts for nothing, but for a proof that failed: that one counts until there is another.
+    Nor does a verdict on another manifest than the one with this SHA-256.
     """
     end = end_of_present(now)
     last = naming.stamp(end)
@@ -64,22 +73,43 @@ def judge(found: BackupSet, verdicts: Sequence[tuple[str, bytes]], now: datetime
         named.append(found.proven_at)
         if found.proven_at > end:  # it was read back, at a time that is not known
             found = replace(found, proven_at=found.created_at)
-    accepted = _latest(verdicts, "accept-", last)[-1:]
-    accepted_at = _stamp(accepted[0][0]) if accepted else ""
-    if accepted_at and accepted_at <= last:
-        found = replace(found, suspect=None)
-    for name, document in _latest(verdicts, "proof-", last)[-1:]:
-        verdict = manifest.load_verdict(document, expected_id=found.id)
+    accepted = [
+        (_stamp(name), one)
+        for name, one in _acceptances(found.id, verdicts)
+        if _stamp(name) <= last and one.manifest in (None, manifest_sha256)
+    ]
+    left = tuple(
+        reason
+        for reason in found.suspect or ()
+        if not any(one.clears_reason(reason) for _, one in accepted)
+    )
+    found = replace(found, suspect=left or None)
+    proofs = [
+        (name, one)
+        for name, document in _latest(verdicts, "proof-", last)
+        for one in (manifest.load_verdict(document, expected_id=found.id),)
+        if one.manifest in (None, manifest_sha256)
+    ]
+    for name, verdict in proofs[-1:]:
         named.append(verdict.at)
         if verdict.proof != "none" and (_stamp(name) > last or verdict.at > end):
             continue
         found = manifest.with_verdict(found, verdict)
-        if _stamp(name) <= accepted_at <= last:
-            found = replace(found, suspect=None)
+        if any(one.clears_proof(name, accepted=stamp) for stamp, one in accepted):
+            found = replace(found, suspect=left or None)
     for _, document in _latest(verdicts, "aside-", last)[-1:]:
         aside = manifest.load_aside(document, expected_id=found.id)
         found = replace(found, set_aside=aside.at if aside.aside else None)
     return Noted(found, stamped=max(named), ahead=max(named) > end)
+
+
+def _acceptances(
+    set_id: str, verdicts: Sequence[tuple[str, bytes]]
+) -> Iterator[tuple[str, Acceptance]]:
+    for name, document in verdicts:
+        if name.startswith("accept-"):
+            with suppress(ManifestInvalid):
+                yield name, load_acceptance(document, expected_id=set_id)
 
 
 def _latest(verdicts: Sequence[tuple[str, bytes]], kind: str, last: str) -> list[tuple[str, bytes]]:

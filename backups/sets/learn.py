@@ -16,6 +16,7 @@ from datetime import datetime
 
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
+from backups.format.acceptance import load_acceptance
 from backups.format.later_mark import load_later_mark
 from backups.model import Mark
 from backups.sets import points_table
@@ -324,6 +325,8 @@ def _fetch(
         else:
             if name.startswith("proof-"):
                 manifest.load_verdict(buffer.getvalue(), expected_id=set_id)
+            elif name.startswith("accept-"):
+                load_acceptance(buffer.getvalue(), expected_id=set_id)
             elif name.startswith("aside-"):
                 manifest.load_aside(buffer.getvalue(), expected_id=set_id)
             elif name.startswith(LATER_MARK):

@@ -107,6 +107,26 @@ def believed(connection: sqlite3.Connection, kind: str) -> list[tuple[str, bytes
     return [(str(row[0]), bytes(row[1])) for row in rows]
 
 
+def has_marked_set(connection: sqlite3.Connection) -> bool:
+    """Whether a manifest has a mark, of whatever key."""
+    row = connection.execute(
+        "SELECT 1 FROM marks WHERE name = ? AND mark IN ('valid', 'unknown_key') LIMIT 1",
+        (naming.MANIFEST,),
+    ).fetchone()
+    return row is not None
+
+
+def unmarked_verdicts(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """Set id and name of each verdict without a valid mark, on a set that has one."""
+    rows = connection.execute(
+        "SELECT verdict.set_id, verdict.name FROM marks AS verdict JOIN marks AS own"
+        " ON own.set_id = verdict.set_id AND own.name = ? AND own.mark = 'valid'"
+        " WHERE verdict.mark <> 'valid' ORDER BY verdict.set_id, verdict.name",
+        (naming.MANIFEST,),
+    )
+    return [(str(row[0]), str(row[1])) for row in rows]
+
+
 def not_believed(connection: sqlite3.Connection) -> dict[tuple[str, str], Mark]:
     """How those documents are marked that are not believed, by set id and name."""
     rows = connection.execute("SELECT set_id, name, mark FROM marks WHERE mark <> 'valid'")

@@ -14,6 +14,7 @@ from datetime import datetime
 
 from backups.decisions import order
 from backups.decisions.evidence import KeptProof
+from backups.decisions.marks import UnmarkedSets
 from backups.decisions.order import microseconds
 from backups.decisions.succession import InstanceSets
 from backups.format import naming
@@ -241,8 +242,11 @@ def lost(connection: sqlite3.Connection) -> list[MissingPoint]:
 
 
 def count(connection: sqlite3.Connection) -> int:
-    """How many restore points there are."""
-    row = connection.execute("SELECT count(*) FROM points WHERE readable").fetchone()
+    """How many restore points there are; a set without a valid mark is none."""
+    row = connection.execute(
+        "SELECT count(*) FROM points LEFT JOIN marks ON set_id = id AND name = 'manifest'"
+        " WHERE readable AND (kind = 'legacy' OR mark = 'valid')"
+    ).fetchone()
     return int(row[0])
 
 
@@ -269,14 +273,29 @@ def newest_protecting(
     return next((str(row[0]) for row in rows if instances is None or row[1] in instances), None)
 
 
-def newest_usable_legacy(connection: sqlite3.Connection, end: datetime) -> str | None:
-    """The id of the newest whole legacy group up to `end` that no proof has refused."""
-    row = connection.execute(
-        "SELECT id FROM points WHERE usable_legacy AND created_at <= ?"
-        " ORDER BY place DESC, id DESC LIMIT 1",
+def newest_unmarked(connection: sqlite3.Connection, end: datetime) -> list[str]:
+    """The ids of the newest set up to `end` of each kind of mark but `valid`, and of the newest
+    whole legacy group that no proof has refused; of all of them, the newest first."""
+    rows = connection.execute(
+        "SELECT id, max(place) AS newest FROM points"
+        " JOIN marks ON set_id = id AND name = 'manifest'"
+        " WHERE readable AND kind = 'set' AND mark <> 'valid' AND created_at <= ?1 GROUP BY mark"
+        " UNION ALL SELECT id, max(place) FROM points"
+        " WHERE usable_legacy AND created_at <= ?1 ORDER BY newest DESC",
         (microseconds(end),),
-    ).fetchone()
-    return str(row[0]) if row else None
+    )
+    return [str(row[0]) for row in rows if row[0] is not None]
+
+
+def unmarked_sets(connection: sqlite3.Connection) -> list[UnmarkedSets]:
+    """How many sets of each installation have no valid mark, by its kind and its key."""
+    rows = connection.execute(
+        "SELECT mark, instance, key, count(*), id, max(place) FROM points"
+        " JOIN marks ON set_id = id AND name = 'manifest'"
+        " WHERE readable AND kind = 'set' AND mark <> 'valid'"
+        " GROUP BY mark, instance, key ORDER BY mark, instance, key"
+    )
+    return [UnmarkedSets(row[0], row[1], row[2], row[3], row[4]) for row in rows]
 
 
 def newest_drilled(connection: sqlite3.Connection, end: datetime) -> str | None:

@@ -17,7 +17,7 @@ from datetime import date, datetime
 from backups.decisions.order import end_of_present
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
-from backups.format.mark import Marks
+from backups.format.mark import Marks, sha256_of
 from backups.host import catalogues
 from backups.host.catalogues import read_fact, write_fact
 from backups.model import BackupSet, Mark, MissingPoint
@@ -225,8 +225,8 @@ class SetsTable:
             found = self._readable(connection, set_id)
             known = [one for one in missing.noted(connection) if one.point.id == set_id]
             self._forget(connection, set_id)
-            if found is None or (known and known[0].accepted):
-                return False
+            if found is None or found.mark != "valid" or (known and known[0].accepted):
+                return False  # a planted set is missed by nobody
             if ours is not None and found.instance not in ours:
                 return False
             return missing.note(connection, MissingPoint(set_id, "vanished", found.created_at, at))
@@ -235,7 +235,7 @@ class SetsTable:
         """Remember that objects of a set are missing; whether this is new."""
         with self._known.transaction() as connection:
             found = self._readable(connection, set_id)
-            if found is None:
+            if found is None or found.mark != "valid":
                 return False
             new = missing.note(connection, MissingPoint(set_id, "hollow", found.created_at, at))
             self._note(connection, set_id)
@@ -373,7 +373,8 @@ class SetsTable:
         else:
             raise _not_found(set_id)
         believed = [one for one in documents.items() if marks[one[0]].outcome == "valid"]
-        noted = judge(found, believed, self._clock.now())
+        manifest_sha256 = sha256_of(documents.get(naming.MANIFEST, b""))
+        noted = judge(found, believed, self._clock.now(), manifest_sha256=manifest_sha256)
         seen_ahead_at = catalogues.seen_ahead_at(connection, set_id)
         found = replace(noted.backup_set, seen_ahead_at=seen_ahead_at)
         if missing.is_hollow(connection, set_id):

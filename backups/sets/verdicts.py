@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Callable
 from datetime import datetime
 
 from backups.format import manifest, naming
-from backups.format.mark import Marks
+from backups.format.acceptance import Acceptance, dump_acceptance
+from backups.format.mark import Marks, sha256_of
 from backups.host.directory import BackupDirectory
 from backups.model import DrillReport, ProofLevel, Verdict
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import put_document, wait_for_next_second
-from shared.clock import Clock, format_utc
+from shared.clock import Clock
 from shared.errors import AppError, ObjectExists
 from shared.store.object_store import ObjectStore
 
@@ -42,18 +42,45 @@ class Verdicts:
 
     def note_proof(self, set_id: str, level: ProofLevel, detail: str) -> None:
         """Leave the outcome of a later proof of a set. Raises `StoreError`, `ProofFailed`."""
+        of = self._manifest_sha256(set_id)
         self._put_now(
-            set_id, "proof", lambda at: manifest.dump_verdict(Verdict(set_id, at, level, detail))
+            set_id,
+            "proof",
+            lambda at: manifest.dump_verdict(Verdict(set_id, at, level, detail, of)),
         )
         if level != "none":
             self._catalogue.note_seen(set_id)
 
     def note_acceptance(self, set_id: str) -> None:
-        """Leave that a person has looked at a set, and clears it of suspicion.
+        """Leave that a person has looked at a set, and clears it of what is known now.
 
-        Raises `StoreError`, `ProofFailed`.
+        Raises `ManifestInvalid`, `StoreError`, `ProofFailed`.
         """
-        self._put_now(set_id, "accept", lambda at: _acceptance(set_id, at))
+        documents = self._catalogue.documents(set_id)
+        own = documents.get(naming.MANIFEST)
+        reasons = (
+            manifest.load_manifest(own, prefix=self._prefix, expected_id=set_id).suspect
+            if own
+            else None
+        )
+        proofs = tuple(sorted(name for name in documents if name.startswith("proof-")))
+
+        def acceptance(at: datetime) -> bytes:
+            return dump_acceptance(
+                Acceptance(
+                    set_id,
+                    at,
+                    manifest=sha256_of(own) if own else None,
+                    reasons=reasons or (),
+                    proofs=proofs,
+                )
+            )
+
+        self._put_now(set_id, "accept", acceptance)
+
+    def _manifest_sha256(self, set_id: str) -> str | None:
+        own = self._catalogue.documents(set_id).get(naming.MANIFEST)
+        return sha256_of(own) if own else None
 
     def note_drill(self, report: DrillReport) -> None:
         """Leave the report of a drill; a failure is logged, never raised."""
@@ -82,8 +109,3 @@ class Verdicts:
         assert parsed is not None  # noqa: S101 - naming reads what it writes
         self._catalogue.add_verdict(set_id, parsed[1], document)
         self._catalogue.note_contact()
-
-
-def _acceptance(set_id: str, at: datetime) -> bytes:
-    document = {"format": manifest.FORMAT, "set_id": set_id, "at": format_utc(at)}
-    return json.dumps(document).encode() + b"\n"

@@ -68,6 +68,7 @@ def set_document(backup_set: BackupSet) -> Document:
         "complete": backup_set.complete,
         "proven_at": _time(backup_set.proven_at),
         "proof": backup_set.proof,
+        "mark": backup_set.mark,
         "sequence": backup_set.sequence,
         "hollow": backup_set.hollow,
         "set_aside": _time(backup_set.set_aside),

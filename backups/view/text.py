@@ -100,8 +100,14 @@ def verified(set_id: str, level: ProofLevel) -> str:
 def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
     """What a restore would do."""
     one = found.backup_set
-    lines = [
-        f"Restore point {one.id} ({one.kind}, proof {one.proof}), "
+    lines = []
+    if found.forged_since is not None:
+        lines.append(
+            f"NOT MADE BY THE INSTALLATION THAT IT NAMES: {one.instance} marks its sets since "
+            f"{format_utc(found.forged_since)}, and this one has no mark."
+        )
+    lines += [
+        f"Restore point {one.id} ({one.kind}, proof {one.proof}, {units.mark_of(one)}), "
         f"{format_utc(one.created_at)}, {units.old(found.age)}" + _made_by(found)
     ]
     for item in found.items:
@@ -255,6 +261,7 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
     rows = [("SET", "KIND", "TRIGGER", "PROOF", "ROWS", "BYTES", "NOTE")]
     for one in found:
         notes = [] if one.complete or one.kind == "pre-restore" else ["not all sources"]
+        notes += [units.mark_of(one)] if one.kind != "legacy" and one.mark != "valid" else []
         notes += ["hollow: objects are missing"] if one.hollow else []
         notes += [f"set aside at {format_utc(one.set_aside)}"] if one.set_aside else []
         notes += [f"suspect: {reason}" for reason in one.suspect or ()]

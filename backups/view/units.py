@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from backups.decisions.order import FUTURE_TOLERANCE
+from backups.model import BackupSet
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -34,6 +35,15 @@ def ago(span: timedelta) -> str:
 
 def _told(span: timedelta, word: str) -> str:
     return f"{age(-span)} in the future" if -span > FUTURE_TOLERANCE else f"{age(span)} {word}"
+
+
+def mark_of(one: BackupSet) -> str:
+    """How the mark of a set reads: `mark valid`, `no mark`, `mark of unknown key …`."""
+    if one.kind == "legacy" or one.mark == "unsigned":
+        return "no mark"
+    if one.mark == "unknown_key":
+        return f"mark of unknown key {one.mark_key}"
+    return f"mark {one.mark}"
 
 
 def size(count: int) -> str:

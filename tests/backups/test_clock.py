@@ -18,6 +18,7 @@ from backups.decisions.retention import RetentionPolicy
 from backups.doctor import examine
 from backups.errors import NoRestorePoint
 from backups.format import naming
+from backups.format.acceptance import Acceptance, dump_acceptance
 from backups.format.manifest import dump_verdict
 from backups.http.metrics import BackupCollector
 from backups.model import BackupSet, ProofLevel, Verdict
@@ -31,6 +32,7 @@ from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import write
 from tests.support.installation import settings_of
+from tests.support.marks import signed
 from tests.support.records import INSTANT, a_manifest, a_set
 
 AHEAD = {"a year": timedelta(days=365), "eight hours": timedelta(hours=8)}
@@ -231,7 +233,7 @@ def test_a_verdict_of_the_future_yields_to_the_next_one(tmp_path: Path, proof: P
         made = bench.made()
         key = naming.verdict_key(PREFIX, made.id, "proof", later)
         verdict = dump_verdict(Verdict(made.id, later, proof, "as planted"))
-        bench.store.put(key, io.BytesIO(verdict), {})
+        bench.store.put(key, io.BytesIO(signed(key, verdict)), {})
         bench.service.own_sets.refresh()
 
         judged = bench.service.catalogue.get(made.id)
@@ -253,7 +255,8 @@ def test_an_acceptance_of_the_future_accepts_nothing(tmp_path: Path) -> None:
         suspect = a_set(INSTANT - timedelta(hours=1), suspect=("empty",))
         plant(bench.store, suspect)
         key = naming.verdict_key(PREFIX, suspect.id, "accept", INSTANT + timedelta(days=9))
-        bench.store.put(key, io.BytesIO(b"{}"), {})
+        accepted = dump_acceptance(Acceptance(suspect.id, INSTANT, reasons=("empty",)))
+        bench.store.put(key, io.BytesIO(signed(key, accepted)), {})
         bench.service.own_sets.refresh()
 
         assert bench.service.catalogue.get(suspect.id).suspect == ("empty",)

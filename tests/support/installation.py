@@ -22,12 +22,13 @@ from shared.databases.tokens import TokenStorage
 from shared.settings.load import Settings, load_settings
 from shared.store.spaces_access import SpacesSettings
 from shopify_integration.shops import shopify_access_token_key
-from tests.support.marks import TOKEN_ENCRYPTION_KEY
+from tests.support import marks
 from tests.support.warm_python import run_warm
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ADMIN_TOKEN = "admin-token-of-the-tests-0123456789"
 STATE_TOKEN_SECRET = "state-token-secret-of-the-tests-0123"
+TOKEN_ENCRYPTION_KEY = marks.TOKEN_ENCRYPTION_KEY
 
 
 def bot_secrets() -> dict[str, str]:

@@ -125,25 +125,15 @@ def test_at_is_the_newest_not_after_that_time(at: datetime, expected: BackupSet 
         assert choose([GOOD, OLDER], "latest", at) is expected
 
 
-def test_legacy_groups_are_what_is_left() -> None:
-    """A legacy group is `latest` only where no set protects, however much younger it is."""
-    young = legacy(21)
+def test_a_legacy_group_is_never_latest() -> None:
+    """It is reached by its id alone, also where nothing else is left."""
+    young, early = legacy(21), legacy(10)
     assert choose([young, GOOD], "latest", None) is GOOD
     assert choose([young, OLDER], "latest", OLDER.created_at) is OLDER
-    assert choose([UNFIT["suspect"], young], "latest", None) is young
-    early = legacy(10)
-    assert choose([GOOD, early], "latest", early.created_at) is early
-    assert choose([young, early], "latest", early.created_at) is early
-
-
-@pytest.mark.parametrize("changes", [{"complete": False}, {"suspect": ("a proof failed",)}])
-def test_half_and_refused_legacy_groups_are_reached_by_id(changes: dict[str, Any]) -> None:
-    """A group without both databases, or that a proof refused, is not `latest`."""
-    unfit = legacy(21, **changes)
-    assert choose([unfit, legacy(10)], "latest", None).id == "legacy-2026-11-10"
-    assert choose([unfit], unfit.id, None) is unfit
-    with pytest.raises(NoRestorePoint):
-        choose([unfit], "latest", None)
+    assert choose([young, early], early.id, None) is early
+    for at in (None, young.created_at):
+        with pytest.raises(NoRestorePoint):
+            choose([UNFIT["suspect"], young], "latest", at)
 
 
 def test_an_unknown_id_is_named() -> None:

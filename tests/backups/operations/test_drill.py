@@ -181,8 +181,8 @@ def test_a_sealed_set_is_drilled_with_the_identity(tmp_path: Path) -> None:
         assert drill(bench).status == "succeeded"
 
 
-def test_a_legacy_group_is_drilled(tmp_path: Path) -> None:
-    """Where nothing else is left, the newest legacy group is rehearsed."""
+def test_a_legacy_group_is_not_drilled(tmp_path: Path) -> None:
+    """Nobody knows who put it there: the drill names it, and the line that restores it."""
     with open_bench(tmp_path / "old", settings={}) as old:
         old.write("genold")
         made = old.made()
@@ -191,10 +191,9 @@ def test_a_legacy_group_is_drilled(tmp_path: Path) -> None:
         bench.write("genlive")
         for source, body in bodies.items():
             put(bench.store, f"{PREFIX}{source}_2025-07-04.db", body)
-        assert drill(bench).set_id == "legacy-2025-07-04"
-        report = bench.service.drill.last_report()
-        assert report is not None
-        assert report.rows == 24
+        with pytest.raises(NoRestorePoint, match="legacy-2025-07-04") as none:
+            drill(bench)
+        assert "python -m backups restore legacy-2025-07-04 --in-place --yes" in none.value.hint
 
 
 @pytest.mark.parametrize("possible", [True, False])

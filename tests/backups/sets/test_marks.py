@@ -6,12 +6,14 @@ import io
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backups.format import naming
+from backups.format.acceptance import Acceptance, dump_acceptance
 from backups.format.later_mark import dump_later_mark
 from backups.format.manifest import Aside, dump_aside, dump_drill, dump_verdict
 from backups.format.mark import Marks, sha256_of
@@ -68,7 +70,7 @@ def publish(store: ObjectStore, backup_set: BackupSet, document: bytes | None = 
     return backup_set
 
 
-def unsigned(days: int = 0, **other: object) -> BackupSet:
+def unsigned(days: int = 0, **other: Any) -> BackupSet:
     """A set of so many days ago, which says of itself that it is good, and has no mark."""
     instant = INSTANT - timedelta(days=days)
     return a_set(instant, mark="unsigned", mark_key=None, **other)
@@ -205,7 +207,7 @@ def test_a_planted_verdict_changes_nothing_in_either_direction(
         put(store, key, marks.sign(key, document))
 
     plant(good.id, "proof", dump_verdict(Verdict(good.id, INSTANT, "none", "differs")))
-    plant(suspect.id, "accept", b'{"format": 1, "set_id": "%s"}' % suspect.id.encode())
+    plant(suspect.id, "accept", dump_acceptance(Acceptance(suspect.id, INSTANT)))
     plant(suspect.id, "proof", dump_verdict(Verdict(suspect.id, INSTANT, "full", "")))
     plant(good.id, "aside", dump_aside(Aside(1, good.id, INSTANT, "a run", suspect.id, True)))
     plant(good.id, "drill", dump_drill(DrillReport(good.id, INSTANT, 1.5, 3, 0, None)))
@@ -303,3 +305,67 @@ def test_a_manifest_that_was_replaced_is_checked_again(
     catalogue.refresh()
     catalogue.add_manifest(made.id, a_manifest(replace(made, mark="unsigned")))
     assert catalogue.get(made.id).mark == "unsigned"
+
+
+def accept(catalogue: Catalogue, set_id: str, at: datetime, **lists: Any) -> None:
+    """Take an acceptance with our mark in."""
+    name = naming.verdict_name("accept", at)
+    document = dump_acceptance(Acceptance(set_id, at, **lists))
+    key = naming.document_key(PREFIX, set_id, name)
+    catalogue.add_verdict(set_id, name, signed(key, document))
+
+
+def fail(catalogue: Catalogue, set_id: str, at: datetime, manifest: str | None = None) -> str:
+    """Take a failed proof with our mark in; its name."""
+    name = naming.verdict_name("proof", at)
+    verdict = dump_verdict(Verdict(set_id, at, "none", "differs", manifest))
+    key = naming.document_key(PREFIX, set_id, name)
+    catalogue.add_verdict(set_id, name, signed(key, verdict))
+    return name
+
+
+def test_an_acceptance_clears_what_it_lists_and_nothing_else(
+    store: ObjectStore, catalogue: Catalogue
+) -> None:
+    """Of two reasons the one that it names; and no proof that it does not name, also where that has
+    an earlier time."""
+    made = publish(store, a_set(suspect=("few rows", "no table")))
+    catalogue.refresh()
+    accept(catalogue, made.id, INSTANT, reasons=("few rows",), proofs=())
+    assert catalogue.get(made.id).suspect == ("no table",)
+    accept(catalogue, made.id, INSTANT + timedelta(minutes=2), reasons=("no table",), proofs=())
+    assert catalogue.get(made.id).protects
+
+    name = fail(catalogue, made.id, INSTANT + timedelta(minutes=1))
+    assert catalogue.get(made.id).suspect is not None
+    accept(catalogue, made.id, INSTANT + timedelta(minutes=3), reasons=(), proofs=(name,))
+    assert catalogue.get(made.id).suspect is None
+    fail(catalogue, made.id, INSTANT + timedelta(minutes=4))
+    assert catalogue.get(made.id).suspect is not None
+
+
+def test_an_acceptance_of_an_earlier_version_clears_what_came_before_it(
+    store: ObjectStore, catalogue: Catalogue
+) -> None:
+    """It lists nothing; marked since, it means what it meant."""
+    made = publish(store, a_set(suspect=("few rows",)))
+    catalogue.refresh()
+    fail(catalogue, made.id, INSTANT)
+    accept(catalogue, made.id, INSTANT + timedelta(minutes=1))
+    assert catalogue.get(made.id).suspect is None
+    fail(catalogue, made.id, INSTANT + timedelta(minutes=2))
+    assert catalogue.get(made.id).suspect is not None
+
+
+def test_a_verdict_on_another_manifest_counts_for_nothing(
+    store: ObjectStore, catalogue: Catalogue
+) -> None:
+    """A proof and an acceptance name the manifest that they are about by its SHA-256."""
+    made = publish(store, a_set(suspect=("few rows",)))
+    catalogue.refresh()
+    accept(catalogue, made.id, INSTANT, manifest="0" * 64, reasons=("few rows",))
+    assert catalogue.get(made.id).suspect == ("few rows",)
+    fail(catalogue, made.id, INSTANT, manifest="0" * 64)
+    assert catalogue.get(made.id).proof == "full"
+    fail(catalogue, made.id, LATER, manifest=sha256_of(a_manifest(made)))
+    assert catalogue.get(made.id).proof == "none"

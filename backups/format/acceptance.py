@@ -1,0 +1,70 @@
+"""An acceptance: a person has looked at a suspect set, and clears what was known of it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC
+from functools import cache
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+
+from backups.errors import ManifestInvalid
+from backups.model import Sha256
+
+FORMAT = 1
+MOST_LISTED = 10_000
+_HINT = "Accept the set again: python -m backups accept SET"
+
+_Proof = Annotated[str, Field(pattern=r"^proof-\d{8}T\d{6}Z$")]
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What is cleared: `reasons` of the manifest, and the verdicts `proofs`, by their names.
+
+    `manifest` is the SHA-256 of the manifest that the person has looked at; None for a legacy
+    group. Earlier versions name neither: all that came before the acceptance is cleared then.
+    """
+
+    set_id: str
+    at: AwareDatetime
+    format: int = FORMAT
+    kind: Literal["accept"] = "accept"
+    manifest: Sha256 | None = None
+    reasons: Annotated[tuple[str, ...] | None, Field(max_length=MOST_LISTED)] = None
+    proofs: Annotated[tuple[_Proof, ...] | None, Field(max_length=MOST_LISTED)] = None
+
+    def clears_reason(self, reason: str) -> bool:
+        """Whether a reason of the manifest is cleared."""
+        return self.reasons is None or reason in self.reasons
+
+    def clears_proof(self, name: str, *, accepted: str) -> bool:
+        """Whether the failed proof `name` is cleared; `accepted` is the stamp of the acceptance."""
+        if self.proofs is None:
+            return name.partition("-")[2] <= accepted
+        return name in self.proofs
+
+
+@cache
+def _documents() -> TypeAdapter[Acceptance]:
+    return TypeAdapter(Acceptance)
+
+
+def dump_acceptance(acceptance: Acceptance) -> bytes:
+    """The bytes of the document, to be signed."""
+    found = replace(acceptance, at=acceptance.at.astimezone(UTC))
+    return _documents().dump_json(found, indent=2) + b"\n"
+
+
+def load_acceptance(document: bytes, *, expected_id: str) -> Acceptance:
+    """The acceptance; raises `ManifestInvalid`."""
+    what = f"an acceptance of set {expected_id}"
+    try:
+        found = _documents().validate_json(document, strict=True)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise ManifestInvalid(f"{what} cannot be read: {first['msg']}", _HINT) from None
+    if found.format != FORMAT or found.set_id != expected_id:
+        raise ManifestInvalid(f"{what} is one of another set, or in another format", _HINT)
+    return found
