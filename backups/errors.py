@@ -197,6 +197,12 @@ class PruneIncomplete(BackupError):
     code = "prune_incomplete"
 
 
+class RotationUnfinished(BackupError):
+    """Not all that this host holds for its own could be marked with the first key."""
+
+    code = "rotation_unfinished"
+
+
 class ConfirmationMissing(BackupError):
     """An act that replaces data was asked for without its confirmation."""
 

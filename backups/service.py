@@ -22,6 +22,10 @@ from backups.operations.aside import Asides
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
+from backups.operations.marking.accept_unsigned import UnsignedSets
+from backups.operations.marking.later_marks import LaterMarks
+from backups.operations.marking.rotation import Rotation
+from backups.operations.marking.upgrade import UpgradeMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
@@ -86,14 +90,16 @@ class BackupService:
             log_files=lambda: open_log_files(config.log_directory, names),
             seconds=config.timeout.total_seconds(),
         )
-        writers = Writers(installation, facts)
+        self.writers = writers = Writers(installation, facts)
+        self.later_marks = later_marks = LaterMarks(installation, known)
+        self.upgrade_marks = UpgradeMarks(installation, facts, known, later_marks)
         self.own_sets = own_sets = OwnSets(installation, facts, writers)
         self.alerts = alerts = Alerts(
             self.status, facts, notifier, clock, of_success=notify_success
         )
         instants = Instants(catalogue, clock)
         publisher = Publisher(config, store, directory=directory, catalogue=catalogue, clock=clock)
-        verdicts = Verdicts(
+        self.verdicts = verdicts = Verdicts(
             config.prefix,
             store,
             marks=config.marks,
@@ -122,7 +128,18 @@ class BackupService:
             asides=asides,
             prune=self.prune,
             adopt=self.adoption,
+            later_marks=later_marks,
             alerts=alerts,
+        )
+        self.unsigned_sets = UnsignedSets(
+            installation,
+            starter,
+            publisher=publisher,
+            adopt=self.adoption,
+            later_marks=later_marks,
+        )
+        self.rotation = Rotation(
+            installation, own_sets, adopt=self.adoption, writers=writers, later_marks=later_marks
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
         self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
@@ -247,7 +264,14 @@ class BackupService:
         self.runs.look_again()
         faults += cannot_begin(self.runs.failed_beginning)
         try:
-            return read_status(self._installation, self.facts, self.own_sets, self.adoption, faults)
+            return read_status(
+                self._installation,
+                self.facts,
+                self.own_sets,
+                self.adoption,
+                self.later_marks,
+                faults=faults,
+            )
         except (DatabaseError, DirectoryUnusable) as error:
             return status_without_records(self._installation, faults or (records_unusable(error),))
 

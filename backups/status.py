@@ -17,6 +17,7 @@ from backups.host.state import HostState
 from backups.model import FailedBeginning, Finding, Run
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
+from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.sources.faults import source_faults
 from shared.clock import format_utc
@@ -32,6 +33,8 @@ def read_status(
     state: HostState,
     own_sets: OwnSets,
     adoption: Adopt,
+    later_marks: LaterMarks,
+    *,
     faults: tuple[Finding, ...] = (),
 ) -> Status:
     """The state of the backups, without the network; changes nothing. Raises `DatabaseError`.
@@ -120,6 +123,8 @@ def read_status(
         newest_point_at=newest.holds_until if newest else None,
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
+        marked=later_marks.count(*own_sets.ours()),
+        owed_marks=len(later_marks.owed()),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -32,9 +33,12 @@ from shared.databases.checks import (
 )
 from shared.databases.cipher import TokenCipher, derived_key, key_fingerprint
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.errors import AppError
 from shared.settings.load import Settings
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import DocumentStore, ObjectStore
+
+_log = logging.getLogger("backups.run")
 
 # The largest answer that is no object is a listing of 1000 keys.
 _ANSWER_TIMEOUT_SECONDS = 60.0
@@ -44,7 +48,8 @@ _ANSWER_TIMEOUT_SECONDS = 60.0
 def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[BackupService]:
     """A `BackupService` for the length of a block; the store is not contacted by this.
 
-    Raises `AppError` when `BACKUP_DIR` or its records cannot be used.
+    What a version without marks had made is marked on this host first. Raises `AppError` when
+    `BACKUP_DIR` or its records cannot be used.
     """
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
@@ -53,7 +58,7 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
         closing(open_records(directory.path)) as records,
         closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
     ):
-        yield assemble(
+        service = assemble(
             build_config(settings),
             store,
             directory,
@@ -63,6 +68,11 @@ def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[Bac
             notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
             notify_success=backup.notify_success,
         )
+        try:
+            service.upgrade_marks.note()
+        except AppError as error:  # what needs the records says so
+            _log.warning("what the version before had made is not marked yet: %s", error.message)
+        yield service
 
 
 def assemble(

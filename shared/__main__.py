@@ -1,4 +1,7 @@
-"""`python -m shared`: `env` writes the first `.env`, `rotate-keys` re-encrypts the tokens."""
+"""`python -m shared`: `env` writes the first `.env`, `rotate-keys` re-encrypts the tokens.
+
+`rotate-keys` then marks the backups again with the first key.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,9 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m shared")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     commands.add_parser("env", help="write .env from .env.example with fresh secrets")
-    commands.add_parser("rotate-keys", help="re-encrypt all tokens with the first key")
+    commands.add_parser(
+        "rotate-keys", help="re-encrypt all tokens with the first key, and mark the backups with it"
+    )
     try:
         if parser.parse_args(arguments).command == "env":
             return _env()
@@ -37,9 +42,15 @@ def _env() -> int:
 
 
 def _rotate_keys() -> int:
+    # This command line puts the parts of the program together, as `app.py` does: nothing else of
+    # `shared` knows the backups. They are imported only here: `env` works without them.
+    from backups.cli.main import become_owner  # noqa: PLC0415
+    from backups.wiring import open_service  # noqa: PLC0415
+
     settings = load_settings(read_environment(), for_app=True)
     if not settings.token_db_path.exists():
         raise DatabaseMissing(f"{settings.token_db_path} is missing", "Check TOKEN_DB_PATH.")
+    become_owner(settings.token_db_path)
     cipher = TokenCipher(settings.token_encryption_keys)
     with closing(TokenStorage(settings.token_db_path, cipher)) as storage:
         count = storage.rotate_keys()
@@ -47,6 +58,9 @@ def _rotate_keys() -> int:
         f"Re-encrypted {count} values with the first key. Keep the older keys in "
         "TOKEN_ENCRYPTION_KEYS for as long as you keep backups made with them."
     )
+    with open_service(settings) as service:
+        marked = service.rotation.mark_again()
+    print(f"Marked {marked} sets again with the first key.")
     return 0
 
 

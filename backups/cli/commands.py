@@ -202,12 +202,25 @@ def report(service: BackupService, options: argparse.Namespace) -> int:
 
 def adopt(service: BackupService, options: argparse.Namespace) -> int:
     """`adopt`: count the sets of an earlier installation as this one's."""
+    if options.accept_unsigned:
+        return _accept_unsigned(service, options)
     found = service.adoption.adopt(options.instance)
     if options.json:
         print_json(documents.adopted_document(found))
     else:
         print(text.adopted(found))
     return DONE
+
+
+def _accept_unsigned(service: BackupService, options: argparse.Namespace) -> int:
+    with terminal_progress(sys.stderr) as progress:
+        ended = service.unsigned_sets.begin(options.instance, progress).execute()
+    marked = service.later_marks.count(options.instance)
+    if options.json:
+        print_json({**documents.run_document(ended), "marked": marked})
+    else:
+        print(text.marked(options.instance, marked))
+    return _outcome(ended, options)
 
 
 def doctor(service: BackupService, options: argparse.Namespace, settings: Settings) -> int:

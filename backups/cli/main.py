@@ -35,6 +35,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
 )
 
 LATEST = "latest"
+_WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "adopt")
 
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
@@ -75,7 +76,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         if not has_keys and options.name in _SAYS_UNCHECKED:
             found = unchecked()
             print(f"{found.message}\n{found.hint}", file=sys.stderr)
-        return act(service, options)
+        done = act(service, options)
+        if has_keys and options.name in _WRITE_TO_THE_STORE:
+            service.later_marks.finish()
+        return done
 
 
 # `status` and `doctor` have it among what they find.
@@ -183,6 +187,11 @@ def _parser() -> argparse.ArgumentParser:
         "adopt", commands.adopt, "Count the sets of an earlier installation as this one's."
     )
     adopt.add_argument("instance", metavar="INSTANCE", help="its id, as `status` names it")
+    adopt.add_argument(
+        "--accept-unsigned",
+        action="store_true",
+        help="prove its sets that have no mark, and mark those that prove; also of this one",
+    )
     doctor = command("doctor", None, "Check everything that can be wrong.")
     doctor.add_argument("--write", action="store_true", help="also put and delete a probe")
     doctor.add_argument("--notify", action="store_true", help="also send a test message")

@@ -110,6 +110,8 @@ class Status:
     newest_point_at: datetime | None
     follow: Literal["sets", "off"]
     run_by: RunBy
+    marked: int = 0  # sets with a valid mark, and those of which the store has yet to get it
+    owed_marks: int = 0
 
 
 def assess(facts: HealthFacts) -> Health:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from typing import Annotated
@@ -57,7 +57,9 @@ class InstanceDocument:
     """An installation at a time: its host, machine and `BACKUP_DIR`, and whose sets it took over.
 
     `machine` is None where the host has no id: that equals no other. `last_sets` has how far those
-    that it `succeeds` had come; older versions do not say it.
+    that it `succeeds` had come, `marking_since` since when its documents carry marks, and `rotated`
+    the fingerprint of the token key with which all of them were marked again; older versions do
+    not say these.
     """
 
     format: int
@@ -70,16 +72,12 @@ class InstanceDocument:
     last_sets: Annotated[Mapping[_Instance, LastSet], Field(max_length=MOST_PREDECESSORS)] = field(
         default_factory=dict
     )
+    marking_since: AwareDatetime | None = None
+    rotated: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
 
     def says_the_same(self, other: InstanceDocument) -> bool:
         """Whether both say the same, at whatever time."""
-        return (self.host, self.machine, self.directory, self.succeeds, self.last_sets) == (
-            other.host,
-            other.machine,
-            other.directory,
-            other.succeeds,
-            other.last_sets,
-        )
+        return replace(self, at=other.at) == other
 
     def is_same_place(self, other: InstanceDocument) -> bool:
         """Whether both are in the same folder of the same machine, as far as that is known."""

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,11 +42,15 @@ class Checked:
 class Marks:
     """Makes and checks marks with the keys of today: the first one signs, all of them count.
 
-    Without keys nothing can be signed, and no mark can be checked.
+    Without keys nothing can be signed, and no mark can be checked. With `only`, the fingerprints of
+    some of the keys, a mark by another one says no more than none.
     """
 
-    def __init__(self, keys: Sequence[MarkKey], prefix: str) -> None:
+    def __init__(
+        self, keys: Sequence[MarkKey], prefix: str, only: Collection[str] | None = None
+    ) -> None:
         self.keys = tuple(keys)
+        self._only = only
         self.prefix = prefix
 
     def sign(self, key: str, document: bytes) -> bytes:
@@ -85,7 +89,27 @@ class Marks:
             expected = _mac(signer, self._text(key, found))
         except ValueError:
             return Checked("wrong", fingerprint)
-        return Checked("valid" if hmac.compare_digest(mac, expected) else "wrong", fingerprint)
+        if not hmac.compare_digest(mac, expected):
+            return Checked("wrong", fingerprint)
+        counts = self._only is None or fingerprint in self._only
+        return Checked("valid" if counts else "unsigned", fingerprint)
+
+    def since_rotation(self, rotated: Collection[str]) -> Marks:
+        """The same, where all was marked again with each of the keys `rotated`.
+
+        The first of these and those before it count; those behind it were rotated away.
+        """
+        keys = [one.fingerprint for one in self.keys]
+        first = next((place for place, key in enumerate(keys) if key in rotated), None)
+        if first is None:
+            return self
+        return Marks(self.keys, self.prefix, only=frozenset(keys[: first + 1]))
+
+    @property
+    def counting(self) -> tuple[str, ...]:
+        """The fingerprints of the keys whose marks count, the one that signs first."""
+        keys = (one.fingerprint for one in self.keys)
+        return tuple(key for key in keys if self._only is None or key in self._only)
 
     def _text(self, key: str, document: Mapping[str, Any]) -> bytes:
         below = key.removeprefix(self.prefix)

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import sqlite3
+from collections.abc import Iterable
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -24,6 +25,9 @@ from shared.store.object_store import ObjectStore
 
 FOLDER = "catalogues"
 _SEEN_AHEAD = "seen ahead "  # a fact about the set whose id follows
+_ROTATED = "rotated "
+_UPGRADE_MARKED = "upgrade marked"
+_OWED_MARK = "owed mark "
 
 _log = logging.getLogger(__name__)
 
@@ -177,6 +181,9 @@ def _rows(records: sqlite3.Connection, prefix: str) -> dict[str, list[tuple[obje
 # points            for which program the points were noted, and with which keys their marks were
 # order             for whom they were put in order; absent when they are not in order
 # seen ahead ID     when a set was first seen here while its time lay in the future
+# rotated KEY       all was marked again with this key
+# upgrade marked    the sets of the version before were marked, as far as this host knew them
+# owed mark ID/NAME a mark of a later time that the store has yet to get
 
 
 def read_fact(connection: sqlite3.Connection, name: str) -> str | None:
@@ -209,6 +216,65 @@ def note_seen_ahead(connection: sqlite3.Connection, set_id: str, at: datetime) -
 def forget_seen_ahead(connection: sqlite3.Connection, set_id: str) -> None:
     """Drop it, with the set."""
     write_fact(connection, _SEEN_AHEAD + set_id, None)
+
+
+def recorded_at(known: Database) -> dict[str, datetime]:
+    """When the manifest of each set was taken in; not of those that `runs.db` had."""
+    with known.reading() as connection:
+        rows = connection.execute("SELECT id, learned_at FROM sets WHERE learned_at IS NOT NULL")
+        return {str(row[0]): parse_utc(row[1]) for row in rows}
+
+
+def rotated_keys(connection: sqlite3.Connection) -> frozenset[str]:
+    """The keys with which all was marked again."""
+    return frozenset(_names(connection, _ROTATED))
+
+
+def note_rotated_key(known: Database, fingerprint: str) -> None:
+    """Remember that all was marked again with a key."""
+    with known.transaction() as connection:
+        write_fact(connection, _ROTATED + fingerprint, "1")
+
+
+def upgrade_is_marked(known: Database) -> bool:
+    """Whether what the version before had made was marked on this host."""
+    with known.reading() as connection:
+        return read_fact(connection, _UPGRADE_MARKED) is not None
+
+
+def note_upgrade_marked(known: Database, at: datetime) -> None:
+    """Remember that it was, for good: what comes later is never marked for that reason."""
+    with known.transaction() as connection:
+        write_fact(connection, _UPGRADE_MARKED, format_utc(at))
+
+
+def owed_marks(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+    """The marks of a later time that the store has yet to get: pairs of a set's id and a name."""
+    found = (name.partition("/") for name in _names(connection, _OWED_MARK))
+    return [(set_id, name) for set_id, _, name in found]
+
+
+def note_owed_marks(known: Database, owed: Iterable[tuple[str, str]]) -> None:
+    """Remember which marks the store has yet to get."""
+    with known.transaction() as connection:
+        for set_id, name in owed:
+            write_fact(connection, f"{_OWED_MARK}{set_id}/{name}", "1")
+
+
+def forget_owed_marks(known: Database, paid: Iterable[tuple[str, str]]) -> None:
+    """The store has them, or their sets are gone."""
+    with known.transaction() as connection:
+        for set_id, name in paid:
+            write_fact(connection, f"{_OWED_MARK}{set_id}/{name}", None)
+
+
+def _names(connection: sqlite3.Connection, beginning: str) -> list[str]:
+    """The rest of the name of each fact that begins so, in order."""
+    rows = connection.execute(
+        "SELECT substr(name, ?2) FROM facts WHERE substr(name, 1, ?2 - 1) = ?1 ORDER BY name",
+        (beginning, len(beginning) + 1),
+    )
+    return [str(row[0]) for row in rows]
 
 
 def last_contact_at(known: Database) -> datetime | None:

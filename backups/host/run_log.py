@@ -135,6 +135,13 @@ class RunLog:
             (format_utc(instant)[:19], limit),
         )
 
+    def that_made_sets(self) -> Mapping[str, Run]:
+        """The backups that succeeded, by the id of the set that each made."""
+        found = self._select(
+            "WHERE operation = 'backup' AND status = 'succeeded' AND set_id IS NOT NULL", ()
+        )
+        return {run.set_id: run for run in found if run.set_id is not None}
+
     def backups_by_day(self, since: date) -> list[DayOfRuns]:
         """How many backup runs of each day (UTC) since `since` ended in which way."""
         with self._records.reading() as connection:

@@ -6,7 +6,7 @@ bad day.
 
 last_drill, last_restore             a document each, as JSON
 restore_switch                       what a run was about to replace, as JSON
-time:begun, time:swept               an instant each, as `format_utc` writes it
+time:begun, time:swept, time:marking an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
 owed_asides                          what the store has yet to be told was set aside, as JSON
 successor_of:<instance>              how far it had come, as JSON; `1` where nobody noted it
@@ -107,6 +107,7 @@ _LAST_RESTORE = _document("last_restore", RestoreRecord)
 _SWITCH = _document("restore_switch", Switch)
 _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
+_MARKING = _time("time:marking")
 _LEADER_KEY: _Record[str] = _Record("leader_key", str, str)
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
 _INSTANCES: _Record[str] = _Record("instances", str, str)
@@ -280,6 +281,16 @@ class HostState:
     def set_swept_at(self, at: datetime) -> None:
         """Remember that the store was swept."""
         self._write(_SWEPT, at)
+
+    def marking_since(self) -> datetime | None:
+        """Since when the documents of this installation carry marks."""
+        return self._read(_MARKING)
+
+    def note_marking_since(self, at: datetime) -> None:
+        """Remember it; the earliest time counts."""
+        since = self.marking_since()
+        if since is None or since > at:
+            self._write(_MARKING, at)
 
     # --- sources that were missing at a start -------------------------------------------
 

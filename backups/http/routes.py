@@ -172,9 +172,19 @@ def backup_routes() -> APIRouter:
     def accept(request: Request, set_id: str) -> dict[str, Any]:
         return documents.set_document(service_of(request).acceptance.accept(set_id))
 
-    @router.post("/adopt", summary="Count the sets of an earlier installation as this one's")
-    def adopt(request: Request, body: Confirmation) -> dict[str, Any]:
-        return documents.adopted_document(service_of(request).adoption.adopt(body.confirm))
+    @router.post(
+        "/adopt",
+        response_model=None,
+        responses={202: _RUNS["responses"][202]},
+        summary="Count the sets of an earlier installation as this one's",
+    )
+    def adopt(
+        request: Request, body: Adoption, wait: bool = False
+    ) -> dict[str, Any] | JSONResponse:
+        service = service_of(request)
+        if body.accept_unsigned:
+            return _started(request, service.unsigned_sets.begin(body.confirm), wait=wait)
+        return documents.adopted_document(service.adoption.adopt(body.confirm))
 
     @router.post("/accept-missing", summary="Accept the loss of missing restore points")
     def accept_missing(request: Request) -> dict[str, Any]:
@@ -199,6 +209,12 @@ class Confirmation(BaseModel):
     """The body that an adoption needs: the id of what it is about."""
 
     confirm: str
+
+
+class Adoption(Confirmation):
+    """The body of an adoption: with `accept_unsigned`, its sets without a mark get one."""
+
+    accept_unsigned: bool = False
 
 
 class RestoreBody(Confirmation):

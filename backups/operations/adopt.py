@@ -98,14 +98,10 @@ class Adopt:
         facts = self._succession()
         found = next((one for one in facts.sets if one.instance == instance), None)
         if found is None:
-            raise InstanceUnknown(
-                f"the store has no set of an installation {instance!r}",
-                "python -m backups status names the earlier one; python -m backups list --json "
-                "shows the installation of each set.",
-            )
+            raise unknown_instance(instance)
         self._succeed(instance)
         self._store_own(known)
-        return describe(facts, found)
+        return self._named(describe(facts, found))
 
     def inherit(self, instance: str) -> None:
         """Carry on the line of an installation: its set was restored here, where no data was.
@@ -125,7 +121,10 @@ class Adopt:
     def warnings(self) -> tuple[Finding, ...]:
         """The earlier installation that a person may want to adopt; no network."""
         earlier = earlier_installation(self._succession())
-        return (earlier_finding(earlier),) if earlier else ()
+        return (earlier_finding(self._named(earlier)),) if earlier else ()
+
+    def _named(self, found: EarlierInstallation) -> EarlierInstallation:
+        return replace(found, host=self._writers.host_of(found.instance))
 
     def _adopt_what_was_here(self) -> None:
         for instance in to_adopt(self._succession()):
@@ -172,6 +171,7 @@ class Adopt:
         former = sorted(one for one in last if one in ours and naming.is_instance(one))
         succeeds = tuple(former[:MOST_PREDECESSORS])
         directory = str(self._directory.path.absolute())
+        keys, rotated = (one.fingerprint for one in self._marks.keys), self._catalogue.rotated()
         return InstanceDocument(
             format=FORMAT,
             instance=self._directory.instance(),
@@ -181,14 +181,16 @@ class Adopt:
             succeeds=succeeds,
             at=at,
             last_sets={one: found for one in succeeds if (found := last[one]) is not None},
+            marking_since=self._facts.marking_since() if self._marks.keys else None,
+            rotated=next((key for key in keys if key in rotated), None),
         )
 
     def _store_own(self, known: Known) -> None:
         if known.own_unread:
             return  # the newest counts: one that knows less than that would end a succession
         at = self._clock.now().replace(microsecond=0)
-        if known.own is not None:
-            at = max(at, known.own.at + _SECOND)  # the newest counts
+        before = [one for one in (known.own_at, known.own.at if known.own else None) if one]
+        at = max([at, *(one + _SECOND for one in before)])  # the newest counts
         wanted = self._describe(at)
         if known.own is not None and wanted.says_the_same(known.own):
             return
@@ -196,3 +198,12 @@ class Adopt:
         document = self._marks.sign(key, dump_instance(wanted))
         put_document(self._store, key, document, {"instance": wanted.instance})
         self._writers.note(replace(known, own=wanted))
+
+
+def unknown_instance(instance: str) -> InstanceUnknown:
+    """The error for an id that no set names."""
+    return InstanceUnknown(
+        f"the store has no set of an installation {instance!r}",
+        "python -m backups status names the earlier one; python -m backups list --json "
+        "shows the installation of each set.",
+    )

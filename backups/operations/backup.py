@@ -23,6 +23,7 @@ from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.installation import Installation
+from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.runs.log_files import source_log
@@ -52,6 +53,7 @@ class Backup:
         asides: Asides,
         prune: Prune,
         adopt: Adopt,
+        later_marks: LaterMarks,
         alerts: Alerts,
     ) -> None:
         self._config = installation.config
@@ -65,6 +67,7 @@ class Backup:
         self._asides = asides
         self._prune = prune
         self._adopt = adopt
+        self._later_marks = later_marks
         self._alerts = alerts
 
     def begin(
@@ -275,11 +278,12 @@ class Backup:
         return tuple(reasons)
 
     def _after(self, run: Run) -> None:
-        """What follows a backup: what a restore owes, prune, heartbeat, messages.
+        """What follows a backup: what a restore or the upgrade owes, prune, heartbeat, messages.
 
         None of it changes the run.
         """
         self._asides.finish()
+        self._later_marks.finish()
         if run.status == "succeeded" and run.set_id is not None:
             made = self._catalogue.get(run.set_id)
             if made.protects:

@@ -82,6 +82,7 @@ class DueRuns:
             _log.warning("could not refresh the catalogue; using local records: %s", error.message)
         else:
             self._service.adoption.say_what_was_taken_over()
+            self._service.later_marks.finish()
         self._look_at = self._monotonic() + LOOK_SECONDS
         self.begun.set()
 
@@ -93,6 +94,8 @@ class DueRuns:
         error = self._service.own_sets.refresh()
         if error is not None:
             _log.warning("could not look at the store: %s [%s]", error.message, error.code)
+        else:
+            self._service.later_marks.finish()
 
     def _store_is_back(self) -> bool:
         """Whether a run that the store failed may begin before its delay is over."""

@@ -250,6 +250,10 @@ class Catalogue:
         with self._table.reading() as connection:
             return next_sequence(points_table.highest_sequence(connection, ours))
 
+    def forget_verdict(self, set_id: str, name: str) -> None:
+        """Drop a verdict that is worth nothing."""
+        self._table.forget_verdict(set_id, name)
+
     def verdict_names(self, set_id: str) -> list[str]:
         """The names of the verdicts on a set."""
         with self._known.reading() as connection:
@@ -268,6 +272,16 @@ class Catalogue:
     def accept_missing(self) -> None:
         """Remember that a person knows of all that are missing now."""
         self._table.accept_missing(self._clock.now())
+
+    def rotated(self) -> frozenset[str]:
+        """The fingerprints of the keys with which all was marked again, that were ever seen."""
+        with self._known.reading() as connection:
+            return catalogues.rotated_keys(connection)
+
+    def note_rotated(self, fingerprint: str) -> None:
+        """Remember that all was marked again with a key."""
+        if fingerprint not in self.rotated():
+            catalogues.note_rotated_key(self._known, fingerprint)
 
     def _is_doomed(self, set_id: str) -> bool:
         with self._known.reading() as connection:

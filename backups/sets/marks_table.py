@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 from backups.format import naming
 from backups.format.mark import Checked, Marks
-from backups.host.catalogues import read_fact, write_fact
+from backups.host.catalogues import read_fact, rotated_keys, write_fact
 from backups.model import Mark
 from backups.sets.judging import check_marks
 
@@ -22,16 +22,23 @@ def were_noted(connection: sqlite3.Connection, reader: str, marks: Marks) -> boo
     A process without keys takes the marks of whatever keys.
     """
     fact = read_fact(connection, "points") or ""
-    return fact == _fact(reader, marks) if marks.keys else fact.partition(" ")[0] == reader
+    return (
+        fact == _fact(connection, reader, marks) if marks.keys else fact.partition(" ")[0] == reader
+    )
 
 
 def end_noting(connection: sqlite3.Connection, reader: str, marks: Marks) -> None:
     """Remember who has noted all points, and with which keys."""
-    write_fact(connection, "points", _fact(reader, marks))
+    write_fact(connection, "points", _fact(connection, reader, marks))
 
 
-def _fact(reader: str, marks: Marks) -> str:
-    return " ".join([reader, *sorted({one.fingerprint for one in marks.keys})])
+def _fact(connection: sqlite3.Connection, reader: str, marks: Marks) -> str:
+    return " ".join([reader, *sorted(set(_today(connection, marks).counting))])
+
+
+def _today(connection: sqlite3.Connection, marks: Marks) -> Marks:
+    """The same, without the keys that were rotated away."""
+    return marks.since_rotation(rotated_keys(connection))
 
 
 def documents(connection: sqlite3.Connection, set_id: str) -> dict[str, bytes]:
@@ -57,7 +64,7 @@ def checked(
     found = noted(connection, set_id)
     if documents.keys() <= found.keys():
         return found
-    return {**check_marks(set_id, documents, marks), **found}
+    return {**check_marks(set_id, documents, _today(connection, marks)), **found}
 
 
 def note(
@@ -72,7 +79,7 @@ def note(
     known = noted(connection, set_id)
     new = {
         name: one
-        for name, one in check_marks(set_id, documents, marks).items()
+        for name, one in check_marks(set_id, documents, _today(connection, marks)).items()
         if name not in known
     }
     connection.executemany(

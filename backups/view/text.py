@@ -1,4 +1,7 @@
-"""What the commands print for a person. Pure."""
+"""What the commands print for a person. Pure.
+
+One file, because all commands speak in the same words.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,7 @@ def status(found: Status, now: datetime) -> str:
         if newest
         else "newest restore point  none",
         f"restore points        {found.restore_points}",
+        f"marks                 {found.marked} sets marked{_owed_marks(found.owed_marks)}",
         f"last run              {_run(found.last_run)}" if found.last_run else "last run  none",
         f"next run              in {units.age(found.next_run_at - now)}, "
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
@@ -73,6 +77,12 @@ def status(found: Status, now: datetime) -> str:
     if found.running:
         lines.append(f"running now           {_run(found.running)}")
     return "\n".join(lines)
+
+
+def _owed_marks(count: int) -> str:
+    if not count:
+        return ""
+    return f", {count} of them on this host alone until the store takes their marks"
 
 
 def verified(set_id: str, level: ProofLevel) -> str:
@@ -134,9 +144,15 @@ def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
     if to is not None:
         return f"Set {ended.set_id} was checked and written to {to}."
     names = ", ".join(item.stored.source for item in found.items)
+    one = found.backup_set
+    accept = (
+        "\nTo mark the other sets of its installation, as far as they prove: "
+        f"python -m backups adopt {one.instance} --accept-unsigned"
+    )
     return (
         f"{names}: restored from set {ended.set_id}. A running app uses it already.\n"
         "What was replaced is kept. To put it back: python -m backups restore --undo --yes"
+        + (accept if one.mark == "unsigned" and one.instance else "")
     )
 
 
@@ -146,6 +162,14 @@ def adopted(found: EarlierInstallation) -> str:
     return (
         f"{found.sets} set(s) of installation {found.instance}{host} count as this one's now: "
         f"`latest`, restores and retention include them. The newest: {format_utc(found.newest_at)}"
+    )
+
+
+def marked(instance: str, count: int) -> str:
+    """After an adoption that accepted what had no mark."""
+    return (
+        f"{count} sets of installation {instance} are marked, and count as this one's: `latest`, "
+        "restores and retention include them."
     )
 
 

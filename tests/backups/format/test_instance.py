@@ -39,6 +39,8 @@ def a_document(**other: Any) -> InstanceDocument:
         "succeeds": (OTHER,),
         "at": AT,
         "last_sets": {OTHER: LastSet(AT, 17)},
+        "marking_since": AT,
+        "rotated": "0123456789abcdef",
     }
     return InstanceDocument(**{**values, **other})
 
@@ -70,6 +72,8 @@ def test_its_members_are_these() -> None:
         "succeeds": [OTHER],
         "at": "2026-11-22T01:00:00Z",
         "last_sets": {OTHER: {"at": "2026-11-22T01:00:00Z", "sequence": 17}},
+        "marking_since": "2026-11-22T01:00:00Z",
+        "rotated": "0123456789abcdef",
     }
 
 
@@ -105,6 +109,9 @@ def test_its_members_are_these() -> None:
                 f"{n:032}": {"at": "2026-11-22T01:00:00Z", "sequence": 1} for n in range(101)
             }
         },
+        {"marking_since": "2026-11-22T01:00:00"},
+        {"rotated": "0123456789ABCDEF"},
+        {"rotated": 7},
         {"padding": "x" * MOST_BYTES},
     ],
     ids=str,
