@@ -1,4 +1,7 @@
-"""What a restore would do, before anything is touched. Pure."""
+"""What a restore would do, before anything is touched. Pure.
+
+One file, because a plan and all that it says about a restore point are read together.
+"""
 
 from __future__ import annotations
 
@@ -137,12 +140,14 @@ def plan_restore(
     now: datetime,
     *,
     unread: Sequence[str] = (),
+    others: Iterable[BackupSet] = (),
     made_elsewhere: bool = False,
     host: str | None = None,
 ) -> RestorePlan:
     """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
 
-    `unread` are sets whose manifest nobody can read; a newer one is a warning. `made_elsewhere`
+    `unread` are sets whose manifest nobody can read; a newer one is a warning. `others` are the
+    other sets of this line, newest first: another schema than theirs is a warning. `made_elsewhere`
     and `host` say who made the set.
     """
     states = {state.source: state for state in live}
@@ -164,7 +169,11 @@ def plan_restore(
         - (backup_set.created_at if backup_set.created_at > now else backup_set.holds_until),
         items=items,
         blockers=(*_blockers(backup_set, keys, stored), *in_place),
-        warnings=(*_newer(backup_set, unread), *_warnings(backup_set, keys, foreign)),
+        warnings=(
+            *_newer(backup_set, unread),
+            *_changed_schemas(backup_set.id, stored, keys, others),
+            *_warnings(backup_set, keys, foreign),
+        ),
         foreign=tuple(foreign),
         in_place=in_place,
         made_elsewhere=made_elsewhere,
@@ -181,6 +190,31 @@ def _newer(backup_set: BackupSet, unread: Sequence[str]) -> Iterator[Finding]:
                 f"the store has a newer restore point, {set_id}, whose manifest cannot be read",
                 "Find out why, if there is time: python -m backups list",
             )
+
+
+def _changed_schemas(
+    set_id: str, stored: Sequence[StoredObject], keys: KeyFacts, others: Iterable[BackupSet]
+) -> Iterator[Finding]:
+    """A finding for each source whose schema is not that of the last other set.
+
+    Of the sources that this program makes itself, the restore compares the schema exactly.
+    """
+    known = {source for source, _ in keys.schema_versions}
+    left = {one.source: one for one in stored if one.schema and one.source not in known}
+    for other in others:
+        if not left:
+            return
+        for last in other.objects:
+            if not last.schema or last.source not in left:
+                continue
+            if left.pop(last.source).schema != last.schema:
+                yield Finding(
+                    "schema_changed",
+                    f"its {last.source} has other tables, indexes, views or triggers than in the "
+                    f"last other set, {other.id}",
+                    "If nobody has changed them on purpose, look at the file first: "
+                    f"python -m backups restore {set_id} --only {last.source} --to DIR",
+                )
 
 
 def _live_blockers(backup_set: BackupSet, items: Sequence[RestoreItem]) -> Iterator[Finding]:
