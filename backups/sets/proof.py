@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -19,7 +20,7 @@ from backups.sources.inspection import read_facts
 from backups.sources.room import FileSize
 from backups.sources.soundness import soundness_of
 from shared.databases.schema import KnownSchema, refuse_foreign_schema
-from shared.databases.untrusted import open_untrusted
+from shared.databases.untrusted import with_untrusted
 from shared.errors import DatabaseError, DatabaseSchemaMismatch, DiskFull, ObjectMissing
 from shared.files import open_private
 from shared.store.object_store import ObjectStore
@@ -120,16 +121,18 @@ def check_database(path: Path, stored: StoredObject, ask: Callable[[], None]) ->
     What `ask` raises stops the check.
     """
     found: DatabaseFacts | None = None
+
+    def look(connection: sqlite3.Connection) -> tuple[str | None, DatabaseFacts | None]:
+        soundness = soundness_of(connection, "integrity_check")
+        fault = soundness.fault
+        if fault is None and not stored.finding:  # nobody said so before it was stored
+            fault = soundness.wrong_index or soundness.unchecked or None
+        return fault, None if fault else read_facts(connection)
+
     try:
         if path.stat().st_size == 0:
             raise ProofFailed(f"{stored.key} cannot be restored: it is empty", _HINT)
-        with open_untrusted(path, stored.key, ask=ask) as connection:
-            soundness = soundness_of(connection, "integrity_check")
-            fault = soundness.fault
-            if fault is None and not stored.finding:  # nobody said so before it was stored
-                fault = soundness.wrong_index or soundness.unchecked or None
-            if fault is None:
-                found = read_facts(connection)
+        fault, found = with_untrusted(path, stored.key, look, ask)
     except DiskFull:
         raise
     except DatabaseError as error:

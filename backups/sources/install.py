@@ -215,11 +215,11 @@ def quarantine_folder(path: Path, run_id: str) -> Path:
 
 def _prepare(staged: Path, page_size: int, source: Source, ask: Callable[[], None]) -> int:
     """Give the staged copy the live page size and at least two pages; how many it has."""
-    with open_untrusted(staged, what(source)) as copy:
+    with open_untrusted(staged, what(source)) as copy:  # the header alone has it
         found = int(copy.execute("PRAGMA page_size").fetchone()[0])
     if found != page_size:
         change_page_size(staged, page_size, ask)
-    with open_untrusted(staged, what(source), ask=ask, writes=True) as copy:
+    with open_untrusted(staged, what(source), writes=True) as copy:
         if int(copy.execute("PRAGMA page_count").fetchone()[0]) < 2:
             copy.execute("CREATE TABLE padding(x)")
             copy.execute("DROP TABLE padding")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backups.errors import PageSizeDiffers
-from shared.databases.untrusted import open_untrusted
+from shared.databases.untrusted import with_untrusted
 from shared.files import create_private_file
 
 
@@ -21,19 +21,21 @@ def change_page_size(staged: Path, page_size: int, ask: Callable[[], None]) -> N
     """
     beside = staged.with_name(f"{staged.name}.{page_size}")
     create_private_file(beside)
+
+    def rewrite(copy: sqlite3.Connection) -> bool:
+        try:
+            copy.execute(f"PRAGMA page_size={page_size}")
+            copy.execute("VACUUM INTO ?", (str(beside),))
+            copy.execute("ATTACH ? AS rewritten", (str(beside),))
+            return _has_same_rowids(copy)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            # Its indexes need a collation or a function of the program that owns it.
+            raise _page_size_differs(page_size, str(error)) from error
+
     try:
-        with open_untrusted(staged, str(staged), ask=ask, writes=True) as copy:
-            try:
-                copy.execute(f"PRAGMA page_size={page_size}")
-                copy.execute("VACUUM INTO ?", (str(beside),))
-                copy.execute("ATTACH ? AS rewritten", (str(beside),))
-                has_same_rowids = _has_same_rowids(copy)
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                    raise
-                # Its indexes need a collation or a function of the program that owns it.
-                raise _page_size_differs(page_size, str(error)) from error
-        if not has_same_rowids:
+        if not with_untrusted(staged, str(staged), rewrite, ask, writes=True):
             raise _page_size_differs(page_size, "its rows get other rowids")
         beside.replace(staged)
     finally:

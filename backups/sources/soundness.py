@@ -18,7 +18,7 @@ from backups.runs.log_files import source_log
 from backups.sources.inspection import Check, fault_of
 from shared.databases.schema import KnownSchema, foreign_parts
 from shared.databases.translation import harmless_text, primary_code
-from shared.databases.untrusted import open_untrusted
+from shared.databases.untrusted import open_untrusted, with_untrusted
 from shared.errors import DatabaseError
 
 _MOST_FINDINGS = 100
@@ -68,11 +68,12 @@ def examine(snapshots: Snapshots, progress: ProgressSink) -> tuple[Snapshots, li
     """The snapshots with what SQLite finds in them, and reasons to suspect the set."""
     files, reasons = [], []
     for file in snapshots.files:
-        report = Progress("snapshot", file.source, file.bytes, file.bytes)
-        with open_untrusted(
-            file.path, f"the copy of source {file.source}", ask=partial(progress, report)
-        ) as connection:
-            soundness = soundness_of(connection, "integrity_check")
+        soundness = with_untrusted(
+            file.path,
+            f"the copy of source {file.source}",
+            lambda connection: soundness_of(connection, "integrity_check"),
+            partial(progress, Progress("snapshot", file.source, file.bytes, file.bytes)),
+        )
         log = source_log(file.source)
         finding = soundness.wrong_index or soundness.unchecked
         if soundness.wrong_index:

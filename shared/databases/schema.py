@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shared.databases.translation import primary_code
-from shared.databases.untrusted import nobody_asks, open_untrusted
+from shared.databases.untrusted import with_untrusted
 from shared.errors import DatabaseSchemaMismatch
 from shared.files import create_private_file
 
@@ -63,11 +63,10 @@ def foreign_parts(connection: sqlite3.Connection, known: KnownSchema) -> list[st
 
 
 def refuse_foreign_schema(
-    path: Path, source: str, known: KnownSchema, ask: Callable[[], object] = nobody_asks
+    path: Path, source: str, known: KnownSchema, ask: Callable[[], object]
 ) -> None:
     """Raise `DatabaseSchemaMismatch` unless the rows of the file of a source may be used."""
-    with open_untrusted(path, f"the file of {source}", ask=ask) as copy:
-        _refuse(copy, source, known)
+    with_untrusted(path, _file_of(source), lambda copy: _refuse(copy, source, known), ask)
 
 
 def admit(path: Path, source: str, known: KnownSchema, ask: Callable[[], object]) -> bool:
@@ -77,7 +76,7 @@ def admit(path: Path, source: str, known: KnownSchema, ask: Callable[[], object]
     into a new file, which takes its place; the answer is False then. Anything else raises
     `DatabaseSchemaMismatch`, as do too many or too large rows. Raises `DatabaseError`.
     """
-    exact = _is_ours(path, source, known, ask)
+    exact = with_untrusted(path, _file_of(source), lambda copy: _is_ours(copy, source, known), ask)
     if not exact:
         beside = path.with_name(f"{path.name}.rows")
         try:
@@ -89,14 +88,16 @@ def admit(path: Path, source: str, known: KnownSchema, ask: Callable[[], object]
     return exact
 
 
-def _is_ours(path: Path, source: str, known: KnownSchema, ask: Callable[[], object]) -> bool:
-    with open_untrusted(path, f"the file of {source}", ask=ask) as copy:
-        version = _user_version(copy)
-        found = _objects(copy)
-        with closing(_made_by(known, version)) as ours:
-            if version >= 0 and found == _objects(ours):
-                return True
-        _refuse(copy, source, known)
+def _file_of(source: str) -> str:
+    return f"the file of {source}"
+
+
+def _is_ours(copy: sqlite3.Connection, source: str, known: KnownSchema) -> bool:
+    version = _user_version(copy)
+    with closing(_made_by(known, version)) as ours:
+        if version >= 0 and _objects(copy) == _objects(ours):
+            return True
+    _refuse(copy, source, known)
     return False
 
 
@@ -104,11 +105,7 @@ def _refuse(copy: sqlite3.Connection, source: str, known: KnownSchema) -> None:
     parts = foreign_parts(copy, known)
     if parts:
         more = f", and {len(parts) - _MOST_PARTS} things more" if len(parts) > _MOST_PARTS else ""
-        raise DatabaseSchemaMismatch(
-            f"{source} is not a database that this program has made: it "
-            + ", ".join(parts[:_MOST_PARTS])
-            + more
-        )
+        raise _not_ours(source, ", ".join(parts[:_MOST_PARTS]) + more)
 
 
 def _made_by(known: KnownSchema, version: int) -> sqlite3.Connection:
@@ -214,13 +211,16 @@ def _copy_rows(
 ) -> None:
     """The rows of a file in a new one that our migrations make. SQLite copies the values as they
     are stored: a damaged text is no obstacle."""
-    with open_untrusted(path, f"the file of {source}", ask=ask) as copy:
-        version = _user_version(copy)
-        encoding = str(copy.execute("PRAGMA encoding").fetchone()[0])
+    beside.unlink(missing_ok=True)
+    version, encoding = with_untrusted(
+        path,
+        _file_of(source),
+        lambda copy: (_user_version(copy), str(copy.execute("PRAGMA encoding").fetchone()[0])),
+        ask,
+    )
     create_private_file(beside)
-    with open_untrusted(
-        beside, f"the file of {source}", ask=ask, writes=True, longest=MOST_BYTES_A_ROW
-    ) as made:
+
+    def copy_into(made: sqlite3.Connection) -> None:
         # The text encoding of a file is that of its first page, and attached ones must have it.
         made.execute(f"PRAGMA encoding='{encoding}'")
         made.execute("PRAGMA journal_mode=OFF")
@@ -230,25 +230,31 @@ def _copy_rows(
         _migrate(made, known, version)
         made.execute(f"PRAGMA user_version={max(version, 1)}")
         for table in _tables(made):
-            columns = ", ".join(f'"{name}"' for name in _columns(made, table))
-            try:
-                copied = made.execute(
-                    f'INSERT INTO main."{table}"({columns})'  # noqa: S608 - names of ours
-                    f' SELECT {columns} FROM staged."{table}" NOT INDEXED LIMIT {MOST_ROWS + 1}'
-                )
-            except sqlite3.DataError as error:
-                if primary_code(error) != sqlite3.SQLITE_TOOBIG:
-                    raise
-                raise DatabaseSchemaMismatch(
-                    f"{source} is not a database that this program has made: it has a row of more "
-                    f"than {MOST_BYTES_A_ROW:,} bytes"
-                ) from None
-            if copied.rowcount > MOST_ROWS:
-                raise DatabaseSchemaMismatch(
-                    f"{source} is not a database that this program has made: it has more than "
-                    f"{MOST_ROWS:,} rows"
-                )
+            _copy_table(made, table, source)
         made.execute("COMMIT")
+
+    with_untrusted(beside, _file_of(source), copy_into, ask, writes=True, longest=MOST_BYTES_A_ROW)
+
+
+def _copy_table(made: sqlite3.Connection, table: str, source: str) -> None:
+    columns = ", ".join(f'"{name}"' for name in _columns(made, table))
+    try:
+        copied = made.execute(
+            f'INSERT INTO main."{table}"({columns})'  # noqa: S608 - names of ours
+            f' SELECT {columns} FROM staged."{table}" NOT INDEXED LIMIT {MOST_ROWS + 1}'
+        )
+    except sqlite3.DataError as error:
+        if primary_code(error) != sqlite3.SQLITE_TOOBIG:
+            raise
+        raise _not_ours(source, f"has a row of more than {MOST_BYTES_A_ROW:,} bytes") from None
+    if copied.rowcount > MOST_ROWS:
+        raise _not_ours(source, f"has more than {MOST_ROWS:,} rows")
+
+
+def _not_ours(source: str, why: str) -> DatabaseSchemaMismatch:
+    return DatabaseSchemaMismatch(
+        f"{source} is not a database that this program has made: it {why}"
+    )
 
 
 def _tables(made: sqlite3.Connection) -> list[str]:

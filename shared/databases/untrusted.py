@@ -6,44 +6,38 @@ without end. https://www.sqlite.org/security.html has the precautions for files 
 
 from __future__ import annotations
 
+import contextvars
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
-from shared.databases.translation import primary_code, translated
+from shared.databases.translation import translated
 
-# About a hundredth of a second of SQLite's virtual machine.
-_STEPS_BETWEEN_LOOKS = 100_000
 # The limits of a value that an expression makes, beside those of the file itself.
 _LEAST_LENGTH = 1_000_000
 _MOST_LENGTH = 1_000_000_000
 _MOST_SQL = 1_000_000
 _MOST_PATTERN = 1000
+_SECONDS_BETWEEN_QUESTIONS = 0.1
+# How long a caller waits for a single function of SQL, which SQLite does not interrupt.
+_GRACE_SECONDS = 2.0
 
-
-def nobody_asks() -> None:
-    """The `ask` of a caller that never stops."""
+_Result = TypeVar("_Result")
 
 
 @contextmanager
 def open_untrusted(
-    path: Path,
-    what: str,
-    *,
-    ask: Callable[[], object] = nobody_asks,
-    writes: bool = False,
-    longest: int | None = None,
+    path: Path, what: str, *, writes: bool = False, longest: int | None = None
 ) -> Iterator[sqlite3.Connection]:
     """A connection in autocommit mode to a file that nobody else writes; raises `DatabaseError`.
 
     It only reads, unless it `writes`: `immutable=1` keeps SQLite from looking for, or leaving, a
-    journal beside the file. `what` names the file in errors. `ask` is called all the time while a
-    statement is at work; what it raises, and what a signal raises, ends the statement, and is
-    raised from here. No value has more than `longest` bytes, by default twice those of the file.
+    journal beside the file. `what` names the file in errors. No value has more than `longest`
+    bytes, by default twice those of the file. Statements that may take long: `with_untrusted`.
     """
-    raised: list[BaseException] = []
-    size = path.stat().st_size if path.exists() else 0
     mode = "mode=rw" if writes else "mode=ro&immutable=1"
     with (
         translated(what),
@@ -51,34 +45,66 @@ def open_untrusted(
             sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, isolation_level=None)
         ) as connection,
     ):
-        connection.setlimit(
-            sqlite3.SQLITE_LIMIT_LENGTH,
-            longest or min(_MOST_LENGTH, max(_LEAST_LENGTH, 2 * size)),
-        )
+        if longest is None:
+            longest = min(_MOST_LENGTH, max(_LEAST_LENGTH, 2 * path.stat().st_size))
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, longest)
         connection.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, _MOST_SQL)
         connection.setlimit(sqlite3.SQLITE_LIMIT_LIKE_PATTERN_LENGTH, _MOST_PATTERN)
-        connection.set_progress_handler(_watch(ask, raised).__next__, _STEPS_BETWEEN_LOOKS)
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA cell_size_check=ON")
-        try:
-            yield connection
-        except sqlite3.OperationalError as error:
-            if raised and primary_code(error) == sqlite3.SQLITE_INTERRUPT:
-                raise raised[0] from None
-            raise
+        yield connection
 
 
-def _watch(ask: Callable[[], object], raised: list[BaseException]) -> Iterator[int]:
-    """What SQLite calls (`__next__`) as it goes on: 0 to go on, 1 to stop.
+def with_untrusted(
+    path: Path,
+    what: str,
+    work: Callable[[sqlite3.Connection], _Result],
+    ask: Callable[[], object],
+    *,
+    writes: bool = False,
+    longest: int | None = None,
+) -> _Result:
+    """What `work` returns of the connection of `open_untrusted`; it runs in a thread of its own.
 
-    sqlite3 drops what its callback raises. Python runs the handlers of signals as soon as it is
-    called: in a generator, that is at the `yield`, inside the `try`; in a function, before it.
+    Meanwhile `ask` is called ten times a second, here. What it raises, and what a signal raises,
+    interrupts SQLite and is raised from here. Not a progress handler of SQLite: it is called after
+    so many steps, and one step can be a function that takes minutes; it would have to be called
+    after each, and takes the interpreter's lock from the bot each time.
     """
-    while True:
+    opened: list[sqlite3.Connection] = []
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+    ended = threading.Event()
+
+    def run() -> None:
         try:
-            yield 1 if raised else 0
+            with open_untrusted(path, what, writes=writes, longest=longest) as connection:
+                opened.append(connection)
+                results.append(work(connection))
+        except BaseException as error:  # raised again by the caller's thread
+            failures.append(error)
+        finally:
+            ended.set()
+
+    threading.Thread(
+        target=contextvars.copy_context().run, args=(run,), name="untrusted", daemon=True
+    ).start()
+    try:
+        while not ended.wait(_SECONDS_BETWEEN_QUESTIONS):
             ask()
-        except GeneratorExit:
-            raise
-        except BaseException as error:  # raised again by `open_untrusted`
-            raised.append(error)
+    except BaseException:
+        _interrupt(opened, ended)
+        raise
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def _interrupt(opened: list[sqlite3.Connection], ended: threading.Event) -> None:
+    """End the statement in hand, and those that follow it."""
+    for _ in range(int(_GRACE_SECONDS / _SECONDS_BETWEEN_QUESTIONS)):
+        for connection in opened:
+            with suppress(sqlite3.ProgrammingError):  # it is closed
+                connection.interrupt()
+        if ended.wait(_SECONDS_BETWEEN_QUESTIONS):
+            return
