@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from backups.model import Run
+from shared.clock import SystemClock
+from tests.support.app_process import AppProcess
 from tests.support.bench import Bench, open_bench
-from tests.support.generations import SOURCES
+from tests.support.generations import SOURCES, bring_into
 from tests.support.planting import plant, without_end
 from tests.support.waiting import eventually
 
@@ -23,7 +25,7 @@ _SECONDS = 30  # how long the slowest machine takes to stop; the check itself ta
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """A set whose `sessions` has an index that SQLite checks for ever, and `genlive` in place."""
-    with open_bench(tmp_path, settings={}) as bench:
+    with open_bench(tmp_path, settings={}, clock=SystemClock()) as bench:
         plant_in(bench)
         yield bench
 
@@ -95,3 +97,17 @@ def test_a_signal_ends_a_check_without_end(bench: Bench, number: signal.Signals)
     assert b"Traceback" not in output
     assert bench.is_free()
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
+
+
+def test_a_signal_ends_a_start_that_restores(bench: Bench) -> None:
+    """The app ends at once, and says why it did not start; the place stays empty."""
+    bring_into("missing", bench.sessions)
+    with AppProcess(bench.installation.with_settings(BACKUP_RESTORE_ON_EMPTY="true")) as app:
+        eventually(lambda: is_checking(bench), "the check")
+        exit_code, _ = app.terminate(_SECONDS)
+        output = app.output()
+    assert exit_code != 0
+    assert "could not be restored: the run was stopped because the program is" in output
+    assert "Traceback" not in output
+    assert bench.is_free()
+    assert not bench.sessions.exists()
