@@ -70,13 +70,20 @@ def refuse_foreign_schema(
 
 
 def admit(path: Path, source: str, known: KnownSchema, ask: Callable[[], object]) -> bool:
-    """Make the file of a source one that our code has made, and open it as the application would.
+    """Make the file of a source one that our code has made.
 
     Each `CREATE` in it is ours: it stays. Only its columns and indexes are: its rows are copied
     into a new file, which takes its place; the answer is False then. Anything else raises
-    `DatabaseSchemaMismatch`, as do too many or too large rows. Raises `DatabaseError`.
+    `DatabaseSchemaMismatch`, as do too many or too large rows. What the application would migrate,
+    or what was copied, is opened as the application would; of what is of the newest version, that
+    would change nothing but the journal mode. Raises `DatabaseError`.
     """
-    exact = with_untrusted(path, _file_of(source), lambda copy: _is_ours(copy, source, known), ask)
+    exact, version = with_untrusted(
+        path,
+        _file_of(source),
+        lambda copy: (_is_ours(copy, source, known), _user_version(copy)),
+        ask,
+    )
     if not exact:
         beside = path.with_name(f"{path.name}.rows")
         try:
@@ -84,7 +91,8 @@ def admit(path: Path, source: str, known: KnownSchema, ask: Callable[[], object]
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
-    known.opens(path)
+    if not exact or version < len(known.migrations):
+        known.opens(path)
     return exact
 
 

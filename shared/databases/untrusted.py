@@ -21,7 +21,8 @@ _LEAST_LENGTH = 1_000_000
 _MOST_LENGTH = 1_000_000_000
 _MOST_SQL = 1_000_000
 _MOST_PATTERN = 1000
-_SECONDS_BETWEEN_QUESTIONS = 0.1
+_SECONDS_BETWEEN_QUESTIONS = 0.25
+_SECONDS_BETWEEN_INTERRUPTS = 0.1
 # How long a caller waits for a single function of SQL, which SQLite does not interrupt.
 _GRACE_SECONDS = 2.0
 
@@ -66,7 +67,7 @@ def with_untrusted(
 ) -> _Result:
     """What `work` returns of the connection of `open_untrusted`; it runs in a thread of its own.
 
-    Meanwhile `ask` is called ten times a second, here. What it raises, and what a signal raises,
+    Meanwhile `ask` is called four times a second, here. What it raises, and what a signal raises,
     interrupts SQLite and is raised from here. Not a progress handler of SQLite: it is called after
     so many steps, and one step can be a function that takes minutes; it would have to be called
     after each, and takes the interpreter's lock from the bot each time.
@@ -102,9 +103,9 @@ def with_untrusted(
 
 def _interrupt(opened: list[sqlite3.Connection], ended: threading.Event) -> None:
     """End the statement in hand, and those that follow it."""
-    for _ in range(int(_GRACE_SECONDS / _SECONDS_BETWEEN_QUESTIONS)):
+    for _ in range(int(_GRACE_SECONDS / _SECONDS_BETWEEN_INTERRUPTS)):
         for connection in opened:
             with suppress(sqlite3.ProgrammingError):  # it is closed
                 connection.interrupt()
-        if ended.wait(_SECONDS_BETWEEN_QUESTIONS):
+        if ended.wait(_SECONDS_BETWEEN_INTERRUPTS):
             return

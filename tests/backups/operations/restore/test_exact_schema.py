@@ -16,6 +16,8 @@ import pytest
 
 from backups.errors import RestoreBlocked
 from backups.model import Run
+from shared.databases.schema import KnownSchema
+from shared.databases.sqlite import Database
 from shared.errors import DatabaseMissing
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.generations import SOURCES, bring_into, connect, generation_of
@@ -346,3 +348,35 @@ def test_a_newer_version_is_named_as_that(bench: Bench) -> None:
     with pytest.raises(RestoreBlocked) as blocked:
         bench.restore(set_id)
     assert blocked.value.code == "schema_newer"
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_the_application_cannot_open_is_not_installed(
+    bench: Bench, tmp_path: Path, source: str
+) -> None:
+    """A set of an older version whose migration fails is refused before anything is touched."""
+    known = dict(bench.service.config.schemas)[source]
+    scripts = (*known.migrations, "SELECT * FROM no_such_table")
+    later = KnownSchema(scripts, lambda path: Database(path, scripts).close())
+    with open_bench(tmp_path, settings={}, schemas=((source, later),)) as newer:
+        run = newer.restore()
+        assert run.error is not None
+        assert "no_such_table" in run.error.message
+    assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
+
+
+def test_a_set_of_an_older_version_is_migrated_before_it_is_installed(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """What the application would do with it at once is done where it can still be refused."""
+    known = dict(bench.service.config.schemas)["sessions"]
+    scripts = (*known.migrations, "ALTER TABLE sessions ADD COLUMN note TEXT")
+    later = KnownSchema(scripts, lambda path: Database(path, scripts).close())
+    with open_bench(
+        tmp_path, settings={}, schemas=(("sessions", later),), schema_versions=()
+    ) as newer:
+        newer.restored()
+        newer.restored()  # what is a set of the old version still
+        with closing(connect(newer.sessions)) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+            assert connection.execute("SELECT count(note) FROM sessions").fetchone() == (0,)

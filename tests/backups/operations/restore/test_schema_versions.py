@@ -59,53 +59,25 @@ def open_storage(source: str, bench: Bench) -> TokenStorage | SessionStorage:
 
 @pytest.mark.parametrize("source", SOURCES)
 def test_an_open_connection_migrates_an_older_set_before_it_reads_it(
-    tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The app, open while an older set comes into its place, serves it with today's schema.
-
-    Here the restore does not open the set as the app would, which migrates it too.
-    """
-    with open_bench(tmp_path, settings={}, schemas=()) as bench:
-        bench.write("genset")
-        bench.made()
-        with_a_later_version(source, f"ALTER TABLE {source} ADD COLUMN note TEXT", monkeypatch)
-        with closing(open_storage(source, bench)) as storage:
-            assert is_later(bench.live(source))
-            bench.restored()
-            if isinstance(storage, TokenStorage):
-                assert len(storage.keys()) == 12
-            else:
-                assert storage.count() == 12
-            assert is_later(bench.live(source))
-            with closing(connect(bench.live(source))) as connection:
-                columns = connection.execute(f"SELECT name FROM pragma_table_info('{source}')")
-                assert ("note",) in columns.fetchall()
-
-
-def with_a_later_version(source: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the program have one migration more."""
-    module: Any = {"tokens": tokens, "sessions": sessions}[source]
-    monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, script))
-
-
-def is_later(path: Path) -> bool:
-    """Whether a database has the version after the first."""
-    with closing(connect(path)) as connection:
-        return bool(connection.execute("PRAGMA user_version").fetchone()[0] == 2)
-
-
-@pytest.mark.parametrize("source", SOURCES)
-def test_what_the_app_cannot_open_is_not_installed(
     bench: Bench, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A set whose migration fails is refused before anything live is touched."""
-    made = bench.made()
-    bench.write("genlive")
-    with_a_later_version(source, "SELECT * FROM no_such_table", monkeypatch)
-    run = bench.restore(made.id)
-    assert run.error is not None
-    assert "no_such_table" in run.error.message
-    assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
+    """The app, open while an older set comes into its place, serves it with today's schema."""
+    bench.made()
+    module: Any = {"tokens": tokens, "sessions": sessions}[source]
+    later = f"ALTER TABLE {source} ADD COLUMN note TEXT"
+    monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, later))
+    with closing(open_storage(source, bench)) as storage:
+        with closing(connect(bench.live(source))) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        bench.restored()
+        if isinstance(storage, TokenStorage):
+            assert len(storage.keys()) == 12
+        else:
+            assert storage.count() == 12
+        with closing(connect(bench.live(source))) as connection:
+            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+            columns = connection.execute(f"SELECT name FROM pragma_table_info('{source}')")
+            assert ("note",) in columns.fetchall()
 
 
 def test_a_newer_set_blocks_the_plan_and_a_restore_in_place(bench: Bench) -> None:
