@@ -142,7 +142,9 @@ def _open(
     stack.enter_context(open_page(app, app.state.backups))
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
-        app.state.backups.restore_on_empty.restore_missing()
+        # The server looks at a signal only once it has started.
+        with after_termination(0, app.state.backups.stop):
+            app.state.backups.restore_on_empty.restore_missing()
     app.state.backups.restore_on_empty.note_missing()
     app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
     app.state.sessions = stack.enter_context(

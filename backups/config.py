@@ -12,6 +12,7 @@ from backups.format.mark import MarkKey, Marks
 from backups.model import ContentCheck, ReadabilityCheck, RunBy, Source
 from backups.receivers import Receiver
 from shared.crontab import Crontab
+from shared.databases.schema import KnownSchema
 
 APPLICATION = "gpt-messenger-sales-bot 0.1.0"
 
@@ -40,7 +41,8 @@ class BackupConfig:
     this process does not know them, and `mark_keys` make the marks. `run_by` says who starts the
     runs. `content_checks` open a restored source (by name) as the application would;
     `readability_checks` sample a snapshot without writing to it; `schema_versions` are the newest
-    `user_version` that it can open. A `change_delay` of zero means that changes ask for nothing.
+    `user_version` that it can open, and `schemas` what it makes of the sources that are its own. A
+    `change_delay` of zero means that changes ask for nothing.
     `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     """
 
@@ -58,6 +60,7 @@ class BackupConfig:
     content_checks: tuple[tuple[str, ContentCheck], ...] = ()
     readability_checks: tuple[tuple[str, ReadabilityCheck], ...] = ()
     schema_versions: tuple[tuple[str, int], ...] = ()
+    schemas: tuple[tuple[str, KnownSchema], ...] = ()
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     change_delay: timedelta = timedelta(0)
     timeout: timedelta = timedelta(hours=1)

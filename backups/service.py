@@ -143,7 +143,13 @@ class BackupService:
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
         self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
-        fetcher = Fetcher(store, directory, config.identity_file)
+        fetcher = Fetcher(
+            store,
+            directory,
+            config.identity_file,
+            schemas=dict(config.schemas),
+            schema_versions=config.schema_versions,
+        )
         replacer = Replacer(
             sources=config.sources,
             busy_timeout=config.busy_timeout,

@@ -29,6 +29,7 @@ from shared.databases.checks import (
     TOKENS_VERSION,
     check_sessions,
     check_tokens,
+    known_schemas,
     sample_tokens,
 )
 from shared.databases.cipher import TokenCipher, derived_key, key_fingerprint
@@ -135,6 +136,7 @@ def build_config(settings: Settings) -> BackupConfig:
         content_checks=tuple(_content_checks(settings).items()),
         readability_checks=tuple(_readability_checks(settings).items()),
         schema_versions=(("tokens", TOKENS_VERSION), ("sessions", SESSIONS_VERSION)),
+        schemas=known_schemas(settings.token_encryption_keys),
         retention=RetentionPolicy(**vars(backup.keep)),
         change_delay=timedelta(seconds=backup.change_delay),
         timeout=timedelta(seconds=backup.timeout),

@@ -1,4 +1,7 @@
-"""What a restore would do, before anything is touched. Pure."""
+"""What a restore would do, before anything is touched. Pure.
+
+One file, because a plan and all that it says about a restore point are read together.
+"""
 
 from __future__ import annotations
 
@@ -135,13 +138,15 @@ def plan_restore(
     now: datetime,
     *,
     unread: Sequence[str] = (),
+    others: Iterable[BackupSet] = (),
     made_elsewhere: bool = False,
     host: str | None = None,
     marks: MarkFacts = NOT_MARKING,
 ) -> RestorePlan:
     """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
 
-    `unread` are sets whose manifest nobody can read; a newer one is a warning. `made_elsewhere`
+    `unread` are sets whose manifest nobody can read; a newer one is a warning. `others` are the
+    other sets of this line, newest first: another schema than theirs is a warning. `made_elsewhere`
     and `host` say who made the set, and `marks` what its mark is compared with.
     """
     states = {state.source: state for state in live}
@@ -167,6 +172,7 @@ def plan_restore(
         warnings=(
             *mark_warnings(backup_set, marks),
             *_newer(backup_set, unread),
+            *_changed_schemas(backup_set.id, stored, keys, others),
             *_warnings(backup_set, keys, foreign),
         ),
         foreign=tuple(foreign),
@@ -186,6 +192,31 @@ def _newer(backup_set: BackupSet, unread: Sequence[str]) -> Iterator[Finding]:
                 f"the store has a newer restore point, {set_id}, whose manifest cannot be read",
                 "Find out why, if there is time: python -m backups list",
             )
+
+
+def _changed_schemas(
+    set_id: str, stored: Sequence[StoredObject], keys: KeyFacts, others: Iterable[BackupSet]
+) -> Iterator[Finding]:
+    """A finding for each source whose schema is not that of the last other set.
+
+    Of the sources that this program makes itself, the restore compares the schema exactly.
+    """
+    known = {source for source, _ in keys.schema_versions}
+    left = {one.source: one for one in stored if one.schema and one.source not in known}
+    for other in others:
+        if not left:
+            return
+        for last in other.objects:
+            if not last.schema or last.source not in left:
+                continue
+            if left.pop(last.source).schema != last.schema:
+                yield Finding(
+                    "schema_changed",
+                    f"its {last.source} has other tables, indexes, views or triggers than in the "
+                    f"last other set, {other.id}",
+                    "If nobody has changed them on purpose, look at the file first: "
+                    f"python -m backups restore {set_id} --only {last.source} --to DIR",
+                )
 
 
 def _live_blockers(backup_set: BackupSet, items: Sequence[RestoreItem]) -> Iterator[Finding]:

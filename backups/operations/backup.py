@@ -32,7 +32,7 @@ from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants, wait_for_next_second
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
-from backups.sources.soundness import examine
+from backups.sources.soundness import examine, foreign_schemas
 from shared.errors import AppError
 from shared.logs import fields
 
@@ -177,9 +177,10 @@ class Backup:
         if failures and (stored := self._stored_incomplete(snapshots)):
             _raise_failures(failures, stored)  # a retry adds nothing to what is there
         if not self._publisher.proof_opens:
-            snapshots, wrong = examine(snapshots)
+            snapshots, wrong = examine(snapshots, recorder.progress)
             suspect += wrong
         unreadable = self._unreadable(snapshots)
+        suspect += foreign_schemas(snapshots, dict(self._config.schemas))
         suspect += self._suspicions(snapshots, unreadable)
         about = SetFacts(
             kind="set",
@@ -190,7 +191,7 @@ class Backup:
         try:
             made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
         except ProofFailed:
-            snapshots, wrong = examine(snapshots)
+            snapshots, wrong = examine(snapshots, recorder.progress)
             if not any(file.finding for file in snapshots.files):
                 raise
             # Not the store is to blame: the live database has it. Its rows are stored all the same.

@@ -105,7 +105,7 @@ class Drill:
         steps = [[Need(staging, to_fetch(sizes))], [Need(staging, opened_too)]]
         recorder.stage("get")
         recorder.keep_room(Room("a drill", steps, self.config.sources))
-        files = self.fetcher.fetch(
+        files = self.fetcher.fetch_to_install(
             backup_set,
             backup_set.objects,
             staging,

@@ -40,7 +40,6 @@ from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.proof import size_of
 from backups.sets.seal import identities_fit
-from backups.sources.inspection import open_copy
 from backups.sources.install import install_new
 from backups.sources.live import look_at
 from backups.sources.room import Need, Room, room_for_restore, to_fetch
@@ -125,6 +124,7 @@ class Restore:
             keys,
             self.clock.now(),
             unread=unread,
+            others=self._others(chosen),
             made_elsewhere=elsewhere,
             host=self.writers.host_of(chosen.instance),
             marks=MarkFacts(
@@ -189,8 +189,7 @@ class Restore:
         sources = self.replacer.replaceable([stored.source for stored in objects])
         recorder.keep_room(self.room(objects, sources, staging))
         recorder.stage("get")
-        files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
-        self._refuse_newer(backup_set, {name: _user_version(files[name]) for name in files})
+        files = self.fetcher.fetch_to_install(backup_set, objects, staging, recorder.progress)
         self._refuse_unreadable(files)
         recorder.stage("install")
         heir = only is None and self._takes_over(backup_set, sources)
@@ -257,6 +256,15 @@ class Restore:
             if (at is not None or not is_future(one.created_at, now)) and one.instance in instances
         )
 
+    def _others(self, chosen: BackupSet) -> Iterator[BackupSet]:
+        """The other sets of the line that a set belongs to, newest first."""
+        line = self.own_sets.ours() | {chosen.instance}
+        return (
+            one
+            for one in self.catalogue.sets()
+            if one.kind == "set" and one.id != chosen.id and one.instance in line
+        )
+
     def _takes_over(self, backup_set: BackupSet, restored: Sequence[Source]) -> bool:
         """Whether the set is restored whole, now or with what an earlier try has filled, onto a
         host without data of its own; asked before anything is replaced."""
@@ -302,9 +310,3 @@ class Restore:
                 report.unreadable,
                 report.rows,
             )
-
-
-def _user_version(path: Path) -> int:
-    """Of a fetched file: a manifest does not say it of a legacy object."""
-    with open_copy(path, str(path)) as copy:
-        return int(copy.execute("PRAGMA user_version").fetchone()[0])

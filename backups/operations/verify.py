@@ -45,7 +45,7 @@ class Verify:
             recorder.concerns(chosen.id)
             recorder.stage("proof")
             try:
-                level = self._publisher.prove(recorder, chosen.objects, staging)
+                level = self._publisher.prove(recorder, chosen.objects, staging, restorable=True)
             except ProofFailed as failure:
                 self._verdicts.note_proof(chosen.id, "none", failure.message)
                 raise

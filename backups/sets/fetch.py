@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from backups.errors import ProofFailed
+from backups.decisions.restore_plan import newer_schemas
+from backups.errors import ProofFailed, RestoreBlocked
 from backups.host.directory import BackupDirectory
 from backups.model import BackupSet, ProgressSink, StoredObject
 from backups.sets import proof
 from backups.sources.inspection import sha256_of
 from backups.sources.install import leave_wal_mode
+from shared.databases import schema
+from shared.databases.schema import KnownSchema
+from shared.databases.untrusted import open_untrusted
+from shared.errors import DatabaseSchemaMismatch
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
 
@@ -22,11 +27,63 @@ _log = logging.getLogger("backups.run")
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Brings objects of a set to this host; `identity_file` opens those that are encrypted."""
+    """Brings objects of a set to this host; `identity_file` opens those that are encrypted.
+
+    `schemas` are those of the sources whose databases this program makes, and `schema_versions`
+    the newest `user_version` of each that it can open.
+    """
 
     store: ObjectStore
     directory: BackupDirectory
     identity_file: Path | None
+    schemas: Mapping[str, KnownSchema] = field(default_factory=dict)
+    schema_versions: Sequence[tuple[str, int]] = ()
+
+    def fetch_to_install(
+        self,
+        backup_set: BackupSet,
+        objects: Sequence[StoredObject],
+        staging: Path,
+        progress: ProgressSink,
+        *,
+        copies: bool = True,
+        identity_file: Path | None = None,
+    ) -> dict[str, Path]:
+        """The same as `fetch`, but only of what may take the place of a live database.
+
+        What the application has made is that; of what only looks so, the rows are, in a new file.
+        Raises `RestoreBlocked` for anything else, before any live database is touched.
+        """
+        files = self.fetch(
+            backup_set, objects, staging, progress, copies=copies, identity_file=identity_file
+        )
+        for stored in objects:
+            tools = proof.ProofTools(self.store, staging, None, progress, stage="get")
+            self._admit(backup_set.id, stored.source, files[stored.source], tools.ask(stored))
+        return files
+
+    def _admit(self, set_id: str, source: str, path: Path, ask: Callable[[], None]) -> None:
+        with open_untrusted(path, str(path)) as copy:  # the header alone has it
+            version = int(copy.execute("PRAGMA user_version").fetchone()[0])
+        for one in newer_schemas({source: version}, self.schema_versions):
+            raise RestoreBlocked(set_id, one.code, one.message, one.hint)
+        known = self.schemas.get(source)
+        if known is None:
+            return
+        log = logging.getLogger(f"backups.{source}")
+        try:
+            if not schema.admit(path, source, known, ask):
+                log.warning("its schema is not ours to the letter: only its rows are used")
+        except DatabaseSchemaMismatch as error:
+            raise RestoreBlocked(
+                set_id,
+                "schema_differs",
+                error.message,
+                "No live database was changed. Choose another restore point (python -m backups "
+                f"list), or look at it: python -m backups restore {set_id} --only {source} "
+                "--to DIR",
+            ) from error
+        leave_wal_mode(path)
 
     def fetch(
         self,
@@ -48,13 +105,15 @@ class Fetcher:
         files = {}
         for stored in objects:
             target = staging / f"{stored.source}.db"
-            if not (copies and self._copy(backup_set, stored, target)):
+            if not (copies and self._copy(backup_set, stored, target, tools)):
                 _download(tools, stored, target)
             leave_wal_mode(target)
             files[stored.source] = target
         return files
 
-    def _copy(self, backup_set: BackupSet, stored: StoredObject, target: Path) -> bool:
+    def _copy(
+        self, backup_set: BackupSet, stored: StoredObject, target: Path, tools: proof.ProofTools
+    ) -> bool:
         """Use the local copy if there is one and it is what the manifest describes."""
         copy = self.directory.copy_of(backup_set.id, stored.source)
         if not stored.described or not copy.is_file():
@@ -63,7 +122,7 @@ class Fetcher:
         target.chmod(0o600)
         try:
             if sha256_of(target) == stored.snapshot_sha256:
-                proof.check_database(target, stored)
+                proof.check_database(target, stored, tools.ask(stored))
                 source_log = logging.getLogger(f"backups.{stored.source}")
                 source_log.info("local copy", extra=fields(set_id=backup_set.id))
                 return True

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+import sqlite3
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,10 +16,12 @@ from backups.format.naming import is_encrypted
 from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.sets.seal import SQLITE_MAGIC, unseal
-from backups.sources.inspection import open_copy, read_facts
+from backups.sources.inspection import read_facts
 from backups.sources.room import FileSize
 from backups.sources.soundness import soundness_of
-from shared.errors import DatabaseError, DiskFull, ObjectMissing
+from shared.databases.schema import KnownSchema, refuse_foreign_schema
+from shared.databases.untrusted import with_untrusted
+from shared.errors import DatabaseError, DatabaseSchemaMismatch, DiskFull, ObjectMissing
 from shared.files import open_private
 from shared.store.object_store import ObjectStore
 
@@ -25,13 +30,22 @@ _HINT = "Do not trust this object. Make a new set now (python -m backups run), o
 
 @dataclass(frozen=True)
 class ProofTools:
-    """What a proof works with: the store, a scratch folder, and the identity if it is here."""
+    """What a proof works with: the store, a scratch folder, and the identity if it is here.
+
+    What is not of one of the `schemas` that are given does not pass.
+    """
 
     store: ObjectStore
     scratch: Path
     identity_file: Path | None
     progress: ProgressSink
     stage: str = "proof"
+    schemas: Mapping[str, KnownSchema] = field(default_factory=dict)
+
+    def ask(self, stored: StoredObject) -> Callable[[], None]:
+        """What stops a long check of an object's database, where the run has to stop."""
+        opened = Progress(self.stage, stored.source, stored.bytes, stored.bytes)
+        return partial(self.progress, opened)
 
 
 def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
@@ -48,6 +62,7 @@ def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
         if is_encrypted(suffix_of(stored)) and tools.identity_file is None:
             return "sealed"
         open_fetched(tools, stored, sealed, opened)
+        _refuse_foreign_schema(tools, stored, opened)
         if stored.finding:
             return "sealed"  # it is what was copied; SQLite cannot confirm more
     except SealBroken as error:
@@ -97,22 +112,27 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
     else:
         sealed.rename(target)
     tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
-    check_database(target, stored)
+    check_database(target, stored, tools.ask(stored))
 
 
-def check_database(path: Path, stored: StoredObject) -> DatabaseFacts:
-    """Open a database that came from a set; raises `ProofFailed` unless it is as described."""
+def check_database(path: Path, stored: StoredObject, ask: Callable[[], None]) -> DatabaseFacts:
+    """Open a database that came from a set; raises `ProofFailed` unless it is as described.
+
+    What `ask` raises stops the check.
+    """
     found: DatabaseFacts | None = None
+
+    def look(connection: sqlite3.Connection) -> tuple[str | None, DatabaseFacts | None]:
+        soundness = soundness_of(connection, "integrity_check")
+        fault = soundness.fault
+        if fault is None and not stored.finding:  # nobody said so before it was stored
+            fault = soundness.wrong_index or soundness.unchecked or None
+        return fault, None if fault else read_facts(connection)
+
     try:
         if path.stat().st_size == 0:
             raise ProofFailed(f"{stored.key} cannot be restored: it is empty", _HINT)
-        with open_copy(path, stored.key) as connection:
-            soundness = soundness_of(connection, "integrity_check")
-            fault = soundness.fault
-            if fault is None and not stored.finding:  # nobody said so before it was stored
-                fault = soundness.wrong_index or soundness.unchecked or None
-            if fault is None:
-                found = read_facts(connection)
+        fault, found = with_untrusted(path, stored.key, look, ask)
     except DiskFull:
         raise
     except DatabaseError as error:
@@ -127,6 +147,20 @@ def check_database(path: Path, stored: StoredObject) -> DatabaseFacts:
             f"{stored.key} holds {found}, but its manifest records {described}", _HINT
         )
     return found
+
+
+def _refuse_foreign_schema(tools: ProofTools, stored: StoredObject, opened: Path) -> None:
+    """Raise `ProofFailed` for a database that a restore in place refuses; of a newer version of
+    this program nobody can tell here."""
+    known = tools.schemas.get(stored.source)
+    if known is None or stored.user_version > len(known.migrations):
+        return
+    try:
+        refuse_foreign_schema(opened, stored.source, known, tools.ask(stored))
+    except DatabaseSchemaMismatch as error:
+        raise ProofFailed(
+            f"{stored.key} can only be restored into a folder: {error.message}", _HINT
+        ) from error
 
 
 def size_of(stored: StoredObject) -> FileSize:

@@ -181,15 +181,24 @@ class Publisher:
         return not self._config.seal.recipients or self._config.identity_file is not None
 
     def prove(
-        self, recorder: Recorder, objects: Sequence[StoredObject], staging: Path
+        self,
+        recorder: Recorder,
+        objects: Sequence[StoredObject],
+        staging: Path,
+        *,
+        restorable: bool = False,
     ) -> ProofLevel:
         """Prove all objects of a set from the stored bytes; the least level that was reached.
 
-        Raises `ProofFailed` for a definite verdict on the bytes.
+        Raises `ProofFailed` for a definite verdict on the bytes; with `restorable`, also for what
+        a restore in place refuses. A backup stores what the databases have, and names that itself.
         """
+        schemas = dict(self._config.schemas) if restorable else {}
 
         def prove_one(stored: StoredObject, report: ProgressSink) -> ProofLevel:
-            tools = proof.ProofTools(self._store, staging, self._config.identity_file, report)
+            tools = proof.ProofTools(
+                self._store, staging, self._config.identity_file, report, schemas=schemas
+            )
             level = proof.prove_stored(tools, stored)
             source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
             return level

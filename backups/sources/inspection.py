@@ -4,32 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Literal
 
 from backups.model import DatabaseFacts
-from shared.databases.translation import primary_code, translated
+from shared.databases.translation import primary_code
 
 Check = Literal["quick_check", "integrity_check"]
-
-
-@contextmanager
-def open_copy(path: Path, what: str) -> Iterator[sqlite3.Connection]:
-    """A read-only connection to a file that nobody writes; raises `DatabaseError`.
-
-    `immutable=1` keeps SQLite from looking for, or leaving, a journal beside the file.
-    """
-    with (
-        translated(what),
-        closing(
-            sqlite3.connect(
-                f"{path.absolute().as_uri()}?mode=ro&immutable=1", uri=True, isolation_level=None
-            )
-        ) as connection,
-    ):
-        yield connection
 
 
 def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:

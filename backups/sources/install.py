@@ -22,6 +22,7 @@ from backups.sources.live import connect, side_files
 from backups.sources.page_size import change_page_size
 from backups.sources.pins import what
 from shared.databases.translation import translated
+from shared.databases.untrusted import open_untrusted
 from shared.errors import (
     DatabaseLocked,
     DatabaseUnreadable,
@@ -66,7 +67,7 @@ def replace_content(
     """
     with translated(what(source)), closing(connect(source.path, busy_timeout)) as target:
         page_size = int(target.execute("PRAGMA page_size").fetchone()[0])
-        pages = _prepare(staged, page_size)
+        pages = _prepare(staged, page_size, source, lambda: tick(0, 0))
         deadline = time.monotonic() + busy_timeout
         kept = False
 
@@ -86,7 +87,7 @@ def replace_content(
 
         with (
             _in_wal_mode(target, source, busy_timeout),
-            closing(sqlite3.connect(staged, isolation_level=None)) as replacement,
+            open_untrusted(staged, what(source), writes=True) as replacement,
         ):
             # Never all pages in one step: the lock must be held when `keep_old` is called.
             step = max(1, min(_PAGES_A_STEP, pages // 2))
@@ -203,7 +204,7 @@ def install_new(staged: Path, path: Path) -> None:
 
 def leave_wal_mode(path: Path) -> None:
     """Make a copy one self-contained file; a legacy copy may still be flagged for WAL."""
-    with translated(str(path)), closing(sqlite3.connect(path, isolation_level=None)) as copy:
+    with open_untrusted(path, str(path), writes=True) as copy:
         copy.execute("PRAGMA journal_mode=DELETE")
 
 
@@ -212,13 +213,13 @@ def quarantine_folder(path: Path, run_id: str) -> Path:
     return path.with_name(f"{path.name}.quarantine-{run_id}")
 
 
-def _prepare(staged: Path, page_size: int) -> int:
+def _prepare(staged: Path, page_size: int, source: Source, ask: Callable[[], None]) -> int:
     """Give the staged copy the live page size and at least two pages; how many it has."""
-    with closing(sqlite3.connect(staged, isolation_level=None)) as copy:
+    with open_untrusted(staged, what(source)) as copy:  # the header alone has it
         found = int(copy.execute("PRAGMA page_size").fetchone()[0])
     if found != page_size:
-        change_page_size(staged, page_size)
-    with closing(sqlite3.connect(staged, isolation_level=None)) as copy:
+        change_page_size(staged, page_size, ask)
+    with open_untrusted(staged, what(source), writes=True) as copy:
         if int(copy.execute("PRAGMA page_count").fetchone()[0]) < 2:
             copy.execute("CREATE TABLE padding(x)")
             copy.execute("DROP TABLE padding")

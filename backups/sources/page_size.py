@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
+from collections.abc import Callable
 from pathlib import Path
 
 from backups.errors import PageSizeDiffers
+from shared.databases.untrusted import with_untrusted
 from shared.files import create_private_file
 
 
-def change_page_size(staged: Path, page_size: int) -> None:
+def change_page_size(staged: Path, page_size: int, ask: Callable[[], None]) -> None:
     """Rewrite a copy into pages of another size; each row keeps its rowid.
 
     `VACUUM` renumbers the rows of a table without an INTEGER PRIMARY KEY, and `VACUUM INTO` does
     not; https://www.sqlite.org/lang_vacuum.html promises neither, so the rowids are compared.
-    Raises `PageSizeDiffers`, and leaves the copy as it is, when that cannot be done.
+    Raises `PageSizeDiffers`, and leaves the copy as it is, when that cannot be done; what `ask`
+    raises, too.
     """
     beside = staged.with_name(f"{staged.name}.{page_size}")
     create_private_file(beside)
-    try:
-        with closing(sqlite3.connect(staged, isolation_level=None)) as copy:
+
+    def rewrite(copy: sqlite3.Connection) -> bool:
+        try:
             copy.execute(f"PRAGMA page_size={page_size}")
             copy.execute("VACUUM INTO ?", (str(beside),))
             copy.execute("ATTACH ? AS rewritten", (str(beside),))
-            if not _has_same_rowids(copy):
-                raise _page_size_differs(page_size, "its rows get other rowids")
+            return _has_same_rowids(copy)
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                raise
+            # Its indexes need a collation or a function of the program that owns it.
+            raise _page_size_differs(page_size, str(error)) from error
+
+    try:
+        if not with_untrusted(staged, str(staged), rewrite, ask, writes=True):
+            raise _page_size_differs(page_size, "its rows get other rowids")
         beside.replace(staged)
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-            raise
-        # Its indexes need a collation or a function of the program that owns it.
-        raise _page_size_differs(page_size, str(error)) from error
     finally:
         beside.unlink(missing_ok=True)
 

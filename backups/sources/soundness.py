@@ -9,12 +9,17 @@ from __future__ import annotations
 
 import re
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 
-from backups.model import Snapshots
+from backups.model import Progress, ProgressSink, Snapshots
 from backups.runs.log_files import source_log
-from backups.sources.inspection import Check, fault_of, open_copy
+from backups.sources.inspection import Check, fault_of
+from shared.databases.schema import KnownSchema, foreign_parts
 from shared.databases.translation import harmless_text, primary_code
+from shared.databases.untrusted import open_untrusted, with_untrusted
+from shared.errors import DatabaseError
 
 _MOST_FINDINGS = 100
 _LONGEST = 200
@@ -59,12 +64,16 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
     return Soundness(next((text for text in found if not _INDEX_ONLY.fullmatch(text)), "no answer"))
 
 
-def examine(snapshots: Snapshots) -> tuple[Snapshots, list[str]]:
+def examine(snapshots: Snapshots, progress: ProgressSink) -> tuple[Snapshots, list[str]]:
     """The snapshots with what SQLite finds in them, and reasons to suspect the set."""
     files, reasons = [], []
     for file in snapshots.files:
-        with open_copy(file.path, f"the copy of source {file.source}") as connection:
-            soundness = soundness_of(connection, "integrity_check")
+        soundness = with_untrusted(
+            file.path,
+            f"the copy of source {file.source}",
+            lambda connection: soundness_of(connection, "integrity_check"),
+            partial(progress, Progress("snapshot", file.source, file.bytes, file.bytes)),
+        )
         log = source_log(file.source)
         finding = soundness.wrong_index or soundness.unchecked
         if soundness.wrong_index:
@@ -77,6 +86,27 @@ def examine(snapshots: Snapshots) -> tuple[Snapshots, list[str]]:
             log.warning("not wholly checked: %s", finding)
         files.append(replace(file, finding=finding))
     return replace(snapshots, files=tuple(files)), reasons
+
+
+def foreign_schemas(snapshots: Snapshots, schemas: Mapping[str, KnownSchema]) -> list[str]:
+    """Reasons to suspect a set whose files a restore in place refuses."""
+    reasons = []
+    for file in snapshots.files:
+        known = schemas.get(file.source)
+        if known is None:
+            continue
+        try:
+            with open_untrusted(file.path, f"the copy of source {file.source}") as connection:
+                parts = foreign_parts(connection, known)
+        except DatabaseError:
+            parts = ["has a schema that SQLite cannot read"]
+        if parts:
+            reasons.append(
+                f"{file.source} {parts[0]}, which this program has not made: no restore in place "
+                "takes it"
+            )
+            source_log(file.source).warning("suspect: %s", reasons[-1])
+    return reasons
 
 
 def _fault_of_pages(connection: sqlite3.Connection) -> str | None:

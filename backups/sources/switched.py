@@ -7,10 +7,11 @@ from pathlib import Path
 
 from backups.model import Source
 from backups.replaced import Replaced, Switch
-from backups.sources.inspection import open_copy, schema_fingerprint
+from backups.sources.inspection import schema_fingerprint
 from backups.sources.live import connect, side_files
 from backups.sources.pins import what
 from shared.databases.translation import translated
+from shared.databases.untrusted import open_untrusted
 from shared.errors import AppError, DatabaseCorrupt, DatabaseNotSqlite
 
 # What SQLite itself may write anew in the first page: file format versions, change counter, schema
@@ -55,7 +56,7 @@ def schema_version(source: Source, busy_timeout: float) -> int:
 
 def schema_of(copy: Path) -> str:
     """The fingerprint of the schema of a file that nobody writes."""
-    with open_copy(copy, str(copy)) as connection:
+    with open_untrusted(copy, str(copy)) as connection:
         return schema_fingerprint(connection)
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
+from shared.databases.schema import KnownSchema
 from shared.databases.sessions import MIGRATIONS as SESSIONS_MIGRATIONS
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import MIGRATIONS as TOKENS_MIGRATIONS
 from shared.databases.tokens import TokenStorage
-from shared.databases.translation import translated
+from shared.databases.untrusted import open_untrusted
 
 # The newest `user_version` of each that this program can open.
 TOKENS_VERSION, SESSIONS_VERSION = len(TOKENS_MIGRATIONS), len(SESSIONS_MIGRATIONS)
@@ -38,8 +38,7 @@ def sample_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:
         "SELECT value FROM (SELECT value FROM tokens ORDER BY rowid LIMIT 100) UNION"
         " SELECT value FROM (SELECT value FROM tokens ORDER BY rowid DESC LIMIT 100)"
     )
-    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
-    with translated(str(path)), closing(sqlite3.connect(uri, uri=True)) as copy:
+    with open_untrusted(path, str(path)) as copy:
         copy.text_factory = bytes  # a text may hold bytes that are no UTF-8
         tables = copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tokens'").fetchall()
         values = copy.execute(sample).fetchall() if tables else []
@@ -50,3 +49,19 @@ def check_sessions(path: Path) -> tuple[int, int]:
     """`(rows, 0)` of a copy of `sessions.db`, through `SessionStorage`."""
     with closing(SessionStorage(path, SystemClock())) as storage:
         return storage.count(), 0
+
+
+def known_schemas(keys: tuple[str, ...]) -> tuple[tuple[str, KnownSchema], ...]:
+    """What this program writes into its databases, by source; without keys nobody opens tokens."""
+
+    def open_tokens(path: Path) -> None:
+        if keys:
+            TokenStorage(path, TokenCipher(keys)).close()
+
+    def open_sessions(path: Path) -> None:
+        SessionStorage(path, SystemClock()).close()
+
+    return (
+        ("tokens", KnownSchema(TOKENS_MIGRATIONS, open_tokens)),
+        ("sessions", KnownSchema(SESSIONS_MIGRATIONS, open_sessions)),
+    )

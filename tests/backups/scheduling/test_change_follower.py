@@ -24,11 +24,11 @@ from backups.format import naming
 from backups.model import Source
 from backups.scheduling.change_follower import ChangeFollower
 from backups.sources.change_watch import ChangeWatch
-from backups.sources.inspection import open_copy
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
+from shared.databases.untrusted import open_untrusted
 from shared.errors import DiskFull
 from shared.process.lasting_work import Pulse, last
 from shared.store.directory import DirectoryStore
@@ -621,7 +621,7 @@ def rows_with(installation: Installation, key: str, value: str) -> Callable[[], 
             path = installation.stored(f"backups/tokens_{stamp}.db")
             if not path.exists():
                 path = installation.stored(f"backups/tokens_{stamp[:10]}.db")
-            with open_copy(path, "a stored set") as connection:
+            with open_untrusted(path, "a stored set") as connection:
                 row = connection.execute(
                     "SELECT value FROM tokens WHERE key = ?", (key,)
                 ).fetchone()

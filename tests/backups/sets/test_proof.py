@@ -200,7 +200,7 @@ def test_bytes_that_are_no_database_are_a_failed_proof(scratch: Path) -> None:
     path.write_bytes(b"no database, though it has the right hash" * 100)
 
     with pytest.raises(ProofFailed, match="not a SQLite database"):
-        check_database(path, a_stored_object())
+        check_database(path, a_stored_object(), lambda: None)
 
 
 def test_reading_back_leaves_no_journal_beside_the_file(
@@ -212,7 +212,7 @@ def test_reading_back_leaves_no_journal_beside_the_file(
     assert content[18:20] == b"\x02\x02"
     (scratch / "tokens.db").write_bytes(content)
 
-    check_database(scratch / "tokens.db", described(content, tmp_path))
+    check_database(scratch / "tokens.db", described(content, tmp_path), lambda: None)
 
     assert [left.name for left in scratch.iterdir()] == ["tokens.db"]
 

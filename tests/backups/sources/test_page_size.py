@@ -11,7 +11,8 @@ import pytest
 from backups.errors import PageSizeDiffers
 from backups.model import Source
 from backups.runs.run import Recorder
-from backups.sources import install, page_size
+from backups.sources import install
+from shared.databases import untrusted
 from tests.support.bench import open_bench
 from tests.support.generations import connect
 
@@ -113,7 +114,7 @@ def test_renumbered_rows_are_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with closing(sqlite3.connect(live, isolation_level=None)) as connection:
         connection.executescript("PRAGMA page_size=1024; CREATE TABLE old(x)")
     before, unchanged = live.read_bytes(), staged.read_bytes()
-    monkeypatch.setattr(page_size, "sqlite3", _Renumbering(sqlite3))
+    monkeypatch.setattr(untrusted, "sqlite3", _Renumbering(sqlite3))
     with pytest.raises(PageSizeDiffers, match="other rowids"):
         replace(staged, live)
     assert live.read_bytes() == before
