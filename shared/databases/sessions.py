@@ -50,11 +50,16 @@ class SessionStorage:
         return session_id
 
     def lookup(self, session_id: str) -> str | None:
-        """The user's UUID, or None when the session is unknown or has expired."""
+        """The user's UUID, or None when the session is unknown, has expired, or lies in the future.
+
+        A made-up row with a time in the future would otherwise never expire.
+        """
+        now = self._now()
         with self._database.reading() as connection:
             row = connection.execute(
-                "SELECT uuid FROM sessions WHERE session_id = ? AND created_at > ?",
-                (_hash(session_id), _oldest(self._now())),
+                "SELECT uuid FROM sessions"
+                " WHERE session_id = ? AND created_at > ? AND created_at <= ?",
+                (_hash(session_id), _oldest(now), now),
             ).fetchone()
         return None if row is None else str(row[0])
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import Request, Response
 
+from shared.databases.binding import is_uuid
 from shared.databases.sessions import LIFETIME, SessionStorage
 from shared.merchants.login_state import LIFETIME as LOGIN_LIFETIME
 
@@ -25,9 +26,10 @@ class BrowserSessions:
     secure: bool
 
     def user(self, request: Request) -> str | None:
-        """The UUID of the user whose session this browser has."""
+        """The UUID of the user whose session this browser has; anything else is no user."""
         session_id = _cookie(request, SESSION_COOKIE)
-        return self.sessions.lookup(session_id) if session_id else None
+        user = self.sessions.lookup(session_id) if session_id else None
+        return user if user and is_uuid(user) else None
 
     def begin_login(self, request: Request, response: Response) -> str:
         """Mark the browser that begins a login; the hash that stands for it in the state.
