@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 from shared.databases.binding import BINDING, BOUND
 from shared.databases.tokens import BEFORE_ALL, Content, Fits, TokenStorage
-from shared.errors import AppError
-from shared.logs import fields
+from shared.errors import AppError, DatabaseError
 
 LONGEST_WAIT_SECONDS = 60.0
 SECONDS_AFTER_A_FAILED_BACKUP = 900.0
@@ -55,8 +54,13 @@ class TokenBinder:
             return
         try:
             version, content = self._tokens.state()
-            if version < BOUND:
-                self._bind(version, content)
+        except DatabaseError:
+            self._wait(LONGEST_WAIT_SECONDS)  # status names it
+            return
+        if version >= BOUND:
+            return
+        try:
+            self._bind(version, content)
             self._failures, self._told = 0, None
         except AppError as error:
             self._wait(min(2.0**self._failures, LONGEST_WAIT_SECONDS))
@@ -103,7 +107,7 @@ class TokenBinder:
                 _some(misshapen),
             )
         if not undecryptable:
-            _log.info("the values of tokens.db are bound to their rows", extra=fields())
+            _log.info("the values of tokens.db are bound to their rows")
             return
         self._wait(SECONDS_WHILE_KEYS_ARE_MISSING)
         _log.warning(
