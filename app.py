@@ -27,7 +27,7 @@ from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, ObjectMissing, SettingsError
 from shared.logs import configure_logging
-from shared.merchants.browser_sessions import BrowserSessions
+from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
 from shared.merchants.front_page import front_routes
 from shared.merchants.http_client import Outbound
@@ -191,7 +191,9 @@ def _open_bot(
         clock=clock,
     )
     app.state.marks = marks
-    app.state.browsers = BrowserSessions(app.state.sessions, settings.cookies_secure)
+    app.state.browsers = BrowserSessions(
+        app.state.sessions, SessionIds(settings.token_encryption_keys), settings.cookies_secure
+    )
     app.state.interfaces = {}
     platforms: list[Platform] = []
     for definition in definitions:

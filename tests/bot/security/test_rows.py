@@ -13,11 +13,14 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from cryptography.fernet import Fernet
 
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
+from shared.merchants.browser_sessions import SessionIds
 from shopify_integration.grants import grant_of_text
-from shopify_integration.shops import shop_key, shopify_access_token_key, user_uuid_key
+from shopify_integration.shop_domain import shop_key
+from shopify_integration.shops import shopify_access_token_key, user_uuid_key
 from tests.support.bot import Bot
 from tests.support.databases import connect
 from tests.support.fake_graph import FakeGraph
@@ -163,16 +166,42 @@ def test_the_state_names_the_user_by_a_hash(bot: Bot) -> None:
         connected(merchant.get(merchant.begin_shop(ATTACKER)))
 
 
-@pytest.mark.parametrize("days", [0, 1])
-def test_a_made_up_session_is_no_user(bot: Bot, days: int) -> None:
-    """Neither one that never ends, nor one whose user is no UUID."""
-    user = str(uuid4()) if days else "a token of somebody"
-    cookie = "x" * 43
+IDS = SessionIds((TOKEN_ENCRYPTION_KEY,))
+SOMEBODY = str(uuid4())
+
+
+@pytest.mark.parametrize(
+    ("user", "cookie", "seconds", "session"),
+    [
+        (SOMEBODY, IDS.new(SOMEBODY), 0, True),
+        (SOMEBODY, IDS.new(SOMEBODY), 86400, False),
+        (SOMEBODY, IDS.new(str(uuid4())), 0, False),
+        (SOMEBODY, SessionIds((Fernet.generate_key().decode(),)).new(SOMEBODY), 0, False),
+        (SOMEBODY, "x" * 43, 0, False),
+        ("a token of somebody", IDS.new("a token of somebody"), 0, False),
+    ],
+    ids=["right", "from the future", "of another user", "of another key", "made up", "no UUID"],
+)
+def test_a_made_up_session_is_no_user(
+    bot: Bot, user: str, cookie: str, seconds: int, session: bool
+) -> None:
+    """Only an id that was made for its user, with our keys, and within the hour."""
     with closing(connect(bot.installation.sessions_path)) as connection:
         connection.execute(
             "INSERT INTO sessions VALUES (?, ?, ?)",
-            (hashlib.sha256(cookie.encode()).hexdigest(), user, int(time.time()) + days * 86400),
+            (hashlib.sha256(cookie.encode()).hexdigest(), user, int(time.time()) + seconds),
         )
     with Merchant(bot.app.url) as merchant:
         merchant.set_cookie("session", cookie)
+        assert merchant.front()["session"] is session
+
+
+def test_a_session_ends_with_the_last_key_that_signed_it(bot: Bot) -> None:
+    """A key in front of it changes nothing for a browser; without it, one has to log in again."""
+    with Merchant(bot.app.url) as merchant:
+        merchant.connect_shop(ATTACKER)
+        new = Fernet.generate_key().decode()
+        bot.restart(TOKEN_ENCRYPTION_KEYS=f"{new},{TOKEN_ENCRYPTION_KEY}")
+        assert merchant.front()["session"] is True
+        bot.restart(TOKEN_ENCRYPTION_KEYS=new)
         assert merchant.front()["session"] is False
