@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext, suppress
 
 import uvicorn
 from fastapi import FastAPI
@@ -21,12 +21,13 @@ from backups.service import GRACE_AT_SHUTDOWN_SECONDS
 from backups.wiring import build_store, open_service
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
+from shared.databases.binder import TokenBinder
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
-from shared.errors import AppError, SettingsError
+from shared.errors import AppError, ObjectMissing, SettingsError
 from shared.logs import configure_logging
-from shared.merchants.browser_sessions import BrowserSessions
+from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
 from shared.merchants.front_page import front_routes
 from shared.merchants.http_client import Outbound
@@ -154,7 +155,8 @@ def _open(
     # Its thread begins now: a run that has its lease must not wait for one that cannot begin.
     app.state.executor.submit(lambda: None)
     sync = _open_bot(app, stack, settings, platforms)
-    scheduler = BackupScheduler(app.state.backups, [sync], supervisor=app.state.supervisor)
+    jobs = [sync, _binding(app, platforms)]
+    scheduler = BackupScheduler(app.state.backups, jobs, supervisor=app.state.supervisor)
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
@@ -191,7 +193,9 @@ def _open_bot(
         clock=clock,
     )
     app.state.marks = marks
-    app.state.browsers = BrowserSessions(app.state.sessions, settings.cookies_secure)
+    app.state.browsers = BrowserSessions(
+        app.state.sessions, SessionIds(settings.token_encryption_keys), settings.cookies_secure
+    )
     app.state.interfaces = {}
     platforms: list[Platform] = []
     for definition in definitions:
@@ -211,6 +215,22 @@ def _open_bot(
             store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
     return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
+
+
+def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJob:
+    """The work of binding the values of an older `tokens.db` to their rows, after a backup."""
+    backup = app.state.backups.backup
+
+    def fits(key: str, value: str) -> bool:
+        return all(definition.fits(key, value) for definition in definitions)
+
+    def protect() -> bool:
+        with suppress(ObjectMissing):  # that is an answer
+            backup.ask_store()
+        return bool(backup.begin().execute().status == "succeeded")
+
+    binder = TokenBinder(app.state.tokens, fits, protect)
+    return LeaderJob("binding", None, binder.work, nullcontext, binder.stop)
 
 
 def _greet(settings: Settings, address: str | None) -> None:

@@ -212,10 +212,14 @@ class RestorePoint:
 
 @dataclass(frozen=True)
 class ContentReport:
-    """How a source looks to the application: its rows, and those that it cannot use."""
+    """How a source looks to the application: its rows, and those that it cannot use.
+
+    `about` says what is wrong with these; empty: the keys of today do not open them.
+    """
 
     rows: int
     unreadable: int
+    about: str = ""
 
 
 # Opens a copy of a source as the application would; raises `AppError` when it cannot.

@@ -57,7 +57,10 @@ class Pair:
 
 
 class Values:
-    """Encrypted values as the bot stores them: access tokens of two platforms, and UUIDs."""
+    """Encrypted values as the bot stores them: access tokens of two platforms, and UUIDs.
+
+    In the form that is not bound to a row, so that a few can be used again.
+    """
 
     def __init__(self, key: str, how_many: int = _POOL) -> None:
         cipher = TokenCipher((key,))
@@ -78,7 +81,7 @@ def make_pair(folder: Path, megabytes: float, values: Values) -> Pair:
         (pair.tokens, tokens.MIGRATIONS),
         (pair.sessions, sessions.MIGRATIONS),
     ):
-        Database(path, migrations).close()
+        Database(path, migrations[:1]).close()
     _grow(pair.tokens, "INSERT INTO tokens VALUES (?, ?, ?)", token_rows(values), megabytes)
     rows = _session_rows()
     _grow(pair.sessions, "INSERT INTO sessions VALUES (?, ?, ?)", rows, max(1, megabytes / 5))

@@ -10,6 +10,7 @@ from typing import Any
 
 from facebook_integration.events import is_id, message_id
 from shared.clock import format_utc, parse_utc
+from shared.databases.binding import is_token, is_uuid
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,20 @@ def grantor_of_text(text: str) -> Grantor:
         pages=tuple(found["pages"]),
         expires_at=parse_utc(found["expires_at"]) if found["expires_at"] else None,
         granted_at=parse_utc(found["granted_at"]),
+    )
+
+
+def is_grantor(text: str) -> bool:
+    """Whether a text is a whole grantor, whose user is a UUID."""
+    try:
+        grantor = grantor_of_text(text)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return (
+        is_token(grantor.token)
+        and isinstance(grantor.user, str)
+        and is_uuid(grantor.user)
+        and all(isinstance(page, str) and is_id(page) for page in grantor.pages)
     )
 
 

@@ -8,8 +8,16 @@ from typing import TypeVar
 
 from facebook_integration.events import is_id
 from facebook_integration.graph import Graph
-from facebook_integration.models import GrantedPage, Grantor, grantor_of_text, grantor_to_text
+from facebook_integration.models import (
+    GrantedPage,
+    Grantor,
+    grantor_of_text,
+    grantor_to_text,
+    is_grantor,
+)
+from shared.databases.binding import is_token, is_uuid
 from shared.databases.tokens import TokenStorage
+from shared.errors import ValueUnreadable
 from shared.merchants.errors import TokenRefused
 
 T = TypeVar("T")
@@ -37,6 +45,15 @@ def page_uuid_key(page_id: str) -> str:
     return f"{PAGE_UUID}{page_id}"
 
 
+def fits(key: str, value: str) -> bool:
+    """Whether a value can be that of the row with this key; see `PlatformDefinition`."""
+    if key.startswith(PAGE_UUID):
+        return is_uuid(value)
+    if key.startswith(f"{FACEBOOK_USER_ACCESS_TOKEN}_"):
+        return is_grantor(value)
+    return not key.startswith(FACEBOOK_ACCESS_TOKEN) or is_token(value)
+
+
 class Pages:
     """The connected Pages, by id. Raises `DatabaseError` and `CipherError`."""
 
@@ -46,7 +63,7 @@ class Pages:
 
     def owner(self, page: str) -> str | None:
         """The UUID of the user who owns a Page, or None for a Page that we do not know."""
-        return self._tokens.get(page_uuid_key(page))
+        return self._tokens.get_uuid(page_uuid_key(page))
 
     def connected(self) -> list[str]:
         """All Pages that have a token."""
@@ -55,7 +72,7 @@ class Pages:
     def owned_by(self, user: str) -> list[str]:
         """The Pages of a user, those without a token included."""
         known = [page for page in self._tokens.names(PAGE_UUID) if is_id(page)]
-        return [page for page in known if self.owner(page) == user]
+        return [page for page in known if self._belongs(page, user)]
 
     def connect(self, grantor_id: str, grantor: Grantor, pages: Sequence[GrantedPage]) -> None:
         """Keep what a Facebook user granted; a Page that comes back keeps its user."""
@@ -110,6 +127,12 @@ class Pages:
                     self._tokens.put(facebook_access_token_key(page), granted.token)
                     return granted.token
         raise TokenRefused(f"the token of the Page {page} is no longer valid", _AGAIN)
+
+    def _belongs(self, page: str, user: str) -> bool:
+        try:
+            return self.owner(page) == user
+        except ValueUnreadable:  # one bad row does not close the page of everybody
+            return False
 
     def _put(self, grantor_id: str, grantor: Grantor) -> None:
         self._tokens.put(facebook_user_access_token_key(grantor_id), grantor_to_text(grantor))

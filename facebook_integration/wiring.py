@@ -6,7 +6,7 @@ from facebook_integration.errors import FACEBOOK_STATUSES
 from facebook_integration.front import FRONT
 from facebook_integration.graph import Graph
 from facebook_integration.oauth import PageLogins
-from facebook_integration.pages import Pages
+from facebook_integration.pages import Pages, fits
 from facebook_integration.routes import FacebookInterface, facebook_routes
 from facebook_integration.settings import FacebookSettings, read_facebook
 from facebook_integration.sync import PageSync
@@ -39,4 +39,5 @@ PLATFORM = PlatformDefinition(
         "input_token",
         "signed_request",
     ),
+    fits=fits,
 )

@@ -110,6 +110,12 @@ class CipherError(AppError):
     code = "decryption_failed"
 
 
+class ValueUnreadable(CipherError):
+    """A stored value decrypts, and is not the value of its row, or not what the row has to hold."""
+
+    code = "unreadable"
+
+
 # --- object stores ----------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.clock import format_utc, parse_utc
+from shared.databases.binding import is_token
 from shared.merchants.errors import PlatformError
 
 # Shopify's answer would come too late for a token that ends while it is being used.
@@ -76,6 +77,22 @@ def grant_of_text(text: str) -> Grant:
         expires_at=parse_utc(found["expires_at"]) if found["expires_at"] else None,
         refresh_token=found["refresh_token"],
         granted_at=parse_utc(found["granted_at"]) if found["granted_at"] else None,
+    )
+
+
+def is_grant(text: str) -> bool:
+    """Whether a text is a whole grant, or a bare token, which has one word and is no UUID."""
+    if not text.startswith("{"):
+        return is_token(text)
+    try:
+        grant = grant_of_text(text)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    refresh = grant.refresh_token
+    return (
+        is_token(grant.access_token)
+        and (refresh is None or is_token(refresh))
+        and all(isinstance(scope, str) for scope in grant.scopes)
     )
 
 

@@ -9,10 +9,12 @@ from dataclasses import replace
 from typing import TypeVar
 
 from shared.clock import Clock
+from shared.databases.binding import is_uuid
 from shared.databases.tokens import TokenStorage
+from shared.errors import ValueUnreadable
 from shared.merchants.errors import TokenRefused
 from shopify_integration.admin_api import ShopifyAdmin
-from shopify_integration.grants import Grant, grant_of_text, grant_to_text
+from shopify_integration.grants import Grant, grant_of_text, grant_to_text, is_grant
 from shopify_integration.shop_domain import shop_key, shop_of_key
 
 T = TypeVar("T")
@@ -32,6 +34,13 @@ def user_uuid_key(shop_key: str) -> str:
     return f"{USER_UUID}{shop_key}"
 
 
+def fits(key: str, value: str) -> bool:
+    """Whether a value can be that of the row with this key; see `PlatformDefinition`."""
+    if key.startswith(USER_UUID):
+        return is_uuid(value)
+    return not key.startswith(SHOPIFY_ACCESS_TOKEN) or is_grant(value)
+
+
 class Shops:
     """The connected shops, by their full domain. Raises `DatabaseError` and `CipherError`."""
 
@@ -44,7 +53,7 @@ class Shops:
 
     def owner(self, shop: str) -> str | None:
         """The UUID of the user who owns a shop, or None for a shop that we do not know."""
-        return self._tokens.get(user_uuid_key(shop_key(shop)))
+        return self._tokens.get_uuid(user_uuid_key(shop_key(shop)))
 
     def connect(self, shop: str, grant: Grant, user: str) -> None:
         """Keep the grant of a shop for a user."""
@@ -67,7 +76,7 @@ class Shops:
     def owned_by(self, user: str) -> list[str]:
         """The shops of a user, those without a token included."""
         known = _shops(self._tokens.names(USER_UUID))
-        return [shop for shop in known if self.owner(shop) == user]
+        return [shop for shop in known if self._belongs(shop, user)]
 
     def grant(self, shop: str) -> Grant | None:
         """What a shop has granted, fresh or not."""
@@ -99,6 +108,12 @@ class Shops:
             fresh = self._admin.refresh(shop, grant.refresh_token)
             self._put(shop, replace(fresh, granted_at=grant.granted_at))
             return fresh.access_token
+
+    def _belongs(self, shop: str, user: str) -> bool:
+        try:
+            return self.owner(shop) == user
+        except ValueUnreadable:  # one bad row does not close the page of everybody
+            return False
 
     def _put(self, shop: str, grant: Grant) -> None:
         self._tokens.put(shopify_access_token_key(shop_key(shop)), grant_to_text(grant))

@@ -10,7 +10,7 @@ from shopify_integration.front import FRONT
 from shopify_integration.oauth import ShopLogins
 from shopify_integration.routes import ShopifyInterface, shopify_routes
 from shopify_integration.settings import ShopifySettings, read_shopify
-from shopify_integration.shops import Shops
+from shopify_integration.shops import Shops, fits
 from shopify_integration.sync import ShopSync
 
 
@@ -33,4 +33,5 @@ PLATFORM = PlatformDefinition(
     front=FRONT,
     statuses=SHOPIFY_STATUSES,
     secret_names=("hmac",),
+    fits=fits,
 )

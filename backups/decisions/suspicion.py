@@ -74,7 +74,7 @@ def suspicions(
 
     Values and schema are compared with the last one, rows with the most that a table had in
     any. `volatile` names the sources whose rows come and go, `unreadable` has for a source how
-    many sampled values no key opens.
+    many sampled values nobody can read.
     """
     found: list[str] = []
     for file in files:
@@ -93,8 +93,7 @@ def _unreadable(source: str, now: int, known: StoredObject | None) -> list[str]:
     if now <= before:
         return []
     return [
-        f"{now} sampled values of {source} cannot be decrypted with the current keys, "
-        f"{before} before"
+        f"{now} sampled values of {source} cannot be read with the current keys, {before} before"
     ]
 
 

@@ -6,7 +6,7 @@ get (store only, unsealed, checked) -> open as the application would -> report
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -77,11 +77,7 @@ class Drill:
         rows = sum(content.rows for content in reports)
         unreadable = sum(content.unreadable for content in reports)
         if unreadable and failure is None:
-            failure = DrillFailed(
-                f"{unreadable} of {rows} rows of set {backup_set.id} cannot be decrypted with "
-                "today's keys",
-                "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the first.",
-            )
+            failure = _unreadable(backup_set.id, rows, unreadable, reports)
         report = DrillReport(
             set_id=backup_set.id,
             at=self.clock.now(),
@@ -119,3 +115,18 @@ class Drill:
             install_new(files[stored.source], opened)
             check = self.config.content_check(stored.source)
             yield check(opened) if check else ContentReport(sum(stored.rows.values()), 0)
+
+
+def _unreadable(
+    set_id: str, rows: int, unreadable: int, reports: Sequence[ContentReport]
+) -> DrillFailed:
+    about = " ".join(content.about for content in reports if content.about)
+    if about:
+        return DrillFailed(
+            f"{unreadable} of {rows} rows of set {set_id} cannot be read. {about}",
+            "Drill an older set: python -m backups list",
+        )
+    return DrillFailed(
+        f"{unreadable} of {rows} rows of set {set_id} cannot be decrypted with today's keys",
+        "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the first.",
+    )

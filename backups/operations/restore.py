@@ -50,7 +50,7 @@ from backups.sources.target_folder import (
     target_errors,
 )
 from shared.clock import Clock
-from shared.errors import CipherError
+from shared.errors import CipherError, ValueUnreadable
 from shared.logs import fields
 
 
@@ -299,6 +299,12 @@ class Restore:
             if report is None or not report.unreadable:
                 continue
             if report.unreadable == report.rows:
+                if report.about:
+                    raise ValueUnreadable(
+                        f"none of {report.rows} sampled values of {name} can be read: "
+                        f"{report.about}. Nothing was touched",
+                        "Restore another set: python -m backups list. With this one: --to DIR.",
+                    )
                 raise CipherError(
                     f"the current keys decrypt none of {report.rows} sampled values of {name}. "
                     "Nothing was touched",
@@ -306,7 +312,8 @@ class Restore:
                     "first, then restore again. Without keys: restore --to DIR.",
                 )
             source_log(name).warning(
-                "%d of %d sampled values cannot be decrypted with the current keys",
+                "%d of %d sampled values cannot be read: %s",
                 report.unreadable,
                 report.rows,
+                report.about or "the current keys do not decrypt them",
             )

@@ -61,13 +61,13 @@ class CrontabTrigger(BaseTrigger):  # type: ignore[misc]
 class LeaderJob:
     """A job of another part of the program, which only the process that schedules does.
 
-    `work` is called at the instants of `schedule`, and every second: it decides whether
-    something is owed. `while_leader` is entered when this process begins to schedule, and left
-    when it ends; `stop` makes `work` end soon.
+    `work` is called at the instants of `schedule`, if there is one, and every second: it decides
+    whether something is owed. `while_leader` is entered when this process begins to schedule, and
+    left when it ends; `stop` makes `work` end soon.
     """
 
     name: str
-    schedule: Crontab
+    schedule: Crontab | None
     work: Callable[[], object]
     while_leader: Callable[[], AbstractContextManager[None]]
     stop: Callable[[], None]
@@ -216,7 +216,7 @@ class BackupScheduler:
         plan = BackgroundScheduler(timezone=UTC)
         schedules: list[tuple[str, Crontab, Callable[[], object]]] = [
             (JOB_ID, self._service.config.schedule, lambda: runs.wake("backup")),
-            *((job.name, job.schedule, job.work) for job in self._leader_jobs),
+            *((job.name, job.schedule, job.work) for job in self._leader_jobs if job.schedule),
         ]
         if self._service.config.drill_schedule and self._service.drill_is_possible():
             schedules.append(

@@ -6,10 +6,12 @@ from contextlib import closing
 from pathlib import Path
 
 from shared.clock import SystemClock
+from shared.databases.binding import Row, tally
 from shared.databases.cipher import TokenCipher
 from shared.databases.schema import KnownSchema
 from shared.databases.sessions import MIGRATIONS as SESSIONS_MIGRATIONS
 from shared.databases.sessions import SessionStorage
+from shared.databases.sqlite import user_version
 from shared.databases.tokens import MIGRATIONS as TOKENS_MIGRATIONS
 from shared.databases.tokens import TokenStorage
 from shared.databases.untrusted import open_untrusted
@@ -18,31 +20,30 @@ from shared.databases.untrusted import open_untrusted
 TOKENS_VERSION, SESSIONS_VERSION = len(TOKENS_MIGRATIONS), len(SESSIONS_MIGRATIONS)
 
 
-def check_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:
-    """`(rows, rows that no key opens)` of a copy of `tokens.db`, through `TokenStorage`.
+def check_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int, str]:
+    """`(rows, unreadable rows, about them)` of a copy of `tokens.db`, through `TokenStorage`.
 
-    The copy is opened as the application would, which may write to it. Raises
-    `DatabaseError` when that fails.
+    The text is empty where all that is wrong is the keys. The copy is opened as the application
+    would, which may write to it. Raises `DatabaseError` when that fails.
     """
     with closing(TokenStorage(path, cipher)) as storage:
         return storage.count_readable()
 
 
-def sample_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int]:
-    """`(values, values that no key opens)` of up to 200 of a copy of `tokens.db`; writes nothing.
+def sample_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int, str]:
+    """The same of up to 200 values of a copy of `tokens.db`; writes nothing.
 
     The sample is the oldest and the newest hundred, so that it costs the same at any size.
     Raises `DatabaseError`; a copy without the table has no values.
     """
     sample = (
-        "SELECT value FROM (SELECT value FROM tokens ORDER BY rowid LIMIT 100) UNION"
-        " SELECT value FROM (SELECT value FROM tokens ORDER BY rowid DESC LIMIT 100)"
+        f"SELECT * FROM (SELECT {Row.COLUMNS} FROM tokens ORDER BY rowid LIMIT 100) UNION"  # noqa: S608
+        f" SELECT * FROM (SELECT {Row.COLUMNS} FROM tokens ORDER BY rowid DESC LIMIT 100)"
     )
     with open_untrusted(path, str(path)) as copy:
-        copy.text_factory = bytes  # a text may hold bytes that are no UTF-8
-        tables = copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tokens'").fetchall()
-        values = copy.execute(sample).fetchall() if tables else []
-    return len(values), sum(not cipher.opens(value) for (value,) in values)
+        if not copy.execute("SELECT 1 FROM sqlite_schema WHERE name = 'tokens'").fetchall():
+            return 0, 0, ""
+        return tally(copy, cipher, user_version(copy), sample).result()
 
 
 def check_sessions(path: Path) -> tuple[int, int]:

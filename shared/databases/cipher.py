@@ -30,27 +30,20 @@ class TokenCipher:
         self._fernet = MultiFernet(fernets)
         self.fingerprint = key_fingerprint(keys[0])
 
-    def encrypt(self, text: str) -> str:
-        """The ciphertext of `text` under the first key, as ASCII."""
-        return self._fernet.encrypt(text.encode()).decode("ascii")
+    def encrypt(self, plain: str | bytes) -> str:
+        """The ciphertext of a text or of bytes under the first key, as ASCII."""
+        data = plain.encode() if isinstance(plain, str) else plain
+        return self._fernet.encrypt(data).decode("ascii")
 
-    def decrypt(self, ciphertext: str | bytes) -> str:
-        """The text; raises `CipherError` when no key opens it."""
+    def decrypt(self, ciphertext: str | bytes) -> bytes:
+        """The bytes inside; raises `CipherError` when no key opens it."""
         try:
-            return self._fernet.decrypt(ciphertext).decode()
+            return self._fernet.decrypt(ciphertext)
         except (InvalidToken, ValueError, TypeError):  # a damaged row may hold any type
             raise CipherError(
                 "a stored value cannot be decrypted with the keys in TOKEN_ENCRYPTION_KEYS",
                 "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after the first one.",
             ) from None
-
-    def opens(self, ciphertext: str | bytes) -> bool:
-        """Whether a key opens it."""
-        try:
-            self.decrypt(ciphertext)
-        except CipherError:
-            return False
-        return True
 
     def rotate(self, ciphertext: str | bytes) -> str:
         """The same text under the first key; raises `CipherError` when no key opens it."""

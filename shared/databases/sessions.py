@@ -1,7 +1,7 @@
 """`SessionStorage`: which browser session belongs to which user, in `sessions.db`, for an hour.
 
 The database holds a SHA-256 of each session id, never the id: who reads a backup cannot
-take over a session. A session id is 256 random bits, so the hash needs no salt.
+take over a session. A session id has 128 random bits, so the hash needs no salt.
 """
 
 from __future__ import annotations
@@ -37,9 +37,12 @@ class SessionStorage:
             path, MIGRATIONS, busy_timeout=busy_timeout, remedy=restore_remedy("sessions")
         )
 
-    def create(self, uuid: str) -> str:
-        """Begin a session for the user `uuid`; the new session id, which is stored nowhere."""
-        session_id = secrets.token_urlsafe(32)
+    def create(self, uuid: str, session_id: str | None = None) -> str:
+        """Begin a session for the user `uuid`; its id, a random one if none is given.
+
+        The id is stored nowhere.
+        """
+        session_id = session_id or secrets.token_urlsafe(32)
         now = self._now()
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM sessions WHERE created_at <= ?", (_oldest(now),))
@@ -50,11 +53,16 @@ class SessionStorage:
         return session_id
 
     def lookup(self, session_id: str) -> str | None:
-        """The user's UUID, or None when the session is unknown or has expired."""
+        """The user's UUID, or None when the session is unknown, has expired, or lies in the future.
+
+        A made-up row with a time in the future would otherwise never expire.
+        """
+        now = self._now()
         with self._database.reading() as connection:
             row = connection.execute(
-                "SELECT uuid FROM sessions WHERE session_id = ? AND created_at > ?",
-                (_hash(session_id), _oldest(self._now())),
+                "SELECT uuid FROM sessions"
+                " WHERE session_id = ? AND created_at > ? AND created_at <= ?",
+                (_hash(session_id), _oldest(now), now),
             ).fetchone()
         return None if row is None else str(row[0])
 

@@ -11,7 +11,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing, contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -80,8 +80,10 @@ class Database:
     The file is created 0600 when it is missing at opening, and brought to the newest of
     `migrations` (SQL scripts; script number n leaves `user_version` at n); so is one of another
     version that is found at its place later, before it is read. `additions` is a
-    script of `CREATE … IF NOT EXISTS` for what older versions of the program may ignore. Once
-    open, a file that has disappeared is an error, never a reason to start empty; `remedy` is
+    script of `CREATE … IF NOT EXISTS` for what older versions of the program may ignore. The
+    scripts whose numbers are in `held` are run for new files only: others are used as they are,
+    until their owner has changed their rows and sets `user_version`; `openings` counts the files.
+    Once open, a file that has disappeared is an error, never a reason to start empty; `remedy` is
     the hint of that error, and of a damaged file.
 
     With `renewed`, the database may be lost: when it has disappeared or is damaged, what is left
@@ -95,6 +97,7 @@ class Database:
         migrations: tuple[str, ...],
         *,
         additions: str = "",
+        held: Collection[int] = (),
         busy_timeout: float = BUSY_TIMEOUT_SECONDS,
         remedy: str = _REMEDY,
         renewed: Renewed | None = None,
@@ -105,6 +108,8 @@ class Database:
         self._damaged: tuple[int, int] | None = None  # the identity of a file found damaged
         self._migrations = migrations
         self._additions = additions
+        self._held = held
+        self.openings = 0
         self._busy_timeout = busy_timeout
         self._lock = threading.RLock()
         self._identity: tuple[int, int] | None = None
@@ -166,7 +171,7 @@ class Database:
             up_to_date = False
             try:
                 self._connection.execute(statement)
-                up_to_date = _user_version(self._connection) == len(self._migrations)
+                up_to_date = self._is_usable(user_version(self._connection))
             except sqlite3.Error as error:
                 failure = error
             current = self._is_current()
@@ -270,6 +275,7 @@ class Database:
             connection = self._open(self.path)
             if _identity(before) == _identity(self._stat()):
                 self._identity = _identity(before)
+                self.openings += 1
                 return connection
             connection.close()
 
@@ -328,22 +334,27 @@ class Database:
                 return
             time.sleep(_SECONDS_BETWEEN_TRIES)
 
+    def _is_usable(self, version: int) -> bool:
+        return version == len(self._migrations) or version + 1 in self._held
+
     def _migrate(self, connection: sqlite3.Connection) -> None:
         newest = len(self._migrations)
-        if _user_version(connection) == newest:
+        if self._is_usable(user_version(connection)):
             return
         connection.execute("BEGIN IMMEDIATE")
         try:
-            version = _user_version(connection)
+            version = user_version(connection)
             if version > newest:
                 raise DatabaseSchemaMismatch(
                     f"{self.path} has schema version {version}, this program supports {newest}",
                     "Start the newer version of this program that wrote it.",
                 )
-            for number in range(version, newest):
-                for statement in self._migrations[number].split(";"):
+            is_new = connection.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchone() is None
+            while version < newest and (is_new or version + 1 not in self._held):
+                for statement in self._migrations[version].split(";"):
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version={newest}")
+                version += 1
+            connection.execute(f"PRAGMA user_version={version}")
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
@@ -364,7 +375,8 @@ class Database:
             ) from error
 
 
-def _user_version(connection: sqlite3.Connection) -> int:
+def user_version(connection: sqlite3.Connection) -> int:
+    """The version of the schema that this connection sees."""
     with closing(connection.execute("PRAGMA user_version")) as cursor:
         return int(cursor.fetchone()[0])
 

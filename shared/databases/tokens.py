@@ -2,19 +2,62 @@
 
 from __future__ import annotations
 
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+from shared.databases.binding import (
+    BINDING,
+    BOUND,
+    Row,
+    is_bound,
+    is_uuid,
+    opened_value,
+    sealed_value,
+    tally,
+)
 from shared.databases.cipher import TokenCipher
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy
-from shared.errors import CipherError
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy, user_version
+from shared.errors import CipherError, ValueUnreadable
 
 TokenType = Literal["token", "uuid"]
 
 MIGRATIONS = (
     "CREATE TABLE IF NOT EXISTS tokens"
     "(key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)",
+    "",  # BINDING: values are being bound to their rows, by `bind_next`
+    "",  # BOUND: all are
 )
+
+ROWS_AT_ONCE = 100
+BEFORE_ALL = -(2**63)  # below every rowid
+
+# Whether a value can be that of a row with this key, for what only its owner knows.
+Fits = Callable[[str, str], bool]
+
+
+@dataclass(frozen=True)
+class Content:
+    """The file that is at the path, and what a restore has put into it."""
+
+    openings: int
+    schema: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that `bind_next` has looked at: the last of them, and whether it was the file's.
+
+    `misshapen` has the names of those whose value is not what such a row holds, and which stay
+    unbound; `undecryptable` of those that no key opens.
+    """
+
+    last_rowid: int
+    is_last: bool
+    misshapen: tuple[str, ...]
+    undecryptable: tuple[str, ...]
 
 
 class TokenStorage:
@@ -30,7 +73,11 @@ class TokenStorage:
     ) -> None:
         self._cipher = cipher
         self._database = Database(
-            path, MIGRATIONS, busy_timeout=busy_timeout, remedy=restore_remedy("tokens")
+            path,
+            MIGRATIONS,
+            held=(BINDING, BOUND),
+            busy_timeout=busy_timeout,
+            remedy=restore_remedy("tokens"),
         )
 
     def put(self, key: str, value: str, kind: TokenType = "token") -> None:
@@ -39,16 +86,28 @@ class TokenStorage:
             connection.execute(
                 "INSERT INTO tokens(key, value, type) VALUES (?, ?, ?) ON CONFLICT(key)"
                 " DO UPDATE SET value = excluded.value, type = excluded.type",
-                (key, self._cipher.encrypt(value), kind),
+                (key, sealed_value(self._cipher, user_version(connection), key, kind, value), kind),
             )
 
     def get(self, key: str) -> str | None:
         """The value under `key`, or None."""
         with self._database.reading() as connection:
-            row = connection.execute(
-                "SELECT CAST(value AS BLOB) FROM tokens WHERE key = ?", (key,)
+            version = user_version(connection)
+            columns = connection.execute(
+                f"SELECT {Row.COLUMNS} FROM tokens WHERE key = ?",  # noqa: S608 - a constant
+                (key,),
             ).fetchone()
-        return None if row is None else self._cipher.decrypt(row[0])
+        return None if columns is None else opened_value(self._cipher, version, Row.of(columns))
+
+    def get_uuid(self, key: str) -> str | None:
+        """The UUID under `key`, or None; raises `ValueUnreadable` for what is none."""
+        value = self.get(key)
+        if value is not None and not is_uuid(value):
+            raise ValueUnreadable(
+                f"the value of {key!a} in tokens.db is not a UUID",
+                "Restore it from a set in which it is right: python -m backups list",
+            )
+        return value
 
     def delete(self, key: str) -> None:
         """Forget `key`; nothing happens when it is not there."""
@@ -73,25 +132,95 @@ class TokenStorage:
         Raises `CipherError`, and changes nothing, when one value opens with no key.
         """
         with self._database.transaction() as connection:
-            rows = connection.execute("SELECT key, CAST(value AS BLOB) FROM tokens").fetchall()
-            connection.executemany(
-                "UPDATE tokens SET value = ? WHERE key = ?",
-                [(self._cipher.rotate(value), key) for key, value in rows],
-            )
-        return len(rows)
+            version, count = user_version(connection), 0
+            for columns in _rows(connection):
+                opened_value(self._cipher, version, Row.of(columns))
+                connection.execute(
+                    "UPDATE tokens SET value = ? WHERE rowid = ?",
+                    (self._cipher.rotate(columns[3]), columns[0]),
+                )
+                count += 1
+        return count
 
-    def count_readable(self) -> tuple[int, int]:
-        """How many values there are, and how many of them no key opens."""
-        unreadable = rows = 0
+    def count_readable(self) -> tuple[int, int, str]:
+        """How many values there are, and how many cannot be read; what is wrong, if not the keys.
+
+        The text names the first value that a key opens, and that is not the value of its row.
+        """
         with self._database.reading() as connection:
-            for (value,) in connection.execute("SELECT CAST(value AS BLOB) FROM tokens"):
-                rows += 1
+            query = f"SELECT {Row.COLUMNS} FROM tokens"  # noqa: S608 - a constant
+            return tally(connection, self._cipher, user_version(connection), query).result()
+
+    def state(self) -> tuple[int, Content]:
+        """The `user_version` now, and which content it is about."""
+        with self._database.reading() as connection:
+            return user_version(connection), self._content(connection)
+
+    def bind_next(
+        self, content: Content, after: int, fits: Fits, *, begins: bool, ends: bool
+    ) -> Batch | None:
+        """Bind the next hundred values to their rows, after the row `after`, in one transaction.
+
+        The first one of a file `begins` it: older versions refuse it from then on. One that meets
+        the last row, and `ends` it, makes the old form unreadable. Changes nothing, and returns
+        None, when another content than `content` has come into its place, or another process has
+        ended it.
+        """
+        misshapen: list[str] = []
+        undecryptable: list[str] = []
+        with self._database.transaction() as connection:
+            version = user_version(connection)
+            known = version == BINDING or (begins and version < BINDING)
+            if not known or self._content(connection) != content:
+                return None
+            batch = _rows(connection, after, ROWS_AT_ONCE)
+            for columns in batch:
+                row = Row.of(columns)
                 try:
-                    self._cipher.decrypt(value)
+                    bound = self._bound(row, fits)
+                except ValueUnreadable:
+                    misshapen.append(row.name)
                 except CipherError:
-                    unreadable += 1
-        return rows, unreadable
+                    undecryptable.append(row.name)
+                else:
+                    if bound is not None:
+                        connection.execute(
+                            "UPDATE tokens SET value = ? WHERE rowid = ?", (bound, columns[0])
+                        )
+            is_last = len(batch) < ROWS_AT_ONCE
+            following = BOUND if is_last and ends and not undecryptable else BINDING
+            if following != version:
+                connection.execute(f"PRAGMA user_version={following}")
+        last = batch[-1][0] if batch else after
+        return Batch(last, is_last, tuple(misshapen), tuple(undecryptable))
+
+    def _bound(self, row: Row, fits: Fits) -> str | None:
+        """The value of a row in the new form; None when it has that already, for any row."""
+        if is_bound(self._cipher.decrypt(row.value)):
+            return None
+        value = opened_value(self._cipher, BINDING, row)
+        try:
+            key, kind = row.key.decode(), row.kind.decode()
+        except UnicodeDecodeError:
+            raise ValueUnreadable(f"the key {row.name} is no text") from None
+        if not ((kind != "uuid" or is_uuid(value)) and fits(key, value)):
+            raise ValueUnreadable(f"{row.name} has a value of another kind")
+        return sealed_value(self._cipher, BINDING, key, kind, value)
+
+    def _content(self, connection: sqlite3.Connection) -> Content:
+        # A restore counts the version of the schema on; another file is another opening.
+        found = connection.execute("PRAGMA schema_version").fetchone()
+        return Content(self._database.openings, int(found[0]))
 
     def close(self) -> None:
         """Close the database."""
         self._database.close()
+
+
+def _rows(
+    connection: sqlite3.Connection, after: int = BEFORE_ALL, most: int = -1
+) -> list[tuple[Any, ...]]:
+    return connection.execute(
+        f"SELECT {Row.COLUMNS} FROM tokens WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608
+        (after, most),
+    ).fetchall()

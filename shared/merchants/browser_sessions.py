@@ -3,18 +3,45 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import re
 import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 
 from fastapi import Request, Response
 
+from shared.databases.binding import is_uuid
+from shared.databases.cipher import derived_key
 from shared.databases.sessions import LIFETIME, SessionStorage
 from shared.merchants.login_state import LIFETIME as LOGIN_LIFETIME
 
 SESSION_COOKIE = "session"
 LOGIN_COOKIE = "login"
+_HALF = 16
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
+
+
+class SessionIds:
+    """Makes session ids that fit one user: 16 random bytes, and 16 of a MAC of these and the UUID.
+
+    So a made-up row of `sessions.db`, which has the hash of an id, gives nobody a user. The keys of
+    the MAC are derived from those of the tokens; the first one signs.
+    """
+
+    def __init__(self, token_keys: tuple[str, ...]) -> None:
+        self._keys = [derived_key(key, b"session id v1") for key in token_keys]
+
+    def new(self, user: str) -> str:
+        """A new id for the user."""
+        nonce = secrets.token_bytes(_HALF)
+        return urlsafe_b64encode(nonce + _mac(self._keys[0], nonce, user)).decode().rstrip("=")
+
+    def fits(self, session_id: str, user: str) -> bool:
+        """Whether the id was made for this user, with one of the keys."""
+        data = urlsafe_b64decode(session_id + "=")
+        nonce, given = data[:_HALF], data[_HALF:]
+        return any(hmac.compare_digest(given, _mac(key, nonce, user)) for key in self._keys)
 
 
 @dataclass(frozen=True)
@@ -22,12 +49,16 @@ class BrowserSessions:
     """Reads and sets the cookies: HttpOnly, SameSite=Lax, and Secure unless on localhost."""
 
     sessions: SessionStorage
+    ids: SessionIds
     secure: bool
 
     def user(self, request: Request) -> str | None:
-        """The UUID of the user whose session this browser has."""
+        """The UUID of the user whose session this browser has, and for whom its id was made."""
         session_id = _cookie(request, SESSION_COOKIE)
-        return self.sessions.lookup(session_id) if session_id else None
+        user = self.sessions.lookup(session_id) if session_id else None
+        if not session_id or not user or not is_uuid(user) or not self.ids.fits(session_id, user):
+            return None
+        return user
 
     def begin_login(self, request: Request, response: Response) -> str:
         """Mark the browser that begins a login; the hash that stands for it in the state.
@@ -46,7 +77,7 @@ class BrowserSessions:
     def finish_login(self, request: Request, response: Response, user: str) -> None:
         """Begin a new session under a new id, and end the one before."""
         before = _cookie(request, SESSION_COOKIE)
-        session_id = self.sessions.create(user)
+        session_id = self.sessions.create(user, self.ids.new(user))
         if before:
             self.sessions.delete(before)
         self._set(response, SESSION_COOKIE, session_id, int(LIFETIME.total_seconds()))
@@ -69,6 +100,10 @@ class BrowserSessions:
 def _cookie(request: Request, name: str) -> str | None:
     value = request.cookies.get(name, "")
     return value if _TOKEN.fullmatch(value) else None
+
+
+def _mac(key: bytes, nonce: bytes, user: str) -> bytes:
+    return hmac.digest(key, nonce + user.encode(), "sha256")[:_HALF]
 
 
 def _hash(mark: str) -> str:

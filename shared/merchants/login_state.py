@@ -1,7 +1,11 @@
-"""The `state` of an OAuth login: signed, ten minutes old at most, good for one use."""
+"""The `state` of an OAuth login: signed, ten minutes old at most, good for one use.
+
+Signed is not secret: it names the user only by a hash.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import secrets
 from collections.abc import Callable
@@ -51,7 +55,7 @@ class StateTokens:
 
     def issue(self, login: Login) -> str:
         """A state for a login that begins now."""
-        document = {**asdict(login), "nonce": secrets.token_urlsafe(16)}
+        document = {**_signed(login), "nonce": secrets.token_urlsafe(16)}
         return str(self._serializer.dumps(document))
 
     def redeem(self, state: str, login: Login) -> None:
@@ -72,8 +76,14 @@ class StateTokens:
 def _same(document: dict[str, Any], login: Login) -> bool:
     return all(
         hmac.compare_digest(str(document.get(name)).encode(), value.encode())
-        for name, value in asdict(login).items()
+        for name, value in _signed(login).items()
     )
+
+
+def _signed(login: Login) -> dict[str, str]:
+    """What a state says: of the user a hash, because it passes through browsers and logs."""
+    hashed = hashlib.sha256(f"user:{login.user}".encode()).hexdigest() if login.user else ""
+    return {**asdict(login), "user": hashed}
 
 
 def _refused() -> LoginRefused:

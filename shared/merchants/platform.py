@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from fastapi import APIRouter, Request
 
 from shared.clock import Clock
-from shared.databases.tokens import TokenStorage
+from shared.databases.tokens import Fits, TokenStorage
 from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.documents import MerchantData
 from shared.merchants.http_client import Outbound
@@ -82,6 +82,10 @@ class FrontEntry:
     again: Callable[[str], str]
 
 
+def _fits_any(_key: str, _value: str) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class PlatformDefinition:
     """One platform: all that the app, the logs and the settings have to know of it.
@@ -89,7 +93,8 @@ class PlatformDefinition:
     `package` is the name of its package and logger, `secret_names` are the fields (regular
     expressions) that no log may show, `statuses` its own refusals. `build` takes its settings,
     as `read_settings` made them, and gives what its routes work with (`interface_of`) and the
-    platform behind them.
+    platform behind them. `fits` says whether a value can be that of a row of `tokens.db` with this
+    key; of keys that are not its own it says so of every value.
     """
 
     name: Provider
@@ -100,6 +105,7 @@ class PlatformDefinition:
     front: FrontEntry
     statuses: StatusTable = ()
     secret_names: tuple[str, ...] = ()
+    fits: Fits = _fits_any
 
 
 def interface_of(request: Request, name: Provider) -> Any:

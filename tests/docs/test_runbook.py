@@ -179,7 +179,7 @@ def test_changing_the_token_key(host: Installation) -> None:
     assert keys is not None
     assert keys[2] == bot_secrets()["TOKEN_ENCRYPTION_KEYS"]
     with closing(TokenStorage(host.tokens_path, TokenCipher((keys[1],)))) as storage:
-        assert storage.count_readable() == (TOKENS, 0)
+        assert storage.count_readable()[:2] == (TOKENS, 0)
     assert host.json("status")["healthy"]
 
 

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from cryptography.fernet import Fernet
@@ -22,6 +23,7 @@ from tests.support.clock import FixedClock
 
 SHOP, OTHER = "kaesehaus.myshopify.com", "sennerei.myshopify.com"
 KEY = shopify_access_token_key(shop_key(SHOP))
+USER, OTHER_USER = (str(UUID(int=number)) for number in (1, 2))
 
 
 @dataclass
@@ -54,7 +56,7 @@ def register(counter: Counter, tmp_path: Path) -> Iterator[Register]:
     cipher = TokenCipher((Fernet.generate_key().decode(),))
     with closing(TokenStorage(tmp_path / "tokens.db", cipher)) as tokens:
         shops = Shops(tokens, counter.admin, clock)
-        shops.connect(SHOP, counter.installed(SHOP), "user-1")
+        shops.connect(SHOP, counter.installed(SHOP), USER)
         yield Register(shops, tokens, counter, clock)
 
 
@@ -81,7 +83,7 @@ def test_a_token_is_refreshed_five_minutes_early(register: Register) -> None:
     assert (after.access_token, after.refresh_token) == (pair.access_token, pair.refresh_token)
     assert after.access_token == token != before.access_token
     assert after.granted_at == before.granted_at
-    assert register.shops.owner(SHOP) == "user-1"
+    assert register.shops.owner(SHOP) == USER
 
 
 def test_a_token_is_refreshed_by_one_at_a_time(register: Register) -> None:
@@ -109,7 +111,7 @@ def test_a_refused_token_is_refreshed_once(register: Register) -> None:
 
 def test_shops_do_not_wait_for_each_other(register: Register) -> None:
     """One whose refresh hangs does not hold up another one's."""
-    register.shops.connect(OTHER, register.counter.installed(OTHER), "user-2")
+    register.shops.connect(OTHER, register.counter.installed(OTHER), OTHER_USER)
     register.clock.advance(minutes=56)
     register.counter.shopify.hang("access_token", 1.5)
 
@@ -130,8 +132,8 @@ def test_a_used_refresh_token_means_reconnect(register: Register) -> None:
         register.use()
 
     assert f"/shopify/{SHOP}/login" in caught.value.hint
-    assert register.shops.owner(SHOP) == "user-1"
-    register.shops.connect(SHOP, register.counter.installed(SHOP), "user-1")
+    assert register.shops.owner(SHOP) == USER
+    register.shops.connect(SHOP, register.counter.installed(SHOP), USER)
     register.use()
 
 
@@ -178,18 +180,18 @@ def test_a_shop_without_a_token_has_to_be_connected(register: Register) -> None:
     with pytest.raises(TokenRefused):
         register.use()
     assert register.shops.connected() == []
-    assert register.shops.owned_by("user-1") == [SHOP]
+    assert register.shops.owned_by(USER) == [SHOP]
     register.shops.forget(SHOP)
-    assert register.shops.owned_by("user-1") == []
+    assert register.shops.owned_by(USER) == []
 
 
 def test_a_user_has_only_their_own_shops(register: Register) -> None:
     """Rows of something else are no shops."""
-    register.shops.connect(OTHER, Grant("token"), "user-2")
-    register.tokens.put("USER_UUID_", "user-1", "uuid")
+    register.shops.connect(OTHER, Grant("token"), OTHER_USER)
+    register.tokens.put("USER_UUID_", USER, "uuid")
     register.tokens.put("SHOPIFY_ACCESS_TOKEN_not a shop", "x")
 
-    assert register.shops.owned_by("user-1") == [SHOP]
+    assert register.shops.owned_by(USER) == [SHOP]
     assert register.shops.connected() == sorted([SHOP, OTHER])
 
 

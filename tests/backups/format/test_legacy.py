@@ -26,6 +26,7 @@ from tests.support.generations import (
     generation_of,
     write_generation,
 )
+from tests.support.older_tokens import set_version
 from tests.support.s3_server import S3Server
 from tests.support.store_wrappers import put
 
@@ -265,6 +266,8 @@ def test_legacy_objects_in_a_real_bucket(tmp_path: Path, s3_server: S3Server, bu
 
 def test_a_legacy_file_without_a_schema_version_serves_the_app(bench: Bench) -> None:
     """The old app never set `user_version`; the storages bring such a file to today's schema."""
+    write_generation(bench.folder / "old", "gennew")
+    set_version(bench.folder / "old" / "data" / "tokens.db", 0)  # so that its values are as then
     for source in SOURCES:
         path = bench.folder / f"old-{source}.db"
         path.write_bytes(copy_of(bench.folder / "old", source, "genold"))

@@ -245,7 +245,7 @@ def test_keys_that_were_swapped_are_suspect(tmp_path: Path, store: DirectoryStor
         bad = bench.made("scheduled")
 
         assert bad.suspect == (
-            "200 sampled values of tokens cannot be decrypted with the current keys, 0 before",
+            "200 sampled values of tokens cannot be read with the current keys, 0 before",
         )
         assert bad.objects[0].unreadable == 200
         assert bench.service.own_sets.latest() == good

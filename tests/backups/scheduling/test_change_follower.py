@@ -625,7 +625,7 @@ def rows_with(installation: Installation, key: str, value: str) -> Callable[[], 
                 row = connection.execute(
                     "SELECT value FROM tokens WHERE key = ?", (key,)
                 ).fetchone()
-            if row is not None and cipher.decrypt(row[0]) == value:
+            if row is not None and cipher.decrypt(row[0]).endswith(value.encode()):
                 return day
         return None
 

@@ -15,6 +15,7 @@ from backups.errors import RestoreBlocked
 from backups.model import Source
 from shared.clock import SystemClock
 from shared.databases import sessions, tokens
+from shared.databases.checks import TOKENS_VERSION
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
@@ -45,7 +46,7 @@ def newer_set(bench: Bench) -> str:
     """Make a set whose `tokens` is of a newer program, over live data of this one; its id."""
     set_version(bench.tokens, NEWER)
     made = bench.made()
-    set_version(bench.tokens, 1)
+    set_version(bench.tokens, TOKENS_VERSION)
     bench.write("genlive")
     return made.id
 
@@ -66,16 +67,17 @@ def test_an_open_connection_migrates_an_older_set_before_it_reads_it(
     module: Any = {"tokens": tokens, "sessions": sessions}[source]
     later = f"ALTER TABLE {source} ADD COLUMN note TEXT"
     monkeypatch.setattr(module, "MIGRATIONS", (*module.MIGRATIONS, later))
+    newest = len(module.MIGRATIONS)
     with closing(open_storage(source, bench)) as storage:
         with closing(connect(bench.live(source))) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (newest,)
         bench.restored()
         if isinstance(storage, TokenStorage):
             assert len(storage.keys()) == 12
         else:
             assert storage.count() == 12
         with closing(connect(bench.live(source))) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+            assert connection.execute("PRAGMA user_version").fetchone() == (newest,)
             columns = connection.execute(f"SELECT name FROM pragma_table_info('{source}')")
             assert ("note",) in columns.fetchall()
 
@@ -85,7 +87,7 @@ def test_a_newer_set_blocks_the_plan_and_a_restore_in_place(bench: Bench) -> Non
     made = newer_set(bench)
     (blocker,) = bench.service.restore.plan(made).blockers
     assert blocker.code == "schema_newer"
-    assert "its tokens has schema version 9, and this program supports 1" in blocker.message
+    assert "its tokens has schema version 9, and this program supports 3" in blocker.message
     assert "python -m backups list" in blocker.hint
     with pytest.raises(RestoreBlocked, match="schema version 9") as blocked:
         bench.restore(made)
@@ -122,7 +124,7 @@ def test_a_start_does_not_install_a_newer_set(bench: Bench) -> None:
     """Restore-on-empty stops by name, and leaves the place empty."""
     newer_set(bench)
     bring_into("missing", bench.tokens)
-    with pytest.raises(DatabaseMissing, match="schema version 9, and this program supports 1"):
+    with pytest.raises(DatabaseMissing, match="schema version 9, and this program supports 3"):
         bench.service.restore_on_empty.restore_missing()
     assert not bench.tokens.exists()
 
