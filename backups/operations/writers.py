@@ -6,7 +6,6 @@ store has. Where there are two, a person chooses.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +21,14 @@ from backups.format import naming
 from backups.format.instance import MOST_BYTES, InstanceDocument, load_instance
 from backups.host.state import HostState
 from backups.operations.installation import Installation
-from shared.errors import ObjectMissing, StoreAccessDenied, StoreError, StoreFailing
+from shared.errors import (
+    ObjectMissing,
+    ObjectTooLarge,
+    StoreAccessDenied,
+    StoreError,
+    StoreFailing,
+)
+from shared.store.object_store import get_document
 
 _log = logging.getLogger("backups.run")
 
@@ -129,13 +135,12 @@ class Writers:
             return None
 
     def _read(self, instance: str, at: datetime, key: str) -> InstanceDocument | None:
-        sink = _Bounded()
         try:
-            self._store.get(key, sink)
-            return load_instance(sink.getvalue(), instance=instance, at=at)
+            document = get_document(self._store, key, MOST_BYTES)
+            return load_instance(document, instance=instance, at=at)
         except ObjectMissing:
             return None
-        except ValueError as error:
+        except (ObjectTooLarge, ValueError) as error:
             _log.warning("%s says nothing that can be used: %s", key, error)
             return None
 
@@ -175,12 +180,3 @@ class Writers:
         """What an installation calls its host, as far as this host knows; no network."""
         document = self.documents().get(instance)
         return document.host if document else None
-
-
-class _Bounded(io.BytesIO):
-    """Takes a little more than a document may have, and forgets the rest."""
-
-    def write(self, chunk: bytes, /) -> int:  # type: ignore[override]
-        """See `Sink.write`."""
-        super().write(chunk[: max(0, MOST_BYTES + 1 - self.tell())])
-        return len(chunk)

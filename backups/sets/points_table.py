@@ -17,6 +17,7 @@ from backups.decisions.evidence import KeptProof
 from backups.decisions.order import microseconds
 from backups.decisions.succession import InstanceSets
 from backups.format import naming
+from backups.format.document import MOST_BYTES
 from backups.model import BackupSet, MissingPoint, RestorePoint
 from shared.clock import parse_utc
 
@@ -74,6 +75,18 @@ def note_unreadable(connection: sqlite3.Connection, set_id: str, end: datetime) 
         " VALUES (?1, 0, ?2, ?2, ?3)",
         (set_id, microseconds(instant), instant > end),
     )
+
+
+def manifest_of(connection: sqlite3.Connection, set_id: str) -> bytes | None:
+    """The manifest of a set as it was stored; empty if it is larger than any may be.
+
+    An earlier version took in any size.
+    """
+    row = connection.execute(
+        "SELECT iif(length(manifest) > ?, x'', manifest) FROM sets WHERE id = ?",
+        (MOST_BYTES, set_id),
+    ).fetchone()
+    return bytes(row[0]) if row else None
 
 
 def invalid(connection: sqlite3.Connection) -> set[str]:

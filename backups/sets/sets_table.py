@@ -99,11 +99,11 @@ class SetsTable:
         """The same, without the verdicts on it."""
         if naming.is_legacy_id(set_id):
             return self._legacy(connection, set_id)
-        row = connection.execute("SELECT manifest FROM sets WHERE id = ?", (set_id,)).fetchone()
-        if row is None:
+        document = points_table.manifest_of(connection, set_id)
+        if document is None:
             raise _not_found(set_id)
-        found = manifest.load_manifest(row[0], prefix=self.prefix, expected_id=set_id)
-        checked = self._marks.check(naming.manifest_key(self.prefix, set_id), row[0])
+        found = manifest.load_manifest(document, prefix=self.prefix, expected_id=set_id)
+        checked = self._marks.check(naming.manifest_key(self.prefix, set_id), document)
         return replace(found, mark=checked.outcome, mark_key=checked.fingerprint)
 
     def documents(self) -> dict[str, set[str]]:
@@ -386,7 +386,7 @@ class SetsTable:
 
 
 # For which program the points were noted: another one notes them anew.
-_READER = f"{manifest.FORMAT}.1"
+_READER = f"{manifest.FORMAT}.2"
 
 
 def _line(ours: frozenset[str]) -> str:
