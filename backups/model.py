@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, Field, PlainSerializer
+
+from shared.printable import printable
 
 SetKind = Literal["set", "legacy", "pre-restore"]
 Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
@@ -25,12 +27,49 @@ RunBy = Literal["app", "cron"]
 # is not here. wrong: with one that is here, but it is not the mark of this document at its place.
 Mark = Literal["valid", "unsigned", "unknown_key", "wrong"]
 
-# What a manifest may say; checked where one is read, and not when a record is made.
-Count = Annotated[int, Field(ge=0)]
-PageSize = Annotated[int, Field(ge=512, le=65536)]
-RowCounts = Annotated[Mapping[str, Count], PlainSerializer(dict)]  # of any kind of mapping
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+# What the documents of the store may say; checked where one is read, and not when a record is made.
+FIRST_YEAR = 1970
+MOST_OBJECTS = 8  # as many as the settings take sources
+MOST_RECIPIENTS = 500  # so many fit in the header of an age file (`sets/seal.py`)
+MOST_REASONS = 100
+MOST_TEXT = 1000
 HIGHEST_SEQUENCE = 2**53  # what every reader of JSON can count to (RFC 8259, section 6)
+
+
+def _instant(instant: datetime) -> datetime:
+    try:
+        found = instant.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("a time that does not exist in UTC") from None
+    if found.year < FIRST_YEAR:
+        raise ValueError(f"a time before the year {FIRST_YEAR}")
+    return found
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("a text with characters that cannot be printed")
+    return text
+
+
+Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
+# Texts for people are shown as far as they can be; a name is refused unless it can.
+Text = Annotated[str, AfterValidator(lambda text: printable(text, MOST_TEXT))]
+Texts = Annotated[tuple[Text, ...], AfterValidator(lambda texts: texts[:MOST_REASONS])]
+Printable = Annotated[str, AfterValidator(_printable)]
+Name = Annotated[Printable, Field(max_length=200)]
+SetId = Annotated[Printable, Field(max_length=20)]
+Key = Annotated[Printable, Field(max_length=1024)]
+# A file of SQLite has at most 2^32 - 2 pages of 65,536 bytes (https://www.sqlite.org/limits.html).
+Size = Annotated[int, Field(ge=0, le=2**48)]
+PageCount = Annotated[int, Field(ge=0, le=2**32)]
+PageSize = Annotated[int, Field(ge=512, le=65536)]
+UserVersion = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+Count = Annotated[int, Field(ge=0, le=2**53)]
+RowCounts = Annotated[  # of any kind of mapping; a table may have any name
+    Mapping[Annotated[str, Field(max_length=MOST_TEXT)], Count], PlainSerializer(dict)
+]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Sequence = Annotated[int, Field(ge=1, le=HIGHEST_SEQUENCE)]
 SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
@@ -95,20 +134,20 @@ class StoredObject:
     """
 
     source: SourceName
-    key: str
-    bytes: Count
+    key: Key
+    bytes: Size
     sha256: Sha256
-    snapshot_bytes: Count
+    snapshot_bytes: Size
     snapshot_sha256: Sha256
     page_size: PageSize
-    page_count: Count
-    user_version: int
+    page_count: PageCount
+    user_version: UserVersion
     rows: RowCounts
     same_instant: bool
-    journal_mode: str
-    schema: str = ""
+    journal_mode: Name
+    schema: Name = ""
     unreadable: Count = 0
-    finding: Annotated[str, Field(max_length=1000)] = ""  # what SQLite could not confirm of it
+    finding: Text = ""  # what SQLite could not confirm of it
 
     @property
     def described(self) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
+from shared.printable import printable_lines
 from shared.settings.env_file import write_env_file
 from shared.settings.load import load_settings, read_environment
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
             return _env()
         return _rotate_keys()
     except AppError as error:
-        print(f"{error.message}\n{error.hint}", file=sys.stderr)
+        print(printable_lines(f"{error.message}\n{error.hint}"), file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
 
 

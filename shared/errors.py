@@ -191,6 +191,12 @@ class ObjectMissing(StoreError):
     code = "object_missing"
 
 
+class ObjectTooLarge(StoreError):
+    """An object has more bytes than it may have, or than it is said to have."""
+
+    code = "object_too_large"
+
+
 class ObjectExists(StoreError):
     """An object with this key exists and is not the one that was being put."""
 

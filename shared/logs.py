@@ -16,6 +16,7 @@ from typing import Any, Literal, TextIO
 
 from shared.clock import format_utc
 from shared.files import make_private_directory
+from shared.printable import printable, printable_lines
 from shared.redaction import RedactingFormatter, redact_all_logs
 
 LogFormat = Literal["human", "json"]
@@ -64,8 +65,10 @@ class HumanFormatter(logging.Formatter):
         """One line whatever is in the values, with a traceback below it when there is one."""
         named = " ".join(f"{name}={value}" for name, value in _fields_of(record).items())
         line = f"{_time_of(record)} {record.levelname} {record.name}: {record.getMessage()}"
-        line = f"{line} {named}".rstrip().replace("\r", "\\r").replace("\n", "\\n")
-        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+        line = printable(f"{line} {named}".rstrip())
+        if not record.exc_info:
+            return line
+        return f"{line}\n{printable_lines(self.formatException(record.exc_info))}"
 
 
 class JsonFormatter(logging.Formatter):

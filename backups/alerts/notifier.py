@@ -9,6 +9,7 @@ from typing import Protocol
 
 from backups.decisions.alarms import Message
 from backups.receivers import Receiver, receivers_of
+from shared.printable import printable, printable_lines
 
 _log = logging.getLogger(__name__)
 _HEARTBEAT_SECONDS = 10
@@ -55,7 +56,8 @@ class AppriseNotifier:
 
             sender = apprise.Apprise()
             sender.add(self._urls[receiver.number - 1])
-            sent = bool(sender.notify(message.body, message.title, message.kind))
+            body, title = printable_lines(message.body), printable(message.title)
+            sent = bool(sender.notify(body, title, message.kind))
         except Exception as error:  # recorded: a broken notifier never breaks a run
             _log.warning("a message failed: %s", type(error).__name__)
             sent = False

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from backups.cli.output import show
 from backups.cli.progress_bars import terminal_progress
 from backups.doctor import examine
 from backups.errors import ConfirmationMissing, TargetOccupied
@@ -33,7 +34,7 @@ def run(service: BackupService, options: argparse.Namespace) -> int:
         document = documents.run_document(ended)
         print_json({**document, "set": documents.set_document(made) if made else None})
     elif made is not None:
-        print(text.set_made(made, service.status()))
+        show(text.set_made(made, service.status()))
     return _outcome(ended, options)
 
 
@@ -45,7 +46,7 @@ def verify(service: BackupService, options: argparse.Namespace) -> int:
         print_json(documents.run_document(ended))
     elif ended.error is None and ended.set_id:
         level = service.catalogue.get(ended.set_id).proof
-        print(text.verified(ended.set_id, level))
+        show(text.verified(ended.set_id, level))
     return _outcome(ended, options)
 
 
@@ -55,21 +56,21 @@ def status(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.status_document(found))
     else:
-        print(text.status(found, service.clock.now()))
+        show(text.status(found, service.clock.now()))
     return DONE if found.health.healthy else UNHEALTHY
 
 
 def list_sets(service: BackupService, options: argparse.Namespace) -> int:
     """`list`: restore points."""
     if error := service.own_sets.refresh():
-        print(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
+        show(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
     for warning in service.catalogue.unread.warnings():
-        print(f"{warning.message}\n{warning.hint}", file=sys.stderr)
+        show(f"{warning.message}\n{warning.hint}", file=sys.stderr)
     found, more = service.list_sets(options.limit, options.before)
     if options.json:
         print_json(documents.sets_document(found, more=more))
     else:
-        print(text.sets(found, more=more))
+        show(text.sets(found, more=more))
     return DONE
 
 
@@ -84,7 +85,7 @@ def list_runs(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(document)
     else:
-        print(text.runs(found, more=more))
+        show(text.runs(found, more=more))
     return DONE
 
 
@@ -101,7 +102,7 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     )
     acts = options.to is not None or options.in_place
     if not options.json:
-        print(text.plan(plan, to=options.to, ask=not acts), file=sys.stderr if acts else sys.stdout)
+        show(text.plan(plan, to=options.to, ask=not acts), file=sys.stderr if acts else sys.stdout)
     if not acts:
         if options.json:
             print_json(documents.plan_document(plan))
@@ -116,9 +117,9 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
-        print(text.restored(plan, ended, options.to))
+        show(text.restored(plan, ended, options.to))
         if owed := len(service.facts.owed_asides()):
-            print(text.owed_asides(owed), file=sys.stderr)
+            show(text.owed_asides(owed), file=sys.stderr)
     return _outcome(ended, options)
 
 
@@ -128,14 +129,14 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
         if options.json:
             print_json(documents.undo_document(record))
         else:
-            print(text.undo_plan(record))
+            show(text.undo_plan(record))
         return DONE
     with terminal_progress(sys.stderr) as progress:
         ended = service.undo.begin(progress).execute()
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
-        print(
+        show(
             "What the last restore had replaced is back. "
             "To reverse this: python -m backups restore --undo"
         )
@@ -151,7 +152,7 @@ def drill(service: BackupService, options: argparse.Namespace) -> int:
         document = documents.run_document(ended)
         print_json({**document, "drill": documents.drill_document(report) if report else None})
     elif ended.error is None and report is not None:
-        print(text.drilled(report))
+        show(text.drilled(report))
     return _outcome(ended, options)
 
 
@@ -163,13 +164,13 @@ def prune(service: BackupService, options: argparse.Namespace) -> int:
         if options.json:
             print_json(documents.retention_document(found))
         else:
-            print(text.retention(found))
+            show(text.retention(found))
         return DONE
     ended = service.prune.begin().execute()
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
-        print(f"Done. {service.catalogue.count()} restore points are kept.")
+        show(f"Done. {service.catalogue.count()} restore points are kept.")
     return _outcome(ended, options)
 
 
@@ -180,13 +181,13 @@ def accept(service: BackupService, options: argparse.Namespace) -> int:
         if options.json:
             print_json(documents.missing_document(missing))
         else:
-            print(text.accepted_missing(missing, still=len(service.own_sets.missing_points())))
+            show(text.accepted_missing(missing, still=len(service.own_sets.missing_points())))
         return DONE
     found = service.acceptance.accept(options.set)
     if options.json:
         print_json(documents.set_document(found))
     else:
-        print(f"Set {found.id} is accepted.")
+        show(f"Set {found.id} is accepted.")
     return DONE
 
 
@@ -196,7 +197,7 @@ def report(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(report_document(found))
     else:
-        print(report_text.report(found))
+        show(report_text.report(found))
     return DONE
 
 
@@ -208,7 +209,7 @@ def adopt(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.adopted_document(found))
     else:
-        print(text.adopted(found))
+        show(text.adopted(found))
     return DONE
 
 
@@ -219,7 +220,7 @@ def _accept_unsigned(service: BackupService, options: argparse.Namespace) -> int
     if options.json:
         print_json({**documents.run_document(ended), "marked": marked})
     else:
-        print(text.marked(options.instance, marked))
+        show(text.marked(options.instance, marked))
     return _outcome(ended, options)
 
 
@@ -229,7 +230,7 @@ def doctor(service: BackupService, options: argparse.Namespace, settings: Settin
     if options.json:
         print_json(documents.doctor_document(examination))
     else:
-        print(text.examination(examination))
+        show(text.examination(examination))
     return DONE if examination.healthy else UNHEALTHY
 
 
@@ -253,7 +254,7 @@ def keygen(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"public_key": public, "identity_file": str(path)})
     else:
-        print(text.key_pair(public, path))
+        show(text.key_pair(public, path))
     return DONE
 
 
@@ -261,10 +262,10 @@ def _outcome(ended: Run, options: argparse.Namespace) -> int:
     if ended.error is None:
         return DONE
     if not options.json:
-        print(f"{ended.error.message}\n{ended.error.hint}", file=sys.stderr)
+        show(f"{ended.error.message}\n{ended.error.hint}", file=sys.stderr)
     return FAILED
 
 
 def print_json(document: dict[str, Any]) -> None:
     """The one document of `--json`."""
-    print(json.dumps(document, indent=2))
+    show(json.dumps(document, indent=2))

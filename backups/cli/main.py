@@ -14,6 +14,7 @@ from pathlib import Path
 
 from backups.cli import commands
 from backups.cli.commands import BUSY, FAILED, USAGE
+from backups.cli.output import show
 from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
 from backups.errors import ConfirmationMissing, LeaseHeld, PeriodInvalid, SetNotNamed, SourceUnknown
@@ -53,7 +54,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
-        print("Interrupted. To see how far it got: python -m backups runs", file=sys.stderr)
+        show("Interrupted. To see how far it got: python -m backups runs", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -75,7 +76,7 @@ def _dispatch(options: argparse.Namespace) -> int:
             service.refuse_another_key()
         if not has_keys and options.name in _SAYS_UNCHECKED:
             found = unchecked()
-            print(f"{found.message}\n{found.hint}", file=sys.stderr)
+            show(f"{found.message}\n{found.hint}", file=sys.stderr)
         done = act(service, options)
         if has_keys and options.name in _WRITE_TO_THE_STORE:
             service.later_marks.finish()
@@ -254,7 +255,7 @@ def _explain(error: AppError, *, as_json: bool) -> int:
     exit_code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
     if as_json:
         commands.print_json(error_document(0, "The command failed", error))
-    print(f"{error.message}\n{error.hint}", file=sys.stderr)
+    show(f"{error.message}\n{error.hint}", file=sys.stderr)
     return exit_code
 
 

@@ -12,9 +12,9 @@ from uuid import uuid4
 
 from backups.model import Line
 from backups.service import BackupService
-from shared.errors import ObjectMissing, StoreAccessDenied, StoreFailing
+from shared.errors import ObjectMissing, ObjectTooLarge, StoreAccessDenied, StoreFailing
 from shared.settings.load import Settings
-from shared.store.object_store import ObjectStore
+from shared.store.object_store import BoundedSink, ObjectStore, get_document
 
 _SKEW_SECONDS = 60
 
@@ -42,12 +42,13 @@ def check_store(settings: Settings, service: BackupService, *, write: bool) -> I
         )
     latest = service.own_sets.latest()
     if latest is not None:
+        newest = latest.objects[0]
         try:
-            store.get(latest.objects[0].key, _Nowhere())
-        except (ObjectMissing, StoreAccessDenied, StoreFailing) as error:
+            store.get(newest.key, BoundedSink(_Nowhere(), newest.key, newest.bytes))
+        except (ObjectMissing, ObjectTooLarge, StoreAccessDenied, StoreFailing) as error:
             yield Line("problem", "store", f"{error.message} [{error.code}]", error.hint)
         else:
-            yield Line("ok", "store", f"{latest.objects[0].key} can be read")
+            yield Line("ok", "store", f"{newest.key} can be read")
     if settings.spaces is not None:
         yield from _spaces(settings, service, latest.objects[0].key if latest else None)
     if write:
@@ -135,9 +136,7 @@ def _write_probe(service: BackupService) -> Iterator[Line]:
     try:
         store.put(key, BytesIO(b"probe"), {"sha256": "probe"})
         store.check(key, b"other")
-        found = BytesIO()
-        store.get(key, found)
-        if found.getvalue() != b"probe":
+        if get_document(store, key, 5) != b"probe":
             yield Line(
                 "problem",
                 "store",

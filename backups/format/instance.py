@@ -14,10 +14,11 @@ from datetime import datetime
 from functools import cache
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from backups.format import naming
-from backups.model import HIGHEST_SEQUENCE, Sha256
+from backups.format.document import read_object
+from backups.model import HIGHEST_SEQUENCE, Instant, Printable, Sha256
 
 FORMAT = 1
 MOST_BYTES = 64 * 1024
@@ -27,12 +28,6 @@ MOST_PREDECESSORS = 100
 _MACHINE_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 # The id itself is not to be published, says machine-id(5), but a hash of it with a text of ours.
 _OURS = "backups of the messenger bot: the machine of an installation\n"
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("a text with characters that cannot be printed")
-    return text
 
 
 def _instance(text: str) -> str:
@@ -48,7 +43,7 @@ _Instance = Annotated[str, AfterValidator(_instance)]
 class LastSet:
     """How far an installation had come when it was taken over: what is newer is its own again."""
 
-    at: AwareDatetime
+    at: Instant
     sequence: Annotated[int, Field(ge=1, le=HIGHEST_SEQUENCE)] | None
 
 
@@ -64,15 +59,15 @@ class InstanceDocument:
 
     format: int
     instance: _Instance
-    host: Annotated[str, Field(max_length=255), AfterValidator(_printable)]
+    host: Annotated[Printable, Field(max_length=255)]
     machine: Sha256 | None
-    directory: Annotated[str, Field(max_length=4096), AfterValidator(_printable)]
+    directory: Annotated[Printable, Field(max_length=4096)]
     succeeds: Annotated[tuple[_Instance, ...], Field(max_length=MOST_PREDECESSORS)]
-    at: AwareDatetime
+    at: Instant
     last_sets: Annotated[Mapping[_Instance, LastSet], Field(max_length=MOST_PREDECESSORS)] = field(
         default_factory=dict
     )
-    marking_since: AwareDatetime | None = None
+    marking_since: Instant | None = None
     rotated: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
 
     def says_the_same(self, other: InstanceDocument) -> bool:
@@ -109,6 +104,7 @@ def load_instance(document: bytes, *, instance: str, at: datetime) -> InstanceDo
     """The document under the key of `instance` and `at`; raises `ValueError` for any other."""
     if len(document) > MOST_BYTES:
         raise ValueError("too large")
+    read_object(document)
     try:
         found = _documents().validate_json(document, strict=True)
     except ValidationError as error:
@@ -116,10 +112,6 @@ def load_instance(document: bytes, *, instance: str, at: datetime) -> InstanceDo
         raise ValueError(str(first["msg"])) from None
     if found.format != FORMAT:
         raise ValueError(f"format {found.format}")
-    try:
-        fits = found.instance == instance and naming.stamp(found.at) == naming.stamp(at)
-    except OverflowError:
-        raise ValueError("a time that does not exist in UTC") from None
-    if not fits:
+    if found.instance != instance or naming.stamp(found.at) != naming.stamp(at):
         raise ValueError("it is not what its key says")
     return found

@@ -12,9 +12,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated
 
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
-from backups.model import Sha256
+from backups.format.document import read_object
+from backups.model import Instant, SetId, Sha256
 
 FORMAT = 1
 MOST_DOCUMENTS = 10_000
@@ -27,8 +28,8 @@ class LaterMark:
     """That these documents of a set (`manifest`, `proof-…`: SHA-256) are what we hold for ours."""
 
     format: int
-    set_id: str
-    at: AwareDatetime
+    set_id: SetId
+    at: Instant
     documents: Annotated[Mapping[_Name, Sha256], Field(max_length=MOST_DOCUMENTS)]
 
 
@@ -45,6 +46,7 @@ def dump_later_mark(set_id: str, at: datetime, documents: Mapping[str, str]) -> 
 
 def load_later_mark(document: bytes, *, expected_id: str) -> LaterMark:
     """The document; its own mark is the caller's to check. Raises `ValueError`."""
+    read_object(document)
     try:
         found = _documents().validate_json(document, strict=True)
     except ValidationError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 
 from backups.format import naming
 from backups.model import BackupSet, StoredObject
@@ -74,5 +74,5 @@ def _made_at(members: Sequence[LegacyObject]) -> datetime:
     A bucket that was copied has younger modification times than the dates in its keys.
     """
     day = datetime.combine(members[0].day, time(), UTC)
-    last = day + timedelta(days=1) - timedelta(seconds=1)
+    last = datetime.combine(members[0].day, time(23, 59, 59), UTC)
     return min(max(day, *(one.modified_at for one in members)), last)

@@ -8,38 +8,40 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from backups.errors import ManifestInvalid, ManifestNewer
 from backups.format import naming
+from backups.format.document import read_object
 from backups.model import (
+    MOST_OBJECTS,
+    MOST_REASONS,
+    MOST_RECIPIENTS,
+    MOST_TEXT,
     BackupSet,
+    Count,
     DrillReport,
+    Instant,
+    Name,
     ProofLevel,
     Sequence,
+    SetId,
     SetKind,
     Sha256,
     StoredObject,
+    Text,
+    Texts,
     Trigger,
     Verdict,
 )
 from shared.clock import format_utc
+from shared.printable import printable
 
 FORMAT = 1
-
-
-def _in_utc(instant: datetime) -> datetime:
-    try:
-        return instant.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("a time that does not exist in UTC") from None
-
-
-_Instant = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+_MOST = 10**12  # rows of a database, or seconds of a drill, that nobody has
 
 
 @dataclass(frozen=True)
@@ -47,38 +49,44 @@ class Manifest:
     """The table of contents of one set, as it is stored."""
 
     format: int
-    id: str
+    id: SetId
     kind: SetKind
-    instant: _Instant
+    instant: Instant
     trigger: Trigger
-    instance: str
+    instance: Name
     complete: bool
     proof: ProofLevel
-    proven_at: _Instant
-    application: str
-    sqlite: str
-    objects: Annotated[tuple[StoredObject, ...], Field(min_length=1)]
-    suspect: tuple[str, ...] | None = None
-    token_key: str | None = None
-    recipients: tuple[str, ...] = ()
+    proven_at: Instant
+    application: Text
+    sqlite: Text
+    objects: Annotated[tuple[StoredObject, ...], Field(min_length=1, max_length=MOST_OBJECTS)]
+    suspect: Texts | None = None
+    token_key: Name | None = None
+    recipients: Annotated[tuple[Name, ...], Field(max_length=MOST_RECIPIENTS)] = ()
     sequence: Sequence | None = None
 
 
 @dataclass(frozen=True)
 class _VerdictDocument:
     format: int
-    set_id: str
-    at: _Instant
+    set_id: SetId
+    at: Instant
     proof: ProofLevel
-    reason: str
+    reason: Text
     kind: Literal["proof"] = "proof"
     manifest: Sha256 | None = None
 
 
 @dataclass(frozen=True)
-class _DrillDocument(DrillReport):
+class _DrillDocument:
     """`seconds` has a fraction in the reports of earlier versions."""
 
+    set_id: SetId
+    at: Instant
+    seconds: Annotated[float, Field(ge=0, lt=_MOST)]
+    rows: Annotated[int, Field(ge=0, lt=_MOST)]
+    unreadable: Count
+    failure: None
     milliseconds: Annotated[int, Field(ge=0, lt=1000)] = 0
 
 
@@ -109,12 +117,17 @@ def dump_manifest(backup_set: BackupSet, *, application: str, sqlite: str) -> by
         application=application,
         sqlite=sqlite,
         objects=backup_set.objects,
-        suspect=backup_set.suspect,
+        suspect=_shown(backup_set.suspect),
         token_key=backup_set.token_key,
         recipients=backup_set.recipients,
         sequence=backup_set.sequence,
     )
     return _manifests().dump_json(manifest, indent=2) + b"\n"
+
+
+def _shown(reasons: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """As many reasons as a reader shows: a table of any name may have lost rows."""
+    return reasons and tuple(printable(one, MOST_TEXT) for one in reasons[:MOST_REASONS])
 
 
 def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = None) -> BackupSet:
@@ -152,8 +165,9 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
 
 
 def dump_verdict(verdict: Verdict) -> bytes:
-    """The bytes of a verdict."""
-    return _verdicts().dump_json(_VerdictDocument(FORMAT, **vars(verdict)), indent=2) + b"\n"
+    """The bytes of a verdict; of a long reason, its beginning."""
+    shown = replace(verdict, reason=printable(verdict.reason, MOST_TEXT))
+    return _verdicts().dump_json(_VerdictDocument(FORMAT, **vars(shown)), indent=2) + b"\n"
 
 
 def dump_drill(report: DrillReport) -> bytes:
@@ -172,10 +186,10 @@ class Aside:
     """
 
     format: int
-    set_id: str
-    at: _Instant
-    by: str
-    restored: str
+    set_id: SetId
+    at: Instant
+    by: Name
+    restored: Name
     aside: bool
 
 
@@ -221,13 +235,13 @@ def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
     Only good drills leave one: a failure, which would be a text of any length, is refused.
     """
     what = f"the report of a drill of set {expected_id}"
+    _members(document, what)
     try:
         found = TypeAdapter(_DrillDocument).validate_json(document, strict=True)
     except ValidationError as error:
         raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
-    possible = found.failure is None and 0 <= found.rows < _MOST and 0 <= found.seconds < _MOST
-    if found.set_id != expected_id or found.at.tzinfo is None or not possible:
-        raise ManifestInvalid(f"{what} is not valid", _HINT)
+    if found.set_id != expected_id:
+        raise ManifestInvalid(f"{what} speaks of set {found.set_id!r}", _HINT)
     return DrillReport(
         set_id=found.set_id,
         at=found.at,
@@ -247,29 +261,33 @@ def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:
     return replace(backup_set, proof="none", proven_at=None, suspect=suspect)
 
 
-_MOST = 10**12  # rows of a database, or seconds of a drill, that nobody has
 _HINT = "Choose another restore point (python -m backups list)."
-_format_only: TypeAdapter[dict[str, object]] = TypeAdapter(dict[str, object])
 
 
 def _refuse_newer(document: bytes, what: str) -> None:
-    try:
-        found = _format_only.validate_json(document).get("format")
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+    found = _members(document, what).get("format")
     if isinstance(found, int) and found > FORMAT:
         raise ManifestNewer(
-            f"{what} has format {found}, but this program reads formats up to {FORMAT}",
+            f"{what} has format {printable(repr(found), 40)}, but this program reads formats up to "
+            f"{FORMAT}",
             "Use the newer version of this program that wrote it.",
         )
-    if found != FORMAT:
-        raise ManifestInvalid(f"{what} has an unknown format: {found!r}", _HINT)
+    if type(found) is not int or found != FORMAT:
+        raise ManifestInvalid(f"{what} has an unknown format: {printable(repr(found), 40)}", _HINT)
+
+
+def _members(document: bytes, what: str) -> dict[str, object]:
+    try:
+        return read_object(document, fractions=True)
+    except ValueError as error:
+        fault = printable(str(error), 200)
+        raise ManifestInvalid(f"{what} cannot be read: {fault}", _HINT) from None
 
 
 def _first_fault(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(part) for part in first["loc"])
-    return f"{where}: {first['msg']}" if where else str(first["msg"])
+    return printable(f"{where}: {first['msg']}" if where else str(first["msg"]), 200)
 
 
 def _fault(manifest: Manifest, prefix: str, expected_id: str | None) -> str | None:
@@ -281,7 +299,6 @@ def _fault(manifest: Manifest, prefix: str, expected_id: str | None) -> str | No
     if len(set(sources)) != len(sources):
         return "it names a source twice"
     for stored in manifest.objects:
-        parsed = naming.parse_data_key(prefix, stored.key)
-        if parsed is None or parsed.source != stored.source:
-            return f"the key {stored.key!r} is not one of source {stored.source}"
+        if not naming.is_own_key(prefix, stored.source, manifest.instant, stored.key):
+            return f"{stored.key!r} is no key of source {stored.source} in a set of this instant"
     return None

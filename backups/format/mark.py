@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from backups.format.document import read_object
 from backups.model import Mark
 
 INFO = b"backup mark v1"
@@ -124,18 +125,7 @@ def kind_of(key: str) -> str:
 
 def parse(document: bytes) -> dict[str, Any]:
     """The JSON object; raises `ValueError` for a name twice, a fraction, or any other text."""
-    try:
-        found = json.loads(
-            document,
-            object_pairs_hook=_once,
-            parse_float=_refuse,
-            parse_constant=_refuse,
-        )
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
-    if not isinstance(found, dict):
-        raise ValueError("no JSON object")  # noqa: TRY004 - one kind of error for bad input
-    return found
+    return read_object(document)
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:
@@ -152,14 +142,3 @@ def sha256_of(document: bytes) -> str:
 
 def _mac(key: MarkKey, text: bytes) -> str:
     return hmac.new(key.secret, text, hashlib.sha256).hexdigest()
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("a name stands twice")
-    return found
-
-
-def _refuse(text: str) -> Any:
-    raise ValueError(f"not a whole number: {text[:20]}")

@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
+from backups.model import FIRST_YEAR
+
 _SET_ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _LEGACY_ID = re.compile(r"legacy-(\d{4}-\d{2}-\d{2})", re.ASCII)
 _SET_KEY = re.compile(
@@ -59,10 +61,9 @@ def is_set_id(text: str) -> bool:
     if not _SET_ID.fullmatch(text):
         return False
     try:
-        datetime.strptime(text, "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+        return instant_of(text).year >= FIRST_YEAR
     except ValueError:
         return False
-    return True
 
 
 def instant_of(set_id: str) -> datetime:
@@ -91,10 +92,9 @@ def is_legacy_id(text: str) -> bool:
     if found is None:
         return False
     try:
-        date.fromisoformat(found[1])
+        return date.fromisoformat(found[1]).year >= FIRST_YEAR
     except ValueError:
         return False
-    return True
 
 
 def dated_stem(prefix: str, source: str, instant: datetime) -> str:
@@ -123,7 +123,21 @@ def parse_data_key(prefix: str, key: str) -> DataKey | None:
         )
     except ValueError:
         return None
+    if day.year < FIRST_YEAR:
+        return None
     return DataKey(found["source"], day, instant, found["suffix"])
+
+
+def is_own_key(prefix: str, source: str, instant: datetime, key: str) -> bool:
+    """Whether `key` is one that a file of a source has in a set of this instant, and in no other.
+
+    A dated key fits each set of its UTC day.
+    """
+    found = parse_data_key(prefix, key)
+    return found is not None and key in (
+        data_key(prefix, source, instant, dated=dated, suffix=found.suffix)
+        for dated in (True, False)
+    )
 
 
 def takes_dated_stem(prefix: str, source: str, instant: datetime, key: str) -> bool:

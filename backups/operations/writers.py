@@ -6,7 +6,6 @@ store has. Where there are two, a person chooses.
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,7 +22,14 @@ from backups.format.instance import MOST_BYTES, InstanceDocument, load_instance
 from backups.format.mark import Checked
 from backups.host.state import HostState
 from backups.operations.installation import Installation
-from shared.errors import ObjectMissing, StoreAccessDenied, StoreError, StoreFailing
+from shared.errors import (
+    ObjectMissing,
+    ObjectTooLarge,
+    StoreAccessDenied,
+    StoreError,
+    StoreFailing,
+)
+from shared.store.object_store import get_document
 
 _log = logging.getLogger("backups.run")
 
@@ -209,16 +215,15 @@ class Writers:
             return []
 
     def _read(self, instance: str, at: datetime, key: str) -> _Read | None:
-        sink = _Bounded()
         try:
-            self._store.get(key, sink)
-            document = load_instance(sink.getvalue(), instance=instance, at=at)
+            stored = get_document(self._store, key, MOST_BYTES)
+            document = load_instance(stored, instance=instance, at=at)
         except ObjectMissing:
             return None
-        except ValueError as error:
+        except (ObjectTooLarge, ValueError) as error:
             _log.warning("%s says nothing that can be used: %s", key, error)
             return None
-        return _Read(document, self._marks.check(key, sink.getvalue()))
+        return _Read(document, self._marks.check(key, stored))
 
     # --- what `latest` chooses from -----------------------------------------------------
 
@@ -267,12 +272,3 @@ class Writers:
         if document is None and instance in said:
             return f"{said[instance]} (so says a document without a mark)"
         return document.host if document else None
-
-
-class _Bounded(io.BytesIO):
-    """Takes a little more than a document may have, and forgets the rest."""
-
-    def write(self, chunk: bytes, /) -> int:  # type: ignore[override]
-        """See `Sink.write`."""
-        super().write(chunk[: max(0, MOST_BYTES + 1 - self.tell())])
-        return len(chunk)

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from backups.errors import SourceUnknown
 from backups.model import BackupSet, StoredObject
 from shared.errors import AppError, ObjectMissing
-from shared.store.object_store import ObjectStore
+from shared.store.object_store import BoundedSink, ObjectStore
 
 _CHUNKS_AHEAD = 4
 _SECONDS_BETWEEN_LOOKS = 0.5
@@ -49,7 +49,9 @@ def stream(store: ObjectStore, stored: StoredObject) -> StreamingResponse:
     if stored.sha256:
         headers["ETag"] = f'"{stored.sha256}"'
     return StreamingResponse(
-        Download(store, stored.key).chunks(), media_type="application/octet-stream", headers=headers
+        Download(store, stored.key, size).chunks(),
+        media_type="application/octet-stream",
+        headers=headers,
     )
 
 
@@ -60,9 +62,10 @@ class _ReaderGone(Exception):
 class Download:
     """A thread that lets the store write into a short queue, and the reader of that queue."""
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    def __init__(self, store: ObjectStore, key: str, size: int) -> None:
         self._store = store
         self._key = key
+        self._size = size
         self._queue: queue.Queue[bytes | AppError | None] = queue.Queue(_CHUNKS_AHEAD)
         self._gone = threading.Event()
 
@@ -94,7 +97,7 @@ class Download:
     def _fetch(self) -> None:
         try:
             try:
-                self._store.get(self._key, self)
+                self._store.get(self._key, BoundedSink(self, self._key, self._size))
             except AppError as error:
                 _log.warning("a download was cut short: %s", error.message)
                 self._put(error)

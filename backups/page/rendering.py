@@ -19,10 +19,17 @@ from backups.view import units
 from backups.view.chart import total_bytes
 from shared.clock import format_utc
 from shared.errors import AppError
+from shared.printable import printable_lines
 from shared.web.admin_auth import AdminTokenRefused, TooManyFailures
 from shared.web.problem_handlers import status_of
 
 FOLDER = Path(__file__).parent
+
+
+def _shown(value: object) -> object:
+    """What a page shows in place of a text from outside; markup of ours has been escaped."""
+    return printable_lines(value) if type(value) is str else value
+
 
 _templates = Environment(
     loader=FileSystemLoader(FOLDER / "templates"),
@@ -30,6 +37,7 @@ _templates = Environment(
     undefined=StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
+    finalize=_shown,
 )
 _templates.filters.update(
     age=units.age,
@@ -50,6 +58,7 @@ _COMMAND = re.compile(r"python -m backups(?: [\w.-]+)*[\w-]")
 
 def commands(text: str) -> Markup:
     """A hint, with the commands in it marked as such."""
+    text = printable_lines(text)
     parts, end = [], 0
     for found in _COMMAND.finditer(text):
         parts += [escape(text[end : found.start()]), Markup("<code>%s</code>") % found.group()]

@@ -7,7 +7,6 @@ One file, because one listing says what is new, what is gone, and what is only a
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -17,6 +16,7 @@ from datetime import datetime
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
 from backups.format.acceptance import load_acceptance
+from backups.format.document import MOST_BYTES
 from backups.format.later_mark import load_later_mark
 from backups.model import Mark
 from backups.sets import points_table
@@ -27,18 +27,20 @@ from shared.clock import Clock, format_utc
 from shared.errors import (
     AppError,
     ObjectMissing,
+    ObjectTooLarge,
     StoreAccessDenied,
     StoreFailing,
     StoreListingIncomplete,
 )
 from shared.logs import fields
-from shared.store.object_store import ObjectInfo, ObjectStore
+from shared.store.object_store import ObjectInfo, ObjectStore, get_document
 
 _log = logging.getLogger(__name__)
 
 # One object that the store cannot return must hide no other; but each costs the retries, and
 # after so many the store has to return another one.
 _FAILURES_BEFORE_A_PROBE = 3
+_TOO_LARGE_HINT = "Look who wrote it, and delete it: this program writes no such document."
 
 _NOT_BELIEVED: Mapping[Mark, str] = {
     "unsigned": "it has no mark",
@@ -151,6 +153,9 @@ def _read_new(
     for set_id, documents in stored.items():
         for name in sorted(documents, key=_manifest_first):
             info = documents[name]
+            if info.size > MOST_BYTES:
+                found.append(_refused(table, set_id, name, info, before.get(info.key)))
+                continue
             is_invalid = name == naming.MANIFEST and set_id in invalid
             if name in known.get(set_id, ()) and not is_invalid:
                 continue
@@ -210,8 +215,8 @@ def _probe(
     others = sorted(set(manifests) - set(failed))
     if not others:
         raise error
-    with suppress(ObjectMissing, StoreAccessDenied):  # these are answers, too
-        store.get(others[-1], io.BytesIO())
+    with suppress(ObjectMissing, ObjectTooLarge, StoreAccessDenied):  # these are answers, too
+        get_document(store, others[-1], MOST_BYTES)
 
 
 def _version(info: ObjectInfo) -> str:
@@ -315,26 +320,25 @@ def _fetch(
     table: SetsTable, store: ObjectStore, set_id: str, name: str, info: ObjectInfo
 ) -> UnreadDocument | None:
     """Take in a document; what to note when it cannot be read. Raises `StoreFailing`."""
-    buffer = io.BytesIO()
     try:
-        store.get(info.key, buffer)
+        document = get_document(store, info.key, info.size)
         if name == naming.MANIFEST:
             # Kept even when it cannot be read: `Catalogue.get` then says why.
-            table.add_manifest(set_id, buffer.getvalue())
-            manifest.load_manifest(buffer.getvalue(), prefix=table.prefix, expected_id=set_id)
+            table.add_manifest(set_id, document)
+            manifest.load_manifest(document, prefix=table.prefix, expected_id=set_id)
         else:
             if name.startswith("proof-"):
-                manifest.load_verdict(buffer.getvalue(), expected_id=set_id)
+                manifest.load_verdict(document, expected_id=set_id)
             elif name.startswith("accept-"):
-                load_acceptance(buffer.getvalue(), expected_id=set_id)
+                load_acceptance(document, expected_id=set_id)
             elif name.startswith("aside-"):
-                manifest.load_aside(buffer.getvalue(), expected_id=set_id)
+                manifest.load_aside(document, expected_id=set_id)
             elif name.startswith(LATER_MARK):
-                _refuse_later_mark(buffer.getvalue(), set_id)
-            table.add_verdict(set_id, name, buffer.getvalue())
+                _refuse_later_mark(document, set_id)
+            table.add_verdict(set_id, name, document)
     except ObjectMissing:
         return None  # pruned since the listing
-    except (StoreAccessDenied, ManifestInvalid) as error:
+    except (StoreAccessDenied, ObjectTooLarge, ManifestInvalid) as error:
         return _unread(set_id, name, info, error)
     return None
 
@@ -346,8 +350,23 @@ def _refuse_later_mark(document: bytes, set_id: str) -> None:
         raise ManifestInvalid(f"a later mark of set {set_id}: {error}", "") from None
 
 
+def _refused(
+    table: SetsTable, set_id: str, name: str, info: ObjectInfo, noted: UnreadDocument | None
+) -> UnreadDocument:
+    """What to note of a document that is too large to be fetched; an earlier version may have
+    taken it in."""
+    if noted is not None and noted.version == _version(info):
+        return noted
+    if name == naming.MANIFEST:
+        table.forget(set_id)
+    else:
+        table.forget_verdict(set_id, name)
+    fault = f"it has {info.size:,} bytes, and a document at most {MOST_BYTES:,}"
+    return _unread(set_id, name, info, ManifestInvalid(fault, _TOO_LARGE_HINT))
+
+
 def _unread(set_id: str, name: str, info: ObjectInfo, error: AppError) -> UnreadDocument:
-    _log.warning(error.message, extra=fields(set_id=set_id, name=name))
+    _log.warning("%s", error.message, extra=fields(set_id=set_id, name=name))
     version = _version(info) if isinstance(error, ManifestInvalid) else None
     return UnreadDocument(info.key, set_id, name, error.message, version)
 

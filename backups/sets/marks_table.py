@@ -10,6 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 
 from backups.format import naming
+from backups.format.document import MOST_BYTES
 from backups.format.mark import Checked, Marks
 from backups.host.catalogues import read_fact, rotated_keys, write_fact
 from backups.model import Mark
@@ -42,11 +43,15 @@ def _today(connection: sqlite3.Connection, marks: Marks) -> Marks:
 
 
 def documents(connection: sqlite3.Connection, set_id: str) -> dict[str, bytes]:
-    """The manifest of a set, and the verdicts on it, by their names."""
+    """The manifest of a set, and the verdicts on it, by their names.
+
+    An earlier version took in any size: a manifest that is larger than any may be is empty.
+    """
     rows = connection.execute(
-        "SELECT ?2, manifest FROM sets WHERE id = ?1"
-        " UNION ALL SELECT name, document FROM verdicts WHERE set_id = ?1",
-        (set_id, naming.MANIFEST),
+        "SELECT ?2, iif(length(manifest) > ?3, x'', manifest) FROM sets WHERE id = ?1"
+        " UNION ALL SELECT name, document FROM verdicts WHERE set_id = ?1"
+        " AND length(document) <= ?3",
+        (set_id, naming.MANIFEST, MOST_BYTES),
     )
     return {row[0]: row[1] for row in rows}
 

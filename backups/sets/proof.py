@@ -17,13 +17,19 @@ from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.sets.seal import SQLITE_MAGIC, unseal
 from backups.sources.inspection import read_facts
-from backups.sources.room import FileSize
+from backups.sources.room import RESERVE_BYTES, FileSize, free_bytes
 from backups.sources.soundness import soundness_of
 from shared.databases.schema import KnownSchema, refuse_foreign_schema
 from shared.databases.untrusted import with_untrusted
-from shared.errors import DatabaseError, DatabaseSchemaMismatch, DiskFull, ObjectMissing
+from shared.errors import (
+    DatabaseError,
+    DatabaseSchemaMismatch,
+    DiskFull,
+    ObjectMissing,
+    ObjectTooLarge,
+)
 from shared.files import open_private
-from shared.store.object_store import ObjectStore
+from shared.store.object_store import CHUNK_BYTES, BoundedSink, ByteProgress, ObjectStore
 
 _HINT = "Do not trust this object. Make a new set now (python -m backups run), or use another."
 
@@ -82,10 +88,14 @@ def fetch(tools: ProofTools, stored: StoredObject, path: Path) -> None:
     with open_private(path) as file:
         sink = _HashingSink(file)
         try:
-            tools.store.get(stored.key, sink, report)
+            tools.store.get(stored.key, BoundedSink(sink, stored.key, stored.bytes), report)
         except ObjectMissing as error:
             raise ProofFailed(
                 f"{stored.key} is not in the store, although the store accepted it", _HINT
+            ) from error
+        except ObjectTooLarge as error:
+            raise ProofFailed(
+                f"{stored.key} has more than the {stored.bytes} bytes that were uploaded", _HINT
             ) from error
     _compare(stored, sink.size, sink.hexdigest())
     if is_encrypted(suffix_of(stored)) and sink.head == SQLITE_MAGIC:
@@ -103,7 +113,8 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
     suffix = suffix_of(stored)
     if suffix:
         most = stored.snapshot_bytes if stored.described else None
-        found = unseal(sealed, suffix, target, tools.identity_file, most=most)
+        watch = _watch(tools, stored, target.parent)
+        found = unseal(sealed, suffix, target, tools.identity_file, most=most, tick=watch)
         remove_file(sealed)  # both together, of all sources, are more than the disk was asked for
         if stored.described and found != stored.snapshot_sha256:
             raise ProofFailed(
@@ -113,6 +124,30 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
         sealed.rename(target)
     tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
     check_database(target, stored, tools.ask(stored))
+
+
+def _watch(tools: ProofTools, stored: StoredObject, folder: Path) -> ByteProgress:
+    """What stops the unsealing of an object: the end of the run, or of the room in `folder`.
+
+    Nobody knows how large the file in an object of the old scripts is.
+    """
+    room = None if stored.described else free_bytes(folder) - RESERVE_BYTES
+
+    reported = 0
+
+    def watch(done: int) -> None:
+        nonlocal reported
+        if done - reported >= CHUNK_BYTES:
+            reported = done
+            tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
+        if room is not None and done > room:
+            raise DiskFull(
+                f"{stored.key} has more than the {room:,} bytes that {folder} has room for, but "
+                f"for a reserve of {RESERVE_BYTES:,}",
+                "Make room on that disk, or set BACKUP_DIR to a larger one.",
+            )
+
+    return watch
 
 
 def check_database(path: Path, stored: StoredObject, ask: Callable[[], None]) -> DatabaseFacts:

@@ -169,10 +169,11 @@ class Publisher:
                 sequence=sequence,
             )
             recorder.stage("manifest")
+            document = self._manifest(made)
         except BaseException:
             puts.take_back()
             raise
-        self._publish(made)
+        self._publish(made, document)
         return made
 
     @property
@@ -263,17 +264,23 @@ class Publisher:
             for file, sealed in zip(snapshots.files, files, strict=True)
         ]
 
-    def _publish(self, backup_set: BackupSet) -> None:
+    def _manifest(self, backup_set: BackupSet) -> bytes:
+        """The manifest to be stored; raises `ManifestInvalid` for one that nobody would read."""
+        key = naming.manifest_key(self._config.prefix, backup_set.id)
+        document = manifest.dump_manifest(
+            backup_set, application=APPLICATION, sqlite=sqlite3.sqlite_version
+        )
+        document = self._config.marks.sign(key, document)
+        manifest.load_manifest(document, prefix=self._config.prefix, expected_id=backup_set.id)
+        return document
+
+    def _publish(self, backup_set: BackupSet, document: bytes) -> None:
         """Write the manifest: from here on the set exists.
 
         When that fails, nothing is taken back: the answer may have been lost on its way, and
         a manifest without its objects would be worse than objects without a manifest.
         """
         key = naming.manifest_key(self._config.prefix, backup_set.id)
-        document = manifest.dump_manifest(
-            backup_set, application=APPLICATION, sqlite=sqlite3.sqlite_version
-        )
-        document = self._config.marks.sign(key, document)
         metadata = {"set-id": backup_set.id, "instance": backup_set.instance}
         put_document(self._store, key, document, metadata)
         self._catalogue.add_manifest(backup_set.id, document)

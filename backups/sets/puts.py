@@ -20,9 +20,9 @@ from backups.runs.log_files import source_log
 from backups.sets.catalogue import Catalogue
 from backups.sets.seal import SealedFile
 from shared.clock import Clock
-from shared.errors import ObjectMissing, StoreError
+from shared.errors import ObjectMissing, ObjectTooLarge, StoreError
 from shared.logs import fields
-from shared.store.object_store import ObjectStore
+from shared.store.object_store import ObjectStore, get_document
 
 _log = logging.getLogger("backups.run")
 
@@ -36,10 +36,10 @@ def put_document(
     """
     sha256 = hashlib.sha256(document).hexdigest()
     store.put(key, io.BytesIO(document), {**metadata, "sha256": sha256})
-    read_back = io.BytesIO()
-    with suppress(ObjectMissing):
-        store.get(key, read_back)
-    if read_back.getvalue() != document:
+    read_back = b""
+    with suppress(ObjectMissing, ObjectTooLarge):
+        read_back = get_document(store, key, len(document))
+    if read_back != document:
         raise ProofFailed(
             f"{key} was accepted by the store, but other bytes were read back",
             "Do not use this store; see the status page of its provider, then run again.",

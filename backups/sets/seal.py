@@ -23,9 +23,11 @@ from backups.sets.seal_streams import (
     own_errors,
 )
 from shared.files import open_private
-from shared.store.object_store import CHUNK_BYTES, ByteProgress
+from shared.store.object_store import CHUNK_BYTES, ByteProgress, ignore_bytes
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
+_AGE_MAGIC = b"age-encryption.org/v1\n"
+_MOST_HEADER = 64 * 1024
 _ZSTD_LEVEL = 1  # on encrypted tokens higher levels are no smaller, and slower
 
 
@@ -91,16 +93,23 @@ def seal(snapshot: Path, sha256: str, config: SealConfig, tick: ByteProgress) ->
 
 
 def unseal(
-    sealed: Path, suffix: str, target: Path, identity_file: Path | None, *, most: int | None
+    sealed: Path,
+    suffix: str,
+    target: Path,
+    identity_file: Path | None,
+    *,
+    most: int | None,
+    tick: ByteProgress = ignore_bytes,
 ) -> str:
     """Write the snapshot inside `sealed` to the new 0600 file `target`; its SHA-256.
 
     `most` is how many bytes it may have at the most; a file that unfolds into more is
-    refused before it fills the disk. Raises `IdentityMissing` when it is encrypted and there is no
+    refused before it fills the disk. `tick` hears how many it has before they are written, and may
+    raise to stop the work. Raises `IdentityMissing` when it is encrypted and there is no
     identity, `IdentityWrong` when no identity fits, `SealBroken` when the bytes are damaged.
     """
     with sealed.open("rb") as source, open_private(target) as file:
-        sink = HashingWriter(file, most)
+        sink = HashingWriter(file, most, tick)
         writer = UnfoldingWriter(sink, sealed.name) if ".zst" in suffix else sink
         with own_errors(sink, writer):
             if is_encrypted(suffix):
@@ -116,6 +125,7 @@ def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | Non
     import pyrage  # noqa: PLC0415
 
     identities = load_identities(identity_file)
+    _refuse_header(source, name)
     try:
         with _age_errors(name):
             pyrage.decrypt_io(source, writer, identities)
@@ -126,6 +136,21 @@ def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | Non
                 "Use the identity whose public key was in BACKUP_AGE_RECIPIENTS when it was made.",
             ) from None
         raise SealBroken(f"{name} cannot be decrypted: {error}", BROKEN_HINT) from None
+
+
+def _refuse_header(source: BinaryIO, name: str) -> None:
+    """Raise `SealBroken` unless the header of an age file ends soon enough.
+
+    It has an entry of some 100 bytes for each recipient, and each costs a computation for each
+    identity. Its last line begins with `---` (https://age-encryption.org/v1).
+    """
+    head = source.read(_MOST_HEADER)
+    source.seek(0)
+    if not head.startswith(_AGE_MAGIC) or b"\n---" not in head:
+        raise SealBroken(
+            f"{name} is damaged: it has no age header of at most {_MOST_HEADER:,} bytes",
+            BROKEN_HINT,
+        )
 
 
 def load_identities(identity_file: Path | None) -> list[Any]:

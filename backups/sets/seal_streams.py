@@ -12,11 +12,15 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO, NoReturn
 
 from backups.errors import SealBroken
+from shared.store.object_store import ignore_bytes
 
-# Of a bomb, this many bytes unfold into some 30 MB before it is noticed.
-_UNFOLDED_AT_A_TIME = 1024
+# Of a bomb, this many bytes unfold into some 15 MB before it is noticed.
+_UNFOLDED_AT_A_TIME = 512
 # What they unfold into is hashed and written together: each step has its price.
 _WRITTEN_AT_A_TIME = 256 * 1024
+# What a frame may need to be unfolded: all that is sealed here needs less, and so does what
+# `zstd -19` makes (https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1.1.2).
+_MOST_WINDOW = 8 * 1024 * 1024
 BROKEN_HINT = "Choose another restore point (python -m backups list)."
 
 
@@ -83,11 +87,17 @@ class CompressingReader:
 
 
 class HashingWriter:
-    """A writer that hashes, counts, refuses to grow beyond `most`, and keeps its error."""
+    """A writer that hashes, counts, refuses to grow beyond `most`, and keeps its error.
 
-    def __init__(self, file: BinaryIO, most: int | None = None) -> None:
+    `tick` hears how many bytes are about to be there, and may raise to stop the work.
+    """
+
+    def __init__(
+        self, file: BinaryIO, most: int | None = None, tick: Callable[[int], None] = ignore_bytes
+    ) -> None:
         self._file = file
         self._most = most
+        self._tick = tick
         self._hash = hashlib.sha256()
         self.size = 0
         self.error: BaseException | None = None
@@ -101,6 +111,7 @@ class HashingWriter:
                     f"the decompressed file has more than the {self._most} bytes it should have",
                     BROKEN_HINT,
                 )
+            self._tick(self.size)
             self._hash.update(chunk)
             return self._file.write(chunk)
         except BaseException as error:
@@ -124,7 +135,7 @@ class UnfoldingWriter:
 
         self._sink = sink
         self._name = name
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._frame = zstandard.ZstdDecompressor(max_window_size=_MOST_WINDOW).decompressobj()
         self._pieces: list[bytes] = []
         self._waiting = 0
         self.error: BaseException | None = None
@@ -145,6 +156,10 @@ class UnfoldingWriter:
             if self._frame.eof:
                 self._refuse("there is extra data after the end of the compressed stream")
             piece = self._frame.decompress(view[start : start + _UNFOLDED_AT_A_TIME])
+            if len(piece) >= _WRITTEN_AT_A_TIME:  # never twice in memory
+                self._write_waiting()
+                self._sink.write(piece)
+                continue
             self._pieces.append(piece)
             self._waiting += len(piece)
             if self._waiting >= _WRITTEN_AT_A_TIME:

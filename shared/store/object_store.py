@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import BinaryIO, Literal, Protocol, runtime_checkable
 
+from shared.errors import ObjectTooLarge
+
 StoreKind = Literal["spaces", "directory"]
 
 # Bytes moved so far of one body; it starts again from a lower number when a retry does.
@@ -43,6 +45,29 @@ class Sink(Protocol):
 
     def write(self, chunk: bytes, /) -> object:
         """Take all of `chunk`."""
+
+
+class BoundedSink:
+    """Passes at most `most` bytes of the object `key` on, so that a `get` of it ends there.
+
+    Its `write` raises `ObjectTooLarge` instead of taking more.
+    """
+
+    def __init__(self, sink: Sink, key: str, most: int) -> None:
+        self._sink = sink
+        self._key = key
+        self._most = most
+        self._taken = 0
+
+    def write(self, chunk: bytes, /) -> object:
+        """See `Sink.write`."""
+        self._taken += len(chunk)
+        if self._taken > self._most:
+            raise ObjectTooLarge(
+                f"get {self._key}: the store returned more than {self._most:,} bytes",
+                "Do not use this object: somebody else has written it, or the store is at fault.",
+            )
+        return self._sink.write(chunk)
 
 
 class ObjectStore(Protocol):
@@ -127,6 +152,21 @@ class Interruptible(Protocol):
 
         For shutting down: at once and from any thread, and more than once if need be.
         """
+
+
+def get_document(store: ObjectStore, key: str, most: int) -> bytes:
+    """The bytes of a small object; raises `StoreError`, `ObjectTooLarge` for more than `most`."""
+    found = _Bytes()
+    store.get(key, BoundedSink(found, key, most))
+    return bytes(found)
+
+
+class _Bytes(bytearray):
+    """A sink that keeps what it takes."""
+
+    def write(self, chunk: bytes, /) -> None:
+        """See `Sink.write`."""
+        self += chunk
 
 
 def key_fault(key: str) -> str | None:

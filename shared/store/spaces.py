@@ -127,7 +127,7 @@ class SpacesStore:
             while True:
                 with self._translated("get", key):
                     chunk = _arrived(stream)
-                    if not chunk and done != answer["ContentLength"]:
+                    if not chunk and done != answer.get("ContentLength", done):
                         raise boto_errors.ResponseStreamingError(error="the body was cut short")
                 if not chunk:
                     return

@@ -67,6 +67,7 @@ COMPUTES_ONLY = {
     "pydantic",
     "shared.clock.format_utc",
     "shared.clock.parse_utc",
+    "shared.printable.printable",
 }
 CLOCKS = {"now", "utcnow", "today"}
 OF_THE_WORLD = {"open", "print", "input", "eval", "exec", "breakpoint", "__import__"}

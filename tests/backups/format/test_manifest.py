@@ -29,9 +29,11 @@ from tests.support.records import (
 # As a manifest alone says it: its mark is checked elsewhere.
 a_set = partial(records.a_set, mark="unsigned", mark_key=None)
 
-COUNTS = st.integers(0, 2**63 - 1)
+COUNTS = st.integers(0, 2**53)
+SIZES = st.integers(0, 2**48)
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+TEXTS = st.text(st.characters(codec="utf-8").filter(str.isprintable), max_size=40)
+TABLES = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 
 
 @st.composite
@@ -42,14 +44,14 @@ def sets(draw: st.DrawFn) -> BackupSet:
         a_stored_object(
             source,
             key=naming.data_key("backups/", source, instant, dated=dated),
-            bytes=draw(COUNTS),
+            bytes=draw(SIZES),
             sha256=draw(HASHES),
-            snapshot_bytes=draw(COUNTS),
+            snapshot_bytes=draw(SIZES),
             snapshot_sha256=draw(HASHES),
             page_size=draw(st.sampled_from([512, 4096, 65536])),
-            page_count=draw(COUNTS),
+            page_count=draw(st.integers(0, 2**32)),
             user_version=draw(st.integers(-(2**31), 2**31 - 1)),
-            rows=draw(st.dictionaries(TEXTS, COUNTS, max_size=4)),
+            rows=draw(st.dictionaries(TABLES, COUNTS, max_size=4)),
             same_instant=draw(st.booleans()),
             journal_mode=draw(st.sampled_from(["wal", "delete"])),
         )

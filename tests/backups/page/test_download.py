@@ -55,7 +55,7 @@ def no_thread_is_left() -> Iterator[None]:
 def test_all_bytes_in_order(store: DirectoryStore) -> None:
     """What comes out is what is stored."""
     found = hashlib.sha256()
-    for chunk in Download(store, KEY).chunks():
+    for chunk in Download(store, KEY, len(BODY)).chunks():
         found.update(chunk)
     assert found.digest() == hashlib.sha256(BODY).digest()
 
@@ -71,7 +71,7 @@ def test_what_a_browser_is_told(store: DirectoryStore) -> None:
 
 def test_a_reader_who_leaves(store: DirectoryStore) -> None:
     """The store is not read any further, and nothing is left running."""
-    chunks = Download(store, KEY).chunks()
+    chunks = Download(store, KEY, len(BODY)).chunks()
     next(chunks)
     assert downloads()
     chunks.close()
@@ -79,7 +79,7 @@ def test_a_reader_who_leaves(store: DirectoryStore) -> None:
 
 def test_a_store_that_fails_on_the_way(tmp_path: Path) -> None:
     """The reader gets the error after what had come, never a quiet end."""
-    chunks = Download(BreakingStore(tmp_path), KEY).chunks()
+    chunks = Download(BreakingStore(tmp_path), KEY, len(BODY)).chunks()
     assert next(chunks) == BODY[: len(BODY) // 2]
     with pytest.raises(StoreUnreachable):
         next(chunks)

@@ -1,0 +1,12 @@
+"""What a command writes: text of ours, and in it texts from outside."""
+
+from __future__ import annotations
+
+from typing import TextIO
+
+from shared.printable import printable_lines
+
+
+def show(text: str = "", file: TextIO | None = None) -> None:
+    """Write lines to `file` (standard output): a terminal shows every character, and obeys none."""
+    print(printable_lines(text), file=file)

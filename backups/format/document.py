@@ -1,0 +1,68 @@
+"""What each document of the store has to be before it is looked at, whoever wrote it. Pure.
+
+`docs/format.md` has the table of limits. They are far above what this program writes, and so low
+that reading any document takes a few megabytes of memory.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+MOST_BYTES = 1_000_000
+MOST_VALUES = 20_000  # of all objects and lists in it
+MOST_NESTED = 16
+
+
+def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
+    """The JSON object in a document; raises `ValueError` for anything else.
+
+    So for a name that stands twice, `NaN`, and what is above a limit. Numbers that are not whole
+    are refused, too, unless `fractions` are allowed.
+    """
+    if len(document) > MOST_BYTES:
+        raise ValueError(f"it has {len(document):,} bytes, and a document at most {MOST_BYTES:,}")
+    try:
+        found = json.loads(
+            document,
+            object_pairs_hook=_once,
+            parse_float=float if fractions else _refuse,
+            parse_constant=_refuse,
+        )
+    except RecursionError:
+        raise ValueError(f"it is nested more than {MOST_NESTED} deep") from None
+    if not isinstance(found, dict):
+        raise ValueError("no JSON object")  # noqa: TRY004 - one kind of error for bad input
+    _refuse_much(found)
+    return found
+
+
+def _refuse_much(found: dict[str, Any]) -> None:
+    values = 0
+    level: list[dict[str, Any] | list[Any]] = [found]
+    for _ in range(MOST_NESTED):
+        below = []
+        for one in level:
+            values += len(one)
+            below += [
+                value
+                for value in (one.values() if isinstance(one, dict) else one)
+                if isinstance(value, dict | list)
+            ]
+        if values > MOST_VALUES:
+            raise ValueError(f"it has more than {MOST_VALUES:,} values")
+        level = below
+        if not level:
+            return
+    raise ValueError(f"it is nested more than {MOST_NESTED} deep")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice")
+    return found
+
+
+def _refuse(text: str) -> Any:
+    raise ValueError(f"not a whole number: {text[:20]}")
