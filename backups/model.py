@@ -249,6 +249,16 @@ class RunError:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What the store said when it was asked for its restore points, and would not list them."""
+
+    at: datetime
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Run:
     """One attempt, as the run log has it."""
 

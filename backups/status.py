@@ -94,6 +94,8 @@ def read_status(
             broken_receivers=broken_receivers(config.receivers, receivers, now),
             beats=heartbeat.beats if heartbeat is not None else (),
             unled_since=_unled_since(installation.directory, now),
+            refusal=installation.catalogue.refusal(),
+            in_other_places="" if newest else own_sets.in_other_places(),
         )
     )
     return Status(

@@ -139,11 +139,12 @@ def plan_restore(
     unread: Sequence[str] = (),
     made_elsewhere: bool = False,
     host: str | None = None,
+    not_asked: Finding | None = None,
 ) -> RestorePlan:
     """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
 
     `unread` are sets whose manifest nobody can read; a newer one is a warning. `made_elsewhere`
-    and `host` say who made the set.
+    and `host` say who made the set, `not_asked` why the store could not say what it has.
     """
     states = {state.source: state for state in live}
     stored = [one for one in backup_set.objects if only in (None, one.source)]
@@ -164,7 +165,11 @@ def plan_restore(
         - (backup_set.created_at if backup_set.created_at > now else backup_set.holds_until),
         items=items,
         blockers=(*_blockers(backup_set, keys, stored), *in_place),
-        warnings=(*_newer(backup_set, unread), *_warnings(backup_set, keys, foreign)),
+        warnings=(
+            *((not_asked,) if not_asked else ()),
+            *_newer(backup_set, unread),
+            *_warnings(backup_set, keys, foreign),
+        ),
         foreign=tuple(foreign),
         in_place=in_place,
         made_elsewhere=made_elsewhere,

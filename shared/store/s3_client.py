@@ -72,7 +72,10 @@ def make_client(
         ) from error
     # With two wildcards it is called before botocore makes a "500, try again" of such an answer.
     client.meta.events.register("before-parse.*.*", refuse_web_page)
-    client.meta.events.register("needs-retry.s3", partial(_wait_after_conflict, attempts))
+    client.meta.events.register(
+        "needs-retry.s3",
+        partial(_wait_after_conflict, attempts),  # type: ignore[arg-type] # its answer counts
+    )
     return client
 
 
