@@ -79,11 +79,10 @@ class SnapshotFile:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The copies of one run, the instant they show, and how long writers had to wait."""
+    """The copies of one run, and the instant that they show."""
 
     instant: datetime
     files: tuple[SnapshotFile, ...]
-    gate_seconds: float
 
 
 @dataclass(frozen=True)
@@ -260,7 +259,7 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt, as the run log has it."""
+    """One attempt, as the run log has it; `undo` of a restore that undid one."""
 
     id: str
     operation: OperationName
@@ -271,6 +270,12 @@ class Run:
     set_id: str | None = None
     stage: str | None = None
     error: RunError | None = None
+    undo: bool = False
+
+    @property
+    def act(self) -> str:
+        """What it does, for a person: an undo is logged as the restore that it is."""
+        return "undo" if self.undo else self.operation
 
 
 @dataclass(frozen=True)
