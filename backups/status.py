@@ -13,7 +13,7 @@ from backups.host.directory import BackupDirectory
 from backups.host.lease_faults import lease_faults
 from backups.host.records import find_damaged
 from backups.host.state import HostState
-from backups.model import FailedBeginning, Finding, Run
+from backups.model import BackupSet, FailedBeginning, Finding, Run
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
@@ -86,6 +86,7 @@ def read_status(
                 *find_damaged(installation.directory.path),
                 *installation.catalogue.unread.warnings(),
                 *_prune_failed(run_log.last("prune", "succeeded", "failed")),
+                *_not_wholly_checked(newest),
                 *adoption.warnings(),
             ),
             missing_points=own_sets.missing_points(),
@@ -129,6 +130,21 @@ def _prune_failed(last: Run | None) -> tuple[Finding, ...]:
             f"the last prune, run {last.id}, failed: {last.error.message}",
             last.error.hint or "Find out why: python -m backups prune",
         ),
+    )
+
+
+def _not_wholly_checked(newest: BackupSet | None) -> tuple[Finding, ...]:
+    """A warning for each source of the newest set that SQLite here could not check whole."""
+    return tuple(
+        Finding(
+            "source_finding",
+            f"source {stored.source} could not be checked whole: {stored.finding}. Its copy in set "
+            f"{newest.id} has the bytes of the source",
+            "If its own program can read the database, nothing is to do. To try it with what a "
+            f"restore gives: python -m backups restore {newest.id} --to DIR",
+        )
+        for stored in (newest.objects if newest else ())
+        if newest and stored.finding
     )
 
 

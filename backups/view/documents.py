@@ -37,6 +37,7 @@ _SHOWN_OF_AN_OBJECT = {
     "snapshot_sha256",
     "rows",
     "same_instant",
+    "finding",
 }
 
 
