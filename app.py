@@ -102,6 +102,7 @@ def create_app(
     app.include_router(metrics_routes())
     add_page(app)
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
+    app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)
     own = [status for platform in platforms for status in platform.statuses]
     add_problem_handlers(app, (*STATUSES, *own, *PLATFORM_STATUSES))
     return app

@@ -118,11 +118,10 @@ class SnapshotFile:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The copies of one run, the instant they show, and how long writers had to wait."""
+    """The copies of one run, and the instant that they show."""
 
     instant: datetime
     files: tuple[SnapshotFile, ...]
-    gate_seconds: float
 
 
 @dataclass(frozen=True)
@@ -301,8 +300,18 @@ class RunError:
 
 
 @dataclass(frozen=True)
+class Refusal:
+    """What the store said when it was asked for its restore points, and would not list them."""
+
+    at: datetime
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Run:
-    """One attempt, as the run log has it."""
+    """One attempt, as the run log has it; `undo` of a restore that undid one."""
 
     id: str
     operation: OperationName
@@ -313,6 +322,12 @@ class Run:
     set_id: str | None = None
     stage: str | None = None
     error: RunError | None = None
+    undo: bool = False
+
+    @property
+    def act(self) -> str:
+        """What it does, for a person: an undo is logged as the restore that it is."""
+        return "undo" if self.undo else self.operation
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,8 @@ class Receiver:
 class ReceiverState:
     """What a receiver has been told, and how the last attempts to reach it went.
 
-    `told` are the codes of the alarms that it was told of and whose end it was not. `failures`
+    `told` are the codes of the alarms that it was told of and that last; `ended` those that it was
+    told of and whose end it will be told with the end of the others. `failures`
     counts the attempts in a row that failed; `sending_since` is when a process began to send.
     """
 
@@ -35,6 +36,7 @@ class ReceiverState:
     failing_since: datetime | None = None
     failed_at: datetime | None = None
     sending_since: datetime | None = None
+    ended: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

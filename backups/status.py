@@ -14,7 +14,7 @@ from backups.host.directory import BackupDirectory
 from backups.host.lease_faults import lease_faults
 from backups.host.records import find_damaged
 from backups.host.state import HostState
-from backups.model import FailedBeginning, Finding, Run
+from backups.model import BackupSet, FailedBeginning, Finding, Run
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.marking.later_marks import LaterMarks
@@ -90,6 +90,7 @@ def read_status(
                 *find_damaged(installation.directory.path),
                 *installation.catalogue.unread.warnings(),
                 *_prune_failed(run_log.last("prune", "succeeded", "failed")),
+                *_not_wholly_checked(newest),
                 *adoption.warnings(),
                 *(() if config.mark_keys else (unchecked(),)),
                 *unmarked_warnings(
@@ -103,6 +104,8 @@ def read_status(
             broken_receivers=broken_receivers(config.receivers, receivers, now),
             beats=heartbeat.beats if heartbeat is not None else (),
             unled_since=_unled_since(installation.directory, now),
+            refusal=installation.catalogue.refusal(),
+            in_other_places="" if newest else own_sets.in_other_places(),
         )
     )
     return Status(
@@ -138,6 +141,21 @@ def _prune_failed(last: Run | None) -> tuple[Finding, ...]:
             f"the last prune, run {last.id}, failed: {last.error.message}",
             last.error.hint or "Find out why: python -m backups prune",
         ),
+    )
+
+
+def _not_wholly_checked(newest: BackupSet | None) -> tuple[Finding, ...]:
+    """A warning for each source of the newest set that SQLite here could not check whole."""
+    return tuple(
+        Finding(
+            "source_finding",
+            f"source {stored.source} could not be checked whole: {stored.finding}. Its copy in set "
+            f"{newest.id} has the bytes of the source",
+            "If its own program can read the database, nothing is to do. To try it with what a "
+            f"restore gives: python -m backups restore {newest.id} --to DIR",
+        )
+        for stored in (newest.objects if newest else ())
+        if newest and stored.finding
     )
 
 

@@ -155,6 +155,30 @@ class StoreAccessDenied(StoreError):
     code = "store_access_denied"
 
 
+class ObjectArchived(StoreAccessDenied):
+    """A lifecycle rule moved the object to an archive, from which it cannot be read at once."""
+
+    code = "object_archived"
+
+
+class StoreFull(StoreError):
+    """The quota or the disk of the store is used up."""
+
+    code = "store_full"
+
+
+class StoreSuspended(StoreError):
+    """The provider has suspended the account."""
+
+    code = "store_suspended"
+
+
+class StoreNotS3(StoreError):
+    """What answers is not an S3 server: a console, a captive portal, a proxy."""
+
+    code = "store_not_s3"
+
+
 class StoreNoBucket(StoreError):
     """The bucket does not exist at this endpoint."""
 
@@ -180,7 +204,7 @@ class StoreListingIncomplete(StoreError):
 
 
 class StoreOverwrites(StoreError):
-    """The server ignores `If-None-Match: *`, so it cannot keep what it holds."""
+    """The server ignores or refuses `If-None-Match: *`, so it cannot keep what it holds."""
 
     code = "store_overwrites"
 

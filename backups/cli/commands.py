@@ -18,7 +18,8 @@ from backups.sets.seal import generate_key_pair
 from backups.view import documents, text
 from backups.view import report as report_text
 from backups.view.report_document import report_document
-from shared.errors import DatabaseUnreadable
+from shared.clock import format_utc
+from shared.errors import DatabaseUnreadable, StoreError
 from shared.files import open_private
 from shared.settings.load import Settings
 
@@ -62,16 +63,26 @@ def status(service: BackupService, options: argparse.Namespace) -> int:
 
 def list_sets(service: BackupService, options: argparse.Namespace) -> int:
     """`list`: restore points."""
-    if error := service.own_sets.refresh():
-        show(f"From local records only: {error.message}\n{error.hint}", file=sys.stderr)
+    error = _look(service)
     for warning in service.catalogue.unread.warnings():
         show(f"{warning.message}\n{warning.hint}", file=sys.stderr)
     found, more = service.list_sets(options.limit, options.before)
     if options.json:
-        print_json(documents.sets_document(found, more=more))
+        listed_at = service.catalogue.listed_at()
+        print_json(documents.sets_document(found, more=more, listed_at=listed_at, error=error))
     else:
         show(text.sets(found, more=more))
     return DONE
+
+
+def _look(service: BackupService) -> StoreError | None:
+    """Ask the store; say so where only this host's records answer. Raises where it has none."""
+    error = service.own_sets.look()
+    if error is not None:
+        known = service.catalogue.listed_at()
+        since = f", as of {format_utc(known)}" if known else ""
+        show(f"From local records only{since}: {error.message}\n{error.hint}", file=sys.stderr)
+    return error
 
 
 def list_runs(service: BackupService, options: argparse.Namespace) -> int:
@@ -159,7 +170,7 @@ def drill(service: BackupService, options: argparse.Namespace) -> int:
 def prune(service: BackupService, options: argparse.Namespace) -> int:
     """`prune`: apply retention, or show what it would do."""
     if options.dry_run:
-        service.own_sets.refresh()
+        _look(service)
         found = service.own_sets.plan_prune()
         if options.json:
             print_json(documents.retention_document(found))

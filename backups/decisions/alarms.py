@@ -83,10 +83,12 @@ def status_unknown(message: str, hint: str) -> News:
     return News((Finding(STATUS_UNKNOWN, said, hint),), all_known=False)
 
 
-def message_for(before: Collection[str], now: Sequence[Finding], *, name: str) -> Message | None:
+def message_for(
+    before: Collection[str], now: Sequence[Finding], *, name: str, ended: Collection[str] = ()
+) -> Message | None:
     """What to say when the alarms went from the codes `before` to `now`; None for nothing new.
 
-    Each alarm is sent when it comes, and once that all are over.
+    Each alarm is sent when it comes, and once that all are over: with those that `ended` earlier.
     """
     new = [found for found in now if found.code not in before]
     if new:
@@ -95,7 +97,7 @@ def message_for(before: Collection[str], now: Sequence[Finding], *, name: str) -
     if before and not now:
         return Message(
             f"Backups on {name} are healthy again",
-            "Every problem that was reported is over, at last: " + ", ".join(sorted(before)),
+            "Every problem that was reported is over: " + ", ".join(sorted({*before, *ended})),
             "success",
         )
     return None
@@ -103,23 +105,31 @@ def message_for(before: Collection[str], now: Sequence[Finding], *, name: str) -
 
 def letter_for(receiver: Receiver, state: ReceiverState, news: News, *, name: str) -> Letter | None:
     """What this receiver has not been told yet; None for nothing."""
-    message = message_for(state.told, news.alarms, name=name)
+    message = message_for(state.told, news.alarms, name=name, ended=state.ended)
     if message is None or not (news.alarms or news.all_known):
         return None
     now = tuple(found.code for found in news.alarms)
-    codes = tuple(code for code in now if code not in state.told) or tuple(state.told)
+    codes = tuple(code for code in now if code not in state.told) or tuple(
+        dict.fromkeys((*state.told, *state.ended))
+    )
     told = now if news.all_known else tuple(dict.fromkeys((*state.told, *now)))
     return Letter(receiver, message, codes, told)
 
 
 def without_ended(state: ReceiverState, news: News) -> ReceiverState:
-    """The same, without the alarms that ended while others last: no message says so.
+    """The same, without the alarms that ended while others last: no message says so yet.
 
-    If they come again, that is news. Where all have ended, a message is owed.
+    If they come again, that is news. Where all have ended, a message is owed, which names them.
     """
     now = {found.code for found in news.alarms}
     left = tuple(code for code in state.told if code in now)
-    return replace(state, told=left) if news.all_known and left else state
+    return _now_told(state, left) if news.all_known and left else state
+
+
+def _now_told(state: ReceiverState, told: tuple[str, ...]) -> ReceiverState:
+    """The state with other alarms that last; what it was told of before has ended."""
+    before = dict.fromkeys((*state.ended, *state.told))
+    return replace(state, told=told, ended=tuple(code for code in before if code not in told))
 
 
 def success_message(name: str, set_id: str) -> Message:
@@ -160,7 +170,9 @@ def after_attempt(
     """The state after an attempt; `told` as in `Letter`."""
     sending_since = state.sending_since if told is None else None
     if attempt.result == "sent":
-        return ReceiverState(state.told if told is None else told, sending_since=sending_since)
+        left = state if told is None else _now_told(state, told)
+        ended = left.ended if left.told else ()
+        return ReceiverState(left.told, sending_since=sending_since, ended=ended)
     return replace(
         state,
         failures=state.failures + 1,

@@ -9,11 +9,15 @@ from datetime import datetime, timedelta
 from backups.model import BackupSet
 from shared.crontab import Crontab
 from shared.errors import (
+    ObjectArchived,
     StoreAccessDenied,
     StoreClockSkew,
     StoreError,
     StoreFailing,
+    StoreFull,
     StoreNoBucket,
+    StoreNotS3,
+    StoreSuspended,
     StoreUnknownKey,
     StoreUnreachable,
     StoreUntrusted,
@@ -31,7 +35,11 @@ STORE_FAILURES = frozenset(
         StoreUnknownKey,
         StoreWrongSecret,
         StoreAccessDenied,
+        ObjectArchived,
         StoreNoBucket,
+        StoreNotS3,
+        StoreFull,
+        StoreSuspended,
         StoreClockSkew,
     )
 )

@@ -40,6 +40,7 @@ FOUND_WARNING_CODES = (
     "records_damaged",
     "document_unread",
     "prune_failed",
+    "source_finding",
     "earlier_installation",
     *("marks_unchecked", "sets_unsigned", "verdicts_unsigned", "mark_key_unknown", "mark_wrong"),
 )

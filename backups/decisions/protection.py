@@ -17,6 +17,7 @@ from backups.model import (
     DrillReport,
     Finding,
     MissingPoint,
+    Refusal,
     Run,
     RunBy,
 )
@@ -53,6 +54,8 @@ class HealthFacts:
     `future_is_over` whether a right set was proven since they were first seen, `restored_at` when
     all that is live was restored from `newest`. `found_faults` are problems that others have found
     (of the live sources, of the leases, of the records), and `found_warnings` the warnings.
+    `refusal` is why the store could not be asked, and `in_other_places` the beginning of a hint
+    that names where this host has known points under other settings.
     """
 
     now: datetime
@@ -86,6 +89,8 @@ class HealthFacts:
     missing_points: tuple[MissingPoint, ...] = ()
     somebody_is_told: bool = True
     broken_receivers: tuple[str, ...] = ()
+    refusal: Refusal | None = None
+    in_other_places: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,15 +150,28 @@ def _attempt(facts: HealthFacts) -> Fact:
 def _point(facts: HealthFacts) -> Fact:
     if facts.newest is not None:
         return Fact("point", True, f"{facts.newest.id}, complete and proven")
+    detail = "no complete, proven restore point"
+    if facts.refusal is not None:
+        return Fact(
+            "point",
+            False,
+            f"{detail} is known, and the store could not be asked",
+            Finding(
+                "no_restore_point",
+                "this host knows no complete, proven backup, and the store could not be asked at "
+                f"{format_utc(facts.refusal.at)}: {facts.refusal.message}",
+                f"{facts.in_other_places}{facts.refusal.hint} Then: python -m backups list",
+            ),
+        )
     return Fact(
         "point",
         False,
-        "no complete, proven restore point",
+        detail,
         Finding(
             "no_restore_point",
             "there is no complete, proven backup yet",
-            "Make one now: python -m backups run. On a host that replaces another one, restore "
-            "first: python -m backups restore",
+            f"{facts.in_other_places}Make one now: python -m backups run. On a host that replaces "
+            "another one, restore first: python -m backups restore",
         ),
     )
 

@@ -142,12 +142,14 @@ def plan_restore(
     made_elsewhere: bool = False,
     host: str | None = None,
     marks: MarkFacts = NOT_MARKING,
+    not_asked: Finding | None = None,
 ) -> RestorePlan:
     """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
 
     `unread` are sets whose manifest nobody can read; a newer one is a warning. `others` are the
     other sets of this line, newest first: another schema than theirs is a warning. `made_elsewhere`
-    and `host` say who made the set, and `marks` what its mark is compared with.
+    and `host` say who made the set, `marks` what its mark is compared with, and `not_asked` why the
+    store could not say what it has.
     """
     states = {state.source: state for state in live}
     stored = [one for one in backup_set.objects if only in (None, one.source)]
@@ -171,6 +173,7 @@ def plan_restore(
         blockers=(*_blockers(backup_set, keys, stored), *in_place),
         warnings=(
             *mark_warnings(backup_set, marks),
+            *((not_asked,) if not_asked else ()),
             *_newer(backup_set, unread),
             *_changed_schemas(backup_set.id, stored, keys, others),
             *_warnings(backup_set, keys, foreign),

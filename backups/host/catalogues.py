@@ -12,11 +12,12 @@ import logging
 import os
 import sqlite3
 from collections.abc import Iterable
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime
 from pathlib import Path
 
 from backups.host.state import note_sets_moved, sets_moved
+from backups.model import Refusal
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
@@ -123,6 +124,7 @@ def open_catalogue(directory: Path, store: ObjectStore, prefix: str, records: Da
     known = Database(path, MIGRATIONS, additions=ADDITIONS, remedy=_REMEDY, renewed=_report_renewal)
     try:
         _take_over(known, records, identity, prefix)
+        _note_place(known, store.location)
     except DatabaseError as error:
         _log.warning("the sets of earlier records could not be taken over: %s", error.message)
     except BaseException:
@@ -162,6 +164,28 @@ def _take_over(known: Database, records: Database, identity: str, prefix: str) -
         note_sets_moved(connection, identity)
 
 
+def _note_place(known: Database, place: str) -> None:
+    with known.reading() as connection:
+        if read_fact(connection, "place") == place:
+            return
+    with known.transaction() as connection:
+        write_fact(connection, "place", place)
+
+
+def places_with_points(directory: Path, place: str) -> list[str]:
+    """The stores other than that at `place` in which this host has known restore points."""
+    found = set()
+    for path in (directory / FOLDER).glob("*.db"):
+        # What cannot be read names no place.
+        with (
+            suppress(sqlite3.Error),
+            closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as known,
+        ):
+            if known.execute("SELECT 1 FROM sets LIMIT 1").fetchone():
+                found.add(read_fact(known, "place"))
+    return sorted(one for one in found if one and one != place)
+
+
 def _rows(records: sqlite3.Connection, prefix: str) -> dict[str, list[tuple[object, ...]]] | None:
     """What `runs.db` has; None when it was last read for another prefix."""
     row = records.execute("SELECT value FROM facts WHERE name = 'points'").fetchone()
@@ -177,7 +201,9 @@ def _rows(records: sqlite3.Connection, prefix: str) -> dict[str, list[tuple[obje
 #
 # last_contact_at   when it last answered, as `format_utc` writes it
 # listed_at         when it was last listed to the end
-# identity          whose file this is
+# identity          whose file this is, where it took over what `runs.db` had
+# place             where that store is, for a person
+# refused           why it could not be listed the last time, as JSON; absent once it was listed
 # points            for which program the points were noted, and with which keys their marks were
 # order             for whom they were put in order; absent when they are not in order
 # seen ahead ID     when a set was first seen here while its time lay in the future
@@ -282,6 +308,42 @@ def last_contact_at(known: Database) -> datetime | None:
     with known.reading() as connection:
         text = read_fact(connection, "last_contact_at")
     with suppress(ValueError):  # what cannot be read counts as absent
+        return parse_utc(text) if text else None
+    return None
+
+
+def refusal(known: Database) -> Refusal | None:
+    """Why the store could not be listed the last time; None when it was."""
+    with known.reading() as connection:
+        text = read_fact(connection, "refused")
+    with suppress(ValueError, TypeError, KeyError):  # what cannot be read counts as absent
+        stored = json.loads(text) if text else None
+        if stored:
+            return Refusal(
+                parse_utc(stored["at"]), stored["code"], stored["message"], stored["hint"]
+            )
+    return None
+
+
+def note_refusal(known: Database, found: Refusal | None) -> None:
+    """Remember why the store could not be listed, or that it was; writes only what is new."""
+    text = None
+    if found is not None:
+        members = (found.code, found.message, found.hint)
+        stored = dict(zip(("code", "message", "hint"), members, strict=True))
+        text = json.dumps({"at": format_utc(found.at), **stored})
+    with known.reading() as connection:
+        if read_fact(connection, "refused") == text:
+            return
+    with known.transaction() as connection:
+        write_fact(connection, "refused", text)
+
+
+def listed_at(known: Database) -> datetime | None:
+    """When the store was last listed to the end."""
+    with known.reading() as connection:
+        text = read_fact(connection, "listed_at")
+    with suppress(ValueError):
         return parse_utc(text) if text else None
     return None
 

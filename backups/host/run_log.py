@@ -10,6 +10,7 @@ from typing import Any
 
 from backups.errors import RunNotFound
 from backups.host import totals
+from backups.host.state import UNDO
 from backups.host.totals import RunKind, StageTime, StageTotals
 from backups.model import DayOfRuns, OperationName, Run, RunError, RunStatus
 from shared.clock import format_utc, parse_utc
@@ -193,7 +194,11 @@ class RunLog:
 
 def read_runs(connection: sqlite3.Connection, rest: str, values: tuple[Any, ...]) -> list[Run]:
     """The runs that a statement finds which goes on with `rest`: WHERE, ORDER BY, LIMIT."""
-    rows = connection.execute(f"SELECT {_COLUMNS} FROM runs {rest}", values)  # noqa: S608
+    rows = connection.execute(
+        f"SELECT {_COLUMNS}, EXISTS(SELECT 1 FROM facts WHERE name = ? || runs.id)"  # noqa: S608
+        f" FROM runs {rest}",
+        (UNDO, *values),
+    )
     return [_run(row) for row in rows]
 
 
@@ -225,4 +230,5 @@ def _run(row: tuple[Any, ...]) -> Run:
         set_id=row[6],
         stage=row[7],
         error=RunError(row[8], row[9], row[10]) if row[8] else None,
+        undo=bool(row[11]),
     )

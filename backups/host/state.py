@@ -124,7 +124,7 @@ _NOT_NOTED = "1"
 _STARTED_EMPTY = "started_empty:"
 _BASELINE = "baseline:"
 _ENDED_LOGIN = "ended_login:"
-_UNDO = "undo:"
+UNDO = "undo:"  # the run log says so of a run
 
 
 class HostState:
@@ -211,11 +211,11 @@ class HostState:
 
     def note_undo(self, run_id: str) -> None:
         """Remember that a run of the operation `restore` is an undo."""
-        self._write(_Record(f"{_UNDO}{run_id}", str, str), "1")
+        self._write(_Record(f"{UNDO}{run_id}", str, str), "1")
 
     def undos(self) -> frozenset[str]:
         """The runs that are undos."""
-        return frozenset(self._read_all(_UNDO))
+        return frozenset(self._read_all(UNDO))
 
     def instances(self) -> str | None:
         """What was last read in the store of who writes there."""

@@ -97,16 +97,20 @@ def backup_routes() -> APIRouter:
 
     @router.get("/sets", summary="Restore points, newest first")
     def sets(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
-        if error := service_of(request).own_sets.refresh():
+        service = service_of(request)
+        if error := service.own_sets.look():
             _log.warning("could not refresh the catalogue; using local records: %s", error.message)
-        found, more = service_of(request).list_sets(limit, before)
-        return documents.sets_document(found, more=more)
+        found, more = service.list_sets(limit, before)
+        listed_at = service.catalogue.listed_at()
+        return documents.sets_document(found, more=more, listed_at=listed_at, error=error)
 
     @router.get("/sets/{set_id}", summary="One restore point")
     def one_set(request: Request, set_id: str) -> dict[str, Any]:
         service = service_of(request)
         if not service.catalogue.has(set_id):
-            service.own_sets.refresh()
+            error = service.own_sets.refresh()
+            if error and not service.catalogue.has(set_id):
+                raise error
         return documents.set_document(service.catalogue.get(set_id))
 
     @router.get("/runs", summary="The run log, newest first")

@@ -89,7 +89,8 @@ class Backup:
     def begin_if_changed(self) -> StartedRun | None:
         """Start a change run, unless all that is not volatile is as in the newest set; None then.
 
-        Raises `LeaseHeld`, and what a snapshot raises.
+        A source that cannot be copied is no reason not to: the run stores the others and names it.
+        Raises `LeaseHeld`, and `DiskFull`.
         """
         started = self._starter.begin_unless(
             self._is_as_in_the_newest_set,
@@ -106,6 +107,7 @@ class Backup:
         newest = self._catalogue.newest_protecting(self._own_sets.ours())
         known = {one.source: one.snapshot_sha256 for one in newest.objects} if newest else {}
         lasting = [source for source in self._config.sources if not source.volatile]
+        failures: dict[str, AppError] = {}
         with self._directory.staging("comparison") as folder:
             room = room_for_snapshots(lasting, folder)
             snapshots = take_snapshots(
@@ -114,8 +116,11 @@ class Backup:
                 self._clock,
                 lambda _: room.refuse_taken_reserve(),
                 busy_timeout=self._config.busy_timeout,
+                failures=failures,
             )
-        return all(known.get(file.source) == file.sha256 for file in snapshots.files)
+        return not failures and all(
+            known.get(file.source) == file.sha256 for file in snapshots.files
+        )
 
     def room(self, sources: Sequence[Source], staging: Path) -> Room:
         """The room that a backup needs on the disks of this host."""

@@ -17,6 +17,7 @@ from backups.decisions.succession import busy_ones
 from backups.decisions.suspicion import Measures, RestoredSource, measures
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound, SeveralInstallations
 from backups.format import naming
+from backups.host import catalogues
 from backups.host.state import HostState
 from backups.model import BackupSet, Finding, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
@@ -35,6 +36,7 @@ class OwnSets:
         self.ours = installation.ours
         self._config = installation.config
         self._catalogue = installation.catalogue
+        self._store = installation.store
         self._run_log = installation.run_log
         self._directory = installation.directory
         self._clock = installation.clock
@@ -48,6 +50,16 @@ class OwnSets:
         except StoreError as error:
             return error
         return None
+
+    def look(self) -> StoreError | None:
+        """The same, for what shows all there is: raises the error where this host knows no point.
+
+        An empty list would say that the store has none.
+        """
+        error = self.refresh()
+        if error is not None and not self._catalogue.count():
+            raise error
+        return error
 
     def chosen_from(self) -> frozenset[str]:
         """The instances whose sets `latest` and `--at` mean: ours, or the one line that there is.
@@ -78,7 +90,7 @@ class OwnSets:
                 + (f" (the time of {future[0]} lies in the future)" if future else ""),
                 "Check the clock of this host, then restore by the id: python -m backups list"
                 if future
-                else "Make one: python -m backups run",
+                else self.in_other_places() + "Make one: python -m backups run",
             )
         return newest
 
@@ -95,6 +107,16 @@ class OwnSets:
         self._writers.try_to_look()
         named = [UnmarkedPoint(one, self._writers.host_of(one.instance)) for one in points]
         return nothing_marked(named, is_marking=self._catalogue.is_marking()) if named else None
+
+    def in_other_places(self) -> str:
+        """Where this host has known restore points under other settings, as part of a hint."""
+        places = catalogues.places_with_points(self._directory.path, self._store.location)
+        if not places:
+            return ""
+        return (
+            f"This host has known restore points in {' and '.join(places)}: to restore one of "
+            "them, set the SPACES_ settings or BACKUP_LOCAL_STORE back to that. "
+        )
 
     def is_owed(self, trigger: Trigger, *, at_once: bool = False) -> bool:
         """Whether a backup should be made now, and may be tried; with `at_once` without delay."""

@@ -128,7 +128,7 @@ class Replacer:
         try:
             made = self.publisher.store_set(
                 replacement.recorder,
-                Snapshots(instant, tuple(linked), 0.0),
+                Snapshots(instant, tuple(linked)),
                 staging,
                 SetFacts("pre-restore", "pre-restore", complete=False, suspect=None),
             )
@@ -188,13 +188,15 @@ class Replacement:
             if begun is not None and not source.path.exists():
                 # An undo that did not end had made room already.
                 if begun.path is not None:
-                    install.remove_moved(source.path, begun.path, folder)
+                    with install.errors_beside(source):
+                        install.remove_moved(source.path, begun.path, folder)
             elif is_taken(source.path):
                 begun = None
                 self._move_aside(source)
             else:
                 self._remember(self._record_with(Replaced(source.name, "nothing", None)))
-            install.bring_back(folder, source.path, begun=begun is not None)
+            with install.errors_beside(source):
+                install.bring_back(folder, source.path, begun=begun is not None)
             if is_aside(source.path, quarantine) or not is_taken(source.path):
                 raise _not_replaced(source)
         self._remember(self._with_back(self.record, source.name))
@@ -229,7 +231,8 @@ class Replacement:
         else:
             self._move_aside(source)
         try:
-            install.install_new(staged, source.path)
+            with install.errors_beside(source):
+                install.install_new(staged, source.path)
         except FileExistsError:
             return False
         if switch is not None:
@@ -285,7 +288,8 @@ class Replacement:
             folder = folder.with_name(f"{folder.name}-again")
         put_aside = Replaced(source.name, "quarantine", folder, main=there)
         switch = self._begin_switch(put_aside, finishes=finishes)
-        install.quarantine(source.path, folder)
+        with install.errors_beside(source):
+            install.quarantine(source.path, folder)
         self._end_switch(source, switch, back=False)
         _log.warning("damaged files were moved aside", extra=fields(folder=folder))
 

@@ -4,7 +4,9 @@
 
 Nothing live is touched before every file of the restore has been checked. Each database changes
 in one step: a crash leaves it with the old or the new content, and the same command again
-finishes the rest. One file, because the plan, the start and the order of the steps say the same.
+finishes the rest.
+
+One file, because what a restore would do and how it is done have to agree.
 """
 
 from __future__ import annotations
@@ -25,10 +27,10 @@ from backups.decisions.restore_plan import (
     newer_schemas,
     plan_restore,
 )
-from backups.errors import NoRestorePoint, RestoreBlocked, SetNotNamed, SourceUnknown
+from backups.errors import NoRestorePoint, RestoreBlocked, SetNotFound, SetNotNamed, SourceUnknown
 from backups.host.removal import remove_file
 from backups.host.state import HostState
-from backups.model import BackupSet, Baseline, ProgressSink, Source, StoredObject
+from backups.model import BackupSet, Baseline, Finding, ProgressSink, Source, StoredObject
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.own_sets import OwnSets
@@ -49,8 +51,8 @@ from backups.sources.target_folder import (
     refuse_unwritable,
     target_errors,
 )
-from shared.clock import Clock
-from shared.errors import CipherError, ValueUnreadable
+from shared.clock import Clock, format_utc
+from shared.errors import CipherError, StoreError, ValueUnreadable
 from shared.logs import fields
 
 
@@ -84,9 +86,9 @@ class Restore:
         With `accept_unsigned` a set without a valid mark may be restored, if `target` is its id.
 
         Only the live databases that it would replace are looked at: none, unless `in_place`. On a
-        bad day the store may be away too: then local records and copies serve. Raises
-        `SetNotFound`, `NoRestorePoint`, `SeveralInstallations`, `SourceUnknown`, `ManifestInvalid`,
-        `SetNotNamed`.
+        bad day the store may be away too: then local records and copies serve, and where they have
+        nothing, its `StoreError` says why. Raises `SetNotFound`, `NoRestorePoint`,
+        `SeveralInstallations`, `SourceUnknown`, `ManifestInvalid`, `SetNotNamed`.
         """
         if accept_unsigned and (target == "latest" or at is not None):
             raise SetNotNamed(
@@ -94,14 +96,8 @@ class Restore:
                 "List the ids (python -m backups list), then: "
                 "python -m backups restore SET --accept-unsigned",
             )
-        self.own_sets.refresh()
-        # `get` says why, if a manifest cannot be read.
-        sets = self._present(at) if target == "latest" else [self.catalogue.get(target)]
-        try:
-            chosen = choose(sets, target, at)
-        except NoRestorePoint:
-            self.own_sets.refuse_unmarked()
-            raise
+        refused = self.own_sets.refresh()
+        chosen = self._choose(target, at, refused)
         keys = KeyFacts(
             self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
         )
@@ -133,6 +129,7 @@ class Restore:
                 marking_since=self.writers.marking_since(chosen.instance),
                 checked=bool(self.config.mark_keys),
             ),
+            not_asked=self._not_asked(refused) if refused else None,
         )
 
     def begin(
@@ -246,6 +243,29 @@ class Restore:
                 raise occupied(path) from None
             source_log(source).info("restored", extra=fields(path=path))
         return backup_set.id
+
+    def _choose(self, target: str, at: datetime | None, refused: StoreError | None) -> BackupSet:
+        """The restore point that is meant; of the reasons why there is none, the store's first."""
+        try:
+            # `get` says why, if a manifest cannot be read.
+            sets = self._present(at) if target == "latest" else [self.catalogue.get(target)]
+            return choose(sets, target, at)
+        except (NoRestorePoint, SetNotFound) as error:
+            if refused is not None:
+                raise refused from error
+            if isinstance(error, NoRestorePoint):
+                self.own_sets.refuse_unmarked()
+            error.hint = f"{self.own_sets.in_other_places()}{error.hint}"
+            raise
+
+    def _not_asked(self, refused: StoreError) -> Finding:
+        known = self.catalogue.listed_at()
+        since = f"at {format_utc(known)}" if known else "from its own runs"
+        return Finding(
+            "store_not_asked",
+            f"the store could not be asked: {refused.message}. This is what this host knew {since}",
+            refused.hint,
+        )
 
     def _present(self, at: datetime | None) -> Iterator[BackupSet]:
         """The sets that `latest` and `at` choose from; a person may name a time in the future."""

@@ -75,7 +75,7 @@ def describe(run: Run, live: LiveProgress | None) -> dict[str, Any]:
     return {
         "id": run.id,
         "status": run.status,
-        "operation": run.operation,
+        "operation": run.act,
         "stage": run.stage,
         "step": next((one.words for one in steps_of(run) if one.state == "current"), None),
         "done": live.done if live and at_bytes else None,

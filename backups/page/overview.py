@@ -8,7 +8,7 @@ from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 
 from backups.decisions.health import Status
-from backups.model import BackupSet, Run
+from backups.model import BackupSet, Refusal, Run
 from backups.service import BackupService
 from backups.view import calendar, chart
 from backups.view.calendar import Day, History
@@ -28,6 +28,14 @@ class Keys:
     newest_uses: str | None
     recipients: tuple[str, ...]
     identity_file: Path | None
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the store said when it was asked last: when it was listed, and why not since then."""
+
+    listed_at: datetime | None
+    refusal: Refusal | None
 
 
 @dataclass(frozen=True)
@@ -51,6 +59,7 @@ class Overview:
     suspect_set: str | None
     drills: bool
     missing: int
+    asked: Asked
 
 
 def gather(service: BackupService, now: datetime) -> Overview:
@@ -80,6 +89,7 @@ def _without_records(service: BackupService, status: Status, now: datetime) -> O
         suspect_set=None,
         drills=service.drill_is_possible(),
         missing=0,
+        asked=Asked(None, None),
     )
 
 
@@ -111,7 +121,13 @@ def _gather(service: BackupService, status: Status, now: datetime) -> Overview:
         suspect_set=newest.id if newest is not None and newest.suspect else None,
         drills=service.drill_is_possible(),
         missing=len(service.own_sets.missing_points()),
+        asked=last_asked(service),
     )
+
+
+def last_asked(service: BackupService) -> Asked:
+    """What is known of the store, without asking it: an empty list alone would say too much."""
+    return Asked(service.catalogue.listed_at(), service.catalogue.refusal())
 
 
 def reasons(service: BackupService) -> Mapping[str, str]:

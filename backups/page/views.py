@@ -47,7 +47,10 @@ def reading_routes() -> APIRouter:
         service = service_of(request)
         found, more = service.list_sets(overview.PAGE, before)
         why = overview.reasons(service)
-        return render(request, "sets.html", sets=found, more=more, before=before, reasons=why)
+        asked = overview.last_asked(service)
+        return render(
+            request, "sets.html", sets=found, more=more, before=before, reasons=why, asked=asked
+        )
 
     @router.get("/sets/{set_id}")
     def one_set(request: Request, set_id: str) -> Response:

@@ -22,7 +22,7 @@ from backups.format import manifest
 from backups.format.manifest import Aside, load_aside
 from backups.format.mark import Marks
 from backups.host import catalogues
-from backups.model import BackupSet, DrillReport, MissingPoint, RestorePoint
+from backups.model import BackupSet, DrillReport, MissingPoint, Refusal, RestorePoint
 from backups.sets import marks_table, points_table
 from backups.sets.learn import OwnPoints, learn
 from backups.sets.missing import NotedPoint, UnreadDocuments
@@ -30,7 +30,7 @@ from backups.sets.points_table import FuturePoint
 from backups.sets.sets_table import SetsTable
 from shared.clock import Clock
 from shared.databases.sqlite import Database
-from shared.errors import StoreListingIncomplete
+from shared.errors import DatabaseError, StoreError, StoreListingIncomplete
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
 
@@ -66,8 +66,26 @@ class Catalogue:
         self.unread = UnreadDocuments(known)
 
     def refresh(self) -> None:
-        """Learn what the store has now. Raises `StoreError`, also for an incomplete listing."""
-        learn(self._table, self._store, self._clock, self._own, self.unread)
+        """Learn what the store has now. Raises `StoreError`, also for an incomplete listing.
+
+        Why it would not be listed is remembered until it is.
+        """
+        try:
+            learn(self._table, self._store, self._clock, self._own, self.unread)
+        except StoreError as error:
+            refused = Refusal(self._clock.now(), error.code, error.message, error.hint)
+            with suppress(DatabaseError):  # the reason counts, not the note of it
+                catalogues.note_refusal(self._known, refused)
+            raise
+        catalogues.note_refusal(self._known, None)
+
+    def refusal(self) -> Refusal | None:
+        """Why the store would not be listed the last time; None when it was."""
+        return catalogues.refusal(self._known)
+
+    def listed_at(self) -> datetime | None:
+        """When the store was last listed to the end: since when the records say what it has."""
+        return catalogues.listed_at(self._known)
 
     def add_manifest(self, set_id: str, document: bytes) -> None:
         """Take in the manifest of a set that was just published; the caller has checked it."""

@@ -43,6 +43,10 @@ def _fault(source: Source, now: datetime) -> Finding | None:
             return Finding("source_missing", error.message, error.hint)
         return _damage(source, "source_missing", "does not exist any more")
     except OSError as error:
+        try:
+            refuse_dangling_link(source)
+        except LinkDangling as circle:
+            return Finding("source_unreadable", circle.message, circle.hint)
         return Finding(
             "source_unreadable",
             f"{what(source)} cannot be reached: {error.strerror}",

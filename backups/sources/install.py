@@ -12,6 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from uuid import uuid4
 
@@ -23,10 +24,7 @@ from backups.sources.page_size import change_page_size
 from backups.sources.pins import what
 from shared.databases.translation import translated
 from shared.databases.untrusted import open_untrusted
-from shared.errors import (
-    DatabaseLocked,
-    DatabaseUnreadable,
-)
+from shared.errors import DatabaseLocked, DatabaseUnreadable, DiskFull
 from shared.files import make_private_directory, open_private, sync_directory
 
 _PAGES_A_STEP = 1024
@@ -97,6 +95,30 @@ def replace_content(
             f"{what(source)} was replaced without a safety copy",
             "Report this, with the log: it is a bug in this program.",
         )
+
+
+@contextmanager
+def errors_beside(source: Source) -> Iterator[None]:
+    """Raise `DiskFull` or `DatabaseUnreadable` in place of an `OSError` beside a live database.
+
+    `FileExistsError` is left to the caller: another process began a database there.
+    """
+    try:
+        yield
+    except FileExistsError:
+        raise
+    except OSError as error:
+        where = f"{what(source)}: its files in {error.filename or source.path.parent}"
+        if error.errno in (ENOSPC, EDQUOT):
+            raise DiskFull(
+                f"{where} could not be moved or written: the disk is full",
+                f"Make room on the disk of {source.path.parent}, then type the same command again.",
+            ) from error
+        raise DatabaseUnreadable(
+            f"{where} could not be moved or written: {error.strerror or error}",
+            f"Give this user write access to {source.path.parent}, and check that disk; then type "
+            "the same command again: it finishes what was begun.",
+        ) from error
 
 
 def quarantine(path: Path, folder: Path) -> None:

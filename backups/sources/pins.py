@@ -20,6 +20,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backups.model import Progress, ProgressSink, Source
+from backups.sources.links import real_path
 from shared.clock import Clock
 from shared.databases.translation import translate, translated
 from shared.errors import DatabaseError, DatabaseLocked, DatabaseUnreadable
@@ -70,7 +71,7 @@ def open_pin(stack: ExitStack, source: Source, busy_timeout: float) -> Pin:
     One that this user may only read, or that is not in WAL mode, takes no part in the common
     instant. Raises `DatabaseError` and its subclasses, naming the source.
     """
-    real = source.path.resolve()  # SQLite's own files lie beside the file, not beside a link
+    real = real_path(source.path)  # SQLite's own files lie beside the file, not beside a link
     writable = os.access(real, os.W_OK) and os.access(real.parent, os.W_OK)
     if writable:
         connection, journal_mode = _open_and_read(stack, source, "rw", busy_timeout)
@@ -130,7 +131,7 @@ def _has(real: Path, suffix: str) -> bool:
 
 def refuse_changed(pin: Pin) -> None:
     """Raise `DatabaseUnreadable` when what was read without locks has been written since."""
-    if pin.unlocked is not None and unchanging_state(pin.source.path.resolve()) != pin.unlocked:
+    if pin.unlocked is not None and unchanging_state(real_path(pin.source.path)) != pin.unlocked:
         raise DatabaseUnreadable(
             f"{what(pin.source)} was written while it was copied, and this user may not lock it",
             "Run the backups as the user that owns it, so that SQLite can lock it.",
@@ -139,7 +140,7 @@ def refuse_changed(pin: Pin) -> None:
 
 def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"{source.path.resolve().as_uri()}?mode={mode}",
+        f"{real_path(source.path).as_uri()}?mode={mode}",
         uri=True,
         timeout=timeout,
         isolation_level=None,
@@ -149,8 +150,8 @@ def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
 
 def pin_together(
     pins: Sequence[Pin], clock: Clock, busy_timeout: float, progress: ProgressSink
-) -> tuple[datetime, float]:
-    """Begin the reads of all `pins` while no writer writes; the instant, and seconds held.
+) -> datetime:
+    """Begin the reads of all `pins` while no writer writes; the instant.
 
     Raises `PinFailed` for the first that cannot take part; none is held then.
     """
@@ -160,7 +161,7 @@ def pin_together(
             with _of(pin.source):
                 gate = stack.enter_context(closing(_connect(pin.source, "rw", 0)))
             gates.append((pin.source, gate))
-        began = _close_gates(gates, busy_timeout, progress)
+        _close_gates(gates, busy_timeout, progress)
         instant = clock.now()
         for pin in pins:
             try:
@@ -173,19 +174,18 @@ def pin_together(
                 raise
         for _, gate in gates:
             gate.execute("ROLLBACK")
-        return instant, time.perf_counter() - began
+        return instant
 
 
 def _close_gates(
     gates: Sequence[tuple[Source, sqlite3.Connection]], busy_timeout: float, progress: ProgressSink
-) -> float:
-    """Take the write locks of all gates, or of none and try again; when the first was taken.
+) -> None:
+    """Take the write locks of all gates, or of none and try again.
 
     `progress` is called between the tries, so that it can end a wait for a lock.
     """
     deadline = time.monotonic() + busy_timeout
     while True:
-        began = time.perf_counter()
         held: list[sqlite3.Connection] = []
         for source, gate in gates:
             try:
@@ -200,7 +200,7 @@ def _close_gates(
                 break
             held.append(gate)
         else:
-            return began
+            return
         time.sleep(random.uniform(0, _SECONDS_BETWEEN_TRIES))  # noqa: S311 - no secret
 
 

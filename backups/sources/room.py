@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backups.model import Source
+from backups.sources.links import real_path
 from shared.errors import DiskFull
 
 # What a `-wal` grows to between two checkpoints (4 MB, SQLite's default) for many databases, with
@@ -93,8 +94,8 @@ class Room:
                 self._bytes[disk] = max(self._bytes.get(disk, 0), size)
         live = set()
         for source in sources:
-            with suppress(OSError, RuntimeError):  # whoever opens it names that
-                live.add(_disk_of(source.path.resolve().parent))
+            with suppress(OSError):  # whoever opens it names that
+                live.add(_disk_of(real_path(source.path).parent))
         self._reserves = {disk: RESERVE_BYTES if disk in live else 0 for disk in self._folders}
 
     def needed(self, folder: Path) -> int:
@@ -146,7 +147,7 @@ def to_install(source: Source, size: int) -> Need:
     """
     live, _ = _live_bytes(source)
     growth = max(0, size - live) if live else 0
-    return Need(source.path.resolve().parent, size + size // 16 + growth)
+    return Need(real_path(source.path).parent, size + size // 16 + growth)
 
 
 def bytes_of(source: Source) -> int:
@@ -195,7 +196,7 @@ def _live_bytes(source: Source) -> tuple[int, int]:
     """The bytes of a main file and of its `-wal`."""
     main = wal = 0
     with suppress(OSError):  # not there: whoever reads the source names it
-        real = source.path.resolve()  # SQLite's own files lie beside the file, not a link
+        real = real_path(source.path)  # SQLite's own files lie beside the file, not a link
         main = real.stat().st_size
         wal = real.with_name(f"{real.name}-wal").stat().st_size
     return main, wal

@@ -27,7 +27,7 @@ from backups.model import (
 )
 from backups.runs.parallel import cpu_workers, in_parallel
 from backups.sources.inspection import read_facts, sha256_of
-from backups.sources.links import refuse_dangling_link
+from backups.sources.links import real_path, refuse_dangling_link
 from backups.sources.pins import (
     Pin,
     PinFailed,
@@ -105,7 +105,7 @@ def take_snapshots(
         gated = [pin for pin in pins if pin.gated]
         while True:
             try:
-                instant, held = pin_together(gated, clock, busy_timeout, progress)
+                instant = pin_together(gated, clock, busy_timeout, progress)
                 break
             except PinFailed as failed:
                 note(failed.source, failed.error)
@@ -126,7 +126,7 @@ def take_snapshots(
     if not by_source and noted:
         raise next(iter(noted.values()))
     copied = tuple(by_source[source.name] for source in sources if source.name in by_source)
-    return Snapshots(instant, copied, held)
+    return Snapshots(instant, copied)
 
 
 def _refuse_same_file(source: Source, others: Sequence[Source]) -> None:
@@ -195,7 +195,8 @@ def _stays_empty(path: Path, staging: Path) -> bool:
     with suppress(FileNotFoundError):  # whoever opens it names that
         while (found := path.stat()).st_size == 0:
             old = staging.stat().st_mtime - found.st_mtime > _SECONDS_TO_BE_FILLED
-            has_wal = path.resolve().with_name(f"{path.resolve().name}-wal").exists()
+            real = real_path(path)
+            has_wal = real.with_name(f"{real.name}-wal").exists()
             if old or has_wal or time.monotonic() > deadline:
                 return True
             time.sleep(_SECONDS_BETWEEN_LOOKS)

@@ -24,6 +24,7 @@ from backups.model import (
 )
 from backups.replaced import RestoreRecord
 from shared.clock import format_utc
+from shared.errors import AppError
 
 Document = dict[str, Any]
 
@@ -36,6 +37,7 @@ _SHOWN_OF_AN_OBJECT = {
     "snapshot_sha256",
     "rows",
     "same_instant",
+    "finding",
 }
 
 
@@ -214,11 +216,24 @@ def missing_document(missing: Sequence[MissingPoint]) -> Document:
     }
 
 
-def sets_document(sets: list[BackupSet], *, more: bool) -> Document:
-    """A page of restore points; `next` is what to give as `before` for the following page."""
+def sets_document(
+    sets: list[BackupSet],
+    *,
+    more: bool,
+    listed_at: datetime | None = None,
+    error: AppError | None = None,
+) -> Document:
+    """A page of restore points; `next` is what to give as `before` for the following page.
+
+    With an `error` the store could not be asked now, and this is what it had at `listed_at`.
+    """
     return {
         "sets": [set_document(found) for found in sets],
         "next": sets[-1].id if more else None,
+        "listed_at": _time(listed_at),
+        "error": {"code": error.code, "message": error.message, "hint": error.hint}
+        if error
+        else None,
     }
 
 

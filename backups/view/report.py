@@ -205,7 +205,7 @@ def _failure(run: Run) -> str:
     what = f"{error.code}: {error.message}" if error else run.status
     where = f" in {run.stage}" if run.stage else ""
     at = format_utc(run.started_at)
-    return f"{at} {run.operation} ({run.trigger}) {run.status}{where}: {what}"
+    return f"{at} {run.act} ({run.trigger}) {run.status}{where}: {what}"
 
 
 def _drill(one: DrillEntry) -> str:

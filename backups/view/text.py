@@ -287,7 +287,7 @@ def runs(found: Sequence[Run], *, more: bool) -> str:
     rows += [
         (
             run.id,
-            run.operation,
+            run.act,
             run.trigger,
             run.status,
             format_utc(run.started_at),
@@ -308,7 +308,7 @@ def _findings(kind: str, found: Sequence[Finding]) -> list[str]:
 
 
 def _run(run: Run) -> str:
-    return f"{run.id} {run.operation} ({run.trigger}) {run.status}"
+    return f"{run.id} {run.act} ({run.trigger}) {run.status}"
 
 
 def _when(instant: datetime | None) -> str:

@@ -70,6 +70,11 @@ def moment(instant: datetime) -> str:
 
 
 def sentence(text: str) -> str:
-    """A message, which begins small and has no full stop, as a sentence of its own."""
-    text = text[:1].upper() + text[1:]
+    """A message, which begins small and has no full stop, as a sentence of its own.
+
+    A path, an id or a name that it begins with stays as it is: only a word gets a capital.
+    """
+    first = text.partition(" ")[0].rstrip(",:;")
+    if first.replace("'", "").isalpha():
+        text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."

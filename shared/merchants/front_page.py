@@ -95,6 +95,7 @@ def front_routes(definitions: Sequence[PlatformDefinition]) -> APIRouter:
     router = APIRouter(tags=["front page"])
     front_page = FrontPage(definitions)
 
+    @router.head("/", include_in_schema=False)
     @router.get(
         "/",
         response_model=front_page.model,

@@ -3,6 +3,8 @@
 `ROOT/<key>` is the object, byte for byte. `ROOT/.metadata/<key>.json` is its metadata. A put
 writes both beside their place and publishes the object last, with a hard link, which fails
 when the name is taken: that is the `If-None-Match: *` of a file system.
+
+One file, because publishing, metadata and lock belong to the same folder.
 """
 
 from __future__ import annotations
@@ -131,17 +133,13 @@ class DirectoryStore:
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore.list`."""
         with self._translated("list", prefix):
-            if not self._root.is_dir():
+            if not self._root.exists():
                 return
-            keys = sorted(
-                path.relative_to(self._root).as_posix()
-                for path in self._root.rglob("*")
-                if path.is_file() and not path.relative_to(self._root).parts[0].startswith(".")
-            )
+            keys = sorted(self._keys())
         for key in keys:
             if key.startswith(prefix):
                 try:
-                    with self._translated("list", key):
+                    with self._translated("head", key):
                         found = self._info(key, self._path(key), {})
                 except ObjectMissing:
                     continue
@@ -175,6 +173,17 @@ class DirectoryStore:
                     staged.unlink(missing_ok=True)
 
     # --- files --------------------------------------------------------------------------
+
+    def _keys(self) -> Iterator[str]:
+        """All keys; raises `OSError` for a folder that cannot be read: it may hold some."""
+        for folder, folders, names in os.walk(self._root, onerror=_raise_unless_gone):
+            here = Path(folder)
+            at_the_top = here == self._root
+            if at_the_top:
+                folders[:] = [name for name in folders if not name.startswith(".")]
+            for name in names:
+                if not (at_the_top and name.startswith(".")) and (here / name).is_file():
+                    yield (here / name).relative_to(self._root).as_posix()
 
     def _path(self, key: str) -> Path:
         fault = key_fault(key)
@@ -267,6 +276,11 @@ class DirectoryStore:
 
     @contextmanager
     def _translated(self, operation: str, key: str) -> Iterator[None]:
+        if self._root.is_symlink() and not self._root.exists():
+            raise StoreUnreachable(
+                f"{operation} {key}: the folder {self.location} is a link that leads nowhere",
+                "Mount the disk that it leads to, or correct BACKUP_LOCAL_STORE.",
+            )
         if not self._root.exists() and self._was_used():
             raise StoreUnreachable(
                 f"{operation} {key}: the folder {self.location}, which held backups, does not "
@@ -286,7 +300,7 @@ class DirectoryStore:
             raise self._translate(error, operation, key) from error
 
     def _translate(self, error: OSError, operation: str, key: str) -> StoreError:
-        if operation != "put" and error.errno in (ENOENT, ENOTDIR, EISDIR):
+        if operation not in ("put", "list") and error.errno in (ENOENT, ENOTDIR, EISDIR):
             return ObjectMissing(
                 f"{operation} {key}: there is no such object in {self.location}",
                 "Check BACKUP_LOCAL_STORE and BACKUP_PREFIX.",
@@ -297,3 +311,8 @@ class DirectoryStore:
         if error.errno in (ENOSPC, EDQUOT):
             return StoreFailing(what, "Make room on the disk that holds BACKUP_LOCAL_STORE.")
         return StoreError(what, "Check the folder BACKUP_LOCAL_STORE and its disk.")
+
+
+def _raise_unless_gone(error: OSError) -> None:
+    if error.errno != ENOENT:
+        raise error

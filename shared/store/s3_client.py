@@ -6,7 +6,8 @@ Each comment names the behaviour that made the choice.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import boto3
 import botocore.session
@@ -14,10 +15,13 @@ from botocore.config import Config
 from botocore.exceptions import BotoCoreError
 
 from shared.errors import StoreError
+from shared.store.s3_errors import CONFLICTS, refuse_web_page
 from shared.store.spaces_access import SpacesSettings
 
 if TYPE_CHECKING:
     from types_boto3_s3.client import S3Client
+
+_FIRST_WAIT_SECONDS = 0.1
 
 
 def make_client(
@@ -52,7 +56,7 @@ def make_client(
         tcp_keepalive=True,
     )
     try:
-        return session.client(
+        client = session.client(
             "s3",
             endpoint_url=settings.endpoint,
             region_name=settings.region,
@@ -66,3 +70,18 @@ def make_client(
             f"an S3 client for {settings.endpoint} could not be created ({type(error).__name__})",
             "Check the five SPACES_ settings.",
         ) from error
+    # With two wildcards it is called before botocore makes a "500, try again" of such an answer.
+    client.meta.events.register("before-parse.*.*", refuse_web_page)
+    client.meta.events.register(
+        "needs-retry.s3",
+        partial(_wait_after_conflict, attempts),  # type: ignore[arg-type] # its answer counts
+    )
+    return client
+
+
+def _wait_after_conflict(most: int, response: Any, attempts: int, **_: Any) -> float | None:
+    """For botocore's `needs-retry`: how many seconds to wait, for what it does not retry itself."""
+    if response is None or attempts >= most:
+        return None
+    code = response[1].get("Error", {}).get("Code")
+    return min(_FIRST_WAIT_SECONDS * 2**attempts, 1.0) if code in CONFLICTS else None

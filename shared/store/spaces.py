@@ -27,7 +27,7 @@ from shared.store.object_store import (
 )
 from shared.store.s3_client import make_client
 from shared.store.s3_connections import OpenConnections
-from shared.store.s3_errors import FOREIGN_ERRORS, translate
+from shared.store.s3_errors import FOREIGN_ERRORS, Access, NotS3Error, translate
 from shared.store.s3_uploads import WatchedBody, watch_uploads
 from shared.store.spaces_access import SpacesSettings
 
@@ -54,6 +54,8 @@ class SpacesStore:
         self._bucket = settings.bucket
         self._endpoint = settings.endpoint
         self._client = make_client(settings, connect_timeout, read_timeout, attempts)
+        hidden = (settings.api_key, settings.api_secret)
+        self._access = Access.of(self.location, settings.endpoint, hidden)
         watch_uploads(self._client)
         self._connections = OpenConnections(self._client, answer_timeout)
 
@@ -163,6 +165,9 @@ class SpacesStore:
         while True:
             with self._translated("list", prefix):
                 page = next(pages, None)
+                # Every S3 server says so; an answer of anything else would pass for no objects.
+                if page is not None and "IsTruncated" not in page:
+                    raise NotS3Error(what="no listing")
             if page is None:
                 return
             for found in page.get("Contents", ()):
@@ -221,7 +226,7 @@ class SpacesStore:
             with self._connections.answering():
                 yield
         except FOREIGN_ERRORS as error:
-            raise translate(error, f"{operation} {key}", self.location) from error
+            raise translate(error, f"{operation} {key}", self._access) from error
 
 
 def _content_type(key: str) -> str:

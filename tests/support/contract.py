@@ -66,7 +66,7 @@ PROBLEM = {"type", "title", "status", "detail", "code", "hint"}
 
 # What the documents have beyond the contract, which may be added to.
 ADDED_TO_SET = {"hollow"}
-ADDED_TO_OBJECT = {"same_instant"}
+ADDED_TO_OBJECT = {"same_instant", "finding"}
 ADDED_TO_STATUS = {"last_drill"}
 
 _SET_ID = re.compile(r"\d{8}T\d{6}Z")

@@ -293,12 +293,30 @@ def _request(
 # --- faults -----------------------------------------------------------------------------
 
 
-def refuse(status: int, code: str) -> Fault:
+def refuse(status: int, code: str, message: str | None = None) -> Fault:
     """Answer with an error of S3, such as `refuse(503, "SlowDown")`; nothing is stored."""
-    text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{code}</Message></Error>'
+    said = code if message is None else message
+    text = f'<?xml version="1.0"?><Error><Code>{code}</Code><Message>{said}</Message></Error>'
     body = text.encode()
     headers = (("Content-Type", "application/xml"),)
     return lambda _proxy, _request: Answer(status, headers, body, len(body))
+
+
+def web_page(status: int, text: str = "<html><body>Log in</body></html>") -> Fault:
+    """Answer with a page, as a console, a captive portal or another web server would."""
+    body = text.encode()
+    headers = (("Content-Type", "text/html; charset=utf-8"),)
+    return lambda _proxy, _request: Answer(status, headers, body, len(body))
+
+
+def rewrite_host(host: str) -> Fault:
+    """Pass a request on with another `Host`, as a careless proxy does."""
+
+    def fault(proxy: FaultProxy, request: Request) -> Answer:
+        kept = tuple(one for one in request.headers if one[0].lower() != "host")
+        return proxy.forward(replace(request, headers=(*kept, ("Host", host))))
+
+    return fault
 
 
 def pretend() -> Fault:

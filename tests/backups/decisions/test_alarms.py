@@ -85,7 +85,7 @@ def test_the_end_names_what_is_over() -> None:
     """The last message says which problems have gone."""
     assert message_for(["b", "a"], [], name="h") == Message(
         "Backups on h are healthy again",
-        "Every problem that was reported is over, at last: a, b",
+        "Every problem that was reported is over: a, b",
         "success",
     )
 
@@ -485,7 +485,7 @@ def test_runs_that_only_fail_are_stale_too(
     assert bench.notes.titles() == ["last_run_failed", "overdue", "well"]
     assert (
         bench.notes.messages[-1].body
-        == "Every problem that was reported is over, at last: last_run_failed, overdue"
+        == "Every problem that was reported is over: last_run_failed, overdue"
     )
 
 
@@ -546,3 +546,28 @@ def test_alarms_survive_a_restart(tmp_path: Path, store: WatchedStore, clock: Fi
         bench.service.alerts.send_alerts()
 
         assert bench.notes.messages == []
+
+
+def test_the_end_names_all_that_has_ended_since_it_was_told() -> None:
+    """What ended while others lasted is named with the last of them, once."""
+    state = ReceiverState(("a", "b", "c"))
+    state = without_ended(state, News((finding("c"),)))
+    more = letter_for(URL, state, News((finding("d"),)), name="h")  # c ends as d comes
+    assert more is not None
+    state = after_attempt(state, attempt(INSTANT, sent=True), more.told)
+    last = letter_for(URL, state, News(()), name="h")
+
+    assert last is not None
+    assert last.message.body == "Every problem that was reported is over: a, b, c, d"
+    assert sorted(last.codes) == ["a", "b", "c", "d"]
+    assert after_attempt(state, attempt(INSTANT, sent=True), last.told) == ReceiverState()
+
+
+def test_what_came_again_has_not_ended() -> None:
+    """A problem that ended and is told again is named once, when it is over."""
+    state = without_ended(ReceiverState(("a", "b")), News((finding("b"),)))
+    again = letter_for(URL, state, News((finding("a"), finding("b"))), name="h")
+    assert again is not None
+    state = after_attempt(state, attempt(INSTANT, sent=True), again.told)
+
+    assert (state.told, state.ended) == (("a", "b"), ())

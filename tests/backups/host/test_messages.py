@@ -18,7 +18,9 @@ from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
 from tests.support.records import INSTANT
 
-STATE = ReceiverState(("overdue",), 2, INSTANT, INSTANT + timedelta(minutes=1), INSTANT)
+STATE = ReceiverState(
+    ("overdue",), 2, INSTANT, INSTANT + timedelta(minutes=1), INSTANT, ("suspect",)
+)
 ATTEMPT = SentMessage(INSTANT, "one", "Backup problem on h: overdue", ("overdue",), "sent")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sqlite3
@@ -14,7 +15,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from shared.errors import ObjectExists, ObjectMissing, StoreError, StoreUnreachable
+from shared.errors import (
+    ObjectExists,
+    ObjectMissing,
+    StoreAccessDenied,
+    StoreError,
+    StoreUnreachable,
+)
 from shared.store import directory
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import CHUNK_BYTES
@@ -379,3 +386,34 @@ except StoreError as error:
     print(put("a", 1), error.code)
 """
     assert run_child(program, tmp_path, unshared=True) == "store_access_denied store_access_denied"
+
+
+def test_a_folder_that_is_none_is_no_empty_store(tmp_path: Path) -> None:
+    """A file, or a link that leads nowhere, in place of the folder is an error of its own."""
+    (tmp_path / "file").write_bytes(b"content")
+    (tmp_path / "link").symlink_to(tmp_path / "not-mounted")
+
+    with pytest.raises(StoreError, match="Not a directory"):
+        list(DirectoryStore(tmp_path / "file").list(""))
+    with pytest.raises(StoreUnreachable, match="a link that leads nowhere"):
+        list(DirectoryStore(tmp_path / "link").list(""))
+    assert list(DirectoryStore(tmp_path / "nothing").list("")) == []
+
+
+def test_a_folder_that_cannot_be_read_is_no_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing lacks nothing silently: what lies in an unreadable folder may be all there is."""
+    store = DirectoryStore(tmp_path)
+    put(store, "backups/a.db")
+    scan = os.scandir
+
+    def refuse(path: object) -> object:
+        if str(path).endswith("backups"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)  # type: ignore[call-overload]
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+    with pytest.raises(StoreAccessDenied, match="Permission denied"):
+        list(store.list(""))

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import inspect
 import ssl
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from botocore import exceptions as boto_errors
 
 from shared.errors import (
+    ObjectArchived,
     ObjectExists,
     ObjectMissing,
     StoreAccessDenied,
     StoreClockSkew,
     StoreError,
     StoreFailing,
+    StoreFull,
     StoreNoBucket,
+    StoreOverwrites,
+    StoreSuspended,
     StoreUnknownKey,
     StoreUnreachable,
     StoreUntrusted,
     StoreWrongSecret,
 )
-from shared.store.s3_errors import translate
+from shared.store.s3_errors import Access, translate
 
 KEY, SECRET = "DO00EXAMPLEKEY", "example-secret-of-spaces"
 
@@ -51,6 +56,7 @@ FOREIGN = [
     ssl.SSLError,
 ]
 TELLTALE = f"{KEY} {SECRET}"
+ACCESS = Access("bucket", hidden=(KEY, SECRET))
 
 
 def made(kind: type[Exception]) -> Any:
@@ -88,7 +94,9 @@ def test_the_classes_of_botocore_are_all_looked_at() -> None:
 @pytest.mark.parametrize("kind", FOREIGN, ids=lambda kind: kind.__name__)
 def test_every_error_of_botocore_is_translated(kind: type[Exception]) -> None:
     """Each class becomes a `StoreError` with a hint, and shows neither key nor secret."""
-    found = translate(made(kind), "put a.db", "bucket at https://example.com")
+    found = translate(
+        made(kind), "put a.db", replace(ACCESS, location="bucket at https://example.com")
+    )
 
     assert isinstance(found, StoreError)
     assert found.message.startswith("put a.db in bucket at https://example.com: ")
@@ -118,7 +126,7 @@ def test_a_class_of_botocore_becomes_its_own_class(
     kind: type[Exception], expected: type[StoreError]
 ) -> None:
     """What the network did, what TLS refused and what was never sent are told apart."""
-    assert type(translate(made(kind), "put a.db", "bucket")) is expected
+    assert type(translate(made(kind), "put a.db", Access("bucket"))) is expected
 
 
 @pytest.mark.parametrize(
@@ -130,7 +138,14 @@ def test_a_class_of_botocore_becomes_its_own_class(
         ("SignatureDoesNotMatch", 403, StoreWrongSecret),
         ("AccessDenied", 403, StoreAccessDenied),
         ("403", 403, StoreAccessDenied),
-        ("QuotaExceeded", 403, StoreAccessDenied),
+        ("QuotaExceeded", 403, StoreFull),
+        ("XMinioStorageFull", 507, StoreFull),
+        ("UserSuspended", 403, StoreSuspended),
+        ("InvalidObjectState", 403, ObjectArchived),
+        ("NotImplemented", 501, StoreOverwrites),
+        ("InvalidRequest", 400, StoreError),
+        ("AuthorizationHeaderMalformed", 400, StoreNoBucket),
+        ("ConditionalRequestConflict", 409, StoreFailing),
         ("RequestTimeTooSkewed", 403, StoreClockSkew),
         ("NoSuchBucket", 404, StoreNoBucket),
         ("InvalidBucketName", 400, StoreNoBucket),
@@ -154,15 +169,16 @@ def test_an_answer_becomes_its_own_class(
     if status:
         answer["ResponseMetadata"] = {"HTTPStatusCode": status}  # type: ignore[dict-item]
 
-    found = translate(boto_errors.ClientError(answer, "PutObject"), "put a.db", "bucket")  # type: ignore[arg-type]
+    found = translate(boto_errors.ClientError(answer, "PutObject"), "put a.db", ACCESS)  # type: ignore[arg-type]
 
     assert type(found) is expected
     assert found.hint
-    assert TELLTALE not in found.message
+    assert KEY not in found.message
+    assert SECRET not in found.message
 
 
 def test_an_answer_without_anything_is_a_store_error() -> None:
     """An answer that has neither a code nor a status is still translated."""
-    found = translate(boto_errors.ClientError({}, "PutObject"), "put a.db", "bucket")
+    found = translate(boto_errors.ClientError({}, "PutObject"), "put a.db", ACCESS)
 
     assert type(found) is StoreError

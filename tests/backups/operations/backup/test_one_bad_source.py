@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from backups.model import Source
+from backups.view import documents
 from tests.support.bench import open_bench
-from tests.support.databases import add_rows, connect, make_sources
+from tests.support.databases import add_rows, connect, make_database, make_sources
 
 
 def own_collation(path: Path) -> None:
@@ -83,6 +84,15 @@ def test_a_source_that_sqlite_cannot_confirm_is_stored_and_marked(
             assert "orders" in made.suspect[0]
         assert bench.verify(made.id).status == "succeeded"
         assert bench.service.catalogue.get(made.id).proof == proof
+        warnings = {one.code: one for one in bench.service.status().health.warnings}
+        if finding and protects:
+            assert finding in warnings["source_finding"].message
+            assert "orders" in warnings["source_finding"].message
+        else:
+            assert "source_finding" not in warnings
+        document = documents.set_document(made)
+        shown = {stored["source"]: stored["finding"] for stored in document["objects"]}
+        assert shown == found
         bench.restored(made.id, to=tmp_path / "restored")
         assert (tmp_path / "restored" / "orders.db").is_file()
 
@@ -100,3 +110,23 @@ def test_retries_do_not_store_the_same_incomplete_set_again(tmp_path: Path) -> N
         add_rows(bench.tokens, 3)
         assert bench.run().status == "failed"
         assert len(bench.stored_ids()) == 2
+
+
+def test_a_source_that_cannot_be_copied_holds_no_change_run_up(tmp_path: Path) -> None:
+    """A source that is gone is no reason to wait: the others are stored, and it is named."""
+    orders = Source("orders", tmp_path / "orders.db")
+    make_database(orders.path, rows=2)
+    with open_bench(tmp_path, sources=(*make_sources(tmp_path / "data"), orders)) as bench:
+        bench.made()
+        assert bench.service.backup.begin_if_changed() is None
+        orders.path.unlink()
+        add_rows(bench.tokens, 3)
+
+        started = bench.service.backup.begin_if_changed()
+
+        assert started is not None
+        run = started.execute()
+        assert run.error is not None
+        assert run.error.code == "database_missing"
+        newest = next(iter(bench.service.catalogue.sets()))
+        assert {stored.source for stored in newest.objects} == {"tokens", "sessions"}
