@@ -92,7 +92,7 @@ def test_legacy_objects_are_listed_by_date(bench: Bench) -> None:
 
 
 def test_a_group_is_never_latest_and_the_newest_whole_one_is_named(bench: Bench) -> None:
-    """Where there is nothing else the error has the line that restores it; never for half a group."""
+    """Where there is nothing else the error has the line that restores it, but for half a group."""
     put(bench.store, f"{PREFIX}tokens_2025-07-06.db", b"half a group")
     with pytest.raises(NoRestorePoint):
         bench.service.restore.plan()
