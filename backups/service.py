@@ -119,16 +119,20 @@ class BackupService:
             clock=clock,
         )
         self.prune = Prune(installation, starter, own_sets, facts=facts, known=known)
+
+        def store_owed() -> None:
+            asides.finish()
+            later_marks.finish()
+
         self.backup = Backup(
             installation,
             starter,
             own_sets,
             instants=instants,
             publisher=publisher,
-            asides=asides,
+            store_owed=store_owed,
             prune=self.prune,
             adopt=self.adoption,
-            later_marks=later_marks,
             alerts=alerts,
         )
         self.unsigned_sets = UnsignedSets(

@@ -126,8 +126,7 @@ def read_status(
         newest_point_at=newest.holds_until if newest else None,
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
-        marked=later_marks.count(*own_sets.ours()),
-        owed_marks=len(later_marks.owed()),
+        marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
     )
 
 

@@ -111,8 +111,7 @@ class Status:
     newest_point_at: datetime | None
     follow: Literal["sets", "off"]
     run_by: RunBy
-    marked: int = 0  # sets with a valid mark, and those of which the store has yet to get it
-    owed_marks: int = 0
+    marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
 
 
 def assess(facts: HealthFacts) -> Health:

@@ -9,7 +9,7 @@ published nothing.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,9 +21,7 @@ from backups.format import naming
 from backups.host.removal import remove_file
 from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
 from backups.operations.adopt import Adopt
-from backups.operations.aside import Asides
 from backups.operations.installation import Installation
-from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.prune import Prune
 from backups.runs.log_files import source_log
@@ -50,10 +48,9 @@ class Backup:
         *,
         instants: Instants,
         publisher: Publisher,
-        asides: Asides,
+        store_owed: Callable[[], None],
         prune: Prune,
         adopt: Adopt,
-        later_marks: LaterMarks,
         alerts: Alerts,
     ) -> None:
         self._config = installation.config
@@ -64,10 +61,9 @@ class Backup:
         self._own_sets = own_sets
         self._instants = instants
         self._publisher = publisher
-        self._asides = asides
+        self._store_owed = store_owed
         self._prune = prune
         self._adopt = adopt
-        self._later_marks = later_marks
         self._alerts = alerts
 
     def begin(
@@ -288,8 +284,7 @@ class Backup:
 
         None of it changes the run.
         """
-        self._asides.finish()
-        self._later_marks.finish()
+        self._store_owed()
         if run.status == "succeeded" and run.set_id is not None:
             made = self._catalogue.get(run.set_id)
             if made.protects:

@@ -60,7 +60,7 @@ def status(found: Status, now: datetime) -> str:
         if newest
         else "newest restore point  none",
         f"restore points        {found.restore_points}",
-        f"marks                 {found.marked} sets marked{_owed_marks(found.owed_marks)}",
+        f"marks                 {_marks(*found.marks)}",
         f"last run              {_run(found.last_run)}" if found.last_run else "last run  none",
         f"next run              in {units.age(found.next_run_at - now)}, "
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
@@ -79,10 +79,9 @@ def status(found: Status, now: datetime) -> str:
     return "\n".join(lines)
 
 
-def _owed_marks(count: int) -> str:
-    if not count:
-        return ""
-    return f", {count} of them on this host alone until the store takes their marks"
+def _marks(marked: int, owed: int) -> str:
+    owing = f", {owed} of them on this host alone until the store takes their marks"
+    return f"{marked} sets marked{owing if owed else ''}"
 
 
 def verified(set_id: str, level: ProofLevel) -> str:
