@@ -26,6 +26,8 @@ from backups.view import documents, report, text
 from shared.errors import AppError
 from shared.store.directory import DirectoryStore
 from tests.support.bench import Bench, open_bench
+from tests.support.clock import FixedClock
+from tests.support.records import INSTANT
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -145,7 +147,7 @@ def _read(bench: Bench, key: str, body: bytes, written: list[str]) -> Reading:
     strays = list(written)
     latest = ""
     with suppress(AppError):
-        found = bench.service.own_sets.latest()
+        found = bench.service.catalogue.newest_protecting()
         latest = found.id if found else ""
     path.unlink()
     bench.service.catalogue.refresh()
@@ -161,7 +163,8 @@ def _main(folder: Path) -> None:
 
     sources = tuple(Source(one, folder / "data" / f"{one}.db") for one in ("tokens", "sessions"))
     store = DirectoryStore(folder / "store")
-    with open_bench(folder, store, directory="reader", sources=sources) as bench:
+    clock = FixedClock(INSTANT)
+    with open_bench(folder, store, directory="reader", sources=sources, clock=clock) as bench:
         for read in _reads(bench):
             with suppress(AppError):
                 read()

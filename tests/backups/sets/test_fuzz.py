@@ -128,7 +128,7 @@ def bent(document: Any, path: list[int], value: Any) -> Any:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(st.data())
 def test_no_document_does_harm(
     bench: Bench, reader: Reader, good: dict[str, dict[str, Any]], kind: str, data: st.DataObject
@@ -188,7 +188,7 @@ HUGE = {
 
 
 @pytest.mark.parametrize("name", HUGE)
-@pytest.mark.parametrize("kind", ["manifest", "proof-", "accept-", "instances/"])
+@pytest.mark.parametrize("kind", ["manifest", "accept-"])
 def test_no_size_does_harm(
     bench: Bench, reader: Reader, good: dict[str, dict[str, Any]], kind: str, name: str
 ) -> None:
