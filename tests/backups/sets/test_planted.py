@@ -18,7 +18,7 @@ from backups.errors import ManifestUnread, SealBroken, SetNotFound
 from backups.format import naming
 from backups.format.document import MOST_BYTES
 from backups.model import Source
-from backups.sets import proof
+from backups.sets import marks_table, proof
 from backups.sets.seal import generate_key_pair, unseal
 from backups.sources.room import RESERVE_BYTES
 from shared.errors import DiskFull, ObjectTooLarge
