@@ -9,7 +9,7 @@ from typing import Literal
 
 from backups.decisions.retention import RetentionPolicy
 from backups.format.mark import MarkKey, Marks
-from backups.model import ContentCheck, ReadabilityCheck, RunBy, Source
+from backups.model import ContentCheck, Finding, ReadabilityCheck, RunBy, Source
 from backups.receivers import Receiver
 from shared.crontab import Crontab
 
@@ -42,6 +42,7 @@ class BackupConfig:
     `readability_checks` sample a snapshot without writing to it; `schema_versions` are the newest
     `user_version` that it can open. A `change_delay` of zero means that changes ask for nothing.
     `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
+    `warnings` are about the settings themselves.
     """
 
     sources: tuple[Source, ...]
@@ -64,6 +65,7 @@ class BackupConfig:
     run_by: RunBy = "app"
     receivers: tuple[Receiver, ...] = ()
     has_heartbeat: bool = False
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def marks(self) -> Marks:

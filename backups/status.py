@@ -87,6 +87,7 @@ def read_status(
                 *installation.catalogue.unread.warnings(),
                 *_prune_failed(run_log.last("prune", "succeeded", "failed")),
                 *adoption.warnings(),
+                *config.warnings,
             ),
             missing_points=own_sets.missing_points(),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,

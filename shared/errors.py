@@ -40,6 +40,12 @@ class SettingsError(AppError):
         self.faults = faults
 
 
+class AddressUnusable(AppError):
+    """The app cannot listen at `HOST` and `PORT` now; it may later."""
+
+    code = "address_unusable"
+
+
 # --- SQLite files -----------------------------------------------------------------------
 
 

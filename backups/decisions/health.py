@@ -41,6 +41,7 @@ FOUND_WARNING_CODES = (
     "document_unread",
     "prune_failed",
     "earlier_installation",
+    "unknown_setting",
 )
 
 # Warnings with which the light is amber; the others leave it green.

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from shared.words import counted
+
 from backups.host.catalogues import FOLDER
 from backups.model import Line, Source
 from backups.service import BackupService
@@ -159,6 +161,7 @@ def disk(service: BackupService) -> Iterator[Line]:
 def keys(service: BackupService) -> Iterator[Line]:
     """Whether this host could open what it seals."""
     plan = service.config
+    yield Line("ok", "keys", _encryption(len(plan.seal.recipients)))
     if plan.identity_file is not None:
         identities = load_identities(plan.identity_file)
         public = {str(identity.to_public()) for identity in identities}
@@ -178,3 +181,9 @@ def keys(service: BackupService) -> Iterator[Line]:
             "backups are encrypted, and the identity is not on this host",
             "From time to time, test a restore with it: python -m backups drill --identity FILE",
         )
+
+
+def _encryption(recipients: int) -> str:
+    if not recipients:
+        return "backups are not encrypted (BACKUP_AGE_RECIPIENTS is not set)"
+    return f"backups are encrypted for {counted(recipients, 'recipient')}"
