@@ -182,7 +182,7 @@ def accept(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.set_document(found))
     else:
-        print(f"Set {found.id} is accepted.")
+        print(text.accepted(found, service.own_sets.newest_made()))
     return DONE
 
 

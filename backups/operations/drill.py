@@ -19,6 +19,7 @@ from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.proof import size_of
+from backups.sets.seal import load_identities
 from backups.sets.verdicts import Verdicts
 from backups.sources.install import install_new
 from backups.sources.room import Need, Room, to_fetch
@@ -48,8 +49,12 @@ class Drill:
     ) -> StartedRun:
         """Start the rehearsal of a full restore of the newest restore point, from the store.
 
-        Raises `NoRestorePoint`, `StoreError`, `LeaseHeld`.
+        An `identity_file` is read at once, whether or not the set is encrypted: who names one wants
+        to know that it works. Raises `IdentityMissing`, `KeyMalformed`, `NoRestorePoint`,
+        `StoreError`, `LeaseHeld`.
         """
+        if identity_file is not None:
+            load_identities(identity_file)
         self.catalogue.refresh()
         chosen = self.own_sets.required_latest()
 

@@ -180,6 +180,17 @@ def retention(found: RetentionPlan) -> str:
     return "\n".join(lines) or "There are no restore points."
 
 
+def accepted(found: BackupSet, newest: BackupSet | None) -> str:
+    """After `accept`; `newest` is the newest complete set: if suspect, `latest` passes over it."""
+    line = f"Set {found.id} is accepted."
+    if newest is not None and newest.suspect:
+        line += (
+            f" The newest, {newest.id}, is still suspect. If its data is as it should be: "
+            f"python -m backups accept {newest.id}"
+        )
+    return line
+
+
 def accepted_missing(found: Sequence[MissingPoint], *, still: int) -> str:
     """After `accept --missing`; of those found, `still` so many are a problem."""
     if not found:
