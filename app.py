@@ -45,6 +45,7 @@ from shared.process.service_manager import announced
 from shared.process.termination import after_termination
 from shared.settings.load import Settings, load_settings, read_environment, read_manager
 from shared.store.object_store import Interruptible
+from shared.web.address import check_address
 from shared.web.problem_handlers import add_problem_handlers
 from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
@@ -242,6 +243,8 @@ def _greet(settings: Settings, address: str | None) -> None:
             "not offsite: backups go to %s on this host's own disk; set SPACES_* to change that",
             settings.backup.local_store,
         )
+    for unknown in settings.unknown_names:
+        _log.warning("%s. %s", unknown.message, unknown.hint)
     where = address or "ADDRESS"  # uvicorn's own options are not ours to know: it names it
     _log.info("the page: %s/admin/", where)
     _log.info(
@@ -255,12 +258,17 @@ app = create_app()
 
 
 def main() -> int:
-    """`python app.py`: serve on `HOST` and `PORT`; 2 when the settings cannot be used."""
+    """`python app.py`: serve on `HOST` and `PORT`.
+
+    2 when the settings cannot be used, 1 when the address cannot be used now.
+    """
     try:
-        settings = read_settings()
-    except SettingsError as error:
+        given = read_environment()
+        settings = read_settings(given)
+        check_address(settings.host, settings.port, given.place("HOST"))
+    except AppError as error:
         sys.stderr.write(explain(error) + "\n")
-        return 2
+        return 2 if isinstance(error, SettingsError) else 1
     _configure_logging(settings, PLATFORMS)
     address = f"http://{settings.host}:{settings.port}"
     uvicorn.run(

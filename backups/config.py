@@ -9,7 +9,7 @@ from typing import Literal
 
 from backups.decisions.retention import RetentionPolicy
 from backups.format.mark import MarkKey, Marks
-from backups.model import ContentCheck, ReadabilityCheck, RunBy, Source
+from backups.model import ContentCheck, Finding, ReadabilityCheck, RunBy, Source
 from backups.receivers import Receiver
 from shared.crontab import Crontab
 from shared.databases.schema import KnownSchema
@@ -44,6 +44,7 @@ class BackupConfig:
     `user_version` that it can open, and `schemas` what it makes of the sources that are its own. A
     `change_delay` of zero means that changes ask for nothing.
     `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
+    `warnings` are about the settings themselves.
     """
 
     sources: tuple[Source, ...]
@@ -67,6 +68,7 @@ class BackupConfig:
     run_by: RunBy = "app"
     receivers: tuple[Receiver, ...] = ()
     has_heartbeat: bool = False
+    warnings: tuple[Finding, ...] = ()
 
     @property
     def marks(self) -> Marks:

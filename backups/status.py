@@ -97,6 +97,7 @@ def read_status(
                     installation.catalogue.unmarked_sets(),
                     installation.catalogue.unmarked_verdicts(),
                 ),
+                *config.warnings,
             ),
             missing_points=own_sets.missing_points(),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,

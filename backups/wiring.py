@@ -17,7 +17,7 @@ from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
 from backups.host.state import HostState
-from backups.model import ContentCheck, ContentReport, ReadabilityCheck, Source
+from backups.model import ContentCheck, ContentReport, Finding, ReadabilityCheck, Source
 from backups.operations.installation import Installation
 from backups.receivers import receivers_of
 from backups.service import BackupService
@@ -143,6 +143,10 @@ def build_config(settings: Settings) -> BackupConfig:
         run_by=backup.run_by,
         receivers=receivers_of(backup.notify_urls),
         has_heartbeat=backup.heartbeat_url is not None,
+        warnings=tuple(
+            Finding("unknown_setting", unknown.message, unknown.hint)
+            for unknown in settings.unknown_names
+        ),
     )
 
 

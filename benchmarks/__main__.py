@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.budgets import budgets
@@ -52,6 +53,8 @@ def main() -> int:
     elif not os.access(options.results.parent, os.W_OK):  # said now, not after the measuring
         asked.error(f"--results: {options.results.parent} is no folder that can be written")
     if not options.shown:
+        if not _has_packages():
+            asked.error("measuring needs more packages than the app: make bench installs them")
         results = _measure(options)
         found = [one.document() for one in budgets(results)]
         write_results(options.results, {**results.document(), "budgets": found})
@@ -62,6 +65,14 @@ def main() -> int:
         draw(results, PICTURE)
     broken = [one for one in budgets(results) if not one.kept]
     return 1 if options.strict and broken else 0
+
+
+def _has_packages() -> bool:
+    """Whether the packages of requirements-dev.txt are here, by the one that a store needs."""
+    try:
+        return find_spec("trustme") is not None
+    except ModuleNotFoundError:
+        return False
 
 
 def _measure(options: argparse.Namespace) -> Results:

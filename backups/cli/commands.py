@@ -181,7 +181,7 @@ def prune(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
-        show(f"Done. {service.catalogue.count()} restore points are kept.")
+        show(text.pruned(service.catalogue.count()))
     return _outcome(ended, options)
 
 
@@ -198,7 +198,7 @@ def accept(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.set_document(found))
     else:
-        show(f"Set {found.id} is accepted.")
+        show(text.accepted(found, service.own_sets.newest_made()))
     return DONE
 
 

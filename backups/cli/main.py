@@ -17,12 +17,19 @@ from backups.cli.commands import BUSY, FAILED, USAGE
 from backups.cli.output import show
 from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
-from backups.errors import ConfirmationMissing, LeaseHeld, PeriodInvalid, SetNotNamed, SourceUnknown
+from backups.errors import (
+    ConfirmationMissing,
+    LeaseHeld,
+    PeriodInvalid,
+    SetNotNamed,
+    SourceUnknown,
+)
+from backups.operations.own_sets import LATEST
 from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
-from shared.settings.load import load_settings, read_environment
+from shared.settings.load import Settings, load_settings, read_environment
 from shared.web.problem_documents import error_document
 
 # The most particular class comes first; everything else is FAILED.
@@ -35,7 +42,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (LeaseHeld, BUSY),
 )
 
-LATEST = "latest"
+_log = logging.getLogger("backups")
 _WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "adopt")
 
 _Act = Callable[[BackupService, argparse.Namespace], int]
@@ -64,7 +71,7 @@ def _dispatch(options: argparse.Namespace) -> int:
     settings = load_settings(read_environment())
     watched = sys.stderr.isatty() and not options.json
     configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
-    become_owner(settings.token_db_path)
+    become_owner(settings)
     act: _Act = options.act
     if options.name == "doctor":
         act = partial(commands.doctor, settings=settings)
@@ -102,21 +109,32 @@ def _makes_marks(options: argparse.Namespace) -> bool:
     return options.name in ("run", "verify", "drill", "accept", "adopt")
 
 
-def become_owner(path: Path) -> None:
+def become_owner(settings: Settings) -> None:
     """As root, go on as the owner of the data directory, so that all files get that owner.
 
-    Otherwise `sudo python -m backups ...` would leave files that the app may not open.
+    Otherwise `sudo python -m backups ...` would leave files that the app may not open. Where an app
+    that root runs has left files of its own, only root can open those: then nothing changes.
     """
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    parents = settings.token_db_path.absolute().parents
+    folder = next(parent for parent in parents if parent.exists())
     owner = folder.stat()
     if os.geteuid() != 0 or owner.st_uid == 0:
         return
-    logging.getLogger("backups").warning(
-        "continuing as user %d, the owner of %s", owner.st_uid, folder
-    )
+    if (file := _file_of_root(settings)) is not None:
+        _log.warning("continuing as root, because %s belongs to root", file)
+        return
+    _log.warning("continuing as user %d, the owner of %s", owner.st_uid, folder)
     os.setgroups([])
     os.setgid(owner.st_gid)
     os.setuid(owner.st_uid)
+
+
+def _file_of_root(settings: Settings) -> Path | None:
+    """A database, or a file of `BACKUP_DIR`, that belongs to root; None if there is none."""
+    folder = settings.backup.directory
+    files = [settings.token_db_path, settings.session_db_path, folder]
+    files += sorted(folder.iterdir()) if folder.is_dir() else []
+    return next((file for file in files if file.exists() and file.stat().st_uid == 0), None)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -165,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     runs.add_argument("run", nargs="?", metavar="ID")
     _add_paging(runs)
     verify = command("verify", commands.verify, "Prove a stored set again, by default the newest.")
-    verify.add_argument("set", nargs="?", metavar="SET")
+    verify.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
     _add_restore(command("restore", commands.restore, "Show what a restore would do, or do it."))
     drill = command("drill", commands.drill, "Rehearse a full restore from the store, timed.")
     drill.add_argument("--identity", type=Path, metavar="FILE", help="the age identity to use")
@@ -178,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.accept,
         "Accept a suspect set: its data is as it should be. Or accept that sets are missing.",
     )
-    accept.add_argument("set", nargs="?", metavar="SET")
+    accept.add_argument("set", nargs="?", metavar="SET", help="an id, or latest")
     accept.add_argument(
         "--missing",
         action="store_true",

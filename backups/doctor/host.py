@@ -20,6 +20,7 @@ from backups.sources.room import FileSize, bytes_of, room_for_restore
 from shared.databases.translation import translated
 from shared.errors import DatabaseError
 from shared.settings.load import Settings
+from shared.words import counted
 
 _WAL_BYTES = 64 * 1024 * 1024
 
@@ -30,7 +31,7 @@ def secrets(settings: Settings) -> Iterator[Line]:
     yield from _secret("ADMIN_TOKEN", settings.admin_token, make, needed="the admin routes")
     yield from _secret("STATE_TOKEN_SECRET", settings.state_token_secret, make, needed="the app")
     if settings.token_encryption_keys:
-        yield Line("ok", "secrets", f"{len(settings.token_encryption_keys)} token key(s)")
+        yield Line("ok", "secrets", counted(len(settings.token_encryption_keys), "token key"))
     else:
         yield Line(
             "warning",
@@ -105,7 +106,7 @@ def databases(service: BackupService) -> Iterator[Line]:
             )
             continue
         rows = sum((state.rows or {}).values())
-        yield Line("ok", "databases", f"source {source.name} is sound, {rows:,} rows")
+        yield Line("ok", "databases", f"source {source.name} is sound, {counted(rows, 'row')}")
         try:
             yield from _wal(source)
         except DatabaseError as error:  # since then: the next source is looked at all the same
@@ -163,6 +164,7 @@ def keys(service: BackupService) -> Iterator[Line]:
     if not plan.mark_keys:
         found = unchecked()
         yield Line("warning", "keys", found.message, found.hint)
+    yield Line("ok", "keys", _encryption(len(plan.seal.recipients)))
     if plan.identity_file is not None:
         identities = load_identities(plan.identity_file)
         public = {str(identity.to_public()) for identity in identities}
@@ -182,3 +184,9 @@ def keys(service: BackupService) -> Iterator[Line]:
             "backups are encrypted, and the identity is not on this host",
             "From time to time, test a restore with it: python -m backups drill --identity FILE",
         )
+
+
+def _encryption(recipients: int) -> str:
+    if not recipients:
+        return "backups are not encrypted (BACKUP_AGE_RECIPIENTS is not set)"
+    return f"backups are encrypted for {counted(recipients, 'recipient')}"

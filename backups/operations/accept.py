@@ -28,19 +28,19 @@ class Acceptance:
         self._facts = facts
         self._alerts = alerts
 
-    def accept(self, set_id: str) -> BackupSet:
+    def accept(self, target: str) -> BackupSet:
         """Clear a set of suspicion, and its sources of having been begun anew.
 
-        Raises `SetNotFound`, `ManifestInvalid`, `StoreError`.
+        `target` is its id, or `latest`. Raises what `OwnSets.named` does, and `StoreError`.
         """
         self._catalogue.refresh()
-        cleared = self._catalogue.get(set_id)
-        self._verdicts.note_acceptance(set_id)
+        cleared = self._own_sets.named(target)
+        self._verdicts.note_acceptance(cleared.id)
         for stored in cleared.objects:
             self._facts.forget_started_empty(stored.source)
             self._facts.forget_baseline(stored.source)
         self._alerts.send_alerts()
-        return self._catalogue.get(set_id)
+        return self._catalogue.get(cleared.id)
 
     def accept_missing(self) -> tuple[MissingPoint, ...]:
         """Remember that the loss of all missing restore points is known; those that were missing.

@@ -19,11 +19,13 @@ from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.proof import size_of
+from backups.sets.seal import load_identities
 from backups.sets.verdicts import Verdicts
 from backups.sources.install import install_new
 from backups.sources.room import Need, Room, to_fetch
 from shared.clock import Clock
 from shared.errors import AppError
+from shared.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,12 @@ class Drill:
     ) -> StartedRun:
         """Start the rehearsal of a full restore of the newest restore point, from the store.
 
-        Raises `NoRestorePoint`, `StoreError`, `LeaseHeld`.
+        An `identity_file` is read at once, whether or not the set is encrypted: who names one wants
+        to know that it works. Raises `IdentityMissing`, `KeyMalformed`, `NoRestorePoint`,
+        `StoreError`, `LeaseHeld`.
         """
+        if identity_file is not None:
+            load_identities(identity_file)
         self.catalogue.refresh()
         chosen = self.own_sets.required_latest()
 
@@ -123,10 +129,11 @@ def _unreadable(
     about = " ".join(content.about for content in reports if content.about)
     if about:
         return DrillFailed(
-            f"{unreadable} of {rows} rows of set {set_id} cannot be read. {about}",
+            f"{unreadable} of {counted(rows, 'row')} of set {set_id} cannot be read. {about}",
             "Drill an older set: python -m backups list",
         )
     return DrillFailed(
-        f"{unreadable} of {rows} rows of set {set_id} cannot be decrypted with today's keys",
+        f"{unreadable} of {counted(rows, 'row')} of set {set_id} cannot be decrypted with "
+        "today's keys",
         "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the first.",
     )

@@ -25,6 +25,9 @@ from backups.operations.writers import Writers
 from shared.clock import format_utc
 from shared.errors import StoreError
 
+# What a command takes in place of an id.
+LATEST = "latest"
+
 # More runs of one source than anybody makes between two complete ones.
 _RUNS_LOOKED_AT = 200
 
@@ -117,6 +120,13 @@ class OwnSets:
             f"This host has known restore points in {' and '.join(places)}: to restore one of "
             "them, set the SPACES_ settings or BACKUP_LOCAL_STORE back to that. "
         )
+
+    def named(self, target: str) -> BackupSet:
+        """The set with the id `target`; for `latest` what that means now.
+
+        Raises `SetNotFound`, `ManifestInvalid`, `NoRestorePoint`, `SeveralInstallations`.
+        """
+        return self.required_latest() if target == LATEST else self._catalogue.get(target)
 
     def is_owed(self, trigger: Trigger, *, at_once: bool = False) -> bool:
         """Whether a backup should be made now, and may be tried; with `at_once` without delay."""

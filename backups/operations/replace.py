@@ -86,9 +86,10 @@ class Replacer:
                     "Add it to BACKUP_EXTRA_SOURCES, or use --only or --to DIR.",
                 )
         found = [real_source(by_name[name]) for name in names]
+        databases = [real_source(source).path for source in self.sources]
         for source in found:
             refuse_dangling_link(source)
-            install.refuse_foreign_owner(source.path)
+            install.refuse_foreign_owner(source.path, databases)
         return found
 
     def begin(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backups.errors import ProofFailed
 from backups.model import ProgressSink
-from backups.operations.own_sets import OwnSets
+from backups.operations.own_sets import LATEST, OwnSets
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.publish import Publisher
@@ -32,14 +32,16 @@ class Verify:
         self._verdicts = verdicts
 
     def begin(
-        self, set_id: str | None = None, progress: ProgressSink = ignore_progress
+        self, target: str | None = None, progress: ProgressSink = ignore_progress
     ) -> StartedRun:
-        """Start proving a stored set again, by default the newest; the caller executes it.
+        """Start proving a stored set again, by its id or by default `latest`; the caller executes
+        it.
 
-        Raises `SetNotFound`, `StoreError` when the catalogue cannot be refreshed, `LeaseHeld`.
+        Raises what `OwnSets.named` does, `StoreError` when the catalogue cannot be refreshed,
+        `LeaseHeld`.
         """
         self._catalogue.refresh()
-        chosen = self._catalogue.get(set_id) if set_id else self._own_sets.required_latest()
+        chosen = self._own_sets.named(target or LATEST)
 
         def work(recorder: Recorder, staging: Path) -> str:
             recorder.concerns(chosen.id)

@@ -167,8 +167,8 @@ def load_identities(identity_file: Path | None) -> list[Any]:
         lines = identity_file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise IdentityMissing(
-            f"the identity file {identity_file} cannot be read: {type(error).__name__}",
-            "Check BACKUP_AGE_IDENTITY_FILE, and the file's owner and mode.",
+            f"the identity file {identity_file} cannot be read: {_why(error)}",
+            "Check its path (--identity, or BACKUP_AGE_IDENTITY_FILE), owner and mode.",
         ) from None
     secrets = [line.strip() for line in lines if line.strip() and not line.startswith("#")]
     try:
@@ -181,6 +181,12 @@ def load_identities(identity_file: Path | None) -> list[Any]:
             "Make a pair with: python -m backups keygen",
         )
     return identities
+
+
+def _why(error: OSError | UnicodeDecodeError) -> str:
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not text"
+    return error.strerror or type(error).__name__
 
 
 def identities_fit(identity_file: Path, recipients: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
@@ -31,13 +31,19 @@ _PAGES_A_STEP = 1024
 _SECONDS_BETWEEN_TRIES = 0.05
 
 
-def refuse_foreign_owner(path: Path) -> None:
-    """Raise `OwnerDiffers` unless what this user writes gets the owner of the data directory."""
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    owner = folder.stat().st_uid
+def refuse_foreign_owner(path: Path, beside: Iterable[Path] = ()) -> None:
+    """Raise `OwnerDiffers` unless what this user writes gets the owner of the data.
+
+    That is the owner of the file at `path`; where there is none, of a database of `beside` in the
+    same folder (an app that root runs may have its data in a folder of another user); else of the
+    data directory.
+    """
+    databases = [path, *(one for one in beside if one.parent == path.parent)]
+    data = next(one for one in (*databases, *path.absolute().parents) if one.exists())
+    owner = data.stat().st_uid
     if owner != os.geteuid():
         raise OwnerDiffers(
-            f"{folder} belongs to user {owner}, and this process runs as user {os.geteuid()}: "
+            f"{data} belongs to user {owner}, and this process runs as user {os.geteuid()}: "
             "restored files would have the wrong owner. Nothing was changed",
             f"Run it as the owner: sudo -u '#{owner}' python -m backups restore ...",
         )

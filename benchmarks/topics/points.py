@@ -31,7 +31,6 @@ from benchmarks.rounds import say
 from benchmarks.serving_app import ServingApp
 from shared.clock import SystemClock
 from shared.settings.load import load_settings
-from tests.support.records import a_set, a_stored_object
 
 TOPIC = "restore points"
 STATUS, RETENTION = "status", "retention plan"
@@ -114,6 +113,8 @@ def _fill(installed: Installed, place: Place, count: int) -> None:
 
 
 def _documents(instance: str, count: int) -> Iterator[tuple[str, bytes]]:
+    from tests.support.records import a_set, a_stored_object  # noqa: PLC0415 - not for `--help`
+
     newest = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=1)
     for number in range(count):
         at = newest - number * _EVERY

@@ -10,16 +10,17 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, cast
 
-from dotenv import dotenv_values
-
 from shared.crontab import Crontab
 from shared.errors import SettingsError
 from shared.logs import LogFormat
+from shared.settings.env_lines import read_lines
+from shared.settings.given import GivenName, GivenSettings
+from shared.settings.names import UnknownName, misspelt, unknown_names
 from shared.settings.platforms import PlatformSettings, ReadPlatform, is_local
 from shared.settings.reader import MAKE_FERNET_KEY, MAKE_SECRET, SettingReader, parse_path
 from shared.settings.spaces import read_spaces
@@ -70,7 +71,10 @@ class BackupSettings:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings of one installation. Secrets are left out of its `repr`."""
+    """All settings of one installation. Secrets are left out of its `repr`.
+
+    `unknown_names` were given, and look like settings, but none has them.
+    """
 
     token_db_path: Path
     session_db_path: Path
@@ -86,6 +90,7 @@ class Settings:
     admin_token: str | None = field(repr=False)
     token_encryption_keys: tuple[str, ...] = field(repr=False)
     state_token_secret: str | None = field(repr=False)
+    unknown_names: tuple[UnknownName, ...] = ()
 
     @property
     def cookies_secure(self) -> bool:
@@ -114,19 +119,23 @@ def read_manager() -> Manager:
     )
 
 
-def read_environment(env_file: Path = Path(".env")) -> Mapping[str, str]:
+def read_environment(env_file: Path = Path(".env")) -> GivenSettings:
     """The process environment over the lines of `env_file`; blank values count as unset.
 
-    Raises `SettingsError` when there is such a file and it cannot be read.
+    Raises `SettingsError` when there is such a file and it cannot be read, or has a line that
+    cannot be what was meant (`read_lines`).
     """
     try:
-        lines = dotenv_values(env_file, interpolate=False)
+        content = env_file.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        content = ""
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise SettingsError((f"{env_file}: cannot be read: {why}",)) from error
-    given = {name: value for name, value in lines.items() if value and value.strip()}
-    given.update((name, value) for name, value in os.environ.items() if value.strip())
-    return given
+    lines, faults = read_lines(content)
+    if faults:
+        raise SettingsError(tuple(f"{env_file}, {fault}" for fault in faults))
+    return GivenSettings(os.environ, lines)
 
 
 def load_settings(
@@ -140,9 +149,10 @@ def load_settings(
     With `for_app`, the secrets that only the bot needs must be there too; the backup
     commands run without them. `platforms` has the name of each platform, and what reads its
     settings; those that are set up are in `Settings.platforms`. Raises `SettingsError`, which
-    names every wrong variable.
+    names every wrong variable, and every name that is near one of a setting.
     """
     reader = SettingReader(values)
+    given = values if isinstance(values, GivenSettings) else GivenSettings(values)
     settings = Settings(
         token_db_path=reader.path("TOKEN_DB_PATH", "./data/tokens.db"),
         session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
@@ -170,9 +180,37 @@ def load_settings(
     secrets = [platform.signing_secret for platform in settings.platforms.values()]
     if settings.state_token_secret in secrets:
         reader.fault("STATE_TOKEN_SECRET", "has the value of a platform's secret; set another one")
+    _check_names(reader, given)
     if reader.faults:
         raise SettingsError(tuple(dict.fromkeys(reader.faults)))
-    return settings
+    return replace(settings, unknown_names=tuple(unknown_names(given, reader.names)))
+
+
+def _check_names(reader: SettingReader, given: GivenSettings) -> None:
+    """Names that are misspelt, and values with what belongs to the file that they came from.
+
+    Their faults come first, and in place of those that follow from them.
+    """
+    for one in given.everything():
+        if one.name in reader.names and (why := _odd_text(one)):
+            reader.explain(one.name, f"{why} ({one.place})")
+    for unknown in misspelt(given, reader.names):
+        why = f"is not a setting ({unknown.place}); is {unknown.likely} meant?"
+        reader.explain(unknown.name, why, unknown.likely)
+
+
+def _odd_text(given: GivenName) -> str | None:
+    text = given.text.strip()
+    if "\n" in text or "\r" in text:
+        return "has a line break in it; is the quote closed on its own line?"
+    if given.line is not None:
+        return None
+    # In `.env` quotes and comments are no part of the text; docker run --env-file leaves both in.
+    if text[0] == text[-1] and text[0] in "'\"":
+        return "begins and ends with a quote, which is part of the value; remove both quotes"
+    if re.search(r"\s#", text):
+        return "has a comment at its end, which is part of the value; put it on a line of its own"
+    return None
 
 
 def _read_backup(reader: SettingReader) -> BackupSettings:

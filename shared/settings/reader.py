@@ -19,11 +19,15 @@ MAKE_FERNET_KEY = (
 
 
 class SettingReader:
-    """Casts named texts, and collects a line for each that cannot be used."""
+    """Casts named texts, and collects a line for each that cannot be used.
+
+    `names` are all that were asked for: the settings that there are.
+    """
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self.faults: list[str] = []
+        self.names: set[str] = set()
 
     def fault(self, name: str, why: str) -> None:
         """Note why the value of `name` cannot be used."""
@@ -35,8 +39,16 @@ class SettingReader:
         if not any(line.startswith(f"{name}:") for line in self.faults):
             self.fault(name, f"is not set; make one with: {command}")
 
+    def explain(self, name: str, why: str, *causes: str | None) -> None:
+        """Note why `name` cannot be used, before and in place of the faults that follow from it:
+        its own, and those of the names of which it is the cause."""
+        explained = tuple(f"{one}: " for one in (name, *causes) if one)
+        followed = [fault for fault in self.faults if not fault.startswith(explained)]
+        self.faults = [f"{name}: {why}", *followed]
+
     def optional(self, name: str) -> str | None:
         """The text, or None when it is unset or blank."""
+        self.names.add(name)
         text = self._values.get(name, "").strip()
         return text or None
 

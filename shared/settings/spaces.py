@@ -22,6 +22,7 @@ _BUCKET_NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 def read_spaces(reader: SettingReader) -> SpacesSettings | None:
     """The settings of the bucket, or None when all five are unset; faults go to `reader`."""
     given = {name: reader.optional(name) for name in _SPACES_NAMES}
+    ca_bundle = reader.optional("SPACES_CA_BUNDLE")
     if not any(given.values()):
         return None
     for name, text in given.items():
@@ -37,7 +38,7 @@ def read_spaces(reader: SettingReader) -> SpacesSettings | None:
         region=given["SPACES_REGION"] or "",
         bucket=given["SPACES_BUCKET"] or "",
         endpoint=(given["SPACES_ENDPOINT"] or "").rstrip("/"),
-        ca_bundle=reader.optional("SPACES_CA_BUNDLE"),
+        ca_bundle=ca_bundle,
     )
     if not _BUCKET_NAME.fullmatch(spaces.bucket):
         reader.fault("SPACES_BUCKET", "is not a bucket name (3 to 63 of a-z, 0-9, '-' and '.')")

@@ -184,7 +184,7 @@ def translate(error: _ForeignError, what: str, access: Access) -> StoreError:
         return access.error(
             StoreUnreachable,
             f"{what}: no complete answer ({type(error).__name__})",
-            "Check SPACES_ENDPOINT and this host's network; the app will retry.",
+            "Check SPACES_ENDPOINT and this host's network.",
         )
     return access.error(
         StoreError,
@@ -232,7 +232,7 @@ def _translate_answer(error: boto_errors.ClientError, what: str, access: Access)
     if status >= 500:
         return StoreFailing(
             f"{what}: the server answered {status} ({reason}), also after retries",
-            "See status.digitalocean.com; the app will retry.",
+            "See status.digitalocean.com.",
         )
     if status == 403:
         kind, happened, hint = _REFUSALS["AccessDenied"]

@@ -56,6 +56,57 @@ def test_a_quick_run_prints_its_table_and_leaves_its_results(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path], "it leaves nothing else behind"
 
 
+# Python as after `make run` alone: what only requirements-dev.txt has cannot be imported.
+_RUNTIME_ALONE = """
+import re, runpy, sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+def locked(name):
+    text = Path(name).read_text()
+    names = re.findall(r"^([\\w.-]+)==", text, re.MULTILINE)
+    return {name.replace("_", "-").lower() for name in names}
+
+only_dev = locked("requirements-dev.txt") - locked("requirements.txt")
+hidden = {
+    module for module, names in packages_distributions().items()
+    if all(name.replace("_", "-").lower() in only_dev for name in names)
+}
+assert {"pytest", "trustme"} <= hidden
+
+class Hides:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hides())
+runpy.run_module("benchmarks", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("option", "code", "said"),
+    [("--help", 0, "usage: python -m benchmarks"), ("--quick", 2, "make bench installs them")],
+)
+def test_without_the_packages_of_the_tests_it_says_what_to_do(
+    option: str, code: int, said: str
+) -> None:
+    """After `make run` alone, `--help` prints help, and measuring names the command to type."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUNTIME_ALONE, option],
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"]},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_page_names_every_topic_and_option() -> None:
     """Who reads docs/performance.md finds each option and each topic of the command."""
     options = {name for action in parser()._actions for name in action.option_strings}

@@ -24,7 +24,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import boto3
-import trustme
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -339,6 +338,8 @@ def _write_identities(path: Path, admin: _Key, readonly: _Key) -> None:
 
 
 def _write_certificate(folder: Path) -> None:
+    import trustme  # noqa: PLC0415 - `python -m benchmarks --help` works without
+
     authority = trustme.CA()
     certificate = authority.issue_cert("127.0.0.1", "localhost")
     authority.cert_pem.write_to_path(folder / "ca.pem")

@@ -106,6 +106,7 @@ def test_a_healthy_installation_is_all_ok(in_bucket: Installation, s3_server: S3
         "files",
         "databases",
         "disk",
+        "keys",
         "store",
         "clock",
         "backups",

@@ -530,3 +530,66 @@ def test_root_goes_on_as_the_owner_of_the_data(open_folder: Path) -> None:
             assert "continuing as user 65534" in done.stderr
     for one in (data, *data.rglob("*")):
         assert one.stat().st_uid == owner, one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ["tokens.db", "sessions.db", "backups/heartbeats"])
+def test_root_commands_an_app_that_root_runs_in_the_folder_of_another(
+    open_folder: Path, file: str
+) -> None:
+    """Where root's app has left a file in another's folder, root goes on as root, `doctor` too."""
+    if os.geteuid() != 0:
+        return  # nobody else can command what belongs to root
+    with scene(open_folder, clock=SystemClock()):
+        pass
+    data = open_folder / "data"
+    (data / "backups" / "heartbeats").touch(0o600)
+    owned = [data, *data.rglob("*")] if file.startswith("backups") else [data]
+    for one in owned:
+        os.chown(one, NOBODY, NOBODY)
+    os.chown(data / file, 0, 0)
+    commands = [["status"], ["doctor"], ["run"]]
+    if file == "tokens.db":  # the databases are root's, too
+        commands += [["restore", "--in-place", "--yes"], ["restore", "--undo", "--yes"]]
+    for arguments in commands:
+        done = subprocess.run(
+            [sys.executable, "-c", _CLI, *arguments],
+            cwd=open_folder,
+            env=installation_in(open_folder).environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert "continuing as root" in done.stderr
+        assert "Permission denied" not in done.stdout + done.stderr
+        assert "cannot be opened" not in done.stdout + done.stderr
+        expected = (0,) if arguments[0] in ("run", "restore") else (0, 3)
+        assert done.returncode in expected, done.stderr
+
+
+@pytest.mark.slow
+def test_a_database_that_is_missing_gets_the_owner_of_those_beside_it(open_folder: Path) -> None:
+    """An app that root runs in another's folder gets a lost database back; a user whose databases
+    are there does not get root's file."""
+    if os.geteuid() != 0:
+        return
+    with scene(open_folder, clock=SystemClock()):
+        pass
+    data = open_folder / "data"
+    os.chown(data, NOBODY, NOBODY)
+    (data / "tokens.db").unlink()
+    for owner, code in ((0, 0), (NOBODY, 1)):
+        os.chown(data / "sessions.db", owner, owner)
+        done = subprocess.run(
+            [sys.executable, "-c", _CLI, "restore", "--in-place", "--yes", "--only", "tokens"],
+            cwd=open_folder,
+            env=installation_in(open_folder).environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stderr
+        (data / "tokens.db").unlink(missing_ok=True)
+    assert "would have the wrong owner" in done.stderr
