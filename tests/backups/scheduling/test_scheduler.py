@@ -42,6 +42,7 @@ from tests.support.installation import Installation, bot_secrets, spaces
 from tests.support.memory_notifier import MemoryNotifier
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
+from tests.support.warm_python import WarmPopen
 
 pytestmark = pytest.mark.slow
 
@@ -141,7 +142,7 @@ def test_the_first_start_backs_up_at_once_and_the_second_does_not(
 def test_many_askers_get_one_set(installation: Installation) -> None:
     """Sixteen threads of two processes that ask for the same due instant make one set."""
     racers = [
-        subprocess.Popen(
+        WarmPopen(
             [sys.executable, "-m", "tests.support.owed_race"],
             cwd=installation.folder,
             env=installation.environment,
