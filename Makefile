@@ -1,7 +1,7 @@
 # The whole interface: run, test, check, bench. Each sets up what it needs.
 PYTHON ?= python3
-# How many tests run at a time: most of them wait for half of their time.
-WORKERS ?= 3
+# How many tests run at a time. Many wait for half of their time: a third worker shortens that.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 DEPENDENCIES := $(BIN)/python deploy/dependencies.py
