@@ -12,7 +12,7 @@ def test_each_share_begins_with_its_slow_tests(
     request: pytest.FixtureRequest, workers: int
 ) -> None:
     """No test is lost, files stay together, and nobody is left with slow tests in the end."""
-    items = [
+    items: list[pytest.Item] = [
         pytest.Function.from_parent(request.node.parent, name=f"{number}", callobj=lambda: None)
         for number in range(18)
     ]

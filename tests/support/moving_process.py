@@ -14,6 +14,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from backups.sources import install
 from shared.files import sync_directory
@@ -57,6 +58,7 @@ def put(act: str, path: Path) -> None:
 
 def _main(act: str, path: Path, last: int) -> None:
     steps = 0
+    written = False
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal steps
@@ -66,13 +68,15 @@ def _main(act: str, path: Path, last: int) -> None:
             steps += 1
 
     def open_the_window(folder: Path) -> None:
-        install.sync_directory = sync_directory
+        nonlocal written
         sync_directory(folder)
-        write_in_a_process(path)
+        if not written:
+            written = True
+            write_in_a_process(path)
 
-    install.sync_directory = open_the_window
-    sys.addaudithook(count)
-    put(act, path)
+    with patch.object(install, "sync_directory", open_the_window):
+        sys.addaudithook(count)
+        put(act, path)
 
 
 if __name__ == "__main__":
