@@ -1,8 +1,13 @@
 # The whole interface: run, test, check, bench. Each sets up what it needs.
 PYTHON ?= python3
+# How many tests run at a time. Many wait for half of their time: a third worker shortens that.
+WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 DEPENDENCIES := $(BIN)/python deploy/dependencies.py
+
+# Where the host says that Python keeps nothing compiled, pytest would compile every test each time.
+test test-fast: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run env test test-fast test-dates test-browser check format lock bench soak clean
 
@@ -14,7 +19,7 @@ env: $(VENV)/.runtime
 
 test: $(VENV)/.dev
 	@tests/tools.sh
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak"
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not soak"
 
 # For the loop of daily work: what needs no server (S3, the app, the stand-ins) and no browser.
 FAST := tests/architecture tests/shared tests/facebook_integration tests/shopify_integration \
@@ -22,7 +27,7 @@ FAST := tests/architecture tests/shared tests/facebook_integration tests/shopify
 
 test-fast: $(VENV)/.dev
 	@tests/tools.sh
-	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not soak and not slow" $(FAST)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not soak and not slow" $(FAST)
 
 # The suite under faked clocks; one of them with DATE=leap, say: see tests/dates.sh.
 test-dates: $(VENV)/.dev

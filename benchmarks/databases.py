@@ -63,14 +63,19 @@ class Values:
     """
 
     def __init__(self, key: str, how_many: int = _POOL) -> None:
-        cipher = TokenCipher((key,))
-        plain = (_shopify_token, _facebook_token, _uuid)
-        self._pool = [cipher.encrypt(plain[number % 3]()) for number in range(how_many)]
+        """`how_many` different ones at most; each is encrypted when it is first taken."""
+        self._cipher = TokenCipher((key,))
+        self._how_many = how_many
+        self._pool: list[str] = []
         self._next = count()
 
     def take(self) -> str:
         """The next value."""
-        return self._pool[next(self._next) % len(self._pool)]
+        number = next(self._next) % self._how_many
+        if number == len(self._pool):
+            plain = (_shopify_token, _facebook_token, _uuid)[number % 3]()
+            self._pool.append(self._cipher.encrypt(plain))
+        return self._pool[number]
 
 
 def make_pair(folder: Path, megabytes: float, values: Values) -> Pair:

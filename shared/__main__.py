@@ -52,7 +52,7 @@ def _rotate_keys() -> int:
     settings = load_settings(read_environment(), for_app=True)
     if not settings.token_db_path.exists():
         raise DatabaseMissing(f"{settings.token_db_path} is missing", "Check TOKEN_DB_PATH.")
-    become_owner(settings.token_db_path)
+    become_owner(settings)
     cipher = TokenCipher(settings.token_encryption_keys)
     with closing(TokenStorage(settings.token_db_path, cipher)) as storage:
         count = storage.rotate_keys()

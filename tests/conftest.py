@@ -20,6 +20,7 @@ from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
 from tests.support.memory import folder_in_memory
 from tests.support.s3_server import S3Server
+from tests.support.shares import slow_first
 
 # A busy machine is no reason to fail: pytest-timeout ends what hangs.
 settings.register_profile("tests", deadline=None)
@@ -51,11 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test that takes a server as a fixture."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark each test that takes a server as a fixture; several workers begin with the slow ones."""
     for item in items:
         if servers.FIXTURES.intersection(getattr(item, "fixturenames", ())):
             item.add_marker(pytest.mark.slow)
+    if worker := getattr(config, "workerinput", None):
+        items[:] = slow_first(items, worker["workercount"])
 
 
 @pytest.fixture(scope="session")

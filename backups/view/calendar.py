@@ -65,11 +65,11 @@ def last_days(
     """
     today = now.astimezone(UTC).date()
     ended: Counter[tuple[date, RunStatus]] = Counter()
-    for one in history.runs:
-        ended[one.day, one.status] += one.count
-    complete = [one for one in history.sets if one.kind == "set" and one.complete]
-    made = Counter(_day_of(one) for one in complete)
-    suspect = {_day_of(one) for one in complete if one.suspect}
+    for runs in history.runs:
+        ended[runs.day, runs.status] += runs.count
+    complete = [s for s in history.sets if s.kind == "set" and s.complete]
+    made = Counter(_day_of(s) for s in complete)
+    suspect = {_day_of(s) for s in complete if s.suspect}
     partial = Counter(_day_of(s) for s in history.sets if s.kind == "set" and not s.complete)
     days = []
     for back in range(length - 1, -1, -1):
@@ -107,7 +107,7 @@ def rows_of_weekdays(days: Sequence[Day]) -> tuple[tuple[Day | None, ...], ...]:
         return ((),) * 7
     first = days[0].day
     monday = first - timedelta(days=first.weekday())
-    by_day = {one.day: one for one in days}
+    by_day = {day.day: day for day in days}
     weeks = (days[-1].day - monday).days // 7 + 1
     return tuple(
         tuple(by_day.get(monday + timedelta(days=7 * week + weekday)) for week in range(weeks))
@@ -125,11 +125,11 @@ def mondays(days: Sequence[Day]) -> tuple[date, ...]:
 
 def summary(days: Iterable[Day]) -> str:
     """`88 days proven, 1 failed, 1 missed`; states that do not occur are left out."""
-    found = Counter(one.state for one in days)
+    counts = Counter(day.state for day in days)
     shown: tuple[DayState, ...] = ("proven", "suspect", "failed", "missed")
-    parts = [f"{found[state]} {state}" for state in shown if found[state]]
+    parts = [f"{counts[state]} {state}" for state in shown if counts[state]]
     return ", ".join(parts) or "nothing yet"
 
 
-def _day_of(one: BackupSet) -> date:
-    return one.created_at.astimezone(UTC).date()
+def _day_of(backup_set: BackupSet) -> date:
+    return backup_set.created_at.astimezone(UTC).date()

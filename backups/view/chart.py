@@ -27,24 +27,26 @@ def points(sets: Sequence[BackupSet], runs: Sequence[Run]) -> tuple[Point, ...]:
     Of a set that was pruned the run is still known, of a set that another host made only
     the set.
     """
-    known: Mapping[str, BackupSet] = {one.id: one for one in sets}
+    known: Mapping[str, BackupSet] = {backup_set.id: backup_set for backup_set in sets}
     took = {
         run.set_id: (run.finished_at - run.started_at).total_seconds()
         for run in runs
         if run.set_id and run.finished_at and run.operation == "backup"
     }
-    found = {
-        one.id: Point(one.id, one.created_at, total_bytes(one), took.get(one.id))
-        for one in sets
-        if one.kind == "set" and one.complete
+    known_points = {
+        backup_set.id: Point(
+            backup_set.id, backup_set.created_at, total_bytes(backup_set), took.get(backup_set.id)
+        )
+        for backup_set in sets
+        if backup_set.kind == "set" and backup_set.complete
     }
     for run in runs:
         if run.set_id in took and run.set_id and run.set_id not in known:
-            found[run.set_id] = Point(run.set_id, run.started_at, None, took[run.set_id])
-    ordered = sorted(found.values(), key=lambda point: (point.at, point.set_id))
+            known_points[run.set_id] = Point(run.set_id, run.started_at, None, took[run.set_id])
+    ordered = sorted(known_points.values(), key=lambda point: (point.at, point.set_id))
     return tuple(ordered[-MOST_POINTS:])
 
 
-def total_bytes(one: BackupSet) -> int:
+def total_bytes(backup_set: BackupSet) -> int:
     """The stored bytes of a set."""
-    return sum(stored.bytes for stored in one.objects)
+    return sum(stored.bytes for stored in backup_set.objects)

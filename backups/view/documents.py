@@ -89,8 +89,8 @@ def status_document(status: Status) -> Document:
         "protected_by": {
             fact.name: {"holds": fact.holds, "detail": fact.detail} for fact in status.health.facts
         },
-        "problems": [_finding_document(found) for found in status.health.problems],
-        "warnings": [_finding_document(found) for found in status.health.warnings],
+        "problems": [_finding_document(finding) for finding in status.health.problems],
+        "warnings": [_finding_document(finding) for finding in status.health.warnings],
         "schedule": {
             "cron": status.cron,
             "next_run_at": _time(status.next_run_at),
@@ -132,8 +132,8 @@ def plan_document(plan: RestorePlan) -> Document:
             }
             for item in plan.items
         ],
-        "blockers": [_finding_document(found) for found in plan.blockers],
-        "warnings": [_finding_document(found) for found in plan.warnings],
+        "blockers": [_finding_document(finding) for finding in plan.blockers],
+        "warnings": [_finding_document(finding) for finding in plan.warnings],
         "confirm": plan.backup_set.id,
     }
 
@@ -145,19 +145,23 @@ def undo_document(record: RestoreRecord) -> Document:
         "set_id": record.set_id,
         "restored_at": _time(record.at),
         "items": [
-            {"source": one.source, "kind": one.kind, "path": str(one.path) if one.path else None}
-            for one in record.to_put_back
+            {
+                "source": item.source,
+                "kind": item.kind,
+                "path": str(item.path) if item.path else None,
+            }
+            for item in record.to_put_back
         ],
     }
 
 
-def adopted_document(found: EarlierInstallation) -> Document:
+def adopted_document(installation: EarlierInstallation) -> Document:
     """An installation whose sets count as this one's from now on."""
     return {
-        "instance": found.instance,
-        "host": found.host,
-        "sets": found.sets,
-        "newest_at": _time(found.newest_at),
+        "instance": installation.instance,
+        "host": installation.host,
+        "sets": installation.sets,
+        "newest_at": _time(installation.newest_at),
     }
 
 
@@ -181,10 +185,14 @@ def retention_document(plan: RetentionPlan) -> Document:
     """What retention would keep and drop."""
     return {
         "keep": [
-            {"id": one.backup_set.id, "reasons": list(one.reasons), "protected": one.protected}
-            for one in plan.keep
+            {
+                "id": choice.backup_set.id,
+                "reasons": list(choice.reasons),
+                "protected": choice.protected,
+            }
+            for choice in plan.keep
         ],
-        "drop": [{"id": one.backup_set.id, "reason": one.reason} for one in plan.drop],
+        "drop": [{"id": choice.backup_set.id, "reason": choice.reason} for choice in plan.drop],
         "warning": plan.warning,
     }
 
@@ -206,12 +214,12 @@ def missing_document(missing: Sequence[MissingPoint]) -> Document:
     return {
         "missing": [
             {
-                "id": one.id,
-                "kind": one.kind,
-                "created_at": _time(one.created_at),
-                "noticed_at": _time(one.noticed_at),
+                "id": point.id,
+                "kind": point.kind,
+                "created_at": _time(point.created_at),
+                "noticed_at": _time(point.noticed_at),
             }
-            for one in missing
+            for point in missing
         ]
     }
 
@@ -228,7 +236,7 @@ def sets_document(
     With an `error` the store could not be asked now, and this is what it had at `listed_at`.
     """
     return {
-        "sets": [set_document(found) for found in sets],
+        "sets": [set_document(backup_set) for backup_set in sets],
         "next": sets[-1].id if more else None,
         "listed_at": _time(listed_at),
         "error": {"code": error.code, "message": error.message, "hint": error.hint}
@@ -240,7 +248,7 @@ def sets_document(
 def runs_document(runs: list[Run], *, more: bool) -> Document:
     """A page of the run log; `next` is what to give as `before` for the following page."""
     return {
-        "runs": [run_document(found) for found in runs],
+        "runs": [run_document(run) for run in runs],
         "next": runs[-1].id if more else None,
     }
 
@@ -255,8 +263,8 @@ def _objects() -> TypeAdapter[StoredObject]:
     return TypeAdapter(StoredObject)
 
 
-def _finding_document(found: Finding) -> Document:
-    return {"code": found.code, "message": found.message, "hint": found.hint}
+def _finding_document(finding: Finding) -> Document:
+    return {"code": finding.code, "message": finding.message, "hint": finding.hint}
 
 
 def _time(instant: datetime | None) -> str | None:

@@ -29,151 +29,151 @@ _RESTORES = {
 }
 
 
-def report(found: Evidence) -> str:
+def report(evidence: Evidence) -> str:
     """The report for a person, on one page."""
     return "\n".join(
         [
-            *_header(found),
-            *_rpo(found),
-            *_rto(found),
-            *_runs(found),
-            *_proofs(found),
-            *_drills(found),
-            *_restores(found),
-            *_alerts(found),
-            *_sets(found),
+            *_header(evidence),
+            *_rpo(evidence),
+            *_rto(evidence),
+            *_runs(evidence),
+            *_proofs(evidence),
+            *_drills(evidence),
+            *_restores(evidence),
+            *_alerts(evidence),
+            *_sets(evidence),
         ]
     )
 
 
-def _header(found: Evidence) -> list[str]:
-    producer = found.producer
-    start = found.start or found.asked
+def _header(evidence: Evidence) -> list[str]:
+    producer = evidence.producer
+    start = evidence.start or evidence.asked
     place = "offsite" if producer.offsite else "on this host's own disk only"
     contact = format_utc(producer.last_contact_at) if producer.last_contact_at else "never"
     lines = [
         f"Evidence of the backups of installation {producer.installation} on {producer.host}",
-        f"from {format_utc(start)} to {format_utc(found.end)} ({_span(found.end - start)})",
-        f"produced at {format_utc(found.end)} by {producer.program}",
+        f"from {format_utc(start)} to {format_utc(evidence.end)} ({_span(evidence.end - start)})",
+        f"produced at {format_utc(evidence.end)} by {producer.program}",
         f"stored in {producer.store} ({place}; last contact {contact})",
-        f"schedule {found.schedule.expression} UTC",
+        f"schedule {evidence.schedule.expression} UTC",
     ]
-    if found.begin is None:
+    if evidence.begin is None:
         lines.append("NO RECORDS: this host has no record of a run, so nothing is known.")
-    elif found.begin > found.asked:
+    elif evidence.begin > evidence.asked:
         lines.append(
-            f"Records begin at {format_utc(found.begin)}. Nothing is said about the time from "
-            f"{format_utc(found.asked)} to then."
+            f"Records begin at {format_utc(evidence.begin)}. Nothing is said about the time from "
+            f"{format_utc(evidence.asked)} to then."
         )
-    if found.from_future:
+    if evidence.from_future:
         lines.append(
-            f"Not counted: {counted(found.from_future, 'run')} whose time lies in the future."
+            f"Not counted: {counted(evidence.from_future, 'run')} whose time lies in the future."
         )
     return lines
 
 
-def _rpo(found: Evidence) -> list[str]:
+def _rpo(evidence: Evidence) -> list[str]:
     lines = [
         "",
         "Data loss (RPO)",
-        f"  promised  at most {_span(found.promised)} between two proven, complete points",
+        f"  promised  at most {_span(evidence.promised)} between two proven, complete points",
     ]
-    if found.promised_after_change is not None:
+    if evidence.promised_after_change is not None:
         lines.append(
-            f"            a backup {_span(found.promised_after_change)} after a change (volatile "
-            "sources excepted)"
+            f"            a backup {_span(evidence.promised_after_change)} after a change "
+            "(volatile sources excepted)"
         )
-    if found.achieved is None:
+    if evidence.achieved is None:
         return [*lines, "  achieved  unknown"]
-    newest = f", the newest at {format_utc(found.newest_point)}" if found.newest_point else ""
+    newest = f", the newest at {format_utc(evidence.newest_point)}" if evidence.newest_point else ""
     lines += [
-        f"  achieved  {_gap(found.achieved)}",
-        f"  promise   {'NOT KEPT' if found.late else 'kept'}",
-        f"  points    {found.points:,} in the period{newest}",
-        f"  gaps longer than promised: {len(found.late) or 'none'}",
+        f"  achieved  {_gap(evidence.achieved)}",
+        f"  promise   {'NOT KEPT' if evidence.late else 'kept'}",
+        f"  points    {evidence.points:,} in the period{newest}",
+        f"  gaps longer than promised: {len(evidence.late) or 'none'}",
     ]
-    return lines + _newest([f"    {_gap(gap)}; {_why(gap)}" for gap in found.late])
+    return lines + _newest([f"    {_gap(gap)}; {_why(gap)}" for gap in evidence.late])
 
 
-def _rto(found: Evidence) -> list[str]:
-    if not found.measured:
+def _rto(evidence: Evidence) -> list[str]:
+    if not evidence.measured:
         measured = "not in this period"
     else:
-        newest = found.measured[-1]
+        newest = evidence.measured[-1]
         measured = (
             f"{_span(newest.measured)} by the newest drill, at {format_utc(newest.at)}; the "
-            f"slowest took {_span(found.slowest)}"
+            f"slowest took {_span(evidence.slowest)}"
         )
     return ["", "Time to restore (RTO)", "  promised  none", f"  measured  {measured}"]
 
 
-def _runs(found: Evidence) -> list[str]:
-    lines = ["", f"Runs: {sum(one.count for one in found.counts):,}"]
+def _runs(evidence: Evidence) -> list[str]:
+    lines = ["", f"Runs: {sum(tally.count for tally in evidence.counts):,}"]
     lines += [
-        f"  {one.operation:<8} {one.trigger:<11} {one.status:<11} {one.count:>9,}"
-        for one in found.counts
+        f"  {tally.operation:<8} {tally.trigger:<11} {tally.status:<11} {tally.count:>9,}"
+        for tally in evidence.counts
     ]
-    lines.append(f"  failed or interrupted: {len(found.failed) or 'none'}")
-    return lines + _newest([f"    {_failure(run)}" for run in found.failed])
+    lines.append(f"  failed or interrupted: {len(evidence.failed) or 'none'}")
+    return lines + _newest([f"    {_failure(run)}" for run in evidence.failed])
 
 
-def _proofs(found: Evidence) -> list[str]:
-    levels = ", ".join(f"{level} {count:,}" for level, count in found.proofs)
-    never = found.never_again
+def _proofs(evidence: Evidence) -> list[str]:
+    levels = ", ".join(f"{level} {count:,}" for level, count in evidence.proofs)
+    never = evidence.never_again
     since = f"{never.id} ({never.proof})" if never else "none"
     return [
         "",
         f"Proofs of what is kept: {levels}",
-        f"  verified again: {found.count('verify', 'succeeded'):,} times, failed "
-        f"{found.count('verify', 'failed', 'interrupted'):,} times",
+        f"  verified again: {evidence.count('verify', 'succeeded'):,} times, failed "
+        f"{evidence.count('verify', 'failed', 'interrupted'):,} times",
         f"  oldest set that was not proven again after its run: {since}",
     ]
 
 
-def _drills(found: Evidence) -> list[str]:
-    lines = ["", f"Drills (test restores): {len(found.drills) or 'none'}"]
-    if found.drill_schedule is None:
+def _drills(evidence: Evidence) -> list[str]:
+    lines = ["", f"Drills (test restores): {len(evidence.drills) or 'none'}"]
+    if evidence.drill_schedule is None:
         lines.append("  no schedule: BACKUP_DRILL_SCHEDULE is off")
     else:
         lines.append(
-            f"  schedule {found.drill_schedule.expression} UTC: {found.drill_intervals:,} "
-            f"intervals, {found.intervals_without_drill:,} without a drill that succeeded"
+            f"  schedule {evidence.drill_schedule.expression} UTC: {evidence.drill_intervals:,} "
+            f"intervals, {evidence.intervals_without_drill:,} without a drill that succeeded"
         )
-    if not found.drill_possible:
+    if not evidence.drill_possible:
         lines.append("  a scheduled drill is not possible: the age identity is not on this host")
-    return lines + _newest([f"    {_drill(one)}" for one in found.drills])
+    return lines + _newest([f"    {_drill(drill)}" for drill in evidence.drills])
 
 
-def _restores(found: Evidence) -> list[str]:
-    lines = ["", f"Restores and undos: {len(found.restores) or 'none'}"]
-    return lines + _newest([f"    {_restore(one)}" for one in found.restores])
+def _restores(evidence: Evidence) -> list[str]:
+    lines = ["", f"Restores and undos: {len(evidence.restores) or 'none'}"]
+    return lines + _newest([f"    {_restore(restore)}" for restore in evidence.restores])
 
 
-def _alerts(found: Evidence) -> list[str]:
-    failed = sum(not one.arrived for one in found.alerts)
-    lines = ["", f"Alerts: {len(found.alerts) - failed:,} sent, {failed:,} failed"]
+def _alerts(evidence: Evidence) -> list[str]:
+    failed = sum(not alert.arrived for alert in evidence.alerts)
+    lines = ["", f"Alerts: {len(evidence.alerts) - failed:,} sent, {failed:,} failed"]
     return lines + _newest(
         [
-            f"    {format_utc(one.at)} {one.result} to {one.receiver}: {one.title}"
-            f" ({', '.join(one.codes) or 'no problem'})"
-            for one in found.alerts
+            f"    {format_utc(alert.at)} {alert.result} to {alert.receiver}: {alert.title}"
+            f" ({', '.join(alert.codes) or 'no problem'})"
+            for alert in evidence.alerts
         ]
     )
 
 
-def _sets(found: Evidence) -> list[str]:
-    total = sum(one.bytes for one in found.kept)
+def _sets(evidence: Evidence) -> list[str]:
+    total = sum(of.bytes for of in evidence.kept)
     lines = ["", f"Kept now: {units.size(total)}"]
-    lines += [f"  {one.kind:<11} {one.count:>9,}  {units.size(one.bytes)}" for one in found.kept]
-    if found.others:
-        lines.append(f"  of other installations: {found.others:,}, not counted above")
-    if found.future:
-        lines.append(f"  time in the future, not counted as points: {', '.join(found.future)}")
-    lines.append(f"  points that the store lost: {len(found.missing) or 'none'}")
+    lines += [f"  {of.kind:<11} {of.count:>9,}  {units.size(of.bytes)}" for of in evidence.kept]
+    if evidence.others:
+        lines.append(f"  of other installations: {evidence.others:,}, not counted above")
+    if evidence.future:
+        lines.append(f"  time in the future, not counted as points: {', '.join(evidence.future)}")
+    lines.append(f"  points that the store lost: {len(evidence.missing) or 'none'}")
     return lines + _newest(
         [
-            f"    {one.id} {one.kind}, noticed at {format_utc(one.noticed_at)}"
-            for one in found.missing
+            f"    {point.id} {point.kind}, noticed at {format_utc(point.noticed_at)}"
+            for point in evidence.missing
         ]
     )
 
@@ -196,7 +196,7 @@ def _why(named: NamedGap) -> str:
     due = named.gap.due_at
     parts = [f"{code} x{count}" for code, count in named.failures]
     words = [f"failed runs: {', '.join(parts)}"] if parts else []
-    words += [f"set {one.set_id} {_DOUBTS[one.doubt]}" for one in named.doubtful[:3]]
+    words += [f"set {doubtful.set_id} {_DOUBTS[doubtful.doubt]}" for doubtful in named.doubtful[:3]]
     if len(named.doubtful) > 3:
         words.append(f"{len(named.doubtful) - 3} more such sets")
     said = "; ".join(words) or "the run log has no attempt in it"
@@ -211,23 +211,23 @@ def _failure(run: Run) -> str:
     return f"{at} {run.act} ({run.trigger}) {run.status}{where}: {what}"
 
 
-def _drill(one: DrillEntry) -> str:
-    head = f"{format_utc(one.at)} {one.status}"
-    if one.failure is not None:
-        return f"{head}: {one.failure}"
-    rows = f", {counted(one.rows, 'row')}" if one.rows is not None else ""
-    took = f" in {_span(one.measured)}" if one.measured is not None else ""
-    if one.measured is None and one.took is not None:
-        took = f"; its report is gone, its run took {_span(one.took)}"
-    return f"{head}: set {one.set_id}{rows}{took}"
+def _drill(drill: DrillEntry) -> str:
+    head = f"{format_utc(drill.at)} {drill.status}"
+    if drill.failure is not None:
+        return f"{head}: {drill.failure}"
+    rows = f", {counted(drill.rows, 'row')}" if drill.rows is not None else ""
+    took = f" in {_span(drill.measured)}" if drill.measured is not None else ""
+    if drill.measured is None and drill.took is not None:
+        took = f"; its report is gone, its run took {_span(drill.took)}"
+    return f"{head}: set {drill.set_id}{rows}{took}"
 
 
-def _restore(one: RestoreEntry) -> str:
-    run = one.run
+def _restore(restore: RestoreEntry) -> str:
+    run = restore.run
     error = f": {run.error.code}: {run.error.message}" if run.error else ""
     return (
         f"{format_utc(run.started_at)} {run.status}: set {run.set_id or 'unknown'}, "
-        f"{_RESTORES[one.kind]}, {_span(one.took)}{error}"
+        f"{_RESTORES[restore.kind]}, {_span(restore.took)}{error}"
     )
 
 

@@ -13,12 +13,12 @@ from backups.view.documents import Document, run_document
 from shared.clock import format_utc
 
 
-def report_document(found: Evidence) -> Document:
+def report_document(evidence: Evidence) -> Document:
     """The report for programs, with every failed run, drill, restore and alert in it."""
-    producer = found.producer
-    newest = found.measured[-1] if found.measured else None
+    producer = evidence.producer
+    newest = evidence.measured[-1] if evidence.measured else None
     return {
-        "produced_at": format_utc(found.end),
+        "produced_at": format_utc(evidence.end),
         "program": producer.program,
         "installation": producer.installation,
         "host": producer.host,
@@ -28,71 +28,75 @@ def report_document(found: Evidence) -> Document:
             "last_contact_at": _time(producer.last_contact_at),
         },
         "period": {
-            "asked_from": format_utc(found.asked),
-            "records_begin_at": _time(found.begin),
-            "from": _time(found.start),
-            "to": format_utc(found.end),
+            "asked_from": format_utc(evidence.asked),
+            "records_begin_at": _time(evidence.begin),
+            "from": _time(evidence.start),
+            "to": format_utc(evidence.end),
         },
         "schedule": {
-            "cron": found.schedule.expression,
-            "drill_cron": found.drill_schedule.expression if found.drill_schedule else None,
+            "cron": evidence.schedule.expression,
+            "drill_cron": evidence.drill_schedule.expression if evidence.drill_schedule else None,
         },
         "rpo": {
-            "promised_seconds": found.promised.total_seconds(),
-            "promised_after_change_seconds": _seconds(found.promised_after_change),
-            "kept": not found.late if found.achieved else None,
-            "achieved": _gap_document(found.achieved) if found.achieved else None,
-            "late": [_gap_document(gap) for gap in found.late],
-            "points": found.points,
-            "newest_point_at": _time(found.newest_point),
+            "promised_seconds": evidence.promised.total_seconds(),
+            "promised_after_change_seconds": _seconds(evidence.promised_after_change),
+            "kept": not evidence.late if evidence.achieved else None,
+            "achieved": _gap_document(evidence.achieved) if evidence.achieved else None,
+            "late": [_gap_document(gap) for gap in evidence.late],
+            "points": evidence.points,
+            "newest_point_at": _time(evidence.newest_point),
         },
         "rto": {
             "promised_seconds": None,
             "measured_seconds": _seconds(newest.measured) if newest else None,
             "measured_at": format_utc(newest.at) if newest else None,
-            "slowest_seconds": _seconds(found.slowest),
+            "slowest_seconds": _seconds(evidence.slowest),
         },
         "runs": {
-            "counts": [vars(count) for count in found.counts],
+            "counts": [vars(count) for count in evidence.counts],
             "failed": [
-                {**run_document(run), "seconds": _seconds(duration(run))} for run in found.failed
+                {**run_document(run), "seconds": _seconds(duration(run))} for run in evidence.failed
             ],
-            "from_future": found.from_future,
+            "from_future": evidence.from_future,
         },
         "proofs": {
-            "verified": found.count("verify", "succeeded"),
-            "failed": found.count("verify", "failed", "interrupted"),
-            "kept": dict(found.proofs),
-            "oldest_never_proven_again": found.never_again.id if found.never_again else None,
+            "verified": evidence.count("verify", "succeeded"),
+            "failed": evidence.count("verify", "failed", "interrupted"),
+            "kept": dict(evidence.proofs),
+            "oldest_never_proven_again": evidence.never_again.id if evidence.never_again else None,
         },
         "drills": {
-            "possible": found.drill_possible,
-            "intervals": found.drill_intervals,
-            "intervals_without": found.intervals_without_drill,
-            "each": [_drill_document(one) for one in found.drills],
+            "possible": evidence.drill_possible,
+            "intervals": evidence.drill_intervals,
+            "intervals_without": evidence.intervals_without_drill,
+            "each": [_drill_document(drill) for drill in evidence.drills],
         },
         "restores": [
-            {**run_document(one.run), "kind": one.kind, "seconds": _seconds(one.took)}
-            for one in found.restores
+            {
+                **run_document(restore.run),
+                "kind": restore.kind,
+                "seconds": _seconds(restore.took),
+            }
+            for restore in evidence.restores
         ],
         "alerts": [
-            {**vars(one), "at": format_utc(one.at), "codes": list(one.codes)}
-            for one in found.alerts
+            {**vars(alert), "at": format_utc(alert.at), "codes": list(alert.codes)}
+            for alert in evidence.alerts
         ],
         "sets": {
-            "kinds": [vars(one) for one in found.kept],
-            "bytes": sum(one.bytes for one in found.kept),
-            "of_other_installations": found.others,
-            "from_future": list(found.future),
+            "kinds": [vars(of) for of in evidence.kept],
+            "bytes": sum(of.bytes for of in evidence.kept),
+            "of_other_installations": evidence.others,
+            "from_future": list(evidence.future),
         },
         "missing_points": [
             {
-                "id": one.id,
-                "kind": one.kind,
-                "created_at": format_utc(one.created_at),
-                "noticed_at": format_utc(one.noticed_at),
+                "id": point.id,
+                "kind": point.kind,
+                "created_at": format_utc(point.created_at),
+                "noticed_at": format_utc(point.noticed_at),
             }
-            for one in found.missing
+            for point in evidence.missing
         ],
     }
 
@@ -111,16 +115,16 @@ def _gap_document(named: NamedGap) -> Document:
     }
 
 
-def _drill_document(one: DrillEntry) -> Document:
+def _drill_document(drill: DrillEntry) -> Document:
     return {
-        "at": format_utc(one.at),
-        "run_id": one.run_id,
-        "set_id": one.set_id,
-        "status": one.status,
-        "seconds": _seconds(one.measured),
-        "run_seconds": _seconds(one.took),
-        "rows": one.rows,
-        "failure": one.failure,
+        "at": format_utc(drill.at),
+        "run_id": drill.run_id,
+        "set_id": drill.set_id,
+        "status": drill.status,
+        "seconds": _seconds(drill.measured),
+        "run_seconds": _seconds(drill.took),
+        "rows": drill.rows,
+        "failure": drill.failure,
     }
 
 

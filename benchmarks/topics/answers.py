@@ -26,7 +26,7 @@ REQUESTS_A_SECOND = 200
 IDLE, IN_THREAD, IN_CHILD = "idle", "run in a thread of the app", "run in a child process"
 STALL = "longest loop stall"
 APP_SECRET = "app-secret-of-the-benchmarks"
-_BODIES = 20_000  # each with new messages: an app drops those that it knows
+BODIES = 20_000  # each with new messages: an app drops those that it knows
 _WEBHOOK = "/facebook/webhook"
 # Without these the app's routes for Facebook answer 503.
 _FACEBOOK = {
@@ -82,7 +82,7 @@ def requests_to(target: str) -> dict[str, object]:
     if method != "POST":
         return {"head": head, "bodies": [("", [])]}
     head.append("Content-Type: application/json")
-    return {"head": head, "bodies": [_signed(_message(number)) for number in range(_BODIES)]}
+    return {"head": head, "bodies": [_signed(_message(number)) for number in range(BODIES)]}
 
 
 def _message(number: int) -> str:

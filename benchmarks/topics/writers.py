@@ -26,7 +26,7 @@ TOPIC = "writers"
 TRANSACTIONS_A_SECOND = 200
 IDLE, BUSY = "idle", "busy"
 P99, LOCK = "p99", "lock wait max"
-_PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 10.0
 
 _Control = BarePut | BusyProcessor
 
@@ -108,7 +108,7 @@ def _measure(plan: Plan, one: ByCommand | InApp | _Control, who: str, results: R
             busy.append((began, time.monotonic()))
             if not ended:
                 note = (
-                    f"{who}: no backup ended within {_PATIENCE_SECONDS:.0f} s while"
+                    f"{who}: no backup ended within {PATIENCE_SECONDS:.0f} s while"
                     f" {TRANSACTIONS_A_SECOND} transactions a second were written"
                 )
                 say(f"  {note}")
@@ -125,7 +125,7 @@ def _back_up(one: ByCommand | InApp | _Control) -> bool:
         one.backup()
         return True
     try:
-        one.backup_command().run(_PATIENCE_SECONDS)
+        one.backup_command().run(PATIENCE_SECONDS)
     except CommandTooLong:
         return False
     return True

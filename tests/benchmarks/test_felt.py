@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from benchmarks.budgets import budgets
+from benchmarks.contenders import floor
 from benchmarks.databases import Values
 from benchmarks.place import Place
 from benchmarks.plan import Plan
@@ -17,22 +19,37 @@ from benchmarks.results import Results
 from benchmarks.topics import answers, writers
 from tests.support.s3_server import S3Server
 
-MEGABYTES = 10  # a backup takes long enough for some commits and answers
+MEGABYTES = 1  # a backup takes long enough for some commits and answers
 OURS = ("ours in the app, plain", "ours in the app, zstd", "ours as a command, zstd")
 CONTROLS = ("a bare PUT, zstd", "one busy processor")
 WAYS = ("", ", store yields")
+
+
+class OrdinaryPlace(Place):
+    """A place whose other store is taken for one that yields; see `test_place` for a real one.
+
+    Beside other tests that compute, a store that yields would not answer for minutes.
+    """
+
+    @contextmanager
+    def yielding(self) -> Iterator[Place]:
+        """The same place."""
+        yield replace(self, yields=True)
 
 
 @pytest.fixture
 def place(s3_server: S3Server, tmp_path: Path) -> Place:
     """A place with an ordinary server."""
     key = Fernet.generate_key().decode()
-    return Place(tmp_path, s3_server, key, Values(key, 30), s3_server.endpoint)
+    return OrdinaryPlace(tmp_path, s3_server, key, Values(key, 30), s3_server.endpoint)
 
 
 @pytest.fixture
-def plan() -> Plan:
+def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
     """One short round, beside no peer."""
+    monkeypatch.setattr(floor, "LEAST_SECONDS", 0.3)
+    monkeypatch.setattr(answers, "BODIES", 3000)  # of fifteen seconds
+    monkeypatch.setattr(writers, "PATIENCE_SECONDS", 200.0)  # on a busy machine
     made = replace(Plan.of((MEGABYTES,), 1, {}, quick=True), idle_seconds=0.3)
     assert made.busy_size == MEGABYTES
     return made

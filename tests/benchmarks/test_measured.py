@@ -92,6 +92,14 @@ def test_databases_are_those_of_the_bot(tmp_path: Path) -> None:
     assert unreadable == 0
 
 
+def test_as_many_values_differ_as_were_asked_for() -> None:
+    """After the last of them comes the first again."""
+    values = Values(Fernet.generate_key().decode(), 3)
+    taken = [values.take() for _ in range(7)]
+    assert len(set(taken)) == 3
+    assert taken[:3] * 2 + taken[:1] == taken
+
+
 def test_no_key_comes_twice() -> None:
     """The keys of a database are all different, even when the random numbers come again."""
     values, keys = Values(Fernet.generate_key().decode(), 3), list[str]()

@@ -24,6 +24,7 @@ from tests.support.doc_examples import examples
 from tests.support.exposition import METRICS
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
 from tests.support.waiting import eventually
+from tests.support.warm_python import run_warm
 
 CONTRIBUTING = REPOSITORY / "CONTRIBUTING.md"
 DOCUMENTS = (
@@ -93,14 +94,7 @@ def test_every_setting_is_documented() -> None:
 @cache
 def commands_that_there_are() -> set[str]:
     """The commands of `--help`."""
-    shown = subprocess.run(
-        [sys.executable, "-m", "backups", "--help"],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=30,
-    ).stdout
+    shown = run_warm([sys.executable, "-m", "backups", "--help"]).stdout
     return set(re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE))
 
 

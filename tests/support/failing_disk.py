@@ -16,6 +16,7 @@ import subprocess
 import sys
 
 from tests.support.installation import REPOSITORY, Installation
+from tests.support.warm_python import run_warm
 
 # prctl(2), seccomp(2), and linux/filter.h.
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _FILTER_MODE = 38, 22, 2
@@ -31,15 +32,11 @@ def run_with_failing_disk(
     installation: Installation, offset: int, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
     """`python -m backups …`, which cannot read what lies at `offset` or behind it in any file."""
-    return subprocess.run(
+    return run_warm(
         [sys.executable, "-m", "tests.support.failing_disk", str(offset), *arguments],
         cwd=installation.folder,
         env=installation.environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
         timeout=120,
-        check=False,
     )
 
 

@@ -73,9 +73,10 @@ class S3Server:
 
         It keeps its files in a new folder `within` another, by default that for temporary files.
 
-        With `yielding` it takes only the processor time that nobody else wants, for measurements
-        of what would share the processors with no store. It then has no session of its own: Linux
-        may share the processors out by session first, and heeds policies only within one.
+        With `yielding` it takes, when it is ready, only the processor time that nobody else wants,
+        for measurements of what would share the processors with no store. It then has no session
+        of its own: Linux may share the processors out by session first, and heeds policies only
+        within one.
         """
         servers.allow("S3 server")
         folder = Path(tempfile.mkdtemp(prefix="s3-server-", dir=within))
@@ -100,6 +101,8 @@ class S3Server:
         )
         try:
             server._wait_until_ready()
+            if yielding:
+                server._yield()
         except BaseException:
             server.stop()
             raise
@@ -180,6 +183,17 @@ class S3Server:
         trace: TracebackType | None,
     ) -> None:
         self.stop()
+
+    def _yield(self) -> None:
+        """Let all its threads yield; those that they start will do the same."""
+        eager = True
+        while eager:
+            eager = False
+            for thread in Path(f"/proc/{self.pid}/task").iterdir():
+                with suppress(ProcessLookupError):  # it has ended
+                    if os.sched_getscheduler(int(thread.name)) != os.SCHED_IDLE:
+                        os.sched_setscheduler(int(thread.name), os.SCHED_IDLE, os.sched_param(0))
+                        eager = True
 
     def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + _DEADLINE_SECONDS
@@ -273,8 +287,7 @@ def _launch(folder: Path, ports: dict[str, int], *, yielding: bool) -> subproces
             },
             start_new_session=not yielding,
             process_group=0 if yielding else None,  # `stop` kills the group
-            # No lock is taken in either.
-            preexec_fn=_die_with_parent_and_yield if yielding else _die_with_parent,  # noqa: PLW1509
+            preexec_fn=_die_with_parent,  # noqa: PLW1509 - it takes no lock
         )
 
 
@@ -299,11 +312,6 @@ def _resign(
 
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _die_with_parent_and_yield() -> None:
-    _die_with_parent()
-    os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 def _free_ports() -> dict[str, int]:

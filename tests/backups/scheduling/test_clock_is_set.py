@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.support.faked_clock import FakedClock
 from tests.support.installation import REPOSITORY
 
 pytestmark = pytest.mark.slow
@@ -22,44 +21,6 @@ DAY = 86_400
 # More than an adjustment; whole minutes, so that the seconds of the minute go on.
 STEPS = [-3 * 3600, -365 * DAY, 20 * 365 * DAY]
 PATIENCE_SECONDS = 60.0
-
-
-class FakedClock:
-    """The clock of a process, by an offset that libfaketime reads anew each time."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self.offset = 0.0
-        self.set_by(0)
-
-    def set_by(self, seconds: float) -> None:
-        """Set it, forward or back."""
-        self.offset += seconds
-        beside = self._file.with_suffix(".new")
-        beside.write_text(f"{self.offset:+.3f}\n")
-        beside.replace(self._file)
-
-    def to_second(self, second: float) -> None:
-        """Set it to a second of its minute."""
-        of_this_process = float(os.environ.get("FAKETIME") or 0)  # under `tests/dates.sh`
-        self.set_by(second - (time.time() - of_this_process + self.offset) % 60)
-
-    @property
-    def command(self) -> list[str]:
-        """What a command line begins with."""
-        (library,) = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
-        return [
-            "env",
-            "-u",
-            "FAKETIME",  # of `tests/dates.sh`, which would win over the file
-            f"LD_PRELOAD={library}",
-            f"FAKETIME_TIMESTAMP_FILE={self._file}",
-            "FAKETIME_NO_CACHE=1",
-            "NO_FAKE_STAT=1",
-            "DONT_FAKE_MONOTONIC=1",
-            "FAKETIME_DONT_FAKE_MONOTONIC=1",
-            f"PYTHONPATH={REPOSITORY / 'tests' / 'faked_clock'}:{REPOSITORY}",
-        ]
 
 
 class Scheduling:

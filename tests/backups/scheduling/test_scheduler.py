@@ -33,14 +33,16 @@ from backups.wiring import assemble
 from shared.clock import Clock, SystemClock
 from shared.crontab import Crontab
 from shared.store.directory import DirectoryStore
-from tests.support.app_process import AppProcess
+from tests.support.app_process import AppProcess, free_port
 from tests.support.clock import FixedClock
 from tests.support.contract import check_status
+from tests.support.faked_clock import FakedClock
 from tests.support.fault_proxy import Answer, FaultProxy, Request, hang
 from tests.support.installation import Installation, bot_secrets, spaces
 from tests.support.memory_notifier import MemoryNotifier
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
+from tests.support.warm_python import WarmPopen
 
 pytestmark = pytest.mark.slow
 
@@ -140,7 +142,7 @@ def test_the_first_start_backs_up_at_once_and_the_second_does_not(
 def test_many_askers_get_one_set(installation: Installation) -> None:
     """Sixteen threads of two processes that ask for the same due instant make one set."""
     racers = [
-        subprocess.Popen(
+        WarmPopen(
             [sys.executable, "-m", "tests.support.owed_race"],
             cwd=installation.folder,
             env=installation.environment,
@@ -254,10 +256,19 @@ def test_one_set_a_minute_whoever_schedules(installation: Installation, tmp_path
     """On `* * * * *`, four workers make one set a minute, also when the scheduling one dies.
 
     Two apps meet the same minute. In one, the scheduling worker is killed in the last seconds
-    before it: the minute, which it would have served, still gets its set, and only one.
+    before it: the minute, which it would have served, still gets its set, and only one. Their clock
+    is set to the minute's end when both have begun, so that nobody waits for it.
     """
+    clock = FakedClock(tmp_path / "offset")
+    clock.to_second(0)
     steady = installation.with_settings(BACKUP_SCHEDULE=EVERY_MINUTE)
     bereft = Installation(tmp_path / "bereft", steady.settings).make_databases()
+
+    def started(installation: Installation, workers: int) -> AppProcess:
+        port = free_port()
+        options = ("--host", "127.0.0.1", "--port", str(port), "--workers", str(workers))
+        command = [*clock.command, sys.executable, "-m", "uvicorn", "app:app", *options]
+        return AppProcess.start(installation, port=port, command=command)
 
     def sets_by_minute(client: httpx2.Client) -> Counter[str]:
         return Counter(found["id"][:13] for found in client.get(f"{BASE}/sets").json()["sets"])
@@ -269,17 +280,18 @@ def test_one_set_a_minute_whoever_schedules(installation: Installation, tmp_path
         eventually(lambda: sets_by_minute(client)[minute], f"a set in {minute}", seconds=25)
 
     def end_of_a_minute() -> datetime | None:
-        now = datetime.now(UTC)
+        now = clock.now()
         return now if now.second >= 57 else None
 
     with (
-        AppProcess.start(steady, workers=4) as app,
-        AppProcess.start(bereft, workers=2) as other,
+        started(steady, workers=4) as app,
+        started(bereft, workers=2) as other,
         app.client() as client,
     ):
         with other.client() as before:
             for one in (client, before):
                 wait_for_a_backup(one)
+            clock.to_second(50)  # the schedule is planned anew, before the minute's end
             end = eventually(end_of_a_minute, "the minute's end", seconds=65)
             owner = status_of(before)["schedule"]["owner"]["pid"]
         assert owner != other.pid

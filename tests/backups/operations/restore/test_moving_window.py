@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import signal
 import sqlite3
-import subprocess
 import sys
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -19,56 +18,10 @@ from backups.sources import install
 from shared.files import sync_directory
 from tests.support.bench import open_bench
 from tests.support.generations import SOURCES, bring_into, leave_wal_behind, side_files
-from tests.support.installation import REPOSITORY
+from tests.support.moving_process import put, write_in_a_process
+from tests.support.warm_python import run_warm
 
 pytestmark = pytest.mark.slow
-
-# Opens a database, commits a row, and dies as a killed process does: its `-wal` stays.
-_WRITER = """
-import os, signal, sqlite3, sys
-writer = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=5)
-writer.execute("PRAGMA journal_mode=WAL")
-writer.execute("CREATE TABLE IF NOT EXISTS foreign_rows(name)")
-writer.execute("INSERT INTO foreign_rows VALUES ('of the window')")
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-# Moves a database aside, and puts another in its place: `restore` a new one, `undo` the files of
-# a quarantine. A writer opens the database when its side files are linked and the main file is
-# not moved. The process dies before step number `sys.argv[3]` on the file system.
-_MOVER = """
-import os, signal, subprocess, sys
-from pathlib import Path
-from backups.sources import install
-from tests.backups.operations.restore.test_moving_window import put, write_in_a_process
-
-act, path, last = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
-steps = 0
-
-def count(event, arguments):
-    global steps
-    if event in ("os.mkdir", "os.link", "os.rename", "os.remove"):
-        if steps == last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        steps += 1
-
-sync = install.sync_directory
-
-def open_the_window(folder):
-    install.sync_directory = sync
-    sync(folder)
-    write_in_a_process(path)
-
-install.sync_directory = open_the_window
-sys.addaudithook(count)
-put(act, path)
-"""
-
-
-def write_in_a_process(path: Path) -> None:
-    """Let another process commit a row, and die."""
-    done = subprocess.run([sys.executable, "-c", _WRITER, str(path)], check=False, timeout=30)
-    assert done.returncode == -signal.SIGKILL
 
 
 def tables(path: Path) -> set[str]:
@@ -77,21 +30,6 @@ def tables(path: Path) -> set[str]:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         found = connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")
         return {str(row[0]) for row in found}
-
-
-def put(act: str, path: Path) -> None:
-    """Move what is at the path aside, and bring in another; the same again finishes it."""
-    aside, earlier = path.with_name("aside"), path.with_name("earlier")
-    begun = act == "undo" and (aside / path.name).exists()
-    if begun:
-        install.remove_moved(path, aside, earlier)
-    elif not (aside / path.name).exists() or not path.exists():
-        install.quarantine(path, aside)
-    if act == "undo":
-        install.bring_back(earlier, path, begun=begun)
-    else:
-        with suppress(FileExistsError):
-            install.install_new(path.with_name("staged.db"), path)
 
 
 def make(path: Path, table: str) -> Path:
@@ -141,14 +79,11 @@ def test_a_kill_at_every_step_of_the_moving(tmp_path: Path, act: str, wal: bool)
         if wal:
             leave_wal_behind(path)
         before = tables_of_a_copy(folder)
-        mover = subprocess.run(
-            [sys.executable, "-c", _MOVER, act, str(path), str(last)],
-            cwd=REPOSITORY,
-            check=False,
-            timeout=60,
+        mover = run_warm(
+            [sys.executable, "-m", "tests.support.moving_process", act, str(path), str(last)]
         )
         killed = mover.returncode == -signal.SIGKILL
-        assert killed or mover.returncode == 0
+        assert killed or mover.returncode == 0, mover.stderr
         moved = (folder / "aside" / "t.db").exists()
         if killed:
             put(act, path)
