@@ -39,7 +39,9 @@ def read_report(
     Raises `DatabaseError`.
     """
     config, catalogue, store = installation.config, installation.catalogue, installation.store
-    kept, ours, missing = catalogue.points(), own_sets.ours(), catalogue.lost_points()
+    # A set without a valid mark is no evidence.
+    kept = [one for one in catalogue.points() if one.kind == "legacy" or one.mark == "valid"]
+    ours, missing = own_sets.ours(), catalogue.lost_points()
     made = [MadeSet(set_id, cast(Trigger, trigger)) for set_id, trigger in records.made()]
     points = points_of(kept, made, missing, ours, now)
     # A clock that was ahead at the first start is no reason to know nothing since.

@@ -93,7 +93,7 @@ def mark_warnings(one: BackupSet, facts: MarkFacts) -> Iterator[Finding]:
     """What a person should know of the mark of a set that is restored all the same."""
     if not facts.checked:
         yield unchecked()
-    elif one.kind != "legacy" and one.mark != "valid" and facts.accepted:
+    elif one.kind != "legacy" and one.mark in ("unsigned", "unknown_key") and facts.accepted:
         yield Finding(
             "unsigned_accepted",
             "it is restored although it carries no valid mark"

@@ -52,8 +52,8 @@ class RestoreOnEmpty:
         chosen = self.own_sets.asked_latest()
         self._refuse_to_forget_unread_sets(missing, chosen)
         if chosen is None:
-            self._refuse_to_forget_unmarked(missing)
             self._refuse_to_forget_sets(missing)
+            self._refuse_to_forget_unmarked(missing)
             self._refuse_to_forget_future_sets(missing)
             self._refuse_to_forget_parts(missing)
             return None  # a new installation
@@ -106,6 +106,8 @@ class RestoreOnEmpty:
     def _refuse_to_forget_sets(self, missing: list[str]) -> None:
         """Raise when there are sets that only a person may choose, or that lost their objects."""
         for found in self.catalogue.sets():
+            if found.kind != "legacy" and found.mark != "valid":
+                continue
             if found.hollow or found.set_aside:
                 raise DatabaseMissing(
                     f"{', '.join(missing)} missing, and could not be restored: the newest restore "

@@ -21,7 +21,7 @@ from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
 from backups.sets.catalogue import Catalogue
-from backups.wiring import build_store
+from backups.wiring import build_config, build_store
 from benchmarks.contenders.ours import Installed
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.place import Place
@@ -82,12 +82,15 @@ def _fill(installed: Installed, place: Place, count: int) -> None:
     """Manifests in the store and in the catalogue, an hour between two."""
     settings = load_settings(installed.settings)
     directory = BackupDirectory(settings.backup.directory)
-    documents = dict(_documents(directory.instance(), count))
+    marks, prefix = build_config(settings).marks, settings.backup.prefix
+    documents = {
+        set_id: marks.sign(naming.manifest_key(prefix, set_id), document)
+        for set_id, document in _documents(directory.instance(), count)
+    }
     client = place.server.client()
     with ThreadPoolExecutor(_THREADS) as pool:
         keys = {
-            naming.manifest_key(settings.backup.prefix, set_id): document
-            for set_id, document in documents.items()
+            naming.manifest_key(prefix, set_id): document for set_id, document in documents.items()
         }
         puts = (
             pool.submit(client.put_object, Bucket=installed.bucket, Key=key, Body=document)
@@ -98,12 +101,12 @@ def _fill(installed: Installed, place: Place, count: int) -> None:
     # In memory: 10,000 commits are waited for on a disk, and are not what is measured.
     fast = Path("/dev/shm")
     with tempfile.TemporaryDirectory(dir=fast if fast.is_dir() else None) as name:
-        store, prefix = build_store(settings), settings.backup.prefix
+        store = build_store(settings)
         with (
             closing(open_records(Path(name))) as records,
             closing(open_catalogue(Path(name), store, prefix, records)) as known,
         ):
-            catalogue = Catalogue(known, store, prefix, SystemClock())
+            catalogue = Catalogue(known, store, prefix, SystemClock(), marks=marks)
             for set_id, document in documents.items():
                 catalogue.add_manifest(set_id, document)
             catalogue.note_contact()

@@ -18,7 +18,7 @@ def test_the_check_by_hand_says_what_the_program_says(tmp_path: Path) -> None:
     """It confirms every marked document of a set, refuses a changed one, and has ten lines."""
     page = (REPOSITORY / "docs" / "format.md").read_text()
     (script,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    assert len(script.splitlines()) <= MOST_LINES
+    assert len([line for line in script.splitlines() if line]) <= MOST_LINES
     with open_bench(tmp_path) as bench:
         made = bench.made()
         assert bench.verify(made.id).status == "succeeded"

@@ -119,10 +119,13 @@ class Bench:
         only: str | None = None,
         to: Path | None = None,
         at: datetime | None = None,
+        accept_unsigned: bool = False,
         progress: ProgressSink = ignore_progress,
     ) -> Run:
         """Plan and restore, in place or into a folder; the finished run."""
-        plan = self.service.restore.plan(target, only=only, at=at, in_place=to is None)
+        plan = self.service.restore.plan(
+            target, only=only, at=at, in_place=to is None, accept_unsigned=accept_unsigned
+        )
         return self.service.restore.begin(plan, to=to, progress=progress).execute()
 
     def restored(self, target: str = "latest", **options: Any) -> Run:

@@ -91,30 +91,32 @@ def test_legacy_objects_are_listed_by_date(bench: Bench) -> None:
     assert found.proof == "none"
 
 
-def test_the_newest_whole_group_is_latest_until_there_is_a_set(bench: Bench) -> None:
-    """Half groups are never `latest`, and any set that protects comes before all groups."""
+def test_a_group_is_never_latest_and_the_newest_whole_one_is_named(bench: Bench) -> None:
+    """Where there is nothing else the error has the line that restores it, but for half a group."""
     put(bench.store, f"{PREFIX}tokens_2025-07-06.db", b"half a group")
     with pytest.raises(NoRestorePoint):
         bench.service.restore.plan()
     put_group(bench, "2025-07-05", "gennew")
-    assert bench.service.restore.plan().backup_set.id == "legacy-2025-07-05"
+    with pytest.raises(NoRestorePoint, match="legacy-2025-07-05: the old scripts left it") as none:
+        bench.service.restore.plan()
+    assert "restore legacy-2025-07-05 --in-place --yes" in none.value.hint
     made = bench.made()
     assert bench.service.restore.plan().backup_set.id == made.id
-    at = datetime(2025, 7, 6, tzinfo=UTC)
-    assert bench.service.restore.plan(at=at).backup_set.id == "legacy-2025-07-05"
+    with pytest.raises(NoRestorePoint):
+        bench.service.restore.plan(at=datetime(2025, 7, 6, tzinfo=UTC))
 
 
 @pytest.mark.parametrize("page_size", [1024, 4096])
 def test_a_group_is_restored_in_place_and_to_a_folder(bench: Bench, page_size: int) -> None:
     """A plain copy of a database in WAL mode is restored right, of any page size."""
     put_group(bench, "2025-07-04", "genold", page_size=page_size)
-    bench.restored(to=bench.folder / "target")
+    bench.restored("legacy-2025-07-04", to=bench.folder / "target")
     for source in SOURCES:
         file = bench.folder / "target" / f"{source}.db"
         assert generation_of(file) == "genold"
         assert file.read_bytes()[18:20] == b"\x01\x01"  # self-contained: no -wal is looked for
     assert len(list((bench.folder / "target").iterdir())) == 2
-    bench.restored()
+    bench.restored("legacy-2025-07-04")
     assert bench.generations() == dict.fromkeys(SOURCES, "genold")
     bench.undo()
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
@@ -210,7 +212,7 @@ def test_what_the_old_scripts_wrote_today_is_not_overwritten(bench: Bench) -> No
         f"{PREFIX}{source}_{made.created_at:%Y-%m-%dT%H%M%SZ}.db" for source in SOURCES
     }
     assert {kind for _, kind, _ in listed(bench)} == {"set", "legacy"}
-    bench.restored(f"legacy-{today:%Y-%m-%d}")
+    bench.restored(f"legacy-{today:%Y-%m-%d}", accept_unsigned=True)
     assert bench.generations() == dict.fromkeys(SOURCES, "genold")
 
 

@@ -159,6 +159,7 @@ def test_the_note_says_what_and_why_and_nothing_is_deleted(bench: Bench, clock: 
         "by": run.id,
         "restored": good,
         "aside": True,
+        "mac": bench.json_of(keys[0])["mac"],
     }
     metadata = bench.store.head(keys[0]).metadata
     assert metadata["set-id"] == junk[0]

@@ -32,6 +32,7 @@ from shared.clock import Clock, SystemClock
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.generations import SOURCES, generation_of, write_generation
 from tests.support.installation import REPOSITORY, TOKEN_ENCRYPTION_KEY, installation_in
+from tests.support.marks import signed_manifest
 from tests.support.store_wrappers import put
 
 NOBODY = 65534
@@ -168,11 +169,11 @@ def set_in(bench: Bench) -> BackupSet:
 
 
 def change_manifest(bench: Bench, change: Callable[[dict[str, Any]], None]) -> str:
-    """Store a changed manifest; the set's id."""
+    """Store a changed manifest, which has a valid mark all the same; the set's id."""
     set_id = set_in(bench).id
     document = bench.manifest_of(set_id)
     change(document)
-    bench.replace_manifest(set_id, json.dumps(document).encode())
+    bench.replace_manifest(set_id, signed_manifest(set_id, json.dumps(document).encode()))
     return set_id
 
 

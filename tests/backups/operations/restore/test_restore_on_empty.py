@@ -21,6 +21,7 @@ from tests.support.generations import (
     live_path,
 )
 from tests.support.installation import Installation, installation_in
+from tests.support.marks import signed_manifest
 from tests.support.s3_server import REGION
 from tests.support.waiting import eventually
 
@@ -125,7 +126,8 @@ def test_a_suspect_set_is_neither_restored_nor_forgotten(empty: Installation) ->
     with open_bench(empty.folder, settings={}) as bench:
         set_id = bench.service.list_sets(1)[0][0].id
         document = bench.manifest_of(set_id) | {"suspect": ["most rows are gone"]}
-        bench.replace_manifest(set_id, json.dumps(document).encode())
+        changed = signed_manifest(set_id, json.dumps(document).encode())
+        bench.replace_manifest(set_id, changed)
     app = AppProcess(empty.with_settings(**ON))
     assert app.wait_until_it_ends() != 0
     for expected in (
