@@ -268,6 +268,14 @@ def test_a_row_that_is_too_large_is_refused(bench: Bench) -> None:
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
 
 
+def test_a_row_that_is_large_is_copied(bench: Bench) -> None:
+    """Up to the limit, rows of other code are welcome."""
+    large = "UPDATE sessions SET uuid = printf('%.*c', 1040000, 'x') WHERE session_id LIKE '%1'"
+    planted(bench, f"{remade(COPIED['other spaces'])}; {large}")
+    bench.restored()
+    assert values_of(bench.sessions) == values_of(bench.folder / "planted-sessions.db")
+
+
 def test_a_set_of_ours_is_installed_as_it_is(bench: Bench) -> None:
     """The statistics of ANALYZE make no difference, and stay."""
     planted(bench, "ANALYZE")
