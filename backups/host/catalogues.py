@@ -124,12 +124,13 @@ def open_catalogue(directory: Path, store: ObjectStore, prefix: str, records: Da
     known = Database(path, MIGRATIONS, additions=ADDITIONS, remedy=_REMEDY, renewed=_report_renewal)
     try:
         _take_over(known, records, identity, prefix)
-        _note_place(known, store.location)
     except DatabaseError as error:
         _log.warning("the sets of earlier records could not be taken over: %s", error.message)
     except BaseException:
         known.close()
         raise
+    with suppress(DatabaseError):  # only a hint says it
+        _note_place(known, store.location)
     return known
 
 

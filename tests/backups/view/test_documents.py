@@ -26,6 +26,7 @@ def test_the_members_of_an_object() -> None:
                 "snapshot_sha256": "a" * 64,
                 "rows": {"tokens": 3},
                 "same_instant": True,
+                "finding": "",
             },
             {
                 "source": "sessions",
@@ -36,6 +37,7 @@ def test_the_members_of_an_object() -> None:
                 "snapshot_sha256": "",
                 "rows": {},
                 "same_instant": False,
+                "finding": "",
             },
         ]
     )
