@@ -7,13 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, PlainSerializer
-
-from shared.printable import printable
+from shared.bounded import (
+    Count,
+    Key,
+    Name,
+    PageCount,
+    PageSize,
+    RowCounts,
+    Sha256,
+    Size,
+    SourceName,
+    Text,
+    UserVersion,
+)
 
 SetKind = Literal["set", "legacy", "pre-restore"]
 Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
@@ -26,52 +36,6 @@ RunBy = Literal["app", "cron"]
 # How a document is marked (`format/mark.py`). valid: with a key of ours. unknown_key: with one that
 # is not here. wrong: with one that is here, but it is not the mark of this document at its place.
 Mark = Literal["valid", "unsigned", "unknown_key", "wrong"]
-
-# What the documents of the store may say; checked where one is read, and not when a record is made.
-FIRST_YEAR = 1970
-MOST_OBJECTS = 8  # as many as the settings take sources
-MOST_RECIPIENTS = 500  # so many fit in the header of an age file (`sets/seal.py`)
-MOST_REASONS = 100
-MOST_TEXT = 1000
-HIGHEST_SEQUENCE = 2**53  # what every reader of JSON can count to (RFC 8259, section 6)
-
-
-def _instant(instant: datetime) -> datetime:
-    try:
-        found = instant.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("a time that does not exist in UTC") from None
-    if found.year < FIRST_YEAR:
-        raise ValueError(f"a time before the year {FIRST_YEAR}")
-    return found
-
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("a text with characters that cannot be printed")
-    return text
-
-
-Instant = Annotated[AwareDatetime, AfterValidator(_instant)]
-# Texts for people are shown as far as they can be; a name is refused unless it can.
-Text = Annotated[str, AfterValidator(lambda text: printable(text, MOST_TEXT))]
-Texts = Annotated[tuple[Text, ...], AfterValidator(lambda texts: texts[:MOST_REASONS])]
-Printable = Annotated[str, AfterValidator(_printable)]
-Name = Annotated[Printable, Field(max_length=200)]
-SetId = Annotated[Printable, Field(max_length=20)]
-Key = Annotated[Printable, Field(max_length=1024)]
-# A file of SQLite has at most 2^32 - 2 pages of 65,536 bytes (https://www.sqlite.org/limits.html).
-Size = Annotated[int, Field(ge=0, le=2**48)]
-PageCount = Annotated[int, Field(ge=0, le=2**32)]
-PageSize = Annotated[int, Field(ge=512, le=65536)]
-UserVersion = Annotated[int, Field(ge=-(2**31), lt=2**31)]
-Count = Annotated[int, Field(ge=0, le=2**53)]
-RowCounts = Annotated[  # of any kind of mapping; a table may have any name
-    Mapping[Annotated[str, Field(max_length=MOST_TEXT)], Count], PlainSerializer(dict)
-]
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-Sequence = Annotated[int, Field(ge=1, le=HIGHEST_SEQUENCE)]
-SourceName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
 
 
 @dataclass(frozen=True)

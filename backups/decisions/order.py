@@ -15,7 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypeVar
 
-from backups.model import HIGHEST_SEQUENCE
+from shared.bounded import HIGHEST_SEQUENCE
 
 # Clocks of hosts that are kept in time differ by less; more lies in the future.
 FUTURE_TOLERANCE = timedelta(minutes=5)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
 
 from backups.errors import ManifestInvalid
-from backups.model import Sha256
+from shared.bounded import Sha256
 
 FORMAT = 1
 MOST_LISTED = 10_000

@@ -18,7 +18,7 @@ from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from backups.format import naming
 from backups.format.document import read_object
-from backups.model import HIGHEST_SEQUENCE, Instant, Printable, Sha256
+from shared.bounded import HIGHEST_SEQUENCE, Instant, Printable, Sha256
 
 FORMAT = 1
 MOST_BYTES = 64 * 1024

@@ -14,8 +14,9 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
+from backups.errors import ManifestInvalid
 from backups.format.document import read_object
-from backups.model import Instant, SetId, Sha256
+from shared.bounded import Instant, SetId, Sha256
 
 FORMAT = 1
 MOST_DOCUMENTS = 10_000
@@ -45,13 +46,16 @@ def dump_later_mark(set_id: str, at: datetime, documents: Mapping[str, str]) -> 
 
 
 def load_later_mark(document: bytes, *, expected_id: str) -> LaterMark:
-    """The document; its own mark is the caller's to check. Raises `ValueError`."""
-    read_object(document)
+    """The document; its own mark is the caller's to check. Raises `ManifestInvalid`."""
+    what = f"a later mark of set {expected_id}"
     try:
+        read_object(document)
         found = _documents().validate_json(document, strict=True)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(str(first["msg"])) from None
+        raise ManifestInvalid(f"{what}: {first['msg']}", "") from None
+    except ValueError as error:
+        raise ManifestInvalid(f"{what}: {error}", "") from None
     if found.format != FORMAT or found.set_id != expected_id:
-        raise ValueError("it speaks of another set, or in another format")
+        raise ManifestInvalid(f"{what} speaks of another set, or in another format", "")
     return found

@@ -17,25 +17,27 @@ from backups.errors import ManifestInvalid, ManifestNewer
 from backups.format import naming
 from backups.format.document import read_object
 from backups.model import (
+    BackupSet,
+    DrillReport,
+    ProofLevel,
+    SetKind,
+    StoredObject,
+    Trigger,
+    Verdict,
+)
+from shared.bounded import (
     MOST_OBJECTS,
     MOST_REASONS,
     MOST_RECIPIENTS,
     MOST_TEXT,
-    BackupSet,
     Count,
-    DrillReport,
     Instant,
     Name,
-    ProofLevel,
     Sequence,
     SetId,
-    SetKind,
     Sha256,
-    StoredObject,
     Text,
     Texts,
-    Trigger,
-    Verdict,
 )
 from shared.clock import format_utc
 from shared.printable import printable

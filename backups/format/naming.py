@@ -15,7 +15,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
-from backups.model import FIRST_YEAR
+from shared.bounded import FIRST_YEAR
 
 _SET_ID = re.compile(r"\d{8}T\d{6}Z", re.ASCII)
 _LEGACY_ID = re.compile(r"legacy-(\d{4}-\d{2}-\d{2})", re.ASCII)

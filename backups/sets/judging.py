@@ -31,7 +31,7 @@ def check_marks(set_id: str, documents: Mapping[str, bytes], marks: Marks) -> di
     later: dict[tuple[str, str], list[Checked]] = {}
     for name, document in documents.items():
         if name.startswith(LATER_MARK):
-            with suppress(ValueError):
+            with suppress(ManifestInvalid):
                 found = load_later_mark(document, expected_id=set_id)
                 for one in found.documents.items():
                     later.setdefault(one, []).append(own[name])

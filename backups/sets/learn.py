@@ -18,8 +18,7 @@ from backups.format import manifest, naming
 from backups.format.acceptance import load_acceptance
 from backups.format.document import MOST_BYTES
 from backups.format.later_mark import load_later_mark
-from backups.model import Mark
-from backups.sets import points_table
+from backups.sets import marks_table, points_table
 from backups.sets.judging import LATER_MARK
 from backups.sets.missing import UnreadDocument, UnreadDocuments
 from backups.sets.sets_table import DatedObject, SetsTable
@@ -41,12 +40,6 @@ _log = logging.getLogger(__name__)
 # after so many the store has to return another one.
 _FAILURES_BEFORE_A_PROBE = 3
 _TOO_LARGE_HINT = "Look who wrote it, and delete it: this program writes no such document."
-
-_NOT_BELIEVED: Mapping[Mark, str] = {
-    "unsigned": "it has no mark",
-    "unknown_key": "its mark was made with a key that is not in TOKEN_ENCRYPTION_KEYS",
-    "wrong": "its mark is not that of its content",
-}
 
 
 @dataclass(frozen=True)
@@ -92,7 +85,7 @@ def learn(
     gone, unlisted = _no_longer_stored(table, store, stored, known)
     before = table.not_believed()
     _read_new(table, store, stored, known, unread)
-    _report_not_believed(table, before)
+    marks_table.report_not_believed(table.not_believed(), table.prefix, before)
     _drop_removed_verdicts(table, store, stored, known)
     lost, unlisted_legacy = _lost_legacy(table, store, dated)
     unlisted += unlisted_legacy
@@ -171,18 +164,6 @@ def _read_new(
             if noted is not None:
                 found.append(noted)
     unread.write_anew(sorted(found, key=lambda one: one.key))
-
-
-def _report_not_believed(table: SetsTable, before: Collection[tuple[str, str]]) -> None:
-    """Log each document that was learnt and is not believed, once."""
-    for (set_id, name), mark in sorted(table.not_believed().items()):
-        if (set_id, name) not in before:
-            _log.warning(
-                "%s counts for nothing: %s",
-                naming.document_key(table.prefix, set_id, name),
-                _NOT_BELIEVED[mark],
-                extra=fields(set_id=set_id, name=name),
-            )
 
 
 def _drop_removed_verdicts(
@@ -334,20 +315,13 @@ def _fetch(
             elif name.startswith("aside-"):
                 manifest.load_aside(document, expected_id=set_id)
             elif name.startswith(LATER_MARK):
-                _refuse_later_mark(document, set_id)
+                load_later_mark(document, expected_id=set_id)
             table.add_verdict(set_id, name, document)
     except ObjectMissing:
         return None  # pruned since the listing
     except (StoreAccessDenied, ObjectTooLarge, ManifestInvalid) as error:
         return _unread(set_id, name, info, error)
     return None
-
-
-def _refuse_later_mark(document: bytes, set_id: str) -> None:
-    try:
-        load_later_mark(document, expected_id=set_id)
-    except ValueError as error:
-        raise ManifestInvalid(f"a later mark of set {set_id}: {error}", "") from None
 
 
 def _refused(

@@ -6,8 +6,9 @@ what is new are made again by the next process with keys (`SetsTable`).
 
 from __future__ import annotations
 
+import logging
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from backups.format import naming
 from backups.format.document import MOST_BYTES
@@ -15,6 +16,15 @@ from backups.format.mark import Checked, Marks
 from backups.host.catalogues import read_fact, rotated_keys, write_fact
 from backups.model import Mark
 from backups.sets.judging import check_marks
+from shared.logs import fields
+
+_log = logging.getLogger(__name__)
+
+_NOT_BELIEVED: Mapping[Mark, str] = {
+    "unsigned": "it has no mark",
+    "unknown_key": "its mark was made with a key that is not in TOKEN_ENCRYPTION_KEYS",
+    "wrong": "its mark is not that of its content",
+}
 
 
 def were_noted(connection: sqlite3.Connection, reader: str, marks: Marks) -> bool:
@@ -136,3 +146,17 @@ def not_believed(connection: sqlite3.Connection) -> dict[tuple[str, str], Mark]:
     """How those documents are marked that are not believed, by set id and name."""
     rows = connection.execute("SELECT set_id, name, mark FROM marks WHERE mark <> 'valid'")
     return {(row[0], row[1]): row[2] for row in rows}
+
+
+def report_not_believed(
+    found: Mapping[tuple[str, str], Mark], prefix: str, before: Collection[tuple[str, str]]
+) -> None:
+    """Log each document (set, name) that is not believed, and was not so `before`."""
+    for (set_id, name), mark in sorted(found.items()):
+        if (set_id, name) not in before:
+            _log.warning(
+                "%s counts for nothing: %s",
+                naming.document_key(prefix, set_id, name),
+                _NOT_BELIEVED[mark],
+                extra=fields(set_id=set_id, name=name),
+            )

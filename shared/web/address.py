@@ -47,7 +47,7 @@ def check_address(host: str, port: int, host_place: str = "by default") -> None:
 _HINT = "Set HOST to an address of this host, such as 127.0.0.1, or to 0.0.0.0 for all of them."
 
 
-def _bind(probe: socket.socket, address: Any) -> None:
+def _bind(probe: socket.socket, address: tuple[object, ...]) -> None:
     """As asyncio binds a server."""
     with probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

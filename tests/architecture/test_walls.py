@@ -27,6 +27,7 @@ PURE_FILES = (
     "backups/stages.py",
     "backups/errors.py",
     "shared/errors.py",
+    "shared/bounded.py",
     "shared/crontab.py",
     "shared/store/object_store.py",
 )

@@ -16,6 +16,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -94,8 +95,13 @@ def _reads(bench: Bench) -> Iterator[Callable[[], object]]:
     catalogue = service.catalogue
     now = service.clock.now()
 
-    def shown(line: str) -> None:
-        show(line, file=io.StringIO())
+    def shown(line: str) -> str:
+        stream = io.StringIO()
+        show(line, file=stream)
+        return stream.getvalue()
+
+    def plan_of(target: str = "latest") -> str:
+        return shown(text.plan(service.restore.plan(target), to=None, ask=True))
 
     yield catalogue.refresh
     yield service.own_sets.refresh
@@ -109,14 +115,12 @@ def _reads(bench: Bench) -> Iterator[Callable[[], object]]:
     yield lambda: list(catalogue.points())
     yield catalogue.proofs
     yield lambda: [shown(one.message) for one in catalogue.unread.warnings()]
-    yield lambda: shown(text.plan(service.restore.plan(), to=None, ask=True))
+    yield plan_of
     yield lambda: shown(report.report(service.report("90d")))
     yield service.own_sets.plan_prune
     for planted in _planted(bench):
-        yield lambda planted=planted: catalogue.get(planted)
-        yield lambda planted=planted: shown(
-            text.plan(service.restore.plan(planted), to=None, ask=True)
-        )
+        yield partial(catalogue.get, planted)
+        yield partial(plan_of, planted)
 
 
 def _planted(bench: Bench) -> list[str]:

@@ -19,7 +19,8 @@ from backups.decisions.order import (
     next_sequence,
 )
 from backups.format import naming
-from backups.model import HIGHEST_SEQUENCE, BackupSet
+from backups.model import BackupSet
+from shared.bounded import HIGHEST_SEQUENCE
 from tests.support.records import INSTANT, INSTANTS, a_set
 
 OURS = frozenset({"ours", "before-us"})
