@@ -110,10 +110,11 @@ def test_an_older_file_has_the_old_form_only(path: Path, version: int) -> None:
 
 def test_a_bound_value_in_an_older_file_is_unreadable(storage: TokenStorage, path: Path) -> None:
     """A made-up `user_version` does not turn the bytes of another row into a token."""
-    exchange(path, "A", "B")
     set_version(path, 1)
-    with pytest.raises(ValueUnreadable, match="belongs to another row or file"):
-        storage.get("A")
+    for _ in range(2):
+        with pytest.raises(ValueUnreadable, match="belongs to another row or file"):
+            storage.get("A")
+        exchange(path, "A", "B")
     checkpoint(path)
     assert sample_tokens(path, CIPHER)[:2] == (2, 2)
 
