@@ -38,7 +38,8 @@ def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
 
 
 def _refuse_much(found: dict[str, Any]) -> None:
-    values, level = 0, [found]
+    values = 0
+    level: list[dict[str, Any] | list[Any]] = [found]
     for _ in range(MOST_NESTED):
         below = []
         for one in level:
