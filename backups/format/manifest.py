@@ -2,6 +2,8 @@
 
 `docs/format.md` describes the documents. What is read here may have been written by a
 stranger with a bucket key: nothing in it is used before it has passed.
+
+One file, because all documents beside a set are read and refused in one way.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 A store is known by its kind, its place and the prefix of the keys. So other settings begin with
 a file that knows nothing: what another store holds protects nothing in this one.
+
+One file, because its tables, its facts and the way to both are one format on the disk.
 """
 
 from __future__ import annotations

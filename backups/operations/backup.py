@@ -4,6 +4,8 @@
 
 `sets/publish.py` has the rest of the order. A backup that fails before its manifest has
 published nothing.
+
+One file, because each step of a backup needs what the steps before it have found.
 """
 
 from __future__ import annotations

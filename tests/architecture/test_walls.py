@@ -29,6 +29,8 @@ PURE_FILES = (
     "shared/errors.py",
     "shared/bounded.py",
     "shared/crontab.py",
+    "shared/printable.py",
+    "shared/words.py",
     "shared/store/object_store.py",
 )
 PURE = {name.removesuffix(".py").replace("/", ".") for name in (*PURE_ROOMS, *PURE_FILES)}

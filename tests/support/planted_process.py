@@ -7,7 +7,6 @@ memory that it took above idle, what it raised that is no error of ours, and wha
 from __future__ import annotations
 
 import base64
-import io
 import json
 import os
 import subprocess
@@ -21,10 +20,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from backups.cli.output import show
 from backups.model import BackupSet, Source
 from backups.view import documents, report, text
 from shared.errors import AppError
+from shared.printable import printable_lines
 from shared.store.directory import DirectoryStore
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
@@ -95,32 +94,29 @@ def _reads(bench: Bench) -> Iterator[Callable[[], object]]:
     catalogue = service.catalogue
     now = service.clock.now()
 
-    def shown(line: str) -> str:
-        stream = io.StringIO()
-        show(line, file=stream)
-        return stream.getvalue()
-
-    def plan_of(target: str = "latest") -> str:
-        return shown(text.plan(service.restore.plan(target), to=None, ask=True))
-
     yield catalogue.refresh
     yield service.own_sets.refresh
     yield service.own_sets._writers.look
-    yield lambda: shown(text.sets(_sets(bench), more=False))
+    yield lambda: printable_lines(text.sets(_sets(bench), more=False))
     yield lambda: json.dumps(documents.sets_document(_sets(bench), more=False))
-    yield lambda: shown(text.status(service.status(), now))
+    yield lambda: printable_lines(text.status(service.status(), now))
     yield lambda: json.dumps(documents.status_document(service.status()))
     yield catalogue.drill_reports
     yield catalogue.asides
     yield lambda: list(catalogue.points())
     yield catalogue.proofs
-    yield lambda: [shown(one.message) for one in catalogue.unread.warnings()]
-    yield plan_of
-    yield lambda: shown(report.report(service.report("90d")))
+    yield lambda: [printable_lines(one.message) for one in catalogue.unread.warnings()]
+    yield lambda: printable_lines(text.plan(service.restore.plan(), to=None, ask=True))
+    yield lambda: printable_lines(report.report(service.report("90d")))
     yield service.own_sets.plan_prune
     for planted in _planted(bench):
         yield partial(catalogue.get, planted)
-        yield partial(plan_of, planted)
+        yield partial(_shown_plan, bench, planted)
+
+
+def _shown_plan(bench: Bench, set_id: str) -> str:
+    plan = bench.service.restore.plan(set_id)
+    return printable_lines(text.plan(plan, to=None, ask=True))
 
 
 def _planted(bench: Bench) -> list[str]:
