@@ -379,9 +379,8 @@ class SetsTable:
         believed = [one for one in documents.items() if marks[one[0]].outcome == "valid"]
         manifest_sha256 = sha256_of(documents.get(naming.MANIFEST, b""))
         noted = judge(found, believed, self._clock.now(), manifest_sha256=manifest_sha256)
-        seen_ahead_at = catalogues.seen_ahead_at(connection, set_id)
-        found = noted.backup_set
-        found = replace(found, seen_ahead_at=seen_ahead_at) if seen_ahead_at else found
+        seen = catalogues.seen_ahead_at(connection, set_id)
+        found = replace(noted.backup_set, seen_ahead_at=seen) if seen else noted.backup_set
         if missing.is_hollow(connection, set_id):
             found = replace(found, hollow=True, proof="none", proven_at=None)
         return Noted(found, noted.stamped, noted.ahead)
