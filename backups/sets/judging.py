@@ -83,7 +83,8 @@ def judge(
         for reason in found.suspect or ()
         if not any(one.clears_reason(reason) for _, one in accepted)
     )
-    found = replace(found, suspect=left or None)
+    if accepted:
+        found = replace(found, suspect=left or None)
     proofs = [
         (name, one)
         for name, document in _latest(verdicts, "proof-", last)

@@ -84,24 +84,23 @@ def checked(
 
 def note(
     connection: sqlite3.Connection, set_id: str, documents: Mapping[str, bytes], marks: Marks
-) -> bool:
-    """Check the documents of a set, and enter the outcomes; False if that has to be done again.
+) -> tuple[dict[str, Checked], bool]:
+    """Check the documents of a set, and enter the outcomes; with them, False if that has to be done
+    again.
 
     Without keys only what is not known yet is entered.
     """
-    if marks.keys:
-        connection.execute("DELETE FROM marks WHERE set_id = ?", (set_id,))
-    known = noted(connection, set_id)
-    new = {
-        name: one
-        for name, one in check_marks(set_id, documents, _today(connection, marks)).items()
-        if name not in known
-    }
+    known = {} if marks.keys else noted(connection, set_id)
+    found = {**check_marks(set_id, documents, _today(connection, marks)), **known}
     connection.executemany(
-        "INSERT INTO marks(set_id, name, mark, key) VALUES (?, ?, ?, ?)",
-        [(set_id, name, one.outcome, one.fingerprint) for name, one in new.items()],
+        "INSERT OR REPLACE INTO marks(set_id, name, mark, key) VALUES (?, ?, ?, ?)",
+        [
+            (set_id, name, one.outcome, one.fingerprint)
+            for name, one in found.items()
+            if name not in known
+        ],
     )
-    return bool(marks.keys) or not new
+    return found, bool(marks.keys) or found.keys() == known.keys()
 
 
 def forget(connection: sqlite3.Connection, set_id: str, name: str | None = None) -> None:

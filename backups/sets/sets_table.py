@@ -17,7 +17,7 @@ from datetime import date, datetime
 from backups.decisions.order import end_of_present
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest, naming
-from backups.format.mark import Marks, sha256_of
+from backups.format.mark import Checked, Marks, sha256_of
 from backups.host import catalogues
 from backups.host.catalogues import read_fact, write_fact
 from backups.model import BackupSet, Mark, MissingPoint
@@ -92,7 +92,9 @@ class SetsTable:
 
     def read(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
         """A set or a group; raises `SetNotFound`, and `ManifestInvalid` for a bad manifest."""
-        return self._judge(connection, set_id, marks_table.documents(connection, set_id)).backup_set
+        known = marks_table.documents(connection, set_id)
+        marks = marks_table.checked(connection, set_id, known, self._marks)
+        return self._judge(connection, set_id, known, marks).backup_set
 
     def documents(self) -> dict[str, set[str]]:
         """The names of the documents that are known of each set or group."""
@@ -334,10 +336,11 @@ class SetsTable:
         write_fact(connection, "order", None)
         now = self._clock.now()
         documents = marks_table.documents(connection, set_id)
-        if not marks_table.note(connection, set_id, documents, self._marks):
+        marks, is_noted = marks_table.note(connection, set_id, documents, self._marks)
+        if not is_noted:
             write_fact(connection, "points", _READER)  # a process with keys notes all of them anew
         try:
-            noted = self._judge(connection, set_id, documents)
+            noted = self._judge(connection, set_id, documents, marks)
             if noted.backup_set.created_at > end_of_present(now):
                 catalogues.note_seen_ahead(connection, set_id, now)
             points_table.note(connection, noted)
@@ -357,29 +360,30 @@ class SetsTable:
             return None
 
     def _judge(
-        self, connection: sqlite3.Connection, set_id: str, documents: Mapping[str, bytes]
+        self,
+        connection: sqlite3.Connection,
+        set_id: str,
+        documents: Mapping[str, bytes],
+        marks: Mapping[str, Checked],
     ) -> Noted:
         """The set or group, with what is believed of the verdicts on it."""
-        marks = marks_table.checked(connection, set_id, documents, self._marks)
         group = points_table.legacy_group(connection, self.prefix, set_id)
         if group is not None:
             found = group
         elif naming.MANIFEST in documents:
-            own = marks[naming.MANIFEST]
-            found = manifest.load_manifest(
-                documents[naming.MANIFEST], prefix=self.prefix, expected_id=set_id
-            )
+            document, own = documents[naming.MANIFEST], marks[naming.MANIFEST]
+            found = manifest.load_manifest(document, prefix=self.prefix, expected_id=set_id)
             found = replace(found, mark=own.outcome, mark_key=own.fingerprint)
         else:
             raise _not_found(set_id)
         believed = [one for one in documents.items() if marks[one[0]].outcome == "valid"]
         manifest_sha256 = sha256_of(documents.get(naming.MANIFEST, b""))
         noted = judge(found, believed, self._clock.now(), manifest_sha256=manifest_sha256)
-        seen_ahead_at = catalogues.seen_ahead_at(connection, set_id)
-        found = replace(noted.backup_set, seen_ahead_at=seen_ahead_at)
+        seen = catalogues.seen_ahead_at(connection, set_id)
+        found = replace(noted.backup_set, seen_ahead_at=seen) if seen else noted.backup_set
         if missing.is_hollow(connection, set_id):
             found = replace(found, hollow=True, proof="none", proven_at=None)
-        return replace(noted, backup_set=found)
+        return Noted(found, noted.stamped, noted.ahead)
 
 
 # For which program the points were noted: another one notes them anew.

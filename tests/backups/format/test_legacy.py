@@ -262,7 +262,7 @@ def test_legacy_objects_in_a_real_bucket(tmp_path: Path, s3_server: S3Server, bu
             body = copy_of(tmp_path / "old", source, "genold")
             client.put_object(Bucket=bucket, Key=f"{PREFIX}{source}_2025-07-04.db", Body=body)
         assert listed(bench) == [("legacy-2025-07-04", "legacy", True)]
-        bench.restored()
+        bench.restored("legacy-2025-07-04")
         assert bench.generations() == dict.fromkeys(SOURCES, "genold")
 
 
@@ -277,6 +277,6 @@ def test_a_legacy_file_without_a_schema_version_serves_the_app(bench: Bench) -> 
             connection.execute("PRAGMA user_version=0")
         checkpoint(path)
         put(bench.store, f"{PREFIX}{source}_2025-07-04.db", path.read_bytes())
-    bench.restored()
+    bench.restored("legacy-2025-07-04")
     write_generation(bench.folder, "genafter")
     assert bench.generations() == dict.fromkeys(SOURCES, "genafter")

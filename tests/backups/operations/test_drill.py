@@ -19,6 +19,7 @@ from backups.sets.seal import generate_key_pair
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.generations import SOURCES
+from tests.support.marks import MARK_KEY
 from tests.support.store_wrappers import put
 from tests.support.waiting import eventually
 
@@ -117,7 +118,9 @@ def test_tokens_that_todays_keys_do_not_open_fail_the_drill(tmp_path: Path) -> N
         bench.write("genset")
         bench.made()
     with open_bench(
-        tmp_path, settings={"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()}
+        tmp_path,
+        settings={"TOKEN_ENCRYPTION_KEYS": Fernet.generate_key().decode()},
+        mark_keys=(MARK_KEY,),  # else its mark would not be believed
     ) as bench:
         run = drill(bench)
         assert run.error is not None

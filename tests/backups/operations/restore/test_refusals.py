@@ -32,7 +32,7 @@ from shared.clock import Clock, SystemClock
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.generations import SOURCES, generation_of, write_generation
 from tests.support.installation import REPOSITORY, TOKEN_ENCRYPTION_KEY, installation_in
-from tests.support.marks import signed_manifest
+from tests.support.marks import MARK_KEY, signed_manifest
 from tests.support.store_wrappers import put
 
 NOBODY = 65534
@@ -407,7 +407,9 @@ def test_a_lost_token_key_is_named_and_stops_a_restore_in_place(tmp_path: Path) 
     """Plan and status name the key; in place is refused before anything is touched."""
     with scene(tmp_path) as bench:
         fingerprint = bench.service.config.token_keys[0]
-    with open_bench(tmp_path, settings={"TOKEN_ENCRYPTION_KEYS": OTHER_KEY}) as bench:
+    other = {"TOKEN_ENCRYPTION_KEYS": OTHER_KEY}
+    # Its mark is believed, or it would be refused for that.
+    with open_bench(tmp_path, settings=other, mark_keys=(MARK_KEY,)) as bench:
         write_generation(tmp_path, "genlive", key=OTHER_KEY)
         before = everything_live(bench)
         (warning,) = bench.service.restore.plan().warnings
