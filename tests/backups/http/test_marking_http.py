@@ -25,7 +25,7 @@ def test_the_start_of_the_app_marks_what_the_version_before_had_made(tmp_path: P
         beside = Path(bench.store.location) / f"backups/sets/{made.id}"
 
     with AppProcess.start(installation_in(tmp_path)) as app, app.client() as client:
-        eventually(lambda: list(beside.glob("mark-*.json")), "a later mark")
+        eventually(lambda: list(beside.glob("mark-*.json")), "the mark in the store")
         newest = client.get("/admin/backups/status").json()["newest_restore_point"]
 
     assert newest["id"] == made.id
