@@ -14,11 +14,11 @@ from typing import Annotated
 
 from pydantic import Field, TypeAdapter, ValidationError
 
-from backups.format.document import read_object
+from backups.format.document import first_fault, read_object
 from backups.model import Instant, SetId, Sha256
 
 FORMAT = 1
-MOST_DOCUMENTS = 10_000
+MOST_DOCUMENTS = 5_000
 
 _Name = Annotated[str, Field(pattern=r"^[a-z]+(-\d{8}T\d{6}Z)?$")]
 
@@ -50,8 +50,7 @@ def load_later_mark(document: bytes, *, expected_id: str) -> LaterMark:
     try:
         found = _documents().validate_json(document, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(str(first["msg"])) from None
+        raise ValueError(first_fault(error)) from None
     if found.format != FORMAT or found.set_id != expected_id:
         raise ValueError("it speaks of another set, or in another format")
     return found
