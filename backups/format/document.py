@@ -9,8 +9,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pydantic import ValidationError
+
+from shared.printable import printable
+
 MOST_BYTES = 1_000_000
-MOST_VALUES = 20_000  # of all objects and lists in it
+MOST_VALUES = 10_000  # of all objects and lists in it
 MOST_NESTED = 16
 
 
@@ -35,6 +39,17 @@ def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
         raise ValueError("no JSON object")  # noqa: TRY004 - one kind of error for bad input
     _refuse_much(found)
     return found
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first of many faults, and where it is, in one short line.
+
+    The list of all (`errors`) would take several kilobytes of memory for each.
+    """
+    faults = error.json(include_url=False, include_input=False, include_context=False)
+    first, _ = json.JSONDecoder().raw_decode(faults, 1)
+    where = ".".join(str(part) for part in first["loc"])
+    return printable(f"{where}: {first['msg']}" if where else str(first["msg"]), 200)
 
 
 def _refuse_much(found: dict[str, Any]) -> None:

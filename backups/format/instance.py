@@ -17,7 +17,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from backups.format import naming
-from backups.format.document import read_object
+from backups.format.document import first_fault, read_object
 from shared.bounded import HIGHEST_SEQUENCE, Instant, Printable, Sha256
 
 FORMAT = 1
@@ -108,8 +108,7 @@ def load_instance(document: bytes, *, instance: str, at: datetime) -> InstanceDo
     try:
         found = _documents().validate_json(document, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ValueError(str(first["msg"])) from None
+        raise ValueError(first_fault(error)) from None
     if found.format != FORMAT:
         raise ValueError(f"format {found.format}")
     if found.instance != instance or naming.stamp(found.at) != naming.stamp(at):

@@ -15,11 +15,11 @@ from typing import Annotated
 from pydantic import Field, TypeAdapter, ValidationError
 
 from backups.errors import ManifestInvalid
-from backups.format.document import read_object
+from backups.format.document import first_fault, read_object
 from shared.bounded import Instant, SetId, Sha256
 
 FORMAT = 1
-MOST_DOCUMENTS = 10_000
+MOST_DOCUMENTS = 5_000
 
 _Name = Annotated[str, Field(pattern=r"^[a-z]+(-\d{8}T\d{6}Z)?$")]
 
@@ -52,8 +52,7 @@ def load_later_mark(document: bytes, *, expected_id: str) -> LaterMark:
         read_object(document)
         found = _documents().validate_json(document, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ManifestInvalid(f"{what}: {first['msg']}", "") from None
+        raise ManifestInvalid(f"{what}: {first_fault(error)}", "") from None
     except ValueError as error:
         raise ManifestInvalid(f"{what}: {error}", "") from None
     if found.format != FORMAT or found.set_id != expected_id:

@@ -17,7 +17,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from backups.errors import ManifestInvalid, ManifestNewer
 from backups.format import naming
-from backups.format.document import read_object
+from backups.format.document import first_fault, read_object
 from backups.model import (
     BackupSet,
     DrillReport,
@@ -146,7 +146,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
     try:
         manifest = _manifests().validate_json(document, strict=True)
     except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
     fault = _fault(manifest, prefix, expected_id)
     if fault:
         raise ManifestInvalid(f"{what} is not valid: {fault}", _HINT)
@@ -209,7 +209,7 @@ def load_aside(document: bytes, *, expected_id: str) -> Aside:
     try:
         aside = _asides().validate_json(document, strict=True)
     except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
     if aside.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {aside.set_id!r}", _HINT)
     return aside
@@ -227,7 +227,7 @@ def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
     try:
         verdict = _verdicts().validate_json(document, strict=True)
     except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
     if verdict.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {verdict.set_id!r}", _HINT)
     return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason, verdict.manifest)
@@ -243,7 +243,7 @@ def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
     try:
         found = TypeAdapter(_DrillDocument).validate_json(document, strict=True)
     except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {_first_fault(error)}", _HINT) from None
+        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
     if found.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {found.set_id!r}", _HINT)
     return DrillReport(
@@ -286,12 +286,6 @@ def _members(document: bytes, what: str) -> dict[str, object]:
     except ValueError as error:
         fault = printable(str(error), 200)
         raise ManifestInvalid(f"{what} cannot be read: {fault}", _HINT) from None
-
-
-def _first_fault(error: ValidationError) -> str:
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    return printable(f"{where}: {first['msg']}" if where else str(first["msg"]), 200)
 
 
 def _fault(manifest: Manifest, prefix: str, expected_id: str | None) -> str | None:

@@ -83,6 +83,8 @@ class Installation:
             "BACKUP_SCHEDULE": QUIET_SCHEDULE,
             # Most tests start no app, which would be a problem; `AppProcess` says `app`.
             "BACKUP_RUN_BY": "cron",
+            # What writes to the store makes marks.
+            "TOKEN_ENCRYPTION_KEYS": TOKEN_ENCRYPTION_KEY,
             **self.settings,
         }
 
