@@ -13,6 +13,7 @@ from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
 from shared.settings.env_file import write_env_file
 from shared.settings.load import load_settings, read_environment
+from shared.words import counted
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -44,7 +45,7 @@ def _rotate_keys() -> int:
     with closing(TokenStorage(settings.token_db_path, cipher)) as storage:
         count = storage.rotate_keys()
     print(
-        f"Re-encrypted {count} values with the first key. Keep the older keys in "
+        f"Re-encrypted {counted(count, 'value')} with the first key. Keep the older keys in "
         "TOKEN_ENCRYPTION_KEYS for as long as you keep backups made with them."
     )
     return 0

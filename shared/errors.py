@@ -6,6 +6,8 @@ the module that met them; nothing above it names a foreign error class.
 
 from __future__ import annotations
 
+from shared.words import counted
+
 
 class AppError(Exception):
     """An error that a person or a script can act on.
@@ -34,7 +36,7 @@ class SettingsError(AppError):
     def __init__(self, faults: tuple[str, ...]) -> None:
         lines = "".join(f"\n  {fault}" for fault in faults)
         super().__init__(
-            f"{len(faults)} setting(s) cannot be used:{lines}",
+            f"{counted(len(faults), 'setting')} cannot be used:{lines}",
             "Correct them in the environment or in .env, then start again.",
         )
         self.faults = faults

@@ -165,7 +165,7 @@ def prune(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
-        print(f"Done. {service.catalogue.count()} restore points are kept.")
+        print(text.pruned(service.catalogue.count()))
     return _outcome(ended, options)
 
 

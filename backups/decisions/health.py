@@ -1,4 +1,7 @@
-"""From what the records say to what a person must know: problems and warnings. Pure."""
+"""From what the records say to what a person must know: problems and warnings. Pure.
+
+One file, because a person reads all of them together.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from backups.decisions.protection import Fact, HealthFacts, beat_fact, protectio
 from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
 from shared.clock import format_utc
 from shared.store.object_store import StoreKind
+from shared.words import counted
 
 # Every problem there can be, in the order of status.
 PROBLEM_CODES = (
@@ -179,8 +183,9 @@ def _missing(facts: HealthFacts) -> Iterator[Finding]:
     hollow = len(facts.missing_points) - vanished
     yield Finding(
         "points_missing",
-        f"the store lost restore points without a prune ({ids}{more}): {vanished} are gone, and "
-        f"{hollow} lack objects or have objects of another size",
+        f"the store lost restore points without a prune ({ids}{more}): "
+        f"{counted(vanished, 'is', 'are')} gone, and {counted(hollow, 'lacks', 'lack')} objects or "
+        f"{'has' if hollow == 1 else 'have'} objects of another size",
         "Find out who deletes in the bucket, and make a new backup: python -m backups run. Then: "
         "python -m backups accept --missing",
     )
@@ -266,7 +271,9 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             "last_run_interrupted",
             f"the last backup, run {facts.last_run.id}, was interrupted",
-            "Nothing to do: the scheduler will run it again.",
+            "Nothing to do: the scheduler will run it again."
+            if facts.run_by == "app"
+            else "Make one: python -m backups run",
         )
     if facts.retention_warning is not None:
         yield Finding(

@@ -15,6 +15,7 @@ from backups.decisions.order import is_future
 from backups.format.instance import InstanceDocument, LastSet
 from backups.model import BackupSet, Finding
 from shared.clock import format_utc
+from shared.words import counted
 
 
 @dataclass(frozen=True)
@@ -277,7 +278,8 @@ def earlier_finding(found: EarlierInstallation) -> Finding:
     return Finding(
         "earlier_installation",
         f"{what} {found.instance} ({host}last set {format_utc(found.newest_at)}), has "
-        f"{found.sets} set(s) in the store, which are not counted as this one's",
+        f"{counted(found.sets, 'set')} in the store, which "
+        f"{'is' if found.sets == 1 else 'are'} not counted as this one's",
         f"To count them as this one's: python -m backups adopt {found.instance}",
     )
 

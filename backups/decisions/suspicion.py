@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backups.model import BackupSet, SnapshotFile, StoredObject
+from shared.words import counted
 
 # A table must lose more than half, and more than this many rows, to be suspicious.
 FEW_ROWS = 20
@@ -112,10 +113,10 @@ def _rows(file: SnapshotFile, known: Sequence[StoredObject]) -> list[str]:
             most[table] = max(rows, most.get(table, 0))
     all_before = max(sum(stored.rows.values()) for stored in known)
     if all_before and not sum(file.facts.rows.values()):
-        return [f"{file.source} is empty, and had {all_before:,} rows before"]
+        return [f"{file.source} is empty, and had {counted(all_before, 'row')} before"]
     found = []
     for table, before in most.items():
         now = file.facts.rows.get(table, 0)
         if now * 2 < before and before - now > FEW_ROWS:
-            found.append(f"{file.source}.{table} has {now:,} rows, {before:,} before")
+            found.append(f"{file.source}.{table} has {counted(now, 'row')}, {before:,} before")
     return found

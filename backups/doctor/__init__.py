@@ -12,6 +12,7 @@ from backups.view import units
 from shared.clock import format_utc
 from shared.errors import AppError
 from shared.settings.load import Settings
+from shared.words import counted
 
 
 def examine(
@@ -56,7 +57,9 @@ def _notifications(settings: Settings, service: BackupService, *, notify: bool) 
         )
     elif not notify:
         yield Line(
-            "ok", "notify", f"{count} URL(s); to test them: python -m backups doctor --notify"
+            "ok",
+            "notify",
+            f"{counted(count, 'URL')}; to test them: python -m backups doctor --notify",
         )
     elif unreached := service.alerts.send_test_message():
         names = ", ".join(str(receiver) for receiver in unreached)
@@ -67,7 +70,7 @@ def _notifications(settings: Settings, service: BackupService, *, notify: bool) 
             "Correct them; https://github.com/caronc/apprise lists their forms.",
         )
     else:
-        yield Line("ok", "notify", f"a test message went to {count} URL(s)")
+        yield Line("ok", "notify", f"a test message went to {counted(count, 'URL')}")
 
 
 def _backups(service: BackupService) -> Iterator[Line]:

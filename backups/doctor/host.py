@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from shared.words import counted
-
 from backups.host.catalogues import FOLDER
 from backups.model import Line, Source
 from backups.service import BackupService
@@ -21,6 +19,7 @@ from backups.sources.room import FileSize, bytes_of, room_for_restore
 from shared.databases.translation import translated
 from shared.errors import DatabaseError
 from shared.settings.load import Settings
+from shared.words import counted
 
 _WAL_BYTES = 64 * 1024 * 1024
 
@@ -31,7 +30,7 @@ def secrets(settings: Settings) -> Iterator[Line]:
     yield from _secret("ADMIN_TOKEN", settings.admin_token, make, needed="the admin routes")
     yield from _secret("STATE_TOKEN_SECRET", settings.state_token_secret, make, needed="the app")
     if settings.token_encryption_keys:
-        yield Line("ok", "secrets", f"{len(settings.token_encryption_keys)} token key(s)")
+        yield Line("ok", "secrets", counted(len(settings.token_encryption_keys), "token key"))
     else:
         yield Line(
             "warning",
@@ -106,7 +105,7 @@ def databases(service: BackupService) -> Iterator[Line]:
             )
             continue
         rows = sum((state.rows or {}).values())
-        yield Line("ok", "databases", f"source {source.name} is sound, {rows:,} rows")
+        yield Line("ok", "databases", f"source {source.name} is sound, {counted(rows, 'row')}")
         try:
             yield from _wal(source)
         except DatabaseError as error:  # since then: the next source is looked at all the same

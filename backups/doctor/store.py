@@ -15,6 +15,7 @@ from backups.service import BackupService
 from shared.errors import ObjectMissing, StoreAccessDenied, StoreFailing
 from shared.settings.load import Settings
 from shared.store.object_store import ObjectStore
+from shared.words import counted
 
 _SKEW_SECONDS = 60
 
@@ -35,7 +36,7 @@ def check_store(settings: Settings, service: BackupService, *, write: bool) -> I
         yield Line(
             "problem",
             "store",
-            f"{len(missing)} restore point{'s' if len(missing) > 1 else ''} vanished or lost their "
+            f"{counted(len(missing), 'restore point')} vanished or lost their "
             f"objects: {', '.join(one.id for one in missing[:5])}{' …' if missing[5:] else ''}",
             "Bring them back from the bucket's older versions, or make a set (python -m backups "
             "run) and accept the loss: python -m backups accept --missing",

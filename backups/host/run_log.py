@@ -78,7 +78,9 @@ class RunLog:
             connection.execute(
                 "UPDATE runs SET status = 'interrupted', finished_at = ?, error_code ="
                 " 'interrupted', error_message = 'the process ended during the run', error_hint ="
-                " 'If its set was published, it is in the list. The scheduler will retry.'"
+                " CASE operation WHEN 'backup' THEN 'If its set was published, it is in the list:"
+                " python -m backups list. If not: python -m backups run'"
+                " ELSE 'Give its command again, if it is still needed.' END"
                 " WHERE status = 'running'",
                 (format_utc(at),),
             )

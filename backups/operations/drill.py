@@ -25,6 +25,7 @@ from backups.sources.install import install_new
 from backups.sources.room import Need, Room, to_fetch
 from shared.clock import Clock
 from shared.errors import AppError
+from shared.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,8 +84,8 @@ class Drill:
         unreadable = sum(content.unreadable for content in reports)
         if unreadable and failure is None:
             failure = DrillFailed(
-                f"{unreadable} of {rows} rows of set {backup_set.id} cannot be decrypted with "
-                "today's keys",
+                f"{unreadable} of {counted(rows, 'row')} of set {backup_set.id} cannot be "
+                "decrypted with today's keys",
                 "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the first.",
             )
         report = DrillReport(

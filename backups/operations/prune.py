@@ -31,6 +31,7 @@ from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from shared.databases.sqlite import Database
 from shared.errors import AppError, ObjectMissing, StoreAccessDenied, StoreError, StoreFailing
 from shared.logs import fields
+from shared.words import counted
 
 ORPHAN_AGE = timedelta(hours=24)
 
@@ -105,8 +106,9 @@ class Prune:
             raise refused[0]
         if kept:
             raise PruneIncomplete(
-                f"{len(kept)} objects were kept, because their metadata does not name the set that "
-                f"was to be dropped: {', '.join(kept[:5])}{' and others' if kept[5:] else ''}",
+                f"{counted(len(kept), 'object was', 'objects were')} kept, because the metadata "
+                "does not name the set that was to be dropped: "
+                f"{', '.join(kept[:5])}{' and others' if kept[5:] else ''}",
                 "Copy them there again with their metadata, or delete them by hand.",
             )
 

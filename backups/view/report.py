@@ -10,6 +10,7 @@ from backups.decisions.rehearsals import DrillEntry
 from backups.model import Run
 from backups.view import units
 from shared.clock import format_utc
+from shared.words import counted
 
 # More than so many of a kind do not fit on a page; the JSON document has them all.
 MOST_LINES = 20
@@ -65,7 +66,9 @@ def _header(found: Evidence) -> list[str]:
             f"{format_utc(found.asked)} to then."
         )
     if found.from_future:
-        lines.append(f"Not counted: {found.from_future} runs whose time lies in the future.")
+        lines.append(
+            f"Not counted: {counted(found.from_future, 'run')} whose time lies in the future."
+        )
     return lines
 
 
@@ -212,7 +215,7 @@ def _drill(one: DrillEntry) -> str:
     head = f"{format_utc(one.at)} {one.status}"
     if one.failure is not None:
         return f"{head}: {one.failure}"
-    rows = f", {one.rows:,} rows" if one.rows is not None else ""
+    rows = f", {counted(one.rows, 'row')}" if one.rows is not None else ""
     took = f" in {_span(one.measured)}" if one.measured is not None else ""
     if one.measured is None and one.took is not None:
         took = f"; its report is gone, its run took {_span(one.took)}"

@@ -1,4 +1,7 @@
-"""What the commands print for a person. Pure."""
+"""What the commands print for a person. Pure.
+
+One file, because what the commands say should read as if one person had written it.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,7 @@ from backups.replaced import RestoreRecord
 from backups.view import units
 from backups.view.headline import headline
 from shared.clock import format_utc
+from shared.words import counted
 
 _HOLDS: Mapping[bool | None, str] = {True: "yes", False: "NO", None: "unknown"}
 
@@ -31,7 +35,7 @@ def set_made(made: BackupSet, status: Status) -> str:
     """After a run: what was stored where, and when the next one comes."""
     lines = [f"Set {made.id} is stored in {status.location}, read back and proven:"]
     lines += [
-        f"  {stored.key}  {stored.bytes:,} bytes, {sum(stored.rows.values()):,} rows"
+        f"  {stored.key}  {stored.bytes:,} bytes, {counted(sum(stored.rows.values()), 'row')}"
         for stored in made.objects
     ]
     if not made.complete:
@@ -138,7 +142,8 @@ def adopted(found: EarlierInstallation) -> str:
     """After an adoption."""
     host = f" (host {found.host})" if found.host else ""
     return (
-        f"{found.sets} set(s) of installation {found.instance}{host} count as this one's now: "
+        f"{counted(found.sets, 'set')} of installation {found.instance}{host} now "
+        f"{'counts' if found.sets == 1 else 'count'} as this one's: "
         f"`latest`, restores and retention include them. The newest: {format_utc(found.newest_at)}"
     )
 
@@ -146,8 +151,8 @@ def adopted(found: EarlierInstallation) -> str:
 def owed_asides(count: int) -> str:
     """After a restore whose notes could not all be stored."""
     return (
-        f"{count} sets that the restore passed over could not be set aside in the store yet. "
-        "The next run will do it: python -m backups run"
+        f"{counted(count, 'set')} that the restore passed over could not be set aside in the store "
+        "yet. The next run will do it: python -m backups run"
     )
 
 
@@ -180,6 +185,11 @@ def retention(found: RetentionPlan) -> str:
     return "\n".join(lines) or "There are no restore points."
 
 
+def pruned(kept: int) -> str:
+    """After `prune`."""
+    return f"Done. {counted(kept, 'restore point is', 'restore points are')} kept."
+
+
 def accepted(found: BackupSet, newest: BackupSet | None) -> str:
     """After `accept`; `newest` is the newest complete set: if suspect, `latest` passes over it."""
     line = f"Set {found.id} is accepted."
@@ -196,7 +206,7 @@ def accepted_missing(found: Sequence[MissingPoint], *, still: int) -> str:
     if not found:
         return "No restore point is missing."
     lines = [f"{one.kind}  {one.id}" for one in found]
-    lines.append(f"The loss of {len(found)} restore points is accepted.")
+    lines.append(f"The loss of {counted(len(found), 'restore point')} is accepted.")
     if still:
         lines.append(
             "It remains a problem until a newer set is proven. Make one: python -m backups run"
@@ -208,7 +218,8 @@ def drilled(report: DrillReport) -> str:
     """After a drill."""
     return (
         f"Set {report.set_id} was restored from the store into a scratch folder and opened: "
-        f"{report.rows:,} rows, {report.unreadable:,} unreadable, {report.seconds:.2f} s (RTO)."
+        f"{counted(report.rows, 'row')}, {report.unreadable:,} unreadable, "
+        f"{report.seconds:.2f} s (RTO)."
     )
 
 
@@ -280,7 +291,10 @@ def runs(found: Sequence[Run], *, more: bool) -> str:
 
 
 def _rows(rows: Mapping[str, int]) -> str:
-    return ", ".join(f"{table} {count:,} rows" for table, count in rows.items()) or "no tables"
+    return (
+        ", ".join(f"{table} {counted(count, 'row')}" for table, count in rows.items())
+        or "no tables"
+    )
 
 
 def _findings(kind: str, found: Sequence[Finding]) -> list[str]:

@@ -81,7 +81,7 @@ def translate(error: _ForeignError, what: str, location: str) -> StoreError:
     if isinstance(error, _NO_ANSWER):
         return StoreUnreachable(
             f"{what}: no complete answer ({type(error).__name__})",
-            "Check SPACES_ENDPOINT and this host's network; the app will retry.",
+            "Check SPACES_ENDPOINT and this host's network.",
         )
     return StoreError(
         f"{what}: the request could not be made ({type(error).__name__})",
@@ -106,7 +106,7 @@ def _translate_answer(error: boto_errors.ClientError, what: str) -> StoreError:
     if status >= 500:
         return StoreFailing(
             f"{what}: the server answered {status} ({code}), also after retries",
-            "See status.digitalocean.com; the app will retry.",
+            "See status.digitalocean.com.",
         )
     if status == 403:
         kind, happened, hint = _REFUSALS["AccessDenied"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from typing import Any
 
 from shared.errors import AddressUnusable, SettingsError
 
@@ -47,7 +48,7 @@ def check_address(host: str, port: int, host_place: str = "by default") -> None:
 _HINT = "Set HOST to an address of this host, such as 127.0.0.1, or to 0.0.0.0 for all of them."
 
 
-def _bind(probe: socket.socket, address: object) -> None:
+def _bind(probe: socket.socket, address: tuple[Any, ...]) -> None:
     """As asyncio binds a server."""
     with probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

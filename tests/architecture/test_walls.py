@@ -28,6 +28,7 @@ PURE_FILES = (
     "backups/errors.py",
     "shared/errors.py",
     "shared/crontab.py",
+    "shared/words.py",
     "shared/store/object_store.py",
 )
 PURE = {name.removesuffix(".py").replace("/", ".") for name in (*PURE_ROOMS, *PURE_FILES)}

@@ -171,7 +171,7 @@ def test_doctor_notify_sends_a_test_message(tmp_path: Path, listener: Listener) 
 
     assert plain.returncode == 0
     assert [one["message"] for one in good["lines"] if one["subject"] == "notify"] == [
-        "a test message went to 1 URL(s)"
+        "a test message went to 1 URL"
     ]
     assert bad.returncode == 3
     assert "did not reach URL number 1 (json) of BACKUP_NOTIFY_URLS" in bad.stdout

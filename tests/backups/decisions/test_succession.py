@@ -108,7 +108,7 @@ def test_the_warning_names_it_with_the_command() -> None:
 
     assert finding.code == "earlier_installation"
     assert f"this host's earlier installation {E} (host bot-1, " in finding.message
-    assert "has 20 set(s)" in finding.message
+    assert "has 20 sets" in finding.message
     assert finding.hint.endswith(f"python -m backups adopt {E}")
     assert f"an earlier installation, {E} (last set 2026-11-20T" in earlier_finding(unknown).message
 

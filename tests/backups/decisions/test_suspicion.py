@@ -20,6 +20,7 @@ from backups.decisions.suspicion import (
     suspicions,
 )
 from backups.model import BackupSet, DatabaseFacts, SnapshotFile
+from shared.words import counted
 from tests.support.records import INSTANT, a_set, a_stored_object
 
 VOLATILE = frozenset({"sessions"})
@@ -95,7 +96,7 @@ def test_ordinary_changes_raise_nothing(then: int, now: int) -> None:
 def test_a_fall_by_more_than_half_and_twenty_is_suspicious(then: int, now: int) -> None:
     """Just beyond both edges the table is named, with the rows before and now."""
     assert found({"tokens": now}, {"tokens": then}) == (
-        f"tokens.tokens has {now:,} rows, {then:,} before",
+        f"tokens.tokens has {counted(now, 'row')}, {then:,} before",
     )
 
 
@@ -104,7 +105,7 @@ def test_an_empty_source_is_suspicious_however_few_it_had(then: int) -> None:
     """A source that is not volatile, had rows and has none, is suspicious."""
     (reason,) = found({"tokens": 0}, {"tokens": then})
 
-    assert reason == f"tokens is empty, and had {then:,} rows before"
+    assert reason == f"tokens is empty, and had {counted(then, 'row')} before"
 
 
 @pytest.mark.parametrize("sessions", [0, 1, 499])

@@ -150,6 +150,8 @@ def test_runs_whose_process_died_become_interrupted(run_log: RunLog) -> None:
     assert (dead.status, dead.finished_at, dead.stage) == ("interrupted", later, "store")
     assert dead.error is not None
     assert dead.error.code == "interrupted"
+    assert "python -m backups run" in dead.error.hint
+    assert "retry" not in dead.error.hint
     assert run_log.get("failed") == a_failed_run("failed")
     assert run_log.running() is None
     assert run_log.mark_interrupted(later) == []

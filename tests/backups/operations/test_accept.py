@@ -178,7 +178,7 @@ def test_an_empty_database_is_suspect(bench: Bench, clock: FixedClock) -> None:
     write(bench.tokens, "DELETE FROM tokens")
     clock.advance(days=1)
 
-    assert bench.made().suspect == ("tokens is empty, and had 1 rows before",)
+    assert bench.made().suspect == ("tokens is empty, and had 1 row before",)
 
 
 def test_a_schema_that_changed_is_suspect(bench: Bench, clock: FixedClock) -> None:

@@ -186,7 +186,7 @@ def test_a_lost_folder_is_named_at_once_and_adopted_when_the_other_is_quiet(
 
     (message,) = warned(after)
     assert f"this host's earlier installation {lost} (host {machine.this_host()}" in message
-    assert "has 2 set(s)" in message
+    assert "has 2 sets" in message
     assert lost not in after.service.own_sets.ours()
 
     clock.advance(days=2)
@@ -308,7 +308,7 @@ def test_the_command_and_its_document(tmp_path: Path) -> None:
     assert adopted["newest_at"] == made["created_at"]
     assert adopted["host"] == machine.this_host()
     assert installation.json("status")["newest_restore_point"]["id"] == made["id"]
-    assert "1 set(s) of installation" in installation.cli("adopt", made["instance"]).stdout
+    assert "1 set of installation" in installation.cli("adopt", made["instance"]).stdout
     refused = installation.cli("adopt", "nobody", "--json")
     assert refused.returncode == 1
     assert json.loads(refused.stdout)["code"] == "instance_unknown"

@@ -225,7 +225,7 @@ def test_all_faults_come_in_one_message() -> None:
     assert {fault.partition(":")[0] for fault in caught.value.faults} == named
     assert len(caught.value.faults) == len(named)
     assert all(f"\n  {fault}" in str(caught.value) for fault in caught.value.faults)
-    assert str(caught.value).startswith(f"{len(named)} setting(s)")
+    assert str(caught.value).startswith(f"{len(named)} settings")
 
 
 def test_the_app_needs_its_secrets_and_the_backup_commands_do_not() -> None:
