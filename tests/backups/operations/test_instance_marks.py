@@ -84,10 +84,9 @@ def test_a_planted_document_of_this_very_folder_adopts_nothing(
     opened: Open, clock: FixedClock, by: str | None
 ) -> None:
     """Machine and path can be read in the store, so only a mark of ours proves that it was us."""
-    with ExitStack():
-        theirs = opened(directory="elsewhere", mark_keys=())
-        theirs.made()
-        planted = theirs.directory.instance()
+    theirs = opened(directory="elsewhere", mark_keys=())
+    theirs.made()
+    planted = theirs.directory.instance()
     bench = opened()
     clock.advance(days=5)
     bench.made()
