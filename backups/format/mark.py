@@ -65,7 +65,7 @@ class Marks:
         found.pop(_MEMBER, None)
         signer = self.keys[0]
         mac = _mac(signer, self._text(key, found))
-        found[_MEMBER] = {"key": signer.fingerprint, "sha256": mac}
+        found[_MEMBER] = {"fingerprint": signer.fingerprint, "hmac": mac}
         return json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n"
 
     def check(self, key: str, document: bytes) -> Checked:
@@ -77,8 +77,8 @@ class Marks:
         if _MEMBER not in found:
             return Checked("unsigned")
         mark = found.pop(_MEMBER)
-        fingerprint = mark.get("key") if isinstance(mark, dict) else None
-        mac = mark.get("sha256") if isinstance(mark, dict) else None
+        fingerprint = mark.get("fingerprint") if isinstance(mark, dict) else None
+        mac = mark.get("hmac") if isinstance(mark, dict) else None
         if not isinstance(fingerprint, str) or not _FINGERPRINT.fullmatch(fingerprint):
             return Checked("wrong")
         signer = next((one for one in self.keys if one.fingerprint == fingerprint), None)

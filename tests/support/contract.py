@@ -29,6 +29,7 @@ SET = {
     "complete",
     "proven_at",
     "proof",
+    "mark",
     "sequence",
     "set_aside",
     "suspect",

@@ -223,7 +223,7 @@ def test_each_kind_has_its_years(kind: str) -> None:
 def test_the_mark_of_a_deep_document_is_checked_without_a_fault(depth: int) -> None:
     """`check` never raises, although what can be read may be too deep to be written again."""
     marks = Marks([MarkKey("0" * 16, b"k" * 32)], "backups/")
-    mac = b'"mac": {"key": "0000000000000000", "sha256": "' + b"0" * 64 + b'"}'
+    mac = b'"mac": {"fingerprint": "0000000000000000", "hmac": "' + b"0" * 64 + b'"}'
     document = b'{"more": ' + b"[" * depth + b"]" * depth + b", " + mac + b"}"
     assert marks.check(naming.manifest_key("backups/", SET), document).outcome == "wrong"
 

@@ -38,8 +38,8 @@ def test_a_mark_can_be_made_by_hand() -> None:
     key = hmac.new(extracted, b"backup mark v1\x01", hashlib.sha256).digest()
     body = json.dumps(stored, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     text = f"manifest\nsets/20261122T010000Z/manifest.json\n{body}"
-    assert mark["sha256"] == hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
-    assert mark["key"] == key_fingerprint(token_key)
+    assert mark["hmac"] == hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
+    assert mark["fingerprint"] == key_fingerprint(token_key)
 
 
 def test_all_keys_of_today_count_and_the_first_one_signs() -> None:
@@ -92,7 +92,7 @@ def test_the_order_and_form_of_the_text_do_not_matter() -> None:
         lambda text: text.replace(b'"format": 1,', b'"format": 1, "format": 1,'),
         lambda text: text.replace(b'"format": 1,', b'"format": 1.0,'),
         lambda text: text[:-9],
-        lambda text: text.replace(b'"sha256": "', b'"sha256": 1, "x": "'),
+        lambda text: text.replace(b'"hmac": "', b'"hmac": 1, "x": "'),
         lambda text: text.replace(b'"mac": {', b'"mac": 3, "x": {'),
         lambda text: text.replace(b'"later"', b'"l\\ud800ter"'),
         lambda text: text.replace(b'"bytes": 9', b'"bytes": ' + b"9" * 5000),
