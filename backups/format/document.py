@@ -7,6 +7,7 @@ that reading any document takes a few megabytes of memory.
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from pydantic import ValidationError
@@ -24,6 +25,11 @@ def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
     So for a name that stands twice, `NaN`, and what is above a limit. Numbers that are not whole
     are refused, too, unless `fractions` are allowed.
     """
+    return dict(_read_object(document, fractions))
+
+
+@lru_cache(maxsize=1)  # whoever checks the mark of a document reads it next
+def _read_object(document: bytes, fractions: bool) -> dict[str, Any]:
     if len(document) > MOST_BYTES:
         raise ValueError(f"it has {len(document):,} bytes, and a document at most {MOST_BYTES:,}")
     try:
@@ -37,7 +43,9 @@ def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
         raise ValueError(f"it is nested more than {MOST_NESTED} deep") from None
     if not isinstance(found, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - one kind of error for bad input
-    _refuse_much(found)
+    brackets = document.count(b"[") + document.count(b"{")
+    if len(document) > MOST_VALUES or brackets > MOST_NESTED:  # fewer cannot be too much
+        _refuse_much(found)
     return found
 
 

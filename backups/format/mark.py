@@ -141,4 +141,4 @@ def sha256_of(document: bytes) -> str:
 
 
 def _mac(key: MarkKey, text: bytes) -> str:
-    return hmac.new(key.secret, text, hashlib.sha256).hexdigest()
+    return hmac.digest(key.secret, text, "sha256").hex()

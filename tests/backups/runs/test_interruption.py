@@ -47,7 +47,7 @@ def this_process(installation: Installation) -> Iterator[BackupService]:
         "SESSION_DB_PATH": str(installation.sessions_path),
         "BACKUP_DIR": str(data / "backups"),
     }
-    with open_service(load_settings({**installation.settings, **paths})) as service:
+    with open_service(load_settings({**installation.environment, **paths})) as service:
         yield service
 
 
