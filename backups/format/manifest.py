@@ -291,7 +291,7 @@ def _members(document: bytes, what: str) -> dict[str, object]:
 def _fault(manifest: Manifest, prefix: str, expected_id: str | None) -> str | None:
     if expected_id is not None and manifest.id != expected_id:
         return f"it names set {manifest.id!r}"
-    if not naming.is_set_id(manifest.id) or naming.set_id(manifest.instant) != manifest.id:
+    if naming.set_id(manifest.instant) != manifest.id:
         return f"its id {manifest.id!r} does not match its instant"
     sources = [stored.source for stored in manifest.objects]
     if len(set(sources)) != len(sources):
