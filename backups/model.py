@@ -234,7 +234,8 @@ ReadabilityCheck = Callable[[Path], ContentReport]
 
 @dataclass(frozen=True)
 class DrillReport:
-    """A rehearsed restore: `seconds` from the first byte to usable data (the measured RTO)."""
+    """A rehearsed restore: `seconds`, to the millisecond, from the first byte to usable data (the
+    measured RTO)."""
 
     set_id: str
     at: datetime

@@ -62,7 +62,7 @@ def _rotate_keys() -> int:
     )
     with open_service(settings) as service:
         marked = service.rotation.mark_again()
-    print(f"Marked {marked} sets again with the first key.")
+    print(f"Marked {counted(marked, 'set')} again with the first key.")
     return 0
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from backups.model import BackupSet, Finding, Mark
 from shared.clock import format_utc
+from shared.words import counted
 
 _ACCEPT = "--accept-unsigned"
 
@@ -134,7 +135,7 @@ def unmarked_warnings(
         warnings.append(
             Finding(
                 "verdicts_unsigned",
-                f"{len(verdicts)} verdict(s) on sets have no valid mark, and count for nothing: "
+                f"not believed, for lack of a valid mark: {counted(len(verdicts), 'verdict')}, "
                 f"{first}{', …' if len(verdicts) > 3 else ''}",
                 "Find out who can write to the bucket. To prove a set again: "
                 "python -m backups verify SET",
@@ -149,23 +150,23 @@ def put_back(key: str | None) -> str:
 
 
 def _warning(one: UnmarkedSets) -> Finding:
-    of = f"{one.count} set(s) of installation {one.instance} (the newest: {one.newest})"
+    of = f"{counted(one.count, 'set')} of installation {one.instance} (the newest: {one.newest})"
     if one.mark == "unknown_key":
         return Finding(
             "mark_key_unknown",
-            f"{of} count for nothing: {_made_with(one.key)}",
+            f"not counted: {of}. {_made_with(one.key)}",
             put_back(one.key),
         )
     if one.mark == "wrong":
         return Finding(
             "mark_wrong",
-            f"{of} count for nothing: their marks are not those of their content",
+            f"not counted: {of}. A mark is not that of its content",
             "Find out who can write to the bucket. To look at one: "
             f"python -m backups restore {one.newest} --to DIR",
         )
     return Finding(
         "sets_unsigned",
-        f"{of} have no mark, and count for nothing",
+        f"not counted, for lack of a mark: {of}",
         f"If they are yours: python -m backups adopt {one.instance} {_ACCEPT}",
     )
 

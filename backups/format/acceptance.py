@@ -7,13 +7,14 @@ from datetime import UTC
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from backups.errors import ManifestInvalid
-from shared.bounded import Sha256
+from backups.format.document import first_fault, read_object
+from shared.bounded import Instant, SetId, Sha256, Text
 
 FORMAT = 1
-MOST_LISTED = 10_000
+MOST_LISTED = 5_000
 _HINT = "Accept the set again: python -m backups accept SET"
 
 _Proof = Annotated[str, Field(pattern=r"^proof-\d{8}T\d{6}Z$")]
@@ -27,12 +28,12 @@ class Acceptance:
     group. Earlier versions name neither: all that came before the acceptance is cleared then.
     """
 
-    set_id: str
-    at: AwareDatetime
+    set_id: SetId
+    at: Instant
     format: int = FORMAT
     kind: Literal["accept"] = "accept"
     manifest: Sha256 | None = None
-    reasons: Annotated[tuple[str, ...] | None, Field(max_length=MOST_LISTED)] = None
+    reasons: Annotated[tuple[Text, ...] | None, Field(max_length=MOST_LISTED)] = None
     proofs: Annotated[tuple[_Proof, ...] | None, Field(max_length=MOST_LISTED)] = None
 
     def clears_reason(self, reason: str) -> bool:
@@ -61,10 +62,12 @@ def load_acceptance(document: bytes, *, expected_id: str) -> Acceptance:
     """The acceptance; raises `ManifestInvalid`."""
     what = f"an acceptance of set {expected_id}"
     try:
+        read_object(document)
         found = _documents().validate_json(document, strict=True)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        raise ManifestInvalid(f"{what} cannot be read: {first['msg']}", _HINT) from None
+        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
+    except ValueError as error:
+        raise ManifestInvalid(f"{what} cannot be read: {error}", _HINT) from None
     if found.format != FORMAT or found.set_id != expected_id:
         raise ManifestInvalid(f"{what} is one of another set, or in another format", _HINT)
     return found

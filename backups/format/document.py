@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from shared.printable import printable
+from shared.words import counted
 
 MOST_BYTES = 1_000_000
 MOST_VALUES = 10_000  # of all objects and lists in it
@@ -73,7 +74,7 @@ def _refuse_much(found: dict[str, Any]) -> None:
                 if isinstance(value, dict | list)
             ]
         if values > MOST_VALUES:
-            raise ValueError(f"it has more than {MOST_VALUES:,} values")
+            raise ValueError(f"it has more than {counted(MOST_VALUES, 'value')}")
         level = below
         if not level:
             return

@@ -87,7 +87,7 @@ class Drill:
         report = DrillReport(
             set_id=backup_set.id,
             at=self.clock.now(),
-            seconds=time.perf_counter() - began,
+            seconds=round(time.perf_counter() - began, 3),
             rows=rows,
             unreadable=unreadable,
             failure=failure.message if failure else None,

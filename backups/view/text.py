@@ -82,7 +82,7 @@ def status(found: Status, now: datetime) -> str:
 
 def _marks(marked: int, owed: int) -> str:
     owing = f", {owed} of them on this host alone until the store takes their marks"
-    return f"{marked} sets marked{owing if owed else ''}"
+    return f"{counted(marked, 'set')} marked{owing if owed else ''}"
 
 
 def verified(set_id: str, level: ProofLevel) -> str:
@@ -169,8 +169,8 @@ def adopted(found: EarlierInstallation) -> str:
 def marked(instance: str, count: int) -> str:
     """After an adoption that accepted what had no mark."""
     return (
-        f"{count} sets of installation {instance} are marked, and count as this one's: `latest`, "
-        "restores and retention include them."
+        f"Marked {counted(count, 'set')} of installation {instance}, which count as this one's: "
+        "`latest`, restores and retention include them."
     )
 
 

@@ -19,6 +19,7 @@ from shared.databases.translation import primary_code
 from shared.databases.untrusted import with_untrusted
 from shared.errors import DatabaseSchemaMismatch
 from shared.files import create_private_file
+from shared.words import counted
 
 # What SQLite makes by itself, for AUTOINCREMENT and ANALYZE (https://www.sqlite.org/fileformat2.html
 # #internal_schema_objects). What calls itself so and has another text is not SQLite's.
@@ -256,7 +257,7 @@ def _copy_table(made: sqlite3.Connection, table: str, source: str) -> None:
             raise
         raise _not_ours(source, f"has a row of more than {MOST_BYTES_A_ROW:,} bytes") from None
     if copied.rowcount > MOST_ROWS:
-        raise _not_ours(source, f"has more than {MOST_ROWS:,} rows")
+        raise _not_ours(source, f"has more than {counted(MOST_ROWS, 'row')}")
 
 
 def _not_ours(source: str, why: str) -> DatabaseSchemaMismatch:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -29,6 +30,7 @@ from shared.store.directory import DirectoryStore
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import write
+from tests.support.marks import signed
 from tests.support.records import INSTANT
 from tests.support.store_wrappers import WatchedStore
 
@@ -306,19 +308,31 @@ def test_only_the_data_was_deleted(bench: Bench, clock: FixedClock) -> None:
     is_green_again(bench)
 
 
-def test_a_set_was_planted_that_lies_in_the_future(bench: Bench, clock: FixedClock) -> None:
-    """Whatever its date: red by name until a right set is proven, and never the newest."""
-    key = bench.manifests()[0]
-    document = bench.bytes_of(key).replace(b"20261122T010000Z", b"99991231T000000Z")
-    document = document.replace(b'"instant": "2026-11-22', b'"instant": "9999-12-31')
-    document = document.replace(b"T01:00:00Z", b"T00:00:00Z", 1)
-    document = document.replace(b'"sequence": 1', b'"sequence": null')
-    planted = naming.manifest_key(PREFIX, "99991231T000000Z")
-    bench.store.put(planted, io.BytesIO(document), {})
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_set_was_planted_that_lies_in_the_future(
+    bench: Bench, clock: FixedClock, *, marked: bool
+) -> None:
+    """Whatever its date: red by name until a right set is proven, and never the newest.
+
+    One without our mark is named as such, too.
+    """
+    (first,) = bench.manifests()
+    document = json.loads(bench.bytes_of(first))
+    document |= {"id": "99991231T000000Z", "instant": "9999-12-31T00:00:00Z", "sequence": None}
+    del document["mac"]
+    for stored in document["objects"]:
+        body = bench.bytes_of(stored["key"])
+        stored["key"] = stored["key"].replace("2026-11-22", "9999-12-31")
+        bench.store.put(stored["key"], io.BytesIO(body), {"set-id": document["id"]})
+    key = naming.manifest_key(PREFIX, document["id"])
+    body = json.dumps(document).encode()
+    bench.store.put(key, io.BytesIO(signed(key, body) if marked else body), {})
     assert bench.service.own_sets.refresh() is None
     clock.advance(minutes=1)
     seen = look(bench)
     assert seen.light == "red"
+    warnings = {one.code for one in bench.service.status().health.warnings}
+    assert ("sets_unsigned" in warnings) == (not marked)
     assert bench.service.own_sets.required_latest().id == "20261122T010000Z"
     assert bench.made().id == bench.service.own_sets.required_latest().id
 

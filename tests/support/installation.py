@@ -61,6 +61,9 @@ def _in_twelve_hours() -> str:
 QUIET_SCHEDULE = _in_twelve_hours()
 
 
+_KEYS = "TOKEN_ENCRYPTION_KEYS"
+
+
 def secret_of(number: int) -> str:
     """The plain text of the token with this number in `Installation.make_databases`."""
     return f"shpat_plain-text-of-token-{number:06d}"
@@ -83,8 +86,8 @@ class Installation:
             "BACKUP_SCHEDULE": QUIET_SCHEDULE,
             # Most tests start no app, which would be a problem; `AppProcess` says `app`.
             "BACKUP_RUN_BY": "cron",
-            # What writes to the store makes marks.
-            "TOKEN_ENCRYPTION_KEYS": TOKEN_ENCRYPTION_KEY,
+            # What writes to the store makes marks; a `.env` has keys of its own.
+            **({} if (self.folder / ".env").exists() else {_KEYS: TOKEN_ENCRYPTION_KEY}),
             **self.settings,
         }
 

@@ -17,6 +17,7 @@ from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.writers import Writers
 from backups.sets.judging import check_marks
+from shared.words import counted
 
 _LEASE_WAIT_SECONDS = 30.0
 
@@ -90,8 +91,7 @@ class Rotation:
         owed = self._later_marks.owed()
         if owed:
             raise RotationUnfinished(
-                f"{len(owed)} sets could not be marked with the first key yet: the store did not "
-                "take their marks",
+                f"the store did not take marks with the first key of {counted(len(owed), 'set')}",
                 "Repeat the command when the store answers; it marks what is left.",
             )
         ours = self._own_sets.ours()

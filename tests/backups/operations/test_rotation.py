@@ -234,7 +234,7 @@ def test_one_that_was_stopped_is_finished_by_the_same_command(
     before = bench.all_keys()
     store.break_at("put", len(store.keys("put")) + 1)
 
-    with pytest.raises(RotationUnfinished, match="sets could not be marked with the first key"):
+    with pytest.raises(RotationUnfinished, match="did not take marks with the first key"):
         bench.service.rotation.mark_again()
 
     assert NEW.fingerprint not in rotated_in(bench)

@@ -39,6 +39,7 @@ from tests.support.contract import check_status
 from tests.support.faked_clock import FakedClock
 from tests.support.fault_proxy import Answer, FaultProxy, Request, hang
 from tests.support.installation import Installation, bot_secrets, spaces
+from tests.support.marks import MARK_KEY
 from tests.support.memory_notifier import MemoryNotifier
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
@@ -185,6 +186,7 @@ def service_at(folder: Path, clock: Clock, schedule: str) -> Iterator[BackupServ
             local_copies=0,
             log_directory=None,
             busy_timeout=5,
+            mark_keys=(MARK_KEY,),
         )
         yield assemble(
             plan, store, directory, records, known=known, clock=clock, notifier=MemoryNotifier()

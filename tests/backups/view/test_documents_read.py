@@ -40,7 +40,7 @@ def manifests_read(bench: Bench) -> Iterator[list[str]]:
     read: list[str] = []
 
     def note(statement: str) -> None:
-        if statement.startswith("SELECT 'manifest', manifest FROM sets"):
+        if statement.startswith("SELECT 'manifest', "):
             read.append(statement)
 
     records = bench.known

@@ -118,7 +118,7 @@ def test_status_counts_them_and_names_the_line(bench: Bench, clock: FixedClock) 
     bench.service.catalogue.refresh()
 
     found = {one.code: one for one in bench.service.status().health.warnings}
-    assert f"1 set(s) of installation {THIEF} (the newest: {planted})" in (
+    assert f"1 set of installation {THIEF} (the newest: {planted})" in (
         found["sets_unsigned"].message
     )
     assert f"python -m backups adopt {THIEF} --accept-unsigned" in found["sets_unsigned"].hint
