@@ -206,9 +206,7 @@ def _changed_schemas(
     """
     known = {source for source, _ in keys.schema_versions}
     left = {one.source: one for one in stored if one.schema and one.source not in known}
-    for other in others:
-        if not left:
-            return
+    for other in others if left else ():
         for last in other.objects:
             if not last.schema or last.source not in left:
                 continue
@@ -220,6 +218,8 @@ def _changed_schemas(
                     "If nobody has changed them on purpose, look at the file first: "
                     f"python -m backups restore {set_id} --only {last.source} --to DIR",
                 )
+        if not left:
+            return
 
 
 def _live_blockers(backup_set: BackupSet, items: Sequence[RestoreItem]) -> Iterator[Finding]:
