@@ -55,7 +55,8 @@ def test_no_address_is_named_that_is_not_the_apps(tmp_path: Path) -> None:
 @pytest.mark.parametrize("as_script", [True, False], ids=["python app.py", "uvicorn app:app"])
 def test_missing_secrets_are_named(tmp_path: Path, *, as_script: bool) -> None:
     """Without its secrets the app does not start: one message, with the commands that make them."""
-    app = AppProcess(Installation(tmp_path, {"ADMIN_TOKEN": ADMIN_TOKEN}), as_script=as_script)
+    settings = {"ADMIN_TOKEN": ADMIN_TOKEN, "TOKEN_ENCRYPTION_KEYS": ""}
+    app = AppProcess(Installation(tmp_path, settings), as_script=as_script)
     assert app.wait_until_it_ends() == (2 if as_script else 3)
     output = app.output()
     assert faults_of(output) == {"TOKEN_ENCRYPTION_KEYS", "STATE_TOKEN_SECRET"}

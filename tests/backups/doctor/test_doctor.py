@@ -436,7 +436,7 @@ def test_a_lost_token_key(well: Installation) -> None:
     key = Fernet.generate_key().decode()
     write_generation(well.folder, "gennew", key=key)
     found = look(well.with_settings(TOKEN_ENCRYPTION_KEYS=key))
-    one(found, "problem", "backups", "[token_key_lost]")
+    one(found, "warning", "backups", "[mark_key_unknown]")
 
 
 @pytest.mark.slow

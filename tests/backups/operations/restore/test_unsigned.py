@@ -42,9 +42,15 @@ def bench(tmp_path: Path, clock: FixedClock) -> Iterator[Bench]:
 
 
 def plant(bench: Bench, of: BackupSet, at: datetime, **changes: Any) -> str:
-    """Put a manifest without a mark, which claims the objects of a set; its id."""
+    """Put a manifest without a mark, which claims the objects of a set, or copies of them where
+    their keys cannot be its own; its id."""
     document = {**bench.manifest_of(of.id), **changes}
     del document["mac"]
+    for stored in document["objects"]:
+        if not naming.is_own_key(PREFIX, stored["source"], at, stored["key"]):
+            body = bench.bytes_of(stored["key"])
+            stored["key"] = naming.data_key(PREFIX, stored["source"], at, dated=False)
+            _put(bench, stored["key"], body)
     document |= {"id": naming.set_id(at), "instant": at.isoformat().replace("+00:00", "Z")}
     document["proven_at"] = document["instant"]
     _put(bench, bench.manifest_key(document["id"]), json.dumps(document).encode())
