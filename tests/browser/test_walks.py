@@ -233,7 +233,7 @@ def test_restore_with_typed_confirmation(app: AppProcess, visit: Visit) -> None:
     expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Restore succeeded"))
     page.get_by_role("button", name="Undo…").click()
     page.get_by_role("button", name="Put it back").click()
-    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Restore succeeded"))
+    expect(page.get_by_role("heading", level=1)).to_have_text(re.compile("Undo succeeded"))
 
 
 def test_verify_drill_and_prune(app: AppProcess, visit: Visit) -> None:
