@@ -7,10 +7,10 @@ from datetime import UTC
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from backups.errors import ManifestInvalid
-from backups.format.document import first_fault, read_object
+from backups.format.document import read_as
 from shared.bounded import Instant, SetId, Sha256, Text
 
 FORMAT = 1
@@ -61,13 +61,7 @@ def dump_acceptance(acceptance: Acceptance) -> bytes:
 def load_acceptance(document: bytes, *, expected_id: str) -> Acceptance:
     """The acceptance; raises `ManifestInvalid`."""
     what = f"an acceptance of set {expected_id}"
-    try:
-        read_object(document)
-        found = _documents().validate_json(document, strict=True)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
-    except ValueError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {error}", _HINT) from None
+    found = read_as(_documents(), document, what, _HINT, fractions=False)
     if found.format != FORMAT or found.set_id != expected_id:
         raise ManifestInvalid(f"{what} is one of another set, or in another format", _HINT)
     return found

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from backups.errors import ManifestInvalid
 from shared.printable import printable
 from shared.words import counted
+
+_Read = TypeVar("_Read")
 
 MOST_BYTES = 1_000_000
 MOST_VALUES = 10_000  # of all objects and lists in it
@@ -48,6 +51,20 @@ def _read_object(document: bytes, fractions: bool) -> dict[str, Any]:
     if len(document) > MOST_VALUES or brackets > MOST_NESTED:  # fewer cannot be too much
         _refuse_much(found)
     return found
+
+
+def read_as(
+    adapter: TypeAdapter[_Read], document: bytes, what: str, hint: str, *, fractions: bool = True
+) -> _Read:
+    """The document as a record; raises `ManifestInvalid`, which names it as `what`."""
+    try:
+        read_object(document, fractions=fractions)
+        return adapter.validate_json(document, strict=True)
+    except ValidationError as error:
+        fault = first_fault(error)
+    except ValueError as error:
+        fault = printable(str(error), 200)
+    raise ManifestInvalid(f"{what} cannot be read: {fault}", hint)
 
 
 def first_fault(error: ValidationError) -> str:

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from backups.errors import ManifestInvalid
-from backups.format.document import first_fault, read_object
+from backups.format.document import read_as
 from shared.bounded import Instant, SetId, Sha256
 
 FORMAT = 1
@@ -48,13 +48,7 @@ def dump_later_mark(set_id: str, at: datetime, documents: Mapping[str, str]) -> 
 def load_later_mark(document: bytes, *, expected_id: str) -> LaterMark:
     """The document; its own mark is the caller's to check. Raises `ManifestInvalid`."""
     what = f"a later mark of set {expected_id}"
-    try:
-        read_object(document)
-        found = _documents().validate_json(document, strict=True)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what}: {first_fault(error)}", "") from None
-    except ValueError as error:
-        raise ManifestInvalid(f"{what}: {error}", "") from None
+    found = read_as(_documents(), document, what, "", fractions=False)
     if found.format != FORMAT or found.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of another set, or in another format", "")
     return found

@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 
 from backups.errors import ManifestInvalid, ManifestNewer
 from backups.format import naming
-from backups.format.document import first_fault, read_object
+from backups.format.document import read_as, read_object
 from backups.model import (
     BackupSet,
     DrillReport,
@@ -143,10 +143,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
     """
     what = f"the manifest of set {expected_id}" if expected_id else "the manifest"
     _refuse_newer(document, what)
-    try:
-        manifest = _manifests().validate_json(document, strict=True)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
+    manifest = read_as(_manifests(), document, what, _HINT)
     fault = _fault(manifest, prefix, expected_id)
     if fault:
         raise ManifestInvalid(f"{what} is not valid: {fault}", _HINT)
@@ -206,10 +203,7 @@ def load_aside(document: bytes, *, expected_id: str) -> Aside:
     """The note; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
     what = f"a note that set {expected_id} is set aside"
     _refuse_newer(document, what)
-    try:
-        aside = _asides().validate_json(document, strict=True)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
+    aside = read_as(_asides(), document, what, _HINT)
     if aside.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {aside.set_id!r}", _HINT)
     return aside
@@ -224,10 +218,7 @@ def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
     """The verdict; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
     what = f"a verdict on set {expected_id}"
     _refuse_newer(document, what)
-    try:
-        verdict = _verdicts().validate_json(document, strict=True)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
+    verdict = read_as(_verdicts(), document, what, _HINT)
     if verdict.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {verdict.set_id!r}", _HINT)
     return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason, verdict.manifest)
@@ -239,11 +230,7 @@ def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
     Only good drills leave one: a failure, which would be a text of any length, is refused.
     """
     what = f"the report of a drill of set {expected_id}"
-    _members(document, what)
-    try:
-        found = TypeAdapter(_DrillDocument).validate_json(document, strict=True)
-    except ValidationError as error:
-        raise ManifestInvalid(f"{what} cannot be read: {first_fault(error)}", _HINT) from None
+    found = read_as(TypeAdapter(_DrillDocument), document, what, _HINT)
     if found.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {found.set_id!r}", _HINT)
     return DrillReport(
