@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from tests.support.fake_shopify import FakeShopify
 from tests.support.memory import folder_in_memory
 from tests.support.s3_server import S3Server
 from tests.support.shares import slow_first
+
+# Who starts the tests in the background may ignore SIGINT; then each of their processes would.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no reason to fail: pytest-timeout ends what hangs.
 settings.register_profile("tests", deadline=None)

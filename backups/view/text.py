@@ -169,8 +169,8 @@ def adopted(found: EarlierInstallation) -> str:
 def marked(instance: str, count: int) -> str:
     """After an adoption that accepted what had no mark."""
     return (
-        f"Marked {counted(count, 'set')} of installation {instance}, which count as this one's: "
-        "`latest`, restores and retention include them."
+        f"Marked {counted(count, 'set')} of installation {instance}: now `latest`, restores and "
+        "retention take what it made for this one's."
     )
 
 

@@ -160,7 +160,7 @@ def test_the_command_says_how_many_are_marked(tmp_path: Path) -> None:
     done = installation.cli("adopt", made["instance"], "--accept-unsigned")
 
     assert done.returncode == 0, done.stderr
-    assert f"1 sets of installation {made['instance']} are marked" in done.stdout
+    assert f"Marked 1 set of installation {made['instance']}" in done.stdout
     found = installation.json("adopt", made["instance"], "--accept-unsigned")
     assert (found["operation"], found["marked"]) == ("verify", 1)
     assert installation.cli("adopt", "nobody", "--accept-unsigned").returncode == 1

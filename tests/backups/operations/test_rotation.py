@@ -307,7 +307,7 @@ def test_the_command_encrypts_the_tokens_and_marks_the_sets(tmp_path: Path) -> N
 
     assert done.returncode == 0, done.stderr
     assert "Re-encrypted 3 values with the first key" in done.stdout
-    assert "Marked 1 sets again with the first key" in done.stdout
+    assert "Marked 1 set again with the first key" in done.stdout
     made_after = both.json("run")["set"]
     shutil.rmtree(tmp_path / "old")
     host = installation_in(
