@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
@@ -84,7 +85,7 @@ def learn(
     }
     gone, unlisted = _no_longer_stored(table, store, stored, known)
     before = table.not_believed()
-    _read_new(table, store, stored, known, unread)
+    _read_new(table, store, stored, known, unread, forget=partial(_forget, table, clock, own))
     marks_table.report_not_believed(table.not_believed(), table.prefix, before)
     _drop_removed_verdicts(table, store, stored, known)
     lost, unlisted_legacy = _lost_legacy(table, store, dated)
@@ -92,7 +93,7 @@ def learn(
     now = clock.now()
     if not unlisted:
         for set_id in gone:
-            _forget(table, set_id, now, own)
+            _forget(table, clock, own, set_id)
         for group in table.note_lost_legacy(lost, now):
             _say_vanished(group)
         _end_vanished(table, sizes)
@@ -135,9 +136,11 @@ def _read_new(
     stored: Mapping[str, Mapping[str, ObjectInfo]],
     known: Mapping[str, set[str]],
     unread: UnreadDocuments,
+    *,
+    forget: Callable[[str], None],
 ) -> None:
     """Take in the documents that are not known yet, and those that were replaced since they were
-    found invalid; note which of them nobody can read."""
+    found invalid; note which of them nobody can read, and `forget` a set that lost its manifest."""
     before = {one.key: one for one in unread.all()}
     with table.reading() as connection:
         invalid = points_table.invalid(connection)
@@ -147,7 +150,9 @@ def _read_new(
         for name in sorted(documents, key=_manifest_first):
             info = documents[name]
             if info.size > MOST_BYTES:
-                found.append(_refused(table, set_id, name, info, before.get(info.key)))
+                found.append(
+                    _refused(table, set_id, name, info, before.get(info.key), forget=forget)
+                )
                 continue
             is_invalid = name == naming.MANIFEST and set_id in invalid
             if name in known.get(set_id, ()) and not is_invalid:
@@ -223,7 +228,7 @@ def _may_be_stored(
     return size in (None, found.size) and (set_id is None or owner in (None, set_id))
 
 
-def _forget(table: SetsTable, set_id: str, now: datetime, own: OwnPoints) -> None:
+def _forget(table: SetsTable, clock: Clock, own: OwnPoints, set_id: str) -> None:
     """Drop what the store no longer has; one that no prune of ours removed is missing.
 
     A prune notes what it is about to delete before it does, and forgets the set before it
@@ -231,7 +236,7 @@ def _forget(table: SetsTable, set_id: str, now: datetime, own: OwnPoints) -> Non
     """
     if own.is_doomed(set_id) or naming.is_legacy_id(set_id):
         table.forget(set_id)
-    elif table.note_vanished(set_id, now, own.ours()):
+    elif table.note_vanished(set_id, clock.now(), own.ours()):
         _say_vanished(set_id)
 
 
@@ -276,11 +281,12 @@ def _check_objects(
 
 
 def _end_vanished(table: SetsTable, sizes: Mapping[str, int]) -> None:
-    """What vanished and is stored again is a restore point like any other."""
+    """What vanished and is stored again, with its mark, is a restore point like any other."""
     vanished = [one for one in table.missing_points() if one.point.kind == "vanished"]
-    known = table.documents() if vanished else {}
+    with table.reading() as connection:
+        believed = marks_table.believed_sets(connection)
     for one in vanished:
-        is_back = one.keys <= sizes.keys() if one.keys else one.point.id in known
+        is_back = one.keys <= sizes.keys() if one.keys else one.point.id in believed
         if is_back:
             table.end_missing(one.point.id)
             _log.info("a restore point is there again", extra=fields(set_id=one.point.id))
@@ -325,14 +331,20 @@ def _fetch(
 
 
 def _refused(
-    table: SetsTable, set_id: str, name: str, info: ObjectInfo, noted: UnreadDocument | None
+    table: SetsTable,
+    set_id: str,
+    name: str,
+    info: ObjectInfo,
+    noted: UnreadDocument | None,
+    *,
+    forget: Callable[[str], None],
 ) -> UnreadDocument:
     """What to note of a document that is too large to be fetched; an earlier version may have
     taken it in."""
     if noted is not None and noted.version == _version(info):
         return noted
     if name == naming.MANIFEST:
-        table.forget(set_id)
+        forget(set_id)
     else:
         table.forget_verdict(set_id, name)
     fault = f"it has {info.size:,} bytes, and a document at most {MOST_BYTES:,}"
