@@ -21,7 +21,7 @@ from backups.format.document import MOST_BYTES
 from backups.format.later_mark import load_later_mark
 from backups.sets import marks_table, points_table
 from backups.sets.judging import LATER_MARK
-from backups.sets.missing import UnreadDocument, UnreadDocuments
+from backups.sets.missing import UnreadDocument, UnreadDocuments, may_be_stored
 from backups.sets.sets_table import DatedObject, SetsTable
 from shared.clock import Clock, format_utc
 from shared.errors import (
@@ -126,7 +126,7 @@ def _no_longer_stored(
     for set_id in sorted(known.keys() - set(stored)):
         is_set = naming.MANIFEST in known[set_id]
         key = naming.manifest_key(table.prefix, set_id)
-        (unlisted if is_set and _may_be_stored(store, key) else gone).append(set_id)
+        (unlisted if is_set and may_be_stored(store, key) else gone).append(set_id)
     return gone, unlisted
 
 
@@ -179,13 +179,16 @@ def _drop_removed_verdicts(
 ) -> None:
     """Forget the verdicts that the store, asked by name, no longer has: it is the truth.
 
-    Not so a note that a set is set aside, nor a later mark: this host may still owe it to the
-    store.
+    Not so a note that a set is set aside, nor a later mark, unless it was planted: this host may
+    still owe it to the store.
     """
+    planted = {one for one, mark in table.not_believed().items() if mark in ("unsigned", "wrong")}
     for set_id, documents in stored.items():
         for name in sorted(known.get(set_id, set()) - documents.keys() - {naming.MANIFEST}):
+            if name.startswith(("aside-", LATER_MARK)) and (set_id, name) not in planted:
+                continue
             key = naming.document_key(table.prefix, set_id, name)
-            if not name.startswith(("aside-", LATER_MARK)) and not _may_be_stored(store, key):
+            if not may_be_stored(store, key):
                 table.forget_verdict(set_id, name)
                 _log.warning("%s is gone from the store, and counts no more", key)
 
@@ -208,24 +211,6 @@ def _probe(
 def _version(info: ObjectInfo) -> str:
     """Changes when an object is replaced, or read by a program that reads another format."""
     return f"{manifest.FORMAT} {info.size} {format_utc(info.modified_at)}"
-
-
-def _may_be_stored(
-    store: ObjectStore, key: str, size: int | None = None, set_id: str | None = None
-) -> bool:
-    """False only when the store, asked by name, has no such object.
-
-    One of another `size`, or that says that it is of another set, is not the one.
-    """
-    try:
-        found = store.head(key)
-    except ObjectMissing:
-        return False
-    except (StoreAccessDenied, StoreFailing) as error:
-        _log.warning("%s", error.message, extra=fields(key=key))
-        return True
-    owner = found.metadata.get("set-id")
-    return size in (None, found.size) and (set_id is None or owner in (None, set_id))
 
 
 def _forget(table: SetsTable, clock: Clock, own: OwnPoints, set_id: str) -> None:
@@ -269,7 +254,7 @@ def _check_objects(
     for set_id in sorted(lacking.keys() - hollow):
         key, size = lacking[set_id]
         manifest_key = naming.manifest_key(table.prefix, set_id)
-        if _may_be_stored(store, key, size, set_id) or not _may_be_stored(store, manifest_key):
+        if may_be_stored(store, key, size, set_id) or not may_be_stored(store, manifest_key):
             continue
         if table.note_hollow(set_id, now):
             _log.error(
@@ -282,10 +267,9 @@ def _check_objects(
 
 def _end_vanished(table: SetsTable, sizes: Mapping[str, int]) -> None:
     """What vanished and is stored again, with its mark, is a restore point like any other."""
-    vanished = [one for one in table.missing_points() if one.point.kind == "vanished"]
     with table.reading() as connection:
         believed = marks_table.believed_sets(connection)
-    for one in vanished:
+    for one in (one for one in table.missing_points() if one.point.kind == "vanished"):
         is_back = one.keys <= sizes.keys() if one.keys else one.point.id in believed
         if is_back:
             table.end_missing(one.point.id)
@@ -299,7 +283,7 @@ def _lost_legacy(
     lost: list[str] = []
     unlisted: list[str] = []
     for key in sorted(table.legacy_keys() - set(listed)):
-        (unlisted if _may_be_stored(store, key) else lost).append(key)
+        (unlisted if may_be_stored(store, key) else lost).append(key)
     return lost, unlisted
 
 

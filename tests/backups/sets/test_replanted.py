@@ -81,3 +81,26 @@ def test_a_set_whose_manifest_became_too_large_is_missed(
 
     assert missing(catalogue) == [(made.id, "vanished")]
     assert catalogue.latest() == older
+
+
+@pytest.mark.parametrize("name", ["aside-20261122T020000Z", "mark-20261122T020000Z"])
+def test_a_planted_document_that_was_removed_is_named_no_more(
+    store: WatchedStore, catalogue: Catalogue, name: str
+) -> None:
+    """Who has cleaned up the bucket is rid of the warning, too."""
+    made = publish(store, a_set())
+    at = "2026-11-22T02:00:00Z"
+    planted = {
+        "aside": {"by": "20261122T020000Z-0a1b2c3d", "restored": made.id, "aside": True},
+        "mark": {"documents": {}},
+    }[name.partition("-")[0]]
+    key = naming.document_key(PREFIX, made.id, name)
+    document = {"format": 1, "set_id": made.id, "at": at, **planted}
+    store.inner.put(key, io.BytesIO(json.dumps(document).encode()), {})
+    catalogue.refresh()
+    assert catalogue.unmarked_verdicts() == [(made.id, name)]
+
+    store.inner.delete(key)
+    catalogue.refresh()
+
+    assert catalogue.unmarked_verdicts() == []
