@@ -48,11 +48,14 @@ class OwnPoints:
     """What `learn` asks about this installation when a restore point is not in the store.
 
     `ours` are the instances whose sets are this installation's (None: all); `is_doomed` says
-    whether our prune is deleting a set.
+    whether our prune is deleting a set. `owed` are the later marks (set id, name) that the store
+    has yet to get, and `owe` adds one.
     """
 
     ours: Callable[[], Collection[str] | None]
     is_doomed: Callable[[str], bool]
+    owed: Callable[[], Collection[tuple[str, str]]]
+    owe: Callable[[str, str], None]
 
 
 def learn(
@@ -87,7 +90,7 @@ def learn(
     before = table.not_believed()
     _read_new(table, store, stored, known, unread, forget=partial(_forget, table, clock, own))
     marks_table.report_not_believed(table.not_believed(), table.prefix, before)
-    _drop_removed_verdicts(table, store, stored, known)
+    _drop_removed_verdicts(table, store, stored, known, own)
     lost, unlisted_legacy = _lost_legacy(table, store, dated)
     unlisted += unlisted_legacy
     now = clock.now()
@@ -176,21 +179,29 @@ def _drop_removed_verdicts(
     store: ObjectStore,
     stored: Mapping[str, Mapping[str, ObjectInfo]],
     known: Mapping[str, set[str]],
+    own: OwnPoints,
 ) -> None:
     """Forget the verdicts that the store, asked by name, no longer has: it is the truth.
 
     Not so a note that a set is set aside, nor a later mark, unless it was planted: this host may
-    still owe it to the store.
+    still owe it to the store. A later mark that is believed is owed again.
     """
-    planted = {one for one, mark in table.not_believed().items() if mark in ("unsigned", "wrong")}
+    doubted = table.not_believed()
+    owed = own.owed()
     for set_id, documents in stored.items():
         for name in sorted(known.get(set_id, set()) - documents.keys() - {naming.MANIFEST}):
-            if name.startswith(("aside-", LATER_MARK)) and (set_id, name) not in planted:
-                continue
+            planted = doubted.get((set_id, name)) in ("unsigned", "wrong")
+            is_kept = name.startswith(("aside-", LATER_MARK)) and not planted
+            believed = name.startswith(LATER_MARK) and (set_id, name) not in {*doubted, *owed}
             key = naming.document_key(table.prefix, set_id, name)
-            if not may_be_stored(store, key):
+            if (is_kept and not believed) or may_be_stored(store, key):
+                continue
+            if not is_kept:
                 table.forget_verdict(set_id, name)
                 _log.warning("%s is gone from the store, and counts no more", key)
+            elif may_be_stored(store, naming.manifest_key(table.prefix, set_id)):
+                own.owe(set_id, name)
+                _log.warning("%s is gone from the store; the next run stores it again", key)
 
 
 def _probe(

@@ -111,6 +111,30 @@ def test_each_set_gets_one_object_and_needs_the_old_key_no_more(
     assert elsewhere.service.own_sets.required_latest().id == made[-1]
 
 
+def test_marks_that_somebody_deletes_are_stored_again(
+    opened: Open, made: list[str], clock: FixedClock
+) -> None:
+    """This host has them still: the next run stores the same bytes, so that the next host has them.
+
+    Who asks the store in between owes them once, and loses none.
+    """
+    bench = opened(NEW, OLD)
+    bench.service.rotation.mark_again()
+    stored = {key: bench.bytes_of(key) for key in bench.all_keys() if "/mark-" in key}
+    assert len(stored) == 3
+    for key in stored:
+        bench.store.delete(key)
+    clock.advance(minutes=1)
+
+    assert marks(bench) == marks(bench) == dict.fromkeys(made, "valid")
+    assert len(bench.service.later_marks.owed()) == 3
+    new = bench.made().id
+
+    assert {key: bench.bytes_of(key) for key in bench.all_keys() if "/mark-" in key} == stored
+    assert bench.service.later_marks.owed() == []
+    assert marks(opened(NEW, directory="next")) == dict.fromkeys([*made, new], "valid")
+
+
 def test_verdicts_keep_their_weight(opened: Open, made: list[str], clock: FixedClock) -> None:
     """An acceptance and a failed proof that the old key has marked are marked again with it."""
     old = opened(OLD)
@@ -307,7 +331,7 @@ def test_the_command_encrypts_the_tokens_and_marks_the_sets(tmp_path: Path) -> N
 
     assert done.returncode == 0, done.stderr
     assert "Re-encrypted 3 values with the first key" in done.stdout
-    assert "Marked 1 sets again with the first key" in done.stdout
+    assert "Marked 1 set again with the first key" in done.stdout
     made_after = both.json("run")["set"]
     shutil.rmtree(tmp_path / "old")
     host = installation_in(
