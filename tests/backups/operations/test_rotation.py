@@ -135,6 +135,29 @@ def test_marks_that_somebody_deletes_are_stored_again(
     assert marks(opened(NEW, directory="next")) == dict.fromkeys([*made, new], "valid")
 
 
+def test_older_keys_count_until_the_running_app_has_the_new_one(
+    opened: Open, made: list[str], clock: FixedClock
+) -> None:
+    """What an app that was not restarted makes after the command is ours, and is marked again."""
+    app = opened(OLD, NEW)
+    app.facts.note_leader_key(OLD.fingerprint)
+    held = app.directory.scheduler_lease.try_acquire()
+    assert held is not None
+    app.directory.scheduler_lease.announce()
+    bench = opened(NEW, OLD)
+    try:
+        with pytest.raises(RotationUnfinished, match=OLD.fingerprint) as refused:
+            bench.service.rotation.mark_again()
+        late = app.made().id
+    finally:
+        held.release()
+    assert "Restart the app" in refused.value.hint
+
+    assert bench.service.rotation.mark_again() == 1
+
+    assert marks(opened(NEW, directory="next")) == dict.fromkeys([*made, late], "valid")
+
+
 def test_verdicts_keep_their_weight(opened: Open, made: list[str], clock: FixedClock) -> None:
     """An acceptance and a failed proof that the old key has marked are marked again with it."""
     old = opened(OLD)
