@@ -90,12 +90,12 @@ def test_a_planted_document_that_was_removed_is_named_no_more(
     """Who has cleaned up the bucket is rid of the warning, too."""
     made = publish(store, a_set())
     at = "2026-11-22T02:00:00Z"
-    planted = {
+    members: dict[str, dict[str, object]] = {
         "aside": {"by": "20261122T020000Z-0a1b2c3d", "restored": made.id, "aside": True},
         "mark": {"documents": {}},
-    }[name.partition("-")[0]]
+    }
     key = naming.document_key(PREFIX, made.id, name)
-    document = {"format": 1, "set_id": made.id, "at": at, **planted}
+    document = {"format": 1, "set_id": made.id, "at": at, **members[name.partition("-")[0]]}
     store.inner.put(key, io.BytesIO(json.dumps(document).encode()), {})
     catalogue.refresh()
     assert catalogue.unmarked_verdicts() == [(made.id, name)]
