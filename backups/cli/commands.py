@@ -230,7 +230,7 @@ def _accept_unsigned(service: BackupService, options: argparse.Namespace) -> int
     marked = service.later_marks.count(options.instance)
     if options.json:
         print_json({**documents.run_document(ended), "marked": marked})
-    elif marked:
+    else:
         show(text.marked(options.instance, marked))
     return _outcome(ended, options)
 

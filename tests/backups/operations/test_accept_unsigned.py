@@ -179,6 +179,18 @@ def test_an_installation_without_a_set_is_unknown(opened: Open) -> None:
         opened().service.unsigned_sets.begin("nobody")
 
 
+def test_the_command_does_not_say_that_no_set_counts(tmp_path: Path) -> None:
+    """Where the sets are of a key that is not here, none is marked, and it says so."""
+    installation = installation_in(tmp_path).make_databases()
+    made = installation.json("run")["set"]
+    other = installation.with_settings(TOKEN_ENCRYPTION_KEYS=a_token_key("other"))
+
+    done = other.cli("adopt", made["instance"], "--accept-unsigned")
+
+    assert f"No set of installation {made['instance']} was marked" in done.stdout
+    assert "count as this one's" not in done.stdout
+
+
 def test_the_command_says_how_many_are_marked(tmp_path: Path) -> None:
     """Text and JSON; an id that is not there exits with 1."""
     installation = installation_in(tmp_path).make_databases()
