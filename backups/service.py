@@ -143,7 +143,12 @@ class BackupService:
             later_marks=later_marks,
         )
         self.rotation = Rotation(
-            installation, own_sets, adopt=self.adoption, writers=writers, later_marks=later_marks
+            installation,
+            own_sets,
+            adopt=self.adoption,
+            writers=writers,
+            later_marks=later_marks,
+            facts=facts,
         )
         self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
         self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)

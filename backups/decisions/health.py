@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from backups.decisions.marks import adopting
 from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
 from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
 from shared.clock import format_utc
@@ -168,7 +169,7 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
             f"installation {facts.other_writer.instance} stores its backups in the same place "
             f"({facts.other_writer.id})",
             "If its sets are of this host, from before BACKUP_DIR was lost, or of a host that is "
-            f"gone: python -m backups adopt {facts.other_writer.instance}. If both work: set a "
+            f"gone: {adopting(facts.other_writer)}. If both work: set a "
             "BACKUP_PREFIX of its own in the .env of the one that is new here, and restart it.",
         )
     yield from _missing(facts)

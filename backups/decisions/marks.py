@@ -104,6 +104,16 @@ def mark_warnings(one: BackupSet, facts: MarkFacts) -> Iterator[Finding]:
         )
 
 
+def adopting(one: BackupSet) -> str:
+    """The imperative that makes the sets of the installation of `one` count as this one's."""
+    adopt = f"python -m backups adopt {one.instance}"
+    if one.mark == "unknown_key":
+        return f"{put_back(one.mark_key)} Then: {adopt}"
+    if one.mark == "wrong":
+        return f"python -m backups restore {one.id} --to DIR (its mark is wrong: look at it first)"
+    return f"{adopt} {_ACCEPT}" if one.mark == "unsigned" else adopt
+
+
 def unchecked() -> Finding:
     """What a process without keys says of all marks."""
     return Finding(

@@ -8,10 +8,12 @@ Succession is in the store, so that records that are made anew learn it again.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from backups.decisions.due import two_due_before
+from backups.decisions.marks import adopting
 from backups.decisions.succession import (
     EarlierInstallation,
     SuccessionFacts,
@@ -25,7 +27,7 @@ from backups.format import naming
 from backups.format.instance import FORMAT, MOST_PREDECESSORS, InstanceDocument, dump_instance
 from backups.host.machine import this_host, this_machine
 from backups.host.state import HostState
-from backups.model import Finding
+from backups.model import BackupSet, Finding
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from backups.operations.writers import Known, Writers
@@ -98,7 +100,7 @@ class Adopt:
         facts = self._succession()
         found = next((one for one in facts.sets if one.instance == instance), None)
         if found is None:
-            raise unknown_instance(instance)
+            raise unknown_instance(instance, self._catalogue.sets())
         self._succeed(instance)
         self._store_own(known)
         return self._named(describe(facts, found))
@@ -200,8 +202,14 @@ class Adopt:
         self._writers.note(replace(known, own=wanted))
 
 
-def unknown_instance(instance: str) -> InstanceUnknown:
-    """The error for an id that no set names."""
+def unknown_instance(instance: str, sets: Iterable[BackupSet]) -> InstanceUnknown:
+    """The error for an id that none of `sets`, newest first, names with a valid mark."""
+    newest = next((one for one in sets if one.instance == instance and one.kind != "legacy"), None)
+    if newest is not None:
+        return InstanceUnknown(
+            f"no set of installation {instance} carries a valid mark; the newest is {newest.id}",
+            f"If they are yours: {adopting(newest)}",
+        )
     return InstanceUnknown(
         f"the store has no set of an installation {instance!r}",
         "python -m backups status names the earlier one; python -m backups list --json "

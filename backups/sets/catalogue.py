@@ -62,7 +62,7 @@ class Catalogue:
         self._clock = clock
         self._ours = ours
         self._table = SetsTable(known, prefix, clock, ours, marks=marks)
-        self._own = OwnPoints(ours, self._is_doomed)
+        self._own = OwnPoints(ours, self._is_doomed, self._owed_marks, self._owe_mark)
         self.unread = UnreadDocuments(known)
 
     def refresh(self) -> None:
@@ -307,6 +307,13 @@ class Catalogue:
                 "SELECT 1 FROM doomed WHERE set_id = ? LIMIT 1", (set_id,)
             ).fetchone()
         return row is not None
+
+    def _owed_marks(self) -> list[tuple[str, str]]:
+        with self._known.reading() as connection:
+            return catalogues.owed_marks(connection)
+
+    def _owe_mark(self, set_id: str, name: str) -> None:
+        catalogues.note_owed_marks(self._known, [(set_id, name)])
 
     def count(self) -> int:
         """How many restore points with a readable manifest are known."""

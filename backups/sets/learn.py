@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
@@ -20,7 +21,7 @@ from backups.format.document import MOST_BYTES
 from backups.format.later_mark import load_later_mark
 from backups.sets import marks_table, points_table
 from backups.sets.judging import LATER_MARK
-from backups.sets.missing import UnreadDocument, UnreadDocuments
+from backups.sets.missing import UnreadDocument, UnreadDocuments, may_be_stored
 from backups.sets.sets_table import DatedObject, SetsTable
 from shared.clock import Clock, format_utc
 from shared.errors import (
@@ -47,11 +48,14 @@ class OwnPoints:
     """What `learn` asks about this installation when a restore point is not in the store.
 
     `ours` are the instances whose sets are this installation's (None: all); `is_doomed` says
-    whether our prune is deleting a set.
+    whether our prune is deleting a set. `owed` are the later marks (set id, name) that the store
+    has yet to get, and `owe` adds one.
     """
 
     ours: Callable[[], Collection[str] | None]
     is_doomed: Callable[[str], bool]
+    owed: Callable[[], Collection[tuple[str, str]]]
+    owe: Callable[[str, str], None]
 
 
 def learn(
@@ -84,15 +88,15 @@ def learn(
     }
     gone, unlisted = _no_longer_stored(table, store, stored, known)
     before = table.not_believed()
-    _read_new(table, store, stored, known, unread)
+    _read_new(table, store, stored, known, unread, forget=partial(_forget, table, clock, own))
     marks_table.report_not_believed(table.not_believed(), table.prefix, before)
-    _drop_removed_verdicts(table, store, stored, known)
+    _drop_removed_verdicts(table, store, stored, known, own)
     lost, unlisted_legacy = _lost_legacy(table, store, dated)
     unlisted += unlisted_legacy
     now = clock.now()
     if not unlisted:
         for set_id in gone:
-            _forget(table, set_id, now, own)
+            _forget(table, clock, own, set_id)
         for group in table.note_lost_legacy(lost, now):
             _say_vanished(group)
         _end_vanished(table, sizes)
@@ -125,7 +129,7 @@ def _no_longer_stored(
     for set_id in sorted(known.keys() - set(stored)):
         is_set = naming.MANIFEST in known[set_id]
         key = naming.manifest_key(table.prefix, set_id)
-        (unlisted if is_set and _may_be_stored(store, key) else gone).append(set_id)
+        (unlisted if is_set and may_be_stored(store, key) else gone).append(set_id)
     return gone, unlisted
 
 
@@ -135,9 +139,11 @@ def _read_new(
     stored: Mapping[str, Mapping[str, ObjectInfo]],
     known: Mapping[str, set[str]],
     unread: UnreadDocuments,
+    *,
+    forget: Callable[[str], None],
 ) -> None:
     """Take in the documents that are not known yet, and those that were replaced since they were
-    found invalid; note which of them nobody can read."""
+    found invalid; note which of them nobody can read, and `forget` a set that lost its manifest."""
     before = {one.key: one for one in unread.all()}
     with table.reading() as connection:
         invalid = points_table.invalid(connection)
@@ -147,7 +153,9 @@ def _read_new(
         for name in sorted(documents, key=_manifest_first):
             info = documents[name]
             if info.size > MOST_BYTES:
-                found.append(_refused(table, set_id, name, info, before.get(info.key)))
+                found.append(
+                    _refused(table, set_id, name, info, before.get(info.key), forget=forget)
+                )
                 continue
             is_invalid = name == naming.MANIFEST and set_id in invalid
             if name in known.get(set_id, ()) and not is_invalid:
@@ -171,18 +179,29 @@ def _drop_removed_verdicts(
     store: ObjectStore,
     stored: Mapping[str, Mapping[str, ObjectInfo]],
     known: Mapping[str, set[str]],
+    own: OwnPoints,
 ) -> None:
     """Forget the verdicts that the store, asked by name, no longer has: it is the truth.
 
-    Not so a note that a set is set aside, nor a later mark: this host may still owe it to the
-    store.
+    Not so a note that a set is set aside, nor a later mark, unless it was planted: this host may
+    still owe it to the store. A later mark that is believed is owed again.
     """
+    doubted = table.not_believed()
+    owed = own.owed()
     for set_id, documents in stored.items():
         for name in sorted(known.get(set_id, set()) - documents.keys() - {naming.MANIFEST}):
+            planted = doubted.get((set_id, name)) in ("unsigned", "wrong")
+            is_kept = name.startswith(("aside-", LATER_MARK)) and not planted
+            believed = name.startswith(LATER_MARK) and (set_id, name) not in {*doubted, *owed}
             key = naming.document_key(table.prefix, set_id, name)
-            if not name.startswith(("aside-", LATER_MARK)) and not _may_be_stored(store, key):
+            if (is_kept and not believed) or may_be_stored(store, key):
+                continue
+            if not is_kept:
                 table.forget_verdict(set_id, name)
                 _log.warning("%s is gone from the store, and counts no more", key)
+            elif may_be_stored(store, naming.manifest_key(table.prefix, set_id)):
+                own.owe(set_id, name)
+                _log.warning("%s is gone from the store; the next run stores it again", key)
 
 
 def _probe(
@@ -205,25 +224,7 @@ def _version(info: ObjectInfo) -> str:
     return f"{manifest.FORMAT} {info.size} {format_utc(info.modified_at)}"
 
 
-def _may_be_stored(
-    store: ObjectStore, key: str, size: int | None = None, set_id: str | None = None
-) -> bool:
-    """False only when the store, asked by name, has no such object.
-
-    One of another `size`, or that says that it is of another set, is not the one.
-    """
-    try:
-        found = store.head(key)
-    except ObjectMissing:
-        return False
-    except (StoreAccessDenied, StoreFailing) as error:
-        _log.warning("%s", error.message, extra=fields(key=key))
-        return True
-    owner = found.metadata.get("set-id")
-    return size in (None, found.size) and (set_id is None or owner in (None, set_id))
-
-
-def _forget(table: SetsTable, set_id: str, now: datetime, own: OwnPoints) -> None:
+def _forget(table: SetsTable, clock: Clock, own: OwnPoints, set_id: str) -> None:
     """Drop what the store no longer has; one that no prune of ours removed is missing.
 
     A prune notes what it is about to delete before it does, and forgets the set before it
@@ -231,7 +232,7 @@ def _forget(table: SetsTable, set_id: str, now: datetime, own: OwnPoints) -> Non
     """
     if own.is_doomed(set_id) or naming.is_legacy_id(set_id):
         table.forget(set_id)
-    elif table.note_vanished(set_id, now, own.ours()):
+    elif table.note_vanished(set_id, clock.now(), own.ours()):
         _say_vanished(set_id)
 
 
@@ -264,7 +265,7 @@ def _check_objects(
     for set_id in sorted(lacking.keys() - hollow):
         key, size = lacking[set_id]
         manifest_key = naming.manifest_key(table.prefix, set_id)
-        if _may_be_stored(store, key, size, set_id) or not _may_be_stored(store, manifest_key):
+        if may_be_stored(store, key, size, set_id) or not may_be_stored(store, manifest_key):
             continue
         if table.note_hollow(set_id, now):
             _log.error(
@@ -276,11 +277,11 @@ def _check_objects(
 
 
 def _end_vanished(table: SetsTable, sizes: Mapping[str, int]) -> None:
-    """What vanished and is stored again is a restore point like any other."""
-    vanished = [one for one in table.missing_points() if one.point.kind == "vanished"]
-    known = table.documents() if vanished else {}
-    for one in vanished:
-        is_back = one.keys <= sizes.keys() if one.keys else one.point.id in known
+    """What vanished and is stored again, with its mark, is a restore point like any other."""
+    with table.reading() as connection:
+        believed = marks_table.believed_sets(connection)
+    for one in (one for one in table.missing_points() if one.point.kind == "vanished"):
+        is_back = one.keys <= sizes.keys() if one.keys else one.point.id in believed
         if is_back:
             table.end_missing(one.point.id)
             _log.info("a restore point is there again", extra=fields(set_id=one.point.id))
@@ -293,7 +294,7 @@ def _lost_legacy(
     lost: list[str] = []
     unlisted: list[str] = []
     for key in sorted(table.legacy_keys() - set(listed)):
-        (unlisted if _may_be_stored(store, key) else lost).append(key)
+        (unlisted if may_be_stored(store, key) else lost).append(key)
     return lost, unlisted
 
 
@@ -325,14 +326,20 @@ def _fetch(
 
 
 def _refused(
-    table: SetsTable, set_id: str, name: str, info: ObjectInfo, noted: UnreadDocument | None
+    table: SetsTable,
+    set_id: str,
+    name: str,
+    info: ObjectInfo,
+    noted: UnreadDocument | None,
+    *,
+    forget: Callable[[str], None],
 ) -> UnreadDocument:
     """What to note of a document that is too large to be fetched; an earlier version may have
     taken it in."""
     if noted is not None and noted.version == _version(info):
         return noted
     if name == naming.MANIFEST:
-        table.forget(set_id)
+        forget(set_id)
     else:
         table.forget_verdict(set_id, name)
     fault = f"it has {info.size:,} bytes, and a document at most {MOST_BYTES:,}"

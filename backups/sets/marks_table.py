@@ -121,6 +121,14 @@ def believed(connection: sqlite3.Connection, kind: str) -> list[tuple[str, bytes
     return [(str(row[0]), bytes(row[1])) for row in rows]
 
 
+def believed_sets(connection: sqlite3.Connection) -> frozenset[str]:
+    """The ids of the sets with a valid mark."""
+    rows = connection.execute(
+        "SELECT set_id FROM marks WHERE name = ? AND mark = 'valid'", (naming.MANIFEST,)
+    )
+    return frozenset(str(row[0]) for row in rows)
+
+
 def has_marked_set(connection: sqlite3.Connection) -> bool:
     """Whether a manifest has a mark, of whatever key."""
     row = connection.execute(

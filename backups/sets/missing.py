@@ -10,6 +10,7 @@ key says. Each refresh of the catalogue writes them anew.
 from __future__ import annotations
 
 import json
+import logging
 import sqlite3
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -20,6 +21,11 @@ from backups.format import naming
 from backups.model import Finding, MissingPoint
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
+from shared.errors import ObjectMissing, StoreAccessDenied, StoreFailing
+from shared.logs import fields
+from shared.store.object_store import ObjectStore
+
+_log = logging.getLogger(__name__)
 
 _MOST_NAMED = 3
 _UNREAD_HINT = (
@@ -91,6 +97,24 @@ def accept(connection: sqlite3.Connection, at: datetime) -> None:
     connection.execute(
         "UPDATE missing_points SET accepted_at = ? WHERE accepted_at IS NULL", (format_utc(at),)
     )
+
+
+def may_be_stored(
+    store: ObjectStore, key: str, size: int | None = None, set_id: str | None = None
+) -> bool:
+    """False only when the store, asked by name, has no such object.
+
+    One of another `size`, or that says that it is of another set, is not the one.
+    """
+    try:
+        found = store.head(key)
+    except ObjectMissing:
+        return False
+    except (StoreAccessDenied, StoreFailing) as error:
+        _log.warning("%s", error.message, extra=fields(key=key))
+        return True
+    owner = found.metadata.get("set-id")
+    return size in (None, found.size) and (set_id is None or owner in (None, set_id))
 
 
 def were_noticed_ahead(connection: sqlite3.Connection, end: datetime) -> bool:

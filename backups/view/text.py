@@ -168,6 +168,8 @@ def adopted(found: EarlierInstallation) -> str:
 
 def marked(instance: str, count: int) -> str:
     """After an adoption that accepted what had no mark."""
+    if not count:
+        return f"No set of installation {instance} was marked: see python -m backups list."
     return (
         f"Marked {counted(count, 'set')} of installation {instance}: now `latest`, restores and "
         "retention take what it made for this one's."

@@ -33,6 +33,7 @@ from tests.support.installation import (
     installation_in,
     secret_of,
 )
+from tests.support.marks import a_token_key
 from tests.support.store_wrappers import WatchedStore, put
 
 VERSION_BEFORE = Path(__file__).parents[1] / "support" / "version_before.tar.xz"
@@ -395,3 +396,17 @@ def test_a_host_that_burned_down_before_the_upgrade_comes_back_with_the_typed_li
     assert adopted.returncode == 0, adopted.stderr
     assert {one["mark"] for one in new.json("list")["sets"]} == {"valid"}
     assert new.json("status")["newest_restore_point"]["id"] == newest["id"]
+
+
+def test_a_first_command_with_a_wrong_key_marks_nothing(burned: Installation) -> None:
+    """Else nobody could check the marks once the right key is back: it marks all of them."""
+    wrong = burned.with_settings(TOKEN_ENCRYPTION_KEYS=a_token_key("wrong"))
+    status = wrong.cli("status")
+    assert status.returncode == 3
+    assert "their key" in status.stderr
+    assert "not in TOKEN_ENCRYPTION_KEYS: add it, after the first" in status.stderr
+
+    found = burned.json("list")["sets"]
+
+    assert {one["mark"] for one in found} == {"valid"}
+    assert burned.json("status")["newest_restore_point"]["id"] == found[0]["id"]

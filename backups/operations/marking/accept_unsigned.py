@@ -54,8 +54,10 @@ class UnsignedSets:
             for one in self._catalogue.sets()
             if one.instance == instance and one.kind != "legacy"
         ]
-        if not its_own:
-            raise unknown_instance(instance)
+        is_mine = instance == self._directory.instance()
+        can_count = any(one.mark in ("valid", "unsigned") for one in its_own)
+        if not its_own or not (is_mine or can_count):
+            raise unknown_instance(instance, its_own)
         chosen = [one for one in its_own if one.mark == "unsigned"]
 
         def work(recorder: Recorder, staging: Path) -> None:
@@ -69,7 +71,7 @@ class UnsignedSets:
                 else:
                     self._later_marks.note({one.id: self._later_marks.unsigned(one.id)})
             self._later_marks.finish(recorder.progress)
-            if instance != self._directory.instance() and len(failed) < len(its_own):
+            if not is_mine and len(failed) < len(its_own):
                 self._adopt.adopt(instance)
             if failed:
                 raise ProofFailed(

@@ -11,6 +11,7 @@ from __future__ import annotations
 from backups.errors import LeaseHeld, RotationUnfinished
 from backups.format import naming
 from backups.format.mark import Marks, sha256_of
+from backups.host.state import HostState
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.marking.later_marks import LaterMarks
@@ -33,6 +34,7 @@ class Rotation:
         adopt: Adopt,
         writers: Writers,
         later_marks: LaterMarks,
+        facts: HostState,
     ) -> None:
         self._prefix = installation.config.prefix
         self._marks = installation.config.marks
@@ -43,6 +45,7 @@ class Rotation:
         self._adopt = adopt
         self._writers = writers
         self._later_marks = later_marks
+        self._facts = facts
 
     def mark_again(self) -> int:
         """Mark all of it with the first key, and say so in the store; how many sets that were.
@@ -60,6 +63,7 @@ class Rotation:
             self._later_marks.note(older)
             self._later_marks.finish()
             self._refuse_to_leave_some()
+            self._refuse_while_app_has_older_key()
             self._catalogue.note_rotated(self._marks.keys[0].fingerprint)
             self._adopt.say_who_this_is()
         finally:
@@ -86,6 +90,16 @@ class Rotation:
             if any(by_first[name].outcome != "valid" for name in named):
                 older[one.id] = named
         return older
+
+    def _refuse_while_app_has_older_key(self) -> None:
+        """What the app made from now on would count for nothing, and could not be marked again."""
+        running = self._facts.leader_key() if self._directory.scheduler_lease.holder() else None
+        if running not in (None, self._marks.keys[0].fingerprint):
+            raise RotationUnfinished(
+                f"the running app still marks its sets with key {running}, so older keys count "
+                "until it has been restarted",
+                "Restart the app with these TOKEN_ENCRYPTION_KEYS, then repeat the command.",
+            )
 
     def _refuse_to_leave_some(self) -> None:
         owed = self._later_marks.owed()

@@ -9,8 +9,11 @@ are valid here from the start. What was planted later is never marked for this r
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
+from contextlib import suppress
 from datetime import datetime
 
+from backups.errors import ManifestInvalid
 from backups.host import catalogues
 from backups.host.state import HostState
 from backups.model import Run
@@ -33,6 +36,8 @@ class UpgradeMarks:
     ) -> None:
         self._known = known
         self._marks = installation.config.marks
+        self._token_keys = installation.config.token_keys
+        self._catalogue = installation.catalogue
         self._run_log = installation.run_log
         self._clock = installation.clock
         self._facts = facts
@@ -54,10 +59,30 @@ class UpgradeMarks:
             if set_id in runs and _went_on(runs[set_id], at)
         )
         found = {set_id: some for set_id in made if (some := self._later_marks.unsigned(set_id))}
+        if found and self._keys_are_others(found):
+            return  # not marked until a process has the keys of the app
         self._later_marks.note(found)
         catalogues.note_upgrade_marked(self._known, now)
         if found:
             _log.info("%d sets of the version before are marked on this host", len(found))
+
+    def _keys_are_others(self, found: Collection[str]) -> bool:
+        """Whether the key of the newest set is not here: no key to mark the sets of this host with.
+
+        With the right key back, a mark of another one could not be checked.
+        """
+        for set_id in sorted(found, reverse=True):
+            with suppress(ManifestInvalid):
+                key = self._catalogue.get(set_id).token_key
+                if key is not None and key not in self._token_keys:
+                    _log.warning(
+                        "the sets of the version before are not marked, because their key %s is "
+                        "not in TOKEN_ENCRYPTION_KEYS: add it, after the first",
+                        key,
+                    )
+                if key is not None:
+                    return key not in self._token_keys
+        return False
 
 
 def _went_on(run: Run, at: datetime) -> bool:

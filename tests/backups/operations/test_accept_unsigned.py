@@ -17,6 +17,7 @@ from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import make_sources
 from tests.support.installation import installation_in
+from tests.support.marks import a_token_key, mark_key_of
 from tests.support.store_wrappers import WatchedStore
 
 Open = Callable[..., Bench]
@@ -75,6 +76,37 @@ def test_sets_that_prove_are_marked_and_count_as_ours(opened: Open, lost: list[s
     elsewhere = opened(directory="next")
     assert elsewhere.service.own_sets.refresh() is None
     assert elsewhere.service.own_sets.required_latest().id == lost[-1]
+
+
+def test_the_remedy_for_another_writer_without_marks_is_the_one_that_works(
+    opened: Open, lost: list[str]
+) -> None:
+    """`adopt` alone refuses an installation without marks, and names the line to type."""
+    bench = opened()
+    instance = instance_of(bench, lost[0])
+
+    (found,) = (one for one in bench.service.status().health.problems if one.code == "two_writers")
+    with pytest.raises(InstanceUnknown, match=r"no set of .* carries a valid mark") as refused:
+        bench.service.adoption.adopt(instance)
+
+    line = f"python -m backups adopt {instance} --accept-unsigned"
+    assert f"{line}." in found.hint
+    assert refused.value.hint == f"If they are yours: {line}"
+
+
+def test_an_installation_of_another_key_is_told_which_key_it_needs(
+    opened: Open, clock: FixedClock
+) -> None:
+    """`--accept-unsigned` marks none of its sets, and does not say that they count."""
+    other = mark_key_of(a_token_key("other"))
+    made = opened(directory="gone", mark_keys=(other,)).made()
+    bench = opened()
+    instance = instance_of(bench, made.id)
+
+    for adopt in (bench.service.adoption.adopt, bench.service.unsigned_sets.begin):
+        with pytest.raises(InstanceUnknown) as refused:
+            adopt(instance)
+        assert f"Put the key {other.fingerprint} back" in refused.value.hint
 
 
 def test_a_set_that_does_not_prove_is_named_and_stays_unsigned(
@@ -145,6 +177,18 @@ def test_an_installation_without_a_set_is_unknown(opened: Open) -> None:
     """The error says where its id is to be found."""
     with pytest.raises(InstanceUnknown, match="no set of an installation 'nobody'"):
         opened().service.unsigned_sets.begin("nobody")
+
+
+def test_the_command_does_not_say_that_no_set_counts(tmp_path: Path) -> None:
+    """Where the sets are of a key that is not here, none is marked, and it says so."""
+    installation = installation_in(tmp_path).make_databases()
+    made = installation.json("run")["set"]
+    other = installation.with_settings(TOKEN_ENCRYPTION_KEYS=a_token_key("other"))
+
+    done = other.cli("adopt", made["instance"], "--accept-unsigned")
+
+    assert f"No set of installation {made['instance']} was marked" in done.stdout
+    assert "count as this one's" not in done.stdout
 
 
 def test_the_command_says_how_many_are_marked(tmp_path: Path) -> None:

@@ -111,6 +111,53 @@ def test_each_set_gets_one_object_and_needs_the_old_key_no_more(
     assert elsewhere.service.own_sets.required_latest().id == made[-1]
 
 
+def test_marks_that_somebody_deletes_are_stored_again(
+    opened: Open, made: list[str], clock: FixedClock
+) -> None:
+    """This host has them still: the next run stores the same bytes, so that the next host has them.
+
+    Who asks the store in between owes them once, and loses none.
+    """
+    bench = opened(NEW, OLD)
+    bench.service.rotation.mark_again()
+    stored = {key: bench.bytes_of(key) for key in bench.all_keys() if "/mark-" in key}
+    assert len(stored) == 3
+    for key in stored:
+        bench.store.delete(key)
+    clock.advance(minutes=1)
+
+    assert marks(bench) == marks(bench) == dict.fromkeys(made, "valid")
+    assert len(bench.service.later_marks.owed()) == 3
+    new = bench.made().id
+
+    assert {key: bench.bytes_of(key) for key in bench.all_keys() if "/mark-" in key} == stored
+    assert bench.service.later_marks.owed() == []
+    assert marks(opened(NEW, directory="next")) == dict.fromkeys([*made, new], "valid")
+
+
+def test_older_keys_count_until_the_running_app_has_the_new_one(
+    opened: Open, made: list[str], clock: FixedClock
+) -> None:
+    """What an app that was not restarted makes after the command is ours, and is marked again."""
+    app = opened(OLD, NEW)
+    app.facts.note_leader_key(OLD.fingerprint)
+    held = app.directory.scheduler_lease.try_acquire()
+    assert held is not None
+    app.directory.scheduler_lease.announce()
+    bench = opened(NEW, OLD)
+    try:
+        with pytest.raises(RotationUnfinished, match=OLD.fingerprint) as refused:
+            bench.service.rotation.mark_again()
+        late = app.made().id
+    finally:
+        held.release()
+    assert "Restart the app" in refused.value.hint
+
+    assert bench.service.rotation.mark_again() == 1
+
+    assert marks(opened(NEW, directory="next")) == dict.fromkeys([*made, late], "valid")
+
+
 def test_verdicts_keep_their_weight(opened: Open, made: list[str], clock: FixedClock) -> None:
     """An acceptance and a failed proof that the old key has marked are marked again with it."""
     old = opened(OLD)
