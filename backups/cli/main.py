@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 
 from backups.cli import commands
@@ -44,6 +45,9 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
 
 _log = logging.getLogger("backups")
 _WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "adopt")
+
+# `datetime.strptime` imports the first.
+_LATE_MODULES = ("_strptime", "ssl", "pyrage", "zstandard", "rich.console", "rich.progress")
 
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
@@ -124,9 +128,16 @@ def become_owner(settings: Settings) -> None:
         _log.warning("continuing as root, because %s belongs to root", file)
         return
     _log.warning("continuing as user %d, the owner of %s", owner.st_uid, folder)
+    _import_late_modules()
     os.setgroups([])
     os.setgid(owner.st_gid)
     os.setuid(owner.st_uid)
+
+
+def _import_late_modules() -> None:
+    """Import what is imported when needed: Python may be in a folder that root alone can read."""
+    for name in _LATE_MODULES:
+        import_module(name)
 
 
 def _file_of_root(settings: Settings) -> Path | None:

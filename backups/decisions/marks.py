@@ -10,7 +10,7 @@ from backups.model import BackupSet, Finding, Mark
 from shared.clock import format_utc
 from shared.words import counted
 
-_ACCEPT = "--accept-unsigned"
+ACCEPT = "--accept-unsigned"
 
 
 @dataclass(frozen=True)
@@ -59,15 +59,19 @@ class UnmarkedPoint:
     host: str | None = None
 
 
-def mark_blockers(one: BackupSet, facts: MarkFacts) -> Iterator[Finding]:
-    """Why a set may not replace live data; into a folder any set may go."""
-    folder = f"Into a folder, to look at it: python -m backups restore {one.id} --to DIR"
+def mark_blockers(one: BackupSet, facts: MarkFacts, only: str | None = None) -> Iterator[Finding]:
+    """Why a set, or `only` a source of it, may not replace live data; any may go into a folder."""
+    folder = (
+        "Into a folder, to look at it: "
+        f"python -m backups restore {one.id}{only_option(only)} --to DIR"
+    )
+    yours = f"{_command(one, accept=True, only=only)}. {folder}"
     if one.kind == "legacy":
         if facts.is_marking and not facts.accepted:
             yield Finding(
                 "unsigned",
                 "it has no mark: anybody with a key of the bucket can have put it there",
-                f"If you know that it is yours: {_command(one, accept=True)}. {folder}",
+                f"If you know that it is yours: {yours}",
             )
     elif one.mark == "wrong":
         yield Finding(
@@ -80,13 +84,13 @@ def mark_blockers(one: BackupSet, facts: MarkFacts) -> Iterator[Finding]:
             "mark_key_unknown",
             f"its mark cannot be checked: {_made_with(one.mark_key)}",
             f"{put_back(one.mark_key)} If that key is lost, and you know that the set is yours: "
-            f"{_command(one, accept=True)}. {folder}",
+            f"{yours}",
         )
     elif one.mark == "unsigned" and not facts.accepted:
         yield Finding(
             "unsigned",
             "it has no mark: anybody with a key of the bucket can have put it there",
-            f"If you know that it is yours: {_command(one, accept=True)}. {folder}",
+            f"If you know that it is yours: {yours}",
         )
 
 
@@ -100,7 +104,7 @@ def mark_warnings(one: BackupSet, facts: MarkFacts) -> Iterator[Finding]:
             "it is restored although it carries no valid mark"
             + (f" ({_made_with(one.mark_key)})" if one.mark == "unknown_key" else ""),
             "Afterwards, to count the sets of its installation: "
-            f"python -m backups adopt {one.instance} {_ACCEPT}",
+            f"python -m backups adopt {one.instance} {ACCEPT}",
         )
 
 
@@ -177,7 +181,7 @@ def _warning(one: UnmarkedSets) -> Finding:
     return Finding(
         "sets_unsigned",
         f"not counted, for lack of a mark: {of}",
-        f"If they are yours: python -m backups adopt {one.instance} {_ACCEPT}",
+        f"If they are yours: python -m backups adopt {one.instance} {ACCEPT}",
     )
 
 
@@ -207,6 +211,11 @@ def _made_with(key: str | None) -> str:
     return f"its mark was made with key {key}, which is not in TOKEN_ENCRYPTION_KEYS"
 
 
-def _command(one: BackupSet, *, accept: bool) -> str:
-    more = f" {_ACCEPT}" if accept else ""
-    return f"python -m backups restore {one.id} --in-place --yes{more}"
+def _command(one: BackupSet, *, accept: bool, only: str | None = None) -> str:
+    more = f" {ACCEPT}" if accept else ""
+    return f"python -m backups restore {one.id}{only_option(only)} --in-place --yes{more}"
+
+
+def only_option(source: str | None) -> str:
+    """What a command needs that restores one source alone."""
+    return f" --only {source}" if source else ""

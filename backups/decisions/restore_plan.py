@@ -11,7 +11,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
-from backups.decisions.marks import NOT_MARKING, MarkFacts, mark_blockers, mark_warnings
+from backups.decisions.marks import (
+    ACCEPT,
+    NOT_MARKING,
+    MarkFacts,
+    mark_blockers,
+    mark_warnings,
+    only_option,
+)
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
 from backups.format.naming import is_encrypted
@@ -32,6 +39,8 @@ ACTIONS: Mapping[SourceState, str] = {
     "unknown": "nothing: it is not looked at",
 }
 
+IN_PLACE = "--in-place --yes"
+TO_FOLDER = "--to DIR"
 _CANNOT_BE_REPLACED: Collection[SourceState] = ("locked", "unreadable")
 
 
@@ -72,8 +81,9 @@ class RestorePlan:
 
     A `blocker` would stop the restore; a `warning` would not. Those of `in_place` do not stop a
     restore into a folder. `made_elsewhere` says whether another installation made it, on a `host`
-    that may be known; `only` is the source that is meant. `forged_since` is since when the
-    installation that it names marks its sets, where this one has no mark all the same.
+    that may be known; `only` is the source that is meant, and `accepted` says that a person does
+    without a valid mark. `forged_since` is since when the installation that it names marks its
+    sets, where this one has no mark all the same.
     """
 
     backup_set: BackupSet
@@ -87,6 +97,13 @@ class RestorePlan:
     host: str | None = None
     forged_since: datetime | None = None
     only: str | None = None
+    accepted: bool = False
+
+    def command(self, target: str) -> str:
+        """What a person types to do this restore, and no other: `target` says where to."""
+        accept = f" {ACCEPT}" if self.accepted and target != TO_FOLDER else ""
+        one = self.backup_set.id
+        return f"python -m backups restore {one}{only_option(self.only)} {target}{accept}"
 
     def blocking(self, *, in_place: bool) -> tuple[Finding, ...]:
         """The blockers of a restore in place, or else of one into a folder."""
@@ -161,8 +178,8 @@ def plan_restore(
     items = tuple(RestoreItem(one, states[one.source]) for one in stored if one.source in states)
     foreign = [one.source for one in stored if one.source not in states]
     in_place = (
-        *mark_blockers(backup_set, marks),
-        *_live_blockers(backup_set, items),
+        *mark_blockers(backup_set, marks, only),
+        *_live_blockers(backup_set, items, only, accepted=marks.accepted),
         *newer_schemas({one.source: one.user_version for one in stored}, keys.schema_versions),
     )
     return RestorePlan(
@@ -183,6 +200,7 @@ def plan_restore(
         made_elsewhere=made_elsewhere,
         host=host,
         only=only,
+        accepted=marks.accepted,
         forged_since=marks.forged_since(backup_set),
     )
 
@@ -222,14 +240,17 @@ def _changed_schemas(
             return
 
 
-def _live_blockers(backup_set: BackupSet, items: Sequence[RestoreItem]) -> Iterator[Finding]:
+def _live_blockers(
+    backup_set: BackupSet, items: Sequence[RestoreItem], only: str | None, *, accepted: bool
+) -> Iterator[Finding]:
     """One for each live source that cannot be replaced now, with the ways around it."""
+    accept = f" {ACCEPT}" if accepted else ""
     free = [item.live for item in items if item.live.state not in _CANNOT_BE_REPLACED]
     for live in (item.live for item in items):
         if live.state in _CANNOT_BE_REPLACED and live.fault is not None:
-            ways = [f"restore {backup_set.id} --only {one.source} --in-place --yes" for one in free]
-            ways.append(f"restore {backup_set.id} --to DIR")
-            others = " or ".join(f"python -m backups {way}" for way in ways)
+            ways = [f"{only_option(one.source)} {IN_PLACE}{accept}" for one in free]
+            ways.append(f"{only_option(only)} {TO_FOLDER}")
+            others = " or ".join(f"python -m backups restore {backup_set.id}{way}" for way in ways)
             yield replace(live.fault, hint=f"{live.fault.hint} Without it: {others}")
 
 

@@ -94,7 +94,8 @@ def _unreadable(source: str, now: int, known: StoredObject | None) -> list[str]:
     if now <= before:
         return []
     return [
-        f"{now} sampled values of {source} cannot be read with the current keys, {before} before"
+        f"{counted(now, 'sampled value')} of {source} cannot be read with the current keys, "
+        f"{before} before"
     ]
 
 

@@ -74,7 +74,7 @@ def first_fault(error: ValidationError) -> str:
     """
     faults = error.json(include_url=False, include_input=False, include_context=False)
     first, _ = json.JSONDecoder().raw_decode(faults, 1)
-    where = ".".join(str(part) for part in first["loc"])
+    where = printable(".".join(str(part) for part in first["loc"]), 80)  # it has names of others
     return printable(f"{where}: {first['msg']}" if where else str(first["msg"]), 200)
 
 

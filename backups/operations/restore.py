@@ -54,6 +54,7 @@ from backups.sources.target_folder import (
 from shared.clock import Clock, format_utc
 from shared.errors import CipherError, StoreError, ValueUnreadable
 from shared.logs import fields
+from shared.words import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +256,12 @@ class Restore:
                 raise refused from error
             if isinstance(error, NoRestorePoint):
                 self.own_sets.refuse_unmarked()
+                if unread := self.catalogue.unread.sets():
+                    error.message += (
+                        f"; the store has {counted(len(unread), 'set')} whose manifest cannot be "
+                        f"read, the newest {unread[0]}"
+                    )
+                    error.hint = f"Find out why: python -m backups list. {error.hint}"
             error.hint = f"{self.own_sets.in_other_places()}{error.hint}"
             raise
 

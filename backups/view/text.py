@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.health import Status
-from backups.decisions.restore_plan import RestorePlan
+from backups.decisions.restore_plan import IN_PLACE, TO_FOLDER, RestorePlan
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.model import (
@@ -125,8 +125,8 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
     if ask and not found.blockers:
         lines.append(
             "Nothing was changed. To do it:\n"
-            f"  python -m backups restore {one.id} --in-place --yes\n"
-            f"  python -m backups restore {one.id} --to DIR"
+            f"  {found.command(IN_PLACE)}\n"
+            f"  {found.command(TO_FOLDER)}"
         )
     return "\n".join(lines)
 

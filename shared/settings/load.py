@@ -216,7 +216,8 @@ def _odd_text(given: GivenName) -> str | None:
 def _read_backup(reader: SettingReader) -> BackupSettings:
     log_directory = reader.optional("BACKUP_LOG_DIR")
     identity = reader.optional("BACKUP_AGE_IDENTITY_FILE")
-    if identity and not Path(identity).expanduser().is_file():
+    identity_file = reader.path("BACKUP_AGE_IDENTITY_FILE", ".") if identity else None
+    if identity_file and identity_file != Path() and not identity_file.is_file():
         reader.fault("BACKUP_AGE_IDENTITY_FILE", f"there is no file {identity}")
     return BackupSettings(
         schedule=reader.parsed("BACKUP_SCHEDULE", "0 1 * * *", Crontab),
@@ -230,7 +231,7 @@ def _read_backup(reader: SettingReader) -> BackupSettings:
             'Literal["none", "zstd"]', reader.choice("BACKUP_COMPRESSION", "none", ("none", "zstd"))
         ),
         age_recipients=reader.parsed("BACKUP_AGE_RECIPIENTS", ",", _parse_recipients),
-        age_identity_file=Path(identity).expanduser() if identity else None,
+        age_identity_file=identity_file,
         drill_schedule=reader.parsed("BACKUP_DRILL_SCHEDULE", "0 3 * * 0", Crontab),
         restore_on_empty=reader.flag("BACKUP_RESTORE_ON_EMPTY"),
         change_delay=reader.whole("BACKUP_CHANGE_DELAY", 60, 0, 86_400),
@@ -276,6 +277,8 @@ def _parse_extra_sources(text: str) -> tuple[tuple[str, Path], ...]:
             raise ValueError("write name=path,name=path; a name is a-z, 0-9 and _, at most 32 long")
         if name in found or name in ("tokens", "sessions"):
             raise ValueError(f"the source {name} is named twice")
+        if path[0] in "'\"":
+            raise ValueError(f"the path of {name} begins with a quote; remove the quotes")
         found[name] = parse_path(path)
     if len(found) > MOST_SOURCES - 2:
         raise ValueError(f"at most {MOST_SOURCES} sources in all, tokens and sessions included")

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import category
 
 from shared.databases.cipher import TokenCipher
 
 T = TypeVar("T")
+
+_QUOTES = ("'", '"', "\u201c", "\u201d", "\u2018", "\u2019")
+# Of Unicode: controls, the separators of lines and paragraphs, and halves of characters.
+_NEVER_IN_PATHS = ("Cc", "Zl", "Zp", "Cs")
+_MOST_SHOWN = 200
+_LONGEST_NAME = 255  # bytes: NAME_MAX of Linux
 
 MAKE_SECRET = "python -c 'import secrets; print(secrets.token_urlsafe(32))'"  # noqa: S105
 MAKE_FERNET_KEY = (
@@ -98,7 +107,7 @@ class SettingReader:
             return parse(text)
         except ValueError as error:
             # Someone may have pasted the secret half of a key pair: that is not repeated.
-            shown = "is a secret key" if "SECRET" in text.upper() else f"is {text!r}"
+            shown = "is a secret key" if "SECRET" in text.upper() else f"is {_beginning(text)}"
             self.fault(name, f"{shown}: {error}")
             return parse(default)
 
@@ -126,8 +135,26 @@ class SettingReader:
         return keys
 
 
+def _beginning(text: str) -> str:
+    """A text in quotes, as far as a reader needs it: what follows a line break may be a secret."""
+    shown = "".join(itertools.takewhile(str.isprintable, text))[:_MOST_SHOWN]
+    return repr(shown) if shown == text else f"{shown!r} and more"
+
+
 def parse_path(text: str) -> Path:
-    """A path; raises `ValueError` for the home of an unknown user."""
+    """A path.
+
+    Raises `ValueError` for the home of an unknown user, and for what no path that is meant has: a
+    quote at its beginning or end without the same one at the other, a control character
+    (such as a line break of another kind, so that the next line is part of it), and a part that is
+    longer than a file system takes.
+    """
+    if (text[0] in _QUOTES or text[-1] in _QUOTES) and (text[0] != text[-1] or len(text) == 1):
+        raise ValueError("a quote begins or ends a path; remove it, or write the other one")
+    if any(category(one) in _NEVER_IN_PATHS for one in text):
+        raise ValueError("a path has no control characters")
+    if any(len(os.fsencode(part)) > _LONGEST_NAME for part in text.split("/")):
+        raise ValueError(f"a name in a path has at most {_LONGEST_NAME} bytes")
     try:
         return Path(text).expanduser()
     except RuntimeError:

@@ -292,3 +292,37 @@ def test_no_two_settings_are_near_each_other() -> None:
     assert len(ours) > 25
     for number, left in enumerate(ours):
         assert all(distance(left, right, most=1) > 1 for right in ours[number + 1 :]), left
+
+
+@pytest.mark.parametrize("text", ["./data'", '"./data', "“./data”"])
+@pytest.mark.parametrize(
+    "name",
+    ["BACKUP_DIR", "BACKUP_LOCAL_STORE", "TOKEN_DB_PATH", "BACKUP_LOG_DIR", "INBOX_DB_PATH"],
+)
+def test_a_quote_of_which_the_other_is_missing_makes_no_folder(name: str, text: str) -> None:
+    """A path that begins or ends with a quote is refused, wherever it is given."""
+    assert "a quote begins or ends a path" in faults_of(**{name: text})[0]
+    line = f'{name}="{text}"' if "'" in text else f"{name}='{text}'"
+    assert "a quote begins or ends a path" in faults_of(line)[0]
+
+
+def test_a_quote_in_a_list_of_sources_makes_no_folder() -> None:
+    """`name="path"` in a list is no quoting, in `.env` as elsewhere."""
+    (fault,) = faults_of('BACKUP_EXTRA_SOURCES=shop="./shop.db"\n')
+    assert fault.startswith("BACKUP_EXTRA_SOURCES: ")
+    assert fault.endswith("the path of shop begins with a quote; remove the quotes")
+
+
+@pytest.mark.parametrize("control", ["\0", "\x0b", "\x1b[31m", "\x85", "\u2028"])
+@pytest.mark.parametrize("name", ["TOKEN_DB_PATH", "BACKUP_DIR", "BACKUP_AGE_IDENTITY_FILE"])
+def test_a_control_character_in_a_path_stops(name: str, control: str) -> None:
+    """It is a fault by name, no traceback; what follows may be the next line, and is not said."""
+    (fault,) = faults_of(f"{name}=./data{control}ADMIN_TOKEN={SECRET}\n")
+    assert fault == f"{name}: is './data' and more: a path has no control characters"
+
+
+def test_a_name_in_a_path_that_no_file_system_takes_stops() -> None:
+    """It is named at the start, and not at the first backup."""
+    (fault,) = faults_of(BACKUP_DIR="./" + "x" * 256)
+    assert fault.startswith("BACKUP_DIR: is './xxx")
+    assert len(fault) < 300

@@ -493,9 +493,8 @@ def test_another_user_is_refused_before_anything_is_touched(open_folder: Path) -
         assert bench.safety_copies("tokens") == []
 
 
-# What is imported late is imported before: Python itself may be where only root may read.
 _CLI = """
-import sys, _strptime
+import sys
 from backups.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
