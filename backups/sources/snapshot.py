@@ -6,6 +6,7 @@ what the pin saw.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import time
@@ -39,6 +40,7 @@ from backups.sources.pins import (
 )
 from backups.sources.room import refuse_small_disk
 from backups.sources.soundness import soundness_of
+from shared.bounded import MOST_TEXT
 from shared.clock import Clock
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy
 from shared.databases.translation import translate, translated
@@ -48,15 +50,20 @@ from shared.errors import (
     DatabaseEmpty,
     DatabaseError,
     DatabaseMissing,
+    DatabaseSchemaMismatch,
     DatabaseUnreadable,
     DiskFull,
 )
 from shared.files import open_private
+from shared.words import counted
 
 PAGES_A_STEP = 1024
 _SECONDS_TO_BE_FILLED = 2.0
 _SECONDS_BETWEEN_LOOKS = 0.02
 _UNCOUNTED = DatabaseFacts(0, 0, 0, {})
+# Nine tenths of what a manifest takes (`backups/format/document.py`).
+_MOST_TABLES = 9000
+_MOST_BYTES_OF_TABLES = 900_000
 
 
 def take_snapshots(
@@ -113,11 +120,14 @@ def take_snapshots(
 
         def copy(pin: Pin, report: ProgressSink) -> SnapshotFile | None:
             try:
-                return _copy(pin, into, report)
+                copied = _copy(pin, into, report)
+                _refuse_large_schema(copied.facts, pin.source)
             except (DatabaseError, SnapshotDiffers) as error:
                 note(pin.source, error)
                 remove_file(into / f"{pin.source.name}.db")
                 return None
+            else:
+                return copied
 
         # Each copy is checked and hashed at once, which takes two processors as it is.
         files = in_parallel(copy, gated, progress, workers=cpu_workers())
@@ -232,6 +242,20 @@ def _copy(pin: Pin, into: Path, progress: ProgressSink, *, checked: bool = True)
         same_instant=pin.gated,
         journal_mode=pin.journal_mode,
     )
+
+
+def _refuse_large_schema(facts: DatabaseFacts, source: Source) -> None:
+    """Raise `DatabaseSchemaMismatch` for more tables than a manifest takes, or longer names: it
+    would stop the backup of all sources."""
+    longest = max(map(len, facts.rows), default=0)
+    described = len(json.dumps(dict(facts.rows)))
+    if len(facts.rows) > _MOST_TABLES or longest > MOST_TEXT or described > _MOST_BYTES_OF_TABLES:
+        raise DatabaseSchemaMismatch(
+            f"{what(source)} has {counted(len(facts.rows), 'table')}, and the longest name of one "
+            f"has {counted(longest, 'letter')}: a manifest takes {_MOST_TABLES:,} of at most "
+            f"{MOST_TEXT:,} letters",
+            "Remove it from BACKUP_EXTRA_SOURCES, and back it up in another way.",
+        )
 
 
 def _copy_pages(pin: Pin, target: sqlite3.Connection, into: Path, progress: ProgressSink) -> None:

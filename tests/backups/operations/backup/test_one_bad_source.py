@@ -130,3 +130,24 @@ def test_a_source_that_cannot_be_copied_holds_no_change_run_up(tmp_path: Path) -
         assert run.error.code == "database_missing"
         newest = next(iter(bench.service.catalogue.sets()))
         assert {stored.source for stored in newest.objects} == {"tokens", "sessions"}
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [(["n" * 1001], "1,001 letters"), ([f"t{number}" for number in range(9001)], "9,001 tables")],
+)
+def test_a_source_that_no_manifest_describes_does_not_stop_the_others(
+    tmp_path: Path, names: list[str], fault: str
+) -> None:
+    """Too many tables, or too long names, are a fault of that source, with what to do."""
+    orders = Source("orders", tmp_path / "orders.db")
+    with closing(connect(orders.path)) as connection:
+        connection.executescript("".join(f"CREATE TABLE {name}(x);" for name in names))
+    with open_bench(tmp_path, sources=(*make_sources(tmp_path / "data"), orders)) as bench:
+        run = bench.service.backup.begin().execute()
+        assert run.error is not None
+        assert run.error.code == "database_schema"
+        assert fault in run.error.message
+        assert "BACKUP_EXTRA_SOURCES" in run.error.hint
+        (made,) = bench.service.catalogue.sets()
+        assert [one.source for one in made.objects] == ["tokens", "sessions"]
