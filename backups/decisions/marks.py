@@ -115,7 +115,7 @@ def adopting(one: BackupSet) -> str:
         return f"{put_back(one.mark_key)} Then: {adopt}"
     if one.mark == "wrong":
         return f"python -m backups restore {one.id} --to DIR (its mark is wrong: look at it first)"
-    return f"{adopt} {_ACCEPT}" if one.mark == "unsigned" else adopt
+    return f"{adopt} {ACCEPT}" if one.mark == "unsigned" else adopt
 
 
 def unchecked() -> Finding:
@@ -168,7 +168,7 @@ def _warning(one: UnmarkedSets) -> Finding:
     if one.mark == "unknown_key":
         return Finding(
             "mark_key_unknown",
-            f"not counted: {of}. {_made_with(one.key)}",
+            f"not counted: {of}: {_made_with(one.key)}",
             put_back(one.key),
         )
     if one.mark == "wrong":
