@@ -55,6 +55,8 @@ def read_status(
     begun = [at for at in (state.begun_at(), run_log.began_at()) if at is not None and at <= now]
     has_budget = config.retention.max_bytes is not None
     receivers = state.messages.states([receiver.id for receiver in config.receivers])
+    unmarked = installation.catalogue.unmarked_sets()
+    absent = {one.key for one in unmarked if one.mark == "unknown_key" and one.key is not None}
     health = assess(
         HealthFacts(
             now=now,
@@ -93,10 +95,7 @@ def read_status(
                 *_not_wholly_checked(newest),
                 *adoption.warnings(),
                 *(() if config.mark_keys else (unchecked(),)),
-                *unmarked_warnings(
-                    installation.catalogue.unmarked_sets(),
-                    installation.catalogue.unmarked_verdicts(),
-                ),
+                *unmarked_warnings(unmarked, installation.catalogue.unmarked_verdicts()),
                 *config.warnings,
             ),
             missing_points=own_sets.missing_points(),
@@ -107,6 +106,7 @@ def read_status(
             unled_since=_unled_since(installation.directory, now),
             refusal=installation.catalogue.refusal(),
             in_other_places="" if newest else own_sets.in_other_places(),
+            missing_keys=tuple(sorted(absent)) if newest is None else (),
         )
     )
     return Status(

@@ -55,7 +55,8 @@ class HealthFacts:
     all that is live was restored from `newest`. `found_faults` are problems that others have found
     (of the live sources, of the leases, of the records), and `found_warnings` the warnings.
     `refusal` is why the store could not be asked, and `in_other_places` the beginning of a hint
-    that names where this host has known points under other settings.
+    that names where this host has known points under other settings. `missing_keys` are the
+    fingerprints of keys that are not here, with which the only points were marked.
     """
 
     now: datetime
@@ -91,6 +92,7 @@ class HealthFacts:
     broken_receivers: tuple[str, ...] = ()
     refusal: Refusal | None = None
     in_other_places: str = ""
+    missing_keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -151,6 +153,19 @@ def _point(facts: HealthFacts) -> Fact:
     if facts.newest is not None:
         return Fact("point", True, f"{facts.newest.id}, complete and proven")
     detail = "no complete, proven restore point"
+    if facts.missing_keys:
+        keys = " and ".join(facts.missing_keys)
+        return Fact(
+            "point",
+            False,
+            f"{detail} with a mark of today's keys",
+            Finding(
+                "token_key_lost",
+                f"the backups were made with key {keys}, which is not in TOKEN_ENCRYPTION_KEYS",
+                f"Put key {keys} back into TOKEN_ENCRYPTION_KEYS, after the first, and restart. "
+                "If it is lost for good: docs/bad-day.md.",
+            ),
+        )
     if facts.refusal is not None:
         return Fact(
             "point",

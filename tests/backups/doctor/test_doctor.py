@@ -21,6 +21,7 @@ from backups.sources.room import RESERVE_BYTES
 from backups.view.headline import headline
 from backups.wiring import open_service
 from shared.clock import SystemClock
+from shared.databases.cipher import key_fingerprint
 from shared.settings.load import Settings
 from tests.support.app_process import free_port
 from tests.support.bench import PREFIX, open_bench
@@ -33,7 +34,13 @@ from tests.support.generations import (
     live_path,
     write_generation,
 )
-from tests.support.installation import Installation, installation_in, settings_of, spaces
+from tests.support.installation import (
+    TOKEN_ENCRYPTION_KEY,
+    Installation,
+    installation_in,
+    settings_of,
+    spaces,
+)
 from tests.support.s3_server import S3Server
 
 SECRET, PUBLIC = generate_key_pair()
@@ -437,6 +444,10 @@ def test_a_lost_token_key(well: Installation) -> None:
     write_generation(well.folder, "gennew", key=key)
     found = look(well.with_settings(TOKEN_ENCRYPTION_KEYS=key))
     one(found, "warning", "backups", "[mark_key_unknown]")
+    assert (
+        key_fingerprint(TOKEN_ENCRYPTION_KEY)
+        in one(found, "problem", "backups", "[token_key_lost]").hint
+    )
 
 
 @pytest.mark.slow
