@@ -7,6 +7,7 @@ that reading any document takes a few megabytes of memory.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -29,11 +30,14 @@ def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
     So for a name that stands twice, `NaN`, and what is above a limit. Numbers that are not whole
     are refused, too, unless `fractions` are allowed.
     """
-    return dict(_read_object(document, fractions))
+    if fractions:  # few have any: so one reading serves whoever checks the mark, too
+        with suppress(ValueError):
+            return dict(_read_object(document, fractions=False))
+    return dict(_read_object(document, fractions=fractions))
 
 
 @lru_cache(maxsize=1)  # whoever checks the mark of a document reads it next
-def _read_object(document: bytes, fractions: bool) -> dict[str, Any]:
+def _read_object(document: bytes, *, fractions: bool) -> dict[str, Any]:
     if len(document) > MOST_BYTES:
         raise ValueError(f"it has {len(document):,} bytes, and a document at most {MOST_BYTES:,}")
     try:

@@ -270,8 +270,9 @@ class Publisher:
         document = manifest.dump_manifest(
             backup_set, application=APPLICATION, sqlite=sqlite3.sqlite_version
         )
-        document = self._config.marks.sign(key, document)
-        manifest.load_manifest(document, prefix=self._config.prefix, expected_id=backup_set.id)
+        for mark in (False, True):  # what cannot be read cannot be marked, and a mark adds to it
+            document = self._config.marks.sign(key, document) if mark else document
+            manifest.load_manifest(document, prefix=self._config.prefix, expected_id=backup_set.id)
         return document
 
     def _publish(self, backup_set: BackupSet, document: bytes) -> None:

@@ -152,17 +152,22 @@ def test_a_manifest_that_claims_the_keys_of_another_set_is_not_pruned(
 def test_no_manifest_is_published_that_nobody_would_read(
     tmp_path: Path, store: WatchedStore
 ) -> None:
-    """A database with what no manifest may say: the run fails by name, and leaves nothing."""
+    """More tables than a manifest may name, in two sources: the run fails, and leaves nothing."""
     sources = make_sources(tmp_path / "data", 3)
-    with closing(sqlite3.connect(tmp_path / "data" / "more.db")) as connection:
-        connection.execute(f"CREATE TABLE {'t' * 1500}(id INTEGER)")
-    sources = (*sources, Source("more", tmp_path / "data" / "more.db"))
+    for name in ("one", "two"):
+        path = tmp_path / "data" / f"{name}.db"
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            connection.execute("BEGIN")
+            for number in range(6000):
+                connection.execute(f"CREATE TABLE t{number}(id INTEGER)")
+            connection.execute("COMMIT")
+        sources = (*sources, Source(name, path))
     with open_bench(tmp_path, store, sources=sources) as bench:
         run = bench.run()
         assert run.status == "failed"
         assert run.error is not None
         assert run.error.code == "manifest_invalid"
-        assert "rows" in run.error.message
+        assert "values" in run.error.message
         assert bench.all_keys() == []
 
 
