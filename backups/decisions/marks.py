@@ -128,15 +128,35 @@ def unchecked() -> Finding:
     )
 
 
-def nothing_marked(points: Sequence[UnmarkedPoint], *, is_marking: bool) -> Finding:
-    """What to say where there is no restore point but these: what they are, the line for each."""
+def nothing_marked(
+    points: Sequence[UnmarkedPoint], *, is_marking: bool, unusable: BackupSet | None = None
+) -> Finding:
+    """What to say where there is no restore point but these: what they are, the line for each.
+
+    `unusable` is the newest set with a valid mark, which protects nothing.
+    """
     named = "; ".join(_named(one) for one in points)
     lines = [_remedy(one.point, is_marking=is_marking) for one in points]
+    if unusable is not None:
+        return Finding(
+            "no_restore_point",
+            f"the newest restore point with a valid mark, {unusable.id}, {_fault_of(unusable)}, so "
+            f"nothing was chosen. Without a valid mark: {named}",
+            " ".join(["See what is wrong: python -m backups status.", *lines]),
+        )
     return Finding(
         "no_restore_point",
         f"there is no restore point with a valid mark, so nothing was chosen. The newest: {named}",
         " ".join(lines),
     )
+
+
+def _fault_of(one: BackupSet) -> str:
+    if one.hollow:
+        return "lacks objects in the store"
+    if one.suspect:
+        return "is suspect"
+    return "is not complete" if not one.complete else "is not proven, or was set aside"
 
 
 def unmarked_warnings(

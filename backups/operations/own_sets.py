@@ -109,7 +109,12 @@ class OwnSets:
         points = self._catalogue.newest_unmarked()
         self._writers.try_to_look()
         named = [UnmarkedPoint(one, self._writers.host_of(one.instance)) for one in points]
-        return nothing_marked(named, is_marking=self._catalogue.is_marking()) if named else None
+        if not named:
+            return None
+        sets = (one for one in self._catalogue.sets() if one.kind == "set")
+        unusable = next((one for one in sets if one.mark == "valid"), None)
+        is_marking = self._catalogue.is_marking()
+        return nothing_marked(named, is_marking=is_marking, unusable=unusable)
 
     def in_other_places(self) -> str:
         """Where this host has known restore points under other settings, as part of a hint."""

@@ -116,6 +116,23 @@ def test_a_planted_set_is_never_chosen_or_counted(bench: Bench, clock: FixedCloc
     assert bench.made().sequence == (ours.sequence or 0) + 1
 
 
+def test_a_marked_set_that_lost_its_objects_is_named_before_a_planted_one(
+    bench: Bench, clock: FixedClock
+) -> None:
+    """Who deletes our objects and plants a set does not make it look like the only one."""
+    ours = bench.made()
+    clock.advance(hours=1)
+    planted = plant(bench, ours, clock.now() - timedelta(minutes=10), instance=THIEF)
+    bench.store.delete(ours.objects[0].key)
+    bench.service.catalogue.refresh()
+
+    with pytest.raises(NoRestorePoint) as caught:
+        bench.service.restore.plan()
+    assert f"{ours.id}, lacks objects in the store" in caught.value.message
+    assert caught.value.message.index(ours.id) < caught.value.message.index(planted)
+    assert caught.value.hint.startswith("See what is wrong: python -m backups status.")
+
+
 def test_status_counts_them_and_names_the_line(bench: Bench, clock: FixedClock) -> None:
     """The warning has the number, and the command that makes them count."""
     ours = bench.made()
