@@ -10,7 +10,7 @@ from typing import Literal
 from backups.decisions.retention import RetentionPolicy
 from backups.format.mark import MarkKey, Marks
 from backups.model import ContentCheck, Finding, ReadabilityCheck, RunBy, Source
-from backups.receivers import Receiver
+from backups.vocabulary.receivers import Receiver
 from shared.crontab import Crontab
 from shared.databases.schema import KnownSchema
 

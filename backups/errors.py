@@ -119,6 +119,18 @@ class SealBroken(BackupError):
     code = "seal_broken"
 
 
+class IncrementBroken(BackupError):
+    """An increment does not lead from the state before it to the one that it names."""
+
+    code = "increment_broken"
+
+
+class FollowerBusy(BackupError):
+    """The follower of this host did not let go of the live databases."""
+
+    code = "follower_busy"
+
+
 class IdentityMissing(BackupError):
     """A sealed file is encrypted, and no identity is at hand."""
 

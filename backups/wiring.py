@@ -19,10 +19,10 @@ from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.model import ContentCheck, ContentReport, Finding, ReadabilityCheck, Source
 from backups.operations.installation import Installation
-from backups.receivers import receivers_of
 from backups.service import BackupService
 from backups.sets.catalogue import Catalogue, has_restore_points
 from backups.sources.links import real_source
+from backups.vocabulary.receivers import receivers_of
 from shared.clock import Clock, SystemClock
 from shared.databases.checks import (
     SESSIONS_VERSION,

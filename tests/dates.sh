@@ -56,7 +56,7 @@ for name in "$@"; do
     echo "== $name: the clocks say $(date -u -d "@$(($(date -u +%s) + offset))" '+%F %T') UTC"
     LD_PRELOAD=$library FAKETIME=$(printf '%+d' "$offset") NO_FAKE_STAT=1 DONT_FAKE_MONOTONIC=1 \
         FAKETIME_DONT_FAKE_MONOTONIC=1 PYTHONPATH=$PWD/tests/faked_clock \
-        .venv/bin/python -m pytest -n 2 --dist worksteal -m "not soak" -p no:cacheprovider \
+        .venv/bin/python -m pytest -n "${WORKERS:-2}" --dist worksteal -m "not soak" -p no:cacheprovider \
         ${deselected[@]+"${deselected[@]}"} ${PYTEST_ARGUMENTS:-} || failed+=("$name")
 done
 [ ${#failed[@]} -eq 0 ] || {

@@ -21,7 +21,7 @@ from backups.decisions.alarms import (
 )
 from backups.decisions.health import Status
 from backups.host.state import HostState
-from backups.receivers import Receiver, ReceiverState, SentMessage
+from backups.vocabulary.receivers import Receiver, ReceiverState, SentMessage
 from shared.clock import Clock
 from shared.errors import AppError
 

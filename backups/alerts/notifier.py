@@ -8,7 +8,7 @@ import urllib.request
 from typing import Protocol
 
 from backups.decisions.alarms import Message
-from backups.receivers import Receiver, receivers_of
+from backups.vocabulary.receivers import Receiver, receivers_of
 from shared.printable import printable, printable_lines
 
 _log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Literal
 
 from backups.model import Finding
-from backups.receivers import Receiver, ReceiverState, SentMessage
+from backups.vocabulary.receivers import Receiver, ReceiverState, SentMessage
 
 # That there is no restore point is no news on a new host, and where another problem says why.
 _SYMPTOM = "no_restore_point"

@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from backups.format.chain_keys import parse_chain_key
 from backups.format.document import read_object
 from backups.model import Mark
 
@@ -68,6 +69,10 @@ class Marks:
         found[_MEMBER] = {"fingerprint": signer.fingerprint, "hmac": mac}
         return json.dumps(found, indent=2, ensure_ascii=False).encode() + b"\n"
 
+    def sign_line(self, key: str, line: bytes) -> bytes:
+        """The same for the JSON line that an increment begins with; it stays one line."""
+        return canonical(parse(self.sign(key, line))) if self.keys else line
+
     def check(self, key: str, document: bytes) -> Checked:
         """How the document that is stored under `key` is marked; never raises."""
         try:
@@ -118,7 +123,10 @@ class Marks:
 
 
 def kind_of(key: str) -> str:
-    """What a document is, from its key: `manifest`, `proof`, `instances`, …"""
+    """What a document is, from its key: `manifest`, `proof`, `instances`, `increment`, …"""
+    in_chain = parse_chain_key("", key)
+    if in_chain is not None:
+        return in_chain.kind
     folder, _, name = key.rpartition("/")
     return folder if folder == "instances" else name.removesuffix(".json").partition("-")[0]
 

@@ -78,7 +78,9 @@ MIGRATIONS = (
 
 # Documents that the store has and nobody can read. `version` is that of the object that was read in
 # vain; of one that the store did not return there is none, and it is asked for again. And how each
-# document is marked, with the key that its mark names.
+# document is marked, with the key that its mark names. Of chains: each with its head and its end;
+# the points that are in no pack yet (`instant` in milliseconds since 1970, `sha256` of the object
+# as stored); and differentials, packs and checks, an object each.
 ADDITIONS = """
     CREATE TABLE IF NOT EXISTS unread_documents(
         key TEXT PRIMARY KEY, set_id TEXT NOT NULL, name TEXT NOT NULL, reason TEXT NOT NULL,
@@ -87,6 +89,22 @@ ADDITIONS = """
     CREATE TABLE IF NOT EXISTS marks(
         set_id TEXT NOT NULL, name TEXT NOT NULL, mark TEXT NOT NULL, key TEXT,
         PRIMARY KEY (set_id, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS chains(
+        id TEXT PRIMARY KEY, instance TEXT NOT NULL, head BLOB NOT NULL, head_mark TEXT NOT NULL,
+        end BLOB, end_mark TEXT, bytes INTEGER NOT NULL DEFAULT 0
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS chain_points(
+        chain TEXT NOT NULL, number INTEGER NOT NULL, sequence INTEGER NOT NULL,
+        instant INTEGER NOT NULL, key TEXT NOT NULL, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL,
+        mark TEXT NOT NULL, proven INTEGER NOT NULL, suspect TEXT,
+        PRIMARY KEY (chain, number)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS chain_points_by_sequence ON chain_points(sequence);
+    CREATE TABLE IF NOT EXISTS chain_objects(
+        key TEXT PRIMARY KEY, chain TEXT NOT NULL, kind TEXT NOT NULL, first INTEGER NOT NULL,
+        last INTEGER NOT NULL, bytes INTEGER NOT NULL, mark TEXT, document BLOB,
+        first_instant INTEGER, last_instant INTEGER, points INTEGER, sha256 TEXT
     ) WITHOUT ROWID
     """
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter
 
 from backups.host import totals
-from backups.receivers import ReceiverState, SentMessage
+from backups.vocabulary.receivers import ReceiverState, SentMessage
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 

@@ -35,7 +35,7 @@ from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
 from backups.model import Baseline, DrillReport
-from backups.replaced import Replaced, RestoreRecord, Switch
+from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 

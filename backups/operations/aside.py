@@ -20,11 +20,11 @@ from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
 from backups.model import Progress, ProgressSink
 from backups.operations.own_sets import OwnSets
-from backups.replaced import Undone
 from backups.runs.parallel import in_parallel
 from backups.runs.run import Recorder, ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import put_document
+from backups.vocabulary.replaced import Undone
 from shared.clock import Clock
 from shared.errors import AppError, ObjectExists
 from shared.store.object_store import ObjectStore

@@ -31,7 +31,6 @@ from backups.model import (
     Snapshots,
     Source,
 )
-from backups.replaced import Replaced, RestoreRecord, Switch
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder
 from backups.sets.publish import Publisher, SetFacts
@@ -49,6 +48,7 @@ from backups.sources.switched import (
     schema_version,
     was_replaced,
 )
+from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.clock import Clock
 from shared.errors import AppError, DatabaseDiskFault, DatabaseError
 from shared.files import sync_directory, sync_file

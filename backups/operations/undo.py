@@ -14,10 +14,10 @@ from backups.host.removal import remove_file
 from backups.model import ProgressSink
 from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
-from backups.replaced import Replaced, RestoreRecord, Switch
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sources.live import look_at
 from backups.sources.room import FileSize, room_for_restore
+from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 
 _BY_ID = "Restore a set by its id instead: python -m backups list"
 

@@ -31,7 +31,7 @@ from backups.model import (
     Trigger,
 )
 from backups.runs.kept_room import KeptRoom
-from backups.stages import STAGES
+from backups.vocabulary.stages import STAGES
 from shared.clock import Clock
 from shared.errors import AppError, StoreUnreachable
 from shared.logs import fields, lines_of_run

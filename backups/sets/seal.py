@@ -110,15 +110,22 @@ def unseal(
     """
     with sealed.open("rb") as source, open_private(target) as file:
         sink = HashingWriter(file, most, tick)
-        writer = UnfoldingWriter(sink, sealed.name) if ".zst" in suffix else sink
-        with own_errors(sink, writer):
-            if is_encrypted(suffix):
-                _decrypt(source, writer, sealed.name, identity_file)
-            else:
-                while chunk := source.read(CHUNK_BYTES):
-                    writer.write(chunk)
-            writer.flush()
+        unseal_into(sink, source, suffix, sealed.name, identity_file)
     return sink.hexdigest()
+
+
+def unseal_into(
+    sink: HashingWriter, source: BinaryIO, suffix: str, name: str, identity_file: Path | None
+) -> None:
+    """Write what is inside the sealed `source` to `sink`; errors say `name`. Raises as `unseal`."""
+    writer = UnfoldingWriter(sink, name) if ".zst" in suffix else sink
+    with own_errors(sink, writer):
+        if is_encrypted(suffix):
+            _decrypt(source, writer, name, identity_file)
+        else:
+            while chunk := source.read(CHUNK_BYTES):
+                writer.write(chunk)
+        writer.flush()
 
 
 def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | None) -> None:

@@ -15,10 +15,10 @@ from backups.host.directory import BackupDirectory
 from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.model import Source
-from backups.replaced import Replaced, RestoreRecord, Switch
 from backups.sources.links import real_source
 from backups.sources.live import side_files
 from backups.sources.switched import was_replaced
+from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.errors import AppError
 
 

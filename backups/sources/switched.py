@@ -6,10 +6,10 @@ from contextlib import closing
 from pathlib import Path
 
 from backups.model import Source
-from backups.replaced import Replaced, Switch
 from backups.sources.inspection import schema_fingerprint
 from backups.sources.live import connect, side_files
 from backups.sources.pins import what
+from backups.vocabulary.replaced import Replaced, Switch
 from shared.databases.translation import translated
 from shared.databases.untrusted import open_untrusted
 from shared.errors import AppError, DatabaseCorrupt, DatabaseNotSqlite

@@ -22,7 +22,7 @@ from backups.model import (
     Run,
     StoredObject,
 )
-from backups.replaced import RestoreRecord
+from backups.vocabulary.replaced import RestoreRecord
 from shared.clock import format_utc
 from shared.errors import AppError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from backups.model import Run
-from backups.stages import STAGES, Stage
+from backups.vocabulary.stages import STAGES, Stage
 
 StepState = Literal["done", "current", "failed", "open"]
 

@@ -22,9 +22,9 @@ from backups.model import (
     ProofLevel,
     Run,
 )
-from backups.replaced import RestoreRecord
 from backups.view import units
 from backups.view.headline import headline
+from backups.vocabulary.replaced import RestoreRecord
 from shared.clock import format_utc
 from shared.words import counted
 

@@ -6,7 +6,7 @@ import re
 from typing import get_args
 
 from backups.model import OperationName
-from backups.stages import STAGES
+from backups.vocabulary.stages import STAGES
 from tests.support.installation import REPOSITORY
 
 

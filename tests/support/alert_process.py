@@ -20,7 +20,7 @@ from pathlib import Path
 from backups.alerts.notifier import AppriseNotifier
 from backups.decisions.alarms import Message
 from backups.model import Source
-from backups.receivers import Receiver
+from backups.vocabulary.receivers import Receiver
 from shared.store.directory import DirectoryStore
 from tests.support.bench import open_bench
 from tests.support.clock import FixedClock

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from backups.decisions.alarms import Message
-from backups.receivers import Receiver, receivers_of
+from backups.vocabulary.receivers import Receiver, receivers_of
 
 
 class MemoryNotifier:

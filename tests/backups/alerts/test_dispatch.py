@@ -24,7 +24,7 @@ from backups.decisions import alarms
 from backups.decisions.alarms import Message
 from backups.decisions.health import Health, Status, assess
 from backups.decisions.protection import HealthFacts
-from backups.receivers import Receiver, receivers_of
+from backups.vocabulary.receivers import Receiver, receivers_of
 from backups.wiring import open_service
 from shared.errors import DiskFull
 from shared.store.directory import DirectoryStore

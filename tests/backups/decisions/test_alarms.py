@@ -30,7 +30,7 @@ from backups.decisions.alarms import (
 from backups.decisions.health import PROBLEM_CODES
 from backups.decisions.retention import RetentionPolicy
 from backups.model import DrillReport, Finding
-from backups.receivers import Receiver, ReceiverState, SentMessage
+from backups.vocabulary.receivers import Receiver, ReceiverState, SentMessage
 from shared.crontab import Crontab
 from shared.store.directory import DirectoryStore
 from tests.support.bench import Bench, open_bench

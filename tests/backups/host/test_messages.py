@@ -13,7 +13,7 @@ import pytest
 
 from backups.host.messages import KEPT_FOR, Messages
 from backups.host.records import open_records
-from backups.receivers import ReceiverState, SentMessage
+from backups.vocabulary.receivers import ReceiverState, SentMessage
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
 from tests.support.records import INSTANT

@@ -15,7 +15,7 @@ from backups.format.instance import LastSet
 from backups.host.records import open_records
 from backups.host.state import HostState
 from backups.model import DrillReport
-from backups.replaced import Replaced, RestoreRecord, Switch
+from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.databases.sqlite import Database
 from tests.support.records import INSTANT
 

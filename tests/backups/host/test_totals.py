@@ -14,7 +14,7 @@ from backups.host.records import MIGRATIONS, open_records
 from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.host.totals import BUCKETS, RunKind, StageTime
-from backups.receivers import SentMessage
+from backups.vocabulary.receivers import SentMessage
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
 from tests.support.records import INSTANT, a_failed_run, a_run

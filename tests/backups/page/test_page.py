@@ -17,7 +17,7 @@ from app import create_app
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
 from backups.model import RunError
-from backups.stages import STAGES
+from backups.vocabulary.stages import STAGES
 from shared.web.admin_auth import OF_ALL, PER_CLIENT
 from tests.support.app_process import AppProcess
 from tests.support.history import SESSIONS, TOKENS, give_history, quiet_settings

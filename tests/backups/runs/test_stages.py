@@ -10,7 +10,7 @@ import pytest
 from backups.host.records import open_records
 from backups.host.run_log import RunLog
 from backups.runs.run import Recorder
-from backups.stages import STAGES
+from backups.vocabulary.stages import STAGES
 from tests.support.records import a_run
 
 

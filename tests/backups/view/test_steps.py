@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from backups.model import OperationName, Run
-from backups.stages import STAGES
 from backups.view.steps import steps_of
+from backups.vocabulary.stages import STAGES
 from tests.support.records import a_run
 
 

@@ -1,0 +1,125 @@
+"""The documents of a chain: what it begins with, why it ended, what was found later. Pure.
+
+`docs/format.md` describes them. Their marks are the caller's to check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, TypeAdapter
+
+from backups.errors import ManifestInvalid
+from backups.format.chain_keys import ChainId, chain_id
+from backups.format.document import read_as
+from backups.format.page_sum import Sum
+from shared.bounded import (
+    MOST_OBJECTS,
+    Count,
+    Instant,
+    Name,
+    PageCount,
+    PageSize,
+    Sequence,
+    SetId,
+    Sha256,
+    SourceName,
+    Text,
+)
+
+FORMAT = 1
+_HINT = "Choose another restore point: python -m backups list"
+
+EndReason = Literal[
+    "new_chain",  # a newer full begins another one
+    "restore",  # live data was replaced: what follows `restored_to` is set aside
+    "clock",  # the clock was set back
+    "two_writers",  # another process wrote a number of this chain
+    "sources",  # a source was added, taken away, or cannot be followed any more
+    "differs",  # the live database was not what the chain made it
+]
+
+
+@dataclass(frozen=True)
+class HeadSource:
+    """One source of the full, as its stored file is: pages, their sum, and its SHA-256."""
+
+    source: SourceName
+    page_size: PageSize
+    pages: PageCount
+    sum: Sum
+    snapshot_sha256: Sha256
+
+
+@dataclass(frozen=True)
+class Head:
+    """What a chain begins with: its full. `sequence` is the full's."""
+
+    format: int
+    chain: ChainId
+    set_id: SetId
+    instance: Name
+    at: Instant
+    sequence: Sequence
+    sources: Annotated[tuple[HeadSource, ...], Field(min_length=1, max_length=MOST_OBJECTS)]
+    kind: Literal["head"] = "head"
+
+
+@dataclass(frozen=True)
+class RestoredTo:
+    """What a restore brought back: the instant in milliseconds since 1970, and its place."""
+
+    point: Name
+    instant: Count
+    sequence: Sequence | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """Why nothing follows the number `last` of a chain."""
+
+    format: int
+    chain: ChainId
+    at: Instant
+    reason: EndReason
+    last: Count
+    restored_to: RestoredTo | None = None
+    kind: Literal["end"] = "end"
+
+
+@dataclass(frozen=True)
+class Check:
+    """A later verdict on a chain: up to `good` it is right; with `reason`, what follows is not."""
+
+    format: int
+    chain: ChainId
+    at: Instant
+    good: Count
+    reason: Text | None = None
+    kind: Literal["check"] = "check"
+
+
+_Document = TypeVar("_Document", Head, End, Check)
+
+
+@cache
+def _adapters() -> dict[type, TypeAdapter[Any]]:
+    return {kind: TypeAdapter(kind) for kind in (Head, End, Check)}
+
+
+def dump(document: Head | End | Check) -> bytes:
+    """The bytes of a document of a chain, to be signed."""
+    dumped: bytes = _adapters()[type(document)].dump_json(document, indent=2, exclude_none=True)
+    return dumped + b"\n"
+
+
+def load(kind: type[_Document], document: bytes, *, key: str, chain: str) -> _Document:
+    """The document under `key`; raises `ManifestInvalid` for one of another chain."""
+    found: _Document = read_as(_adapters()[kind], document, key, _HINT, fractions=False)
+    if found.format != FORMAT or found.chain != chain:
+        raise ManifestInvalid(f"{key} speaks of another chain, or in another format", _HINT)
+    if isinstance(found, Head) and chain_id(found.set_id, found.instance) != chain:
+        raise ManifestInvalid(f"{key} names a set that is not the full of its chain", _HINT)
+    return found
