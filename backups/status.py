@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Literal
 
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
@@ -20,6 +21,7 @@ from backups.operations.installation import Installation
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.sources.faults import source_faults
+from backups.vocabulary.following import Following
 from shared.clock import format_utc
 
 
@@ -57,6 +59,7 @@ def read_status(
     receivers = state.messages.states([receiver.id for receiver in config.receivers])
     unmarked = installation.catalogue.unmarked_sets()
     absent = {one.key for one in unmarked if one.mark == "unknown_key" and one.key is not None}
+    following = state.following() if owner is not None and config.change_delay else None
     health = assess(
         HealthFacts(
             now=now,
@@ -107,6 +110,8 @@ def read_status(
             refusal=installation.catalogue.refusal(),
             in_other_places="" if newest else own_sets.in_other_places(),
             missing_keys=tuple(sorted(absent)) if newest is None else (),
+            following=following,
+            change_delay=config.change_delay,
         )
     )
     return Status(
@@ -124,11 +129,28 @@ def read_status(
         newest_restore_point=latest,
         restore_points=installation.catalogue.count(),
         last_drill=last_drill,
-        newest_point_at=newest.holds_until if newest else None,
-        follow="sets" if config.change_delay else "off",
+        newest_point_at=_newest_point_at(newest, following),
+        follow=_follow(config, following),
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
     )
+
+
+def _follow(
+    config: BackupConfig, following: Following | None
+) -> Literal["wal", "compare", "sets", "off", "stopped"]:
+    """How changes are stored: as the leading process says, or as the settings promise."""
+    if not config.change_delay:
+        return "off"
+    return following.how if following else "sets"
+
+
+def _newest_point_at(newest: BackupSet | None, following: Following | None) -> datetime | None:
+    """The instant of the newest proven point: of a set, or of a change that was followed."""
+    known = [newest.holds_until] if newest else []
+    if following is not None and following.newest_point_at is not None:
+        known.append(following.newest_point_at)
+    return max(known, default=None)
 
 
 def _prune_failed(last: Run | None) -> tuple[Finding, ...]:
@@ -191,7 +213,7 @@ def status_without_records(installation: Installation, faults: tuple[Finding, ..
         restore_points=0,
         last_drill=None,
         newest_point_at=None,
-        follow="sets" if config.change_delay else "off",
+        follow=_follow(config, None),
         run_by=config.run_by,
     )
 

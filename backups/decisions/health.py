@@ -23,6 +23,7 @@ PROBLEM_CODES = (
     "cannot_begin",
     *("source_missing", "source_unreadable", "lease_stuck"),
     "last_run_failed",
+    "changes_not_stored",
     "points_missing",
     "not_seen",
     "token_key_lost",
@@ -54,6 +55,7 @@ FOUND_WARNING_CODES = (
 # Warnings with which the light is amber; the others leave it green.
 AMBER_CODES = (
     "attempts_unknown",
+    "changes_not_stored",
     "not_seen",
     "keys_unknown",
     "not_scheduled",
@@ -115,7 +117,7 @@ class Status:
     restore_points: int
     last_drill: DrillReport | None
     newest_point_at: datetime | None
-    follow: Literal["sets", "off"]
+    follow: Literal["wal", "compare", "sets", "off", "stopped"]
     run_by: RunBy
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
 
@@ -264,6 +266,12 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
     if _DRILLS_MISSED_FOR_AMBER <= _missed_drills(facts) < _DRILLS_MISSED_FOR_RED:
         yield _drill_overdue(facts)
     yield from _of_the_future(facts, problem=False)
+    if facts.following is not None and facts.following.how == "stopped":
+        yield Finding(
+            "follow_stopped",
+            f"changes are not followed, and each starts a whole backup: {facts.following.reason}",
+            facts.following.hint or "Find out why: python -m backups doctor",
+        )
     if not facts.drill_possible:
         yield Finding(
             "drill_not_possible",

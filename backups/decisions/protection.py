@@ -21,6 +21,7 @@ from backups.model import (
     Run,
     RunBy,
 )
+from backups.vocabulary.following import Following
 from shared.clock import format_utc
 from shared.crontab import Crontab
 
@@ -28,6 +29,9 @@ from shared.crontab import Crontab
 GRACE = timedelta(hours=2)
 # How long a fact may be unknown before that is a problem: a restart, a deploy.
 UNKNOWN_GRACE = timedelta(minutes=10)
+
+# How much later than it was promised a change may be stored: a slow answer, a backup meanwhile.
+SLACK_OF_CHANGES = timedelta(seconds=60)
 
 # How old the last look at the store may be, where the app looks by itself.
 SEEN_WITHIN = timedelta(hours=1)
@@ -56,7 +60,8 @@ class HealthFacts:
     (of the live sources, of the leases, of the records), and `found_warnings` the warnings.
     `refusal` is why the store could not be asked, and `in_other_places` the beginning of a hint
     that names where this host has known points under other settings. `missing_keys` are the
-    fingerprints of keys that are not here, with which the only points were marked.
+    fingerprints of keys that are not here, with which the only points were marked. `following` is
+    how the leading process follows changes, which `change_delay` promises to store.
     """
 
     now: datetime
@@ -93,6 +98,8 @@ class HealthFacts:
     refusal: Refusal | None = None
     in_other_places: str = ""
     missing_keys: tuple[str, ...] = ()
+    following: Following | None = None
+    change_delay: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,8 @@ def _facts(facts: HealthFacts) -> Iterator[Fact]:
         yield _thread(facts, "scheduler")
         if facts.follows:
             yield _thread(facts, "follower")
+            if facts.following is not None:
+                yield _changes(facts, facts.following)
         yield _thread(facts, "alerts")
 
 
@@ -278,6 +287,23 @@ def _keys(facts: HealthFacts) -> Fact:
             ),
         )
     return Fact("keys", True, f"key {newest.token_key} is in TOKEN_ENCRYPTION_KEYS")
+
+
+def _changes(facts: HealthFacts, following: Following) -> Fact:
+    """Whether what was changed is in the store, but for what is on its way as it was promised."""
+    newest = following.newest_point_at
+    upto = f"; the newest point is of {format_utc(newest)}" if newest else ""
+    since = following.unstored_since
+    if since is None or facts.now - since <= facts.change_delay + SLACK_OF_CHANGES:
+        return Fact("changes", True, f"stored as they come{upto}")
+    detail = f"a change of {format_utc(since)} is not in the store yet{upto}"
+    because = f": {following.reason}" if following.reason else ""
+    finding = Finding(
+        "changes_not_stored",
+        f"{detail}{because}",
+        following.hint or "Find out why: python -m backups doctor",
+    )
+    return Fact("changes", _unknown_since(since, facts.now), detail, finding)
 
 
 def _thread(facts: HealthFacts, name: str) -> Fact:

@@ -5,6 +5,7 @@ be read counts as absent, and a line of the log names it: one bad row must not s
 bad day.
 
 last_drill, last_restore             a document each, as JSON
+following                            how the leading process follows changes, as JSON
 restore_switch                       what a run was about to replace, as JSON
 time:begun, time:swept, time:marking an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
@@ -27,7 +28,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter
 
@@ -35,6 +36,7 @@ from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
 from backups.model import Baseline, DrillReport
+from backups.vocabulary.following import Following
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
@@ -109,6 +111,11 @@ _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _MARKING = _time("time:marking")
 _LEADER_KEY: _Record[str] = _Record("leader_key", str, str)
+_FOLLOWING: _Record[Following] = _Record(
+    "following",
+    lambda following: _adapter(Following).dump_json(following).decode(),
+    lambda text: cast(Following, _adapter(Following).validate_json(text)),
+)
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
 _INSTANCES: _Record[str] = _Record("instances", str, str)
 # Pairs of a set's id and the name of the document beside its manifest.
@@ -251,6 +258,14 @@ class HostState:
         self._write(_OWED_ASIDES, tuple(owed))
 
     # --- when things happened -----------------------------------------------------------
+
+    def following(self) -> Following | None:
+        """How the leading process follows changes, as it last said."""
+        return self._read(_FOLLOWING)
+
+    def note_following(self, following: Following) -> None:
+        """Remember how this process, which leads, follows changes."""
+        self._write(_FOLLOWING, following)
 
     def begun_at(self) -> datetime | None:
         """Since when a process of this host schedules backups."""

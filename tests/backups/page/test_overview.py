@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -76,13 +77,12 @@ def test_an_empty_installation(bench: Bench) -> None:
 def count_documents(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """A list that gets each document of the store as it is parsed."""
     read: list[bytes] = []
-    loads = document.json.loads
 
     def count(text: bytes, **options: Any) -> Any:
         read.append(text)
-        return loads(text, **options)
+        return json.loads(text, **options)
 
-    monkeypatch.setattr(document, "json", SimpleNamespace(loads=count))
+    monkeypatch.setattr(f"{document.__name__}.json", SimpleNamespace(loads=count))
     return read
 
 
