@@ -1,0 +1,1 @@
+"""Following changes: proven increments of the live databases, and their replay."""
