@@ -130,6 +130,8 @@ def next_frame(position: Position, end: LogEnd, held: bool) -> int:
     the database, the next one. Its first salt is one higher; its sequence may be any, because
     each connection has a counter of its own.
     """
+    if position.frame == 0 and not held:  # SQLite may give an empty log no salts
+        raise ContinuityLost("the log was empty, and no read was held")
     if position.salts == end.salts:
         if position.frame > end.frame:
             raise ContinuityLost(

@@ -66,7 +66,9 @@ def parse_index(raw: bytes) -> LogEnd | None:
         copy
     )
     page_size = 65536 if size == 1 else size
-    if version != _VERSION or initialized != 1 or not is_page_size(page_size):
+    if version != _VERSION or initialized != 1:
+        return None
+    if frame and not is_page_size(page_size):  # a log in which nothing was yet has none
         return None
     if running_checksum((0, 0), copy[:40], _NATIVE) != tuple(own):
         return None

@@ -400,6 +400,25 @@ def test_other_page_sizes(tmp_path: Path, page_size: int) -> None:
             assert by_wal(followed) > 0
 
 
+def test_an_empty_log(writer: sqlite3.Connection, tmp_path: Path) -> None:
+    """One in which nothing is yet is followed from there; without a read held it is compared."""
+    writer.close()  # the last one takes the -wal with it
+    with (
+        closing(connect(tmp_path / "live.db")) as live,
+        FollowedDatabase(tmp_path / "live.db") as followed,
+    ):
+        assert index_end(followed).frame == 0
+        assert by_wal(followed) == 0
+        insert(live, 5)
+        assert by_wal(followed) > 0
+        by_wal(followed)
+        live.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        by_wal(followed)
+        live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        assert by_wal(followed, hold=False) == 0
+        by_comparison(followed, "the log was empty")
+
+
 # --- the log stays short ----------------------------------------------------------------------
 
 
@@ -506,29 +525,27 @@ def test_the_checkpoint_runs_in_the_gate(
     monkeypatch: pytest.MonkeyPatch,
     outside: bool,
 ) -> None:
-    """Nobody can write while it runs; a reader that runs it later is caught, and is wrong."""
-    original, finish = wal_follower.checkpoint, wal_follower.WalFollower.finish
+    """Nobody can write while it runs; a reader that runs it before is caught, and is wrong."""
+    original, prepare = wal_follower.checkpoint, wal_follower.WalFollower.prepare
     shut, wrong = [], []
 
     def watched(connection: sqlite3.Connection) -> None:
         shut.append(gate_is_shut(tmp_path / "live.db"))
         original(connection)
 
-    def late(follower: wal_follower.WalFollower) -> wal_follower.WalChange:
-        change = finish(follower)
-        opened = follower._open
-        assert opened
-        wal_follower.end_read(opened.reader)
-        insert(writer, 20)
-        watched(opened.checkpointer)
-        insert(writer)
-        wal_follower.begin_read(opened.reader)
-        return change
+    def early(follower: wal_follower.WalFollower) -> None:
+        prepare(follower)
+        if follower.held and (opened := follower._open):
+            wal_follower.end_read(opened.reader)
+            insert(writer, 20)
+            watched(opened.checkpointer)
+            insert(writer)
+            wal_follower.begin_read(opened.reader)
 
     monkeypatch.setattr(wal_follower, "checkpoint", watched)
     with FollowedDatabase(tmp_path / "live.db", most_frames=10**6 if outside else 5) as followed:
         if outside:
-            monkeypatch.setattr(wal_follower.WalFollower, "finish", late)
+            monkeypatch.setattr(wal_follower.WalFollower, "prepare", early)
         for _ in range(3):
             insert(writer, 10)
             wrong += followed.capture().wrong
