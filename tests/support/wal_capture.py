@@ -100,17 +100,19 @@ class FollowedDatabase:
 
     def _shut_gate(self) -> None:
         since = time.monotonic()
-        while True:
-            try:
-                self.gate.execute("BEGIN IMMEDIATE")
-                return
-            except sqlite3.OperationalError:
-                if time.monotonic() > since + PATIENCE and self.follower.held:
-                    self.follower.let_go()
-                    self.let_go += 1
-                if time.monotonic() > since + 60:
-                    raise
-                time.sleep(0.0005)
+        while not self._gate_is_shut():
+            if time.monotonic() > since + PATIENCE and self.follower.held:
+                self.follower.let_go()
+                self.let_go += 1
+            assert time.monotonic() < since + 60, "the write lock was not to be had"
+            time.sleep(0.0005)
+
+    def _gate_is_shut(self) -> bool:
+        try:
+            self.gate.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        return True
 
 
 def connect(path: Path, timeout: float = 5) -> sqlite3.Connection:

@@ -13,10 +13,13 @@ from pathlib import Path
 import pytest
 
 from backups.increments import wal_follower
-from backups.increments.wal_file import ContinuityLost, LogEnd, Position
+from backups.increments.wal_file import ContinuityLost, LogEnd, Position, next_frame
 from backups.increments.wal_index import WalIndex
+from backups.model import Source
+from backups.sources.pins import begin_read
 from tests.backups.increments.conftest import insert
 from tests.support.wal_capture import (
+    Capture,
     FollowedDatabase,
     append_transaction,
     connect,
@@ -349,7 +352,7 @@ def test_a_database_that_is_not_in_wal_mode(tmp_path: Path) -> None:
     """One with a rollback journal has no -wal to read."""
     with closing(connect(tmp_path / "live.db")) as connection:
         connection.execute("CREATE TABLE t (a)")
-    follower = wal_follower.WalFollower(wal_follower.Source("tokens", tmp_path / "live.db"))
+    follower = wal_follower.WalFollower(Source("tokens", tmp_path / "live.db"))
     with pytest.raises(ContinuityLost, match="not in WAL mode"):
         follower.prepare()
     assert not follower.held
@@ -440,11 +443,8 @@ def _no_continuity(position: Position, end: LogEnd, held: bool) -> int:
     return position.frame + 1 if position.salts == end.salts else 1
 
 
-_next_frame = wal_follower.next_frame
-
-
 def _held_not_asked(position: Position, end: LogEnd, held: bool) -> int:
-    return _next_frame(position, end, True)
+    return next_frame(position, end, True)
 
 
 def _end_by_marks(index: WalIndex | None) -> LogEnd | None:
@@ -456,9 +456,7 @@ def _end_by_marks(index: WalIndex | None) -> LogEnd | None:
     frames = scan(Path(line[line.index("/") :].removesuffix("-shm") + "-wal").read_bytes())
     if not frames:
         return end
-    return LogEnd(
-        end.salts, len(frames), frames[-1].commit, frames[-1].checksum, end.page_size
-    )
+    return LogEnd(end.salts, len(frames), frames[-1].commit, frames[-1].checksum, end.page_size)
 
 
 @pytest.mark.parametrize(
@@ -499,9 +497,12 @@ def test_a_reader_without_a_check_is_wrong(
     monkeypatch.setattr(wal_follower, "next_frame", mutant)
     captures = []
     capture = followed.capture
-    monkeypatch.setattr(
-        followed, "capture", lambda **how: captures.append(capture(**how)) or captures[-1]
-    )
+
+    def noted(*, hold: bool = True) -> Capture:
+        captures.append(capture(hold=hold))
+        return captures[-1]
+
+    monkeypatch.setattr(followed, "capture", noted)
     with pytest.raises(AssertionError):
         wrong(writer, followed)
     assert captures[-1].wrong
@@ -540,7 +541,7 @@ def test_the_checkpoint_runs_in_the_gate(
             insert(writer, 20)
             watched(opened.checkpointer)
             insert(writer)
-            wal_follower.begin_read(opened.reader)
+            begin_read(opened.reader)
 
     monkeypatch.setattr(wal_follower, "checkpoint", watched)
     with FollowedDatabase(tmp_path / "live.db", most_frames=10**6 if outside else 5) as followed:
