@@ -13,14 +13,18 @@ SQLite 3.7.0 to 3.51.2 can lose a commit that begins the log anew while a checkp
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import stat
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 
+from backups.increments.wal_database import (
+    OpenDatabase,
+    checkpoint,
+    end_of_log,
+    end_read,
+    files_of,
+    open_database,
+)
 from backups.increments.wal_file import (
     MOST_TAIL_BYTES,
     ContinuityLost,
@@ -36,28 +40,12 @@ from backups.increments.wal_file import (
     position_at,
     read_frames,
 )
-from backups.increments.wal_index import WalIndex
 from backups.model import Source
 from backups.sources.links import real_path
-from backups.sources.pins import begin_read, open_pin, what
+from backups.sources.pins import begin_read, what
 from shared.databases.translation import translated
 
 MOST_FRAMES = 4000  # above it the log is brought into the database
-
-_Files = tuple[int, int, int, int]
-
-
-@dataclass
-class _Open:
-    """What is open of one database: two connections that read in turn, one more, and the -wal."""
-
-    stack: ExitStack
-    files: _Files | None
-    reader: sqlite3.Connection
-    next_reader: sqlite3.Connection
-    checkpointer: sqlite3.Connection
-    index: WalIndex | None
-    wal: int
 
 
 @dataclass
@@ -93,7 +81,7 @@ class WalFollower:
         self._path = real_path(source.path)
         self._busy_timeout = busy_timeout
         self._most_frames = most_frames
-        self._open: _Open | None = None
+        self._open: OpenDatabase | None = None
         self._position: Position | None = None  # None: the next capture has to be a comparison
         self._tail = _Tail()
         self._rest: _Frames | None = None
@@ -123,10 +111,10 @@ class WalFollower:
         `ContinuityLost` where the source is not in WAL mode or not writable, so that it can only
         be compared; `DatabaseError` and its subclasses where it cannot be opened.
         """
-        if self._open is not None and _files(self._path) != self._open.files:
+        if self._open is not None and files_of(self._path) != self._open.files:
             self.close()
         if self._open is None:
-            self._open = self._opened()
+            self._open = open_database(self._source, self._busy_timeout)
         position = self._position
         if position is None or self._tail.fault is not None:
             return
@@ -163,7 +151,7 @@ class WalFollower:
             self.forget("the capture before failed")
             self.let_go()
             raise
-        if _files(self._path) != opened.files:
+        if files_of(self._path) != opened.files:
             self.forget("the database or its -wal was removed or replaced")
             self.let_go()
 
@@ -214,22 +202,7 @@ class WalFollower:
 
     # --- reading ----------------------------------------------------------------------------
 
-    def _opened(self) -> _Open:
-        with ExitStack() as opening:
-            pins = [open_pin(opening, self._source, self._busy_timeout) for _ in range(3)]
-            if not all(pin.gated for pin in pins):
-                raise ContinuityLost(
-                    f"{what(self._source)} is not in WAL mode, or this user may not write to it"
-                )
-            files = _files(self._path)
-            wal = _open_wal(self._path)
-            opening.callback(os.close, wal)
-            index = WalIndex.find(_beside(self._path, "-shm"))
-            reader, next_reader, checkpointer = (pin.connection for pin in pins)
-            stack = opening.pop_all()
-        return _Open(stack, files, reader, next_reader, checkpointer, index, wal)
-
-    def _read_rest(self, opened: _Open) -> None:
+    def _read_rest(self, opened: OpenDatabase) -> None:
         """Read what `prepare` has not, up to the next position, which is the end of the log."""
         position, self._position = self._position, None
         self._rest, self._end = None, end_of_log(opened.index)
@@ -264,45 +237,3 @@ class WalFollower:
         if pages:
             self._tail.pages.update(pages)
             self._tail.pages_after = end.pages
-
-
-def checkpoint(connection: sqlite3.Connection) -> None:
-    """Bring the log into the database as far as no read is in the way; waits for nobody."""
-    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-
-
-def end_read(connection: sqlite3.Connection) -> None:
-    """End the transaction of a connection, if it has one."""
-    if connection.in_transaction:
-        connection.execute("ROLLBACK")
-
-
-def end_of_log(index: WalIndex | None) -> LogEnd | None:
-    """Where SQLite says that the log ends; None where that cannot be read."""
-    return index.end() if index is not None else None
-
-
-def _beside(path: Path, suffix: str) -> Path:
-    return path.with_name(f"{path.name}{suffix}")
-
-
-def _files(path: Path) -> _Files | None:
-    """Which files the database and its -wal are; None where one of them is not there."""
-    try:
-        database, wal = path.stat(), _beside(path, "-wal").stat()
-    except OSError:
-        return None
-    return database.st_dev, database.st_ino, wal.st_dev, wal.st_ino
-
-
-def _open_wal(path: Path) -> int:
-    """A descriptor of the -wal of an open database. Raises `ContinuityLost`."""
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
-    try:
-        descriptor = os.open(_beside(path, "-wal"), flags)
-    except OSError as error:
-        raise ContinuityLost(f"the -wal cannot be opened: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise ContinuityLost("the -wal is not a file")
-    return descriptor

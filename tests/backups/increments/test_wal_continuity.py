@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from backups.increments import wal_follower
+from backups.increments.wal_database import checkpoint, end_read
 from backups.increments.wal_file import ContinuityLost, LogEnd, Position, next_frame
 from backups.increments.wal_index import WalIndex
 from backups.model import Source
@@ -527,17 +528,17 @@ def test_the_checkpoint_runs_in_the_gate(
     outside: bool,
 ) -> None:
     """Nobody can write while it runs; a reader that runs it before is caught, and is wrong."""
-    original, prepare = wal_follower.checkpoint, wal_follower.WalFollower.prepare
+    prepare = wal_follower.WalFollower.prepare
     shut, wrong = [], []
 
     def watched(connection: sqlite3.Connection) -> None:
         shut.append(gate_is_shut(tmp_path / "live.db"))
-        original(connection)
+        checkpoint(connection)
 
     def early(follower: wal_follower.WalFollower) -> None:
         prepare(follower)
         if follower.held and (opened := follower._open):
-            wal_follower.end_read(opened.reader)
+            end_read(opened.reader)
             insert(writer, 20)
             watched(opened.checkpointer)
             insert(writer)

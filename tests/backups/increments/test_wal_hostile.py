@@ -45,6 +45,7 @@ def a_log(spill: bool) -> tuple[bytes, LogEnd]:
                 live.execute("INSERT INTO t (b) VALUES (randomblob(10000))")
             else:
                 live.execute("INSERT INTO t VALUES (1, randomblob(300))")
+                live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
                 for _ in range(20):
                     live.execute("UPDATE t SET b = randomblob(300)")
             index = WalIndex.find(path.with_name("live.db-shm"))

@@ -168,13 +168,10 @@ def test_the_log_at_200_transactions_a_second(tmp_path: Path) -> None:
             most = count = 0
             since = time.monotonic()
             while (passed := time.monotonic() - since) < 60:
-                live.execute("BEGIN")
-                for _ in range(3):
-                    live.execute(
-                        "INSERT OR REPLACE INTO t VALUES (?, randomblob(900), hex(randomblob(9)))",
-                        (random.randrange(10_000),),
-                    )
-                live.execute("COMMIT")
+                live.execute(
+                    "INSERT OR REPLACE INTO t VALUES (?, randomblob(900), hex(randomblob(9)))",
+                    (random.randrange(3000),),
+                )
                 count += 1
                 most = max(most, path.with_name("live.db-wal").stat().st_size)
                 time.sleep(max(0.0, count / 200 - passed))
