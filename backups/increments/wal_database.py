@@ -1,4 +1,4 @@
-"""What is open of a database that is followed: three connections, the -wal, SQLite's index of it."""
+"""What is open of a followed database: three connections, the -wal, SQLite's index of it."""
 
 from __future__ import annotations
 

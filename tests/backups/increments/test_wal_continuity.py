@@ -18,6 +18,7 @@ from backups.increments.wal_file import ContinuityLost, LogEnd, Position, next_f
 from backups.increments.wal_index import WalIndex
 from backups.model import Source
 from backups.sources.pins import begin_read
+from shared.errors import DatabaseError
 from tests.backups.increments.conftest import insert
 from tests.support.wal_capture import (
     Capture,
@@ -421,6 +422,65 @@ def test_an_empty_log(writer: sqlite3.Connection, tmp_path: Path) -> None:
         live.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         assert by_wal(followed, hold=False) == 0
         by_comparison(followed, "the log was empty")
+
+
+def test_a_gate_that_failed(
+    writer: sqlite3.Connection, followed: FollowedDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the read cannot begin, none is held, and the next capture is a comparison."""
+    insert(writer, 2)
+
+    def failing(_: sqlite3.Connection) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(wal_follower, "begin_read", failing)
+        with pytest.raises(DatabaseError, match="source tokens"):
+            followed.capture()
+        assert not followed.follower.held
+    by_comparison(followed, "the capture before failed")
+
+
+def test_closing_leaves_nothing_open(writer: sqlite3.Connection, tmp_path: Path) -> None:
+    """A follower that is closed has no descriptor of the -wal or the database."""
+    before = descriptors(tmp_path)
+    with FollowedDatabase(tmp_path / "live.db"):
+        assert descriptors(tmp_path) > before
+    assert descriptors(tmp_path) == before
+
+
+def descriptors(folder: Path) -> int:
+    """How many descriptors of this process lead into a folder."""
+    links = [os.readlink(link) for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(link.startswith(str(folder)) for link in links)
+
+
+@pytest.mark.parametrize("plainly", [False, True])
+def test_the_locks_of_sqlite_stay(
+    writer: sqlite3.Connection, tmp_path: Path, plainly: bool
+) -> None:
+    """After captures others see our connections' locks; a plain read of the -shm drops them."""
+    path = tmp_path / "live.db"
+    with FollowedDatabase(path) as followed:
+        insert(writer)
+        by_wal(followed)
+    writer.execute("BEGIN")
+    insert(writer)  # holds the write lock
+    if plainly:
+        path.with_name("live.db-shm").read_bytes()
+    taken = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sqlite3, sys\n"
+            "live = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=0)\n"
+            "live.execute('BEGIN IMMEDIATE')",
+            str(path),
+        ],
+        capture_output=True,
+        check=False,
+    )
+    assert (taken.returncode == 0) is plainly
 
 
 # --- the log stays short ----------------------------------------------------------------------
