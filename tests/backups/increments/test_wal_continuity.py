@@ -442,7 +442,7 @@ def test_a_gate_that_failed(
 
 
 def test_closing_leaves_nothing_open(writer: sqlite3.Connection, tmp_path: Path) -> None:
-    """A closed follower has no descriptor of the -wal; SQLite closes the main file's in its time."""
+    """A closed follower has no descriptor of the -wal. SQLite closes the main file later."""
     before = descriptors(tmp_path)
     with FollowedDatabase(tmp_path / "live.db"):
         assert descriptors(tmp_path) > before
