@@ -187,11 +187,14 @@ def _missing(facts: HealthFacts) -> Iterator[Finding]:
     more = ", …" if len(facts.missing_points) > 3 else ""
     vanished = sum(point.kind == "vanished" for point in facts.missing_points)
     hollow = len(facts.missing_points) - vanished
+    objects = f"objects or {'has' if hollow == 1 else 'have'} objects of another size"
+    lost = [
+        *([f"{counted(vanished, 'is', 'are')} gone"] if vanished else []),
+        *([f"{counted(hollow, 'lacks', 'lack')} {objects}"] if hollow else []),
+    ]
     yield Finding(
         "points_missing",
-        f"the store lost restore points without a prune ({ids}{more}): "
-        f"{counted(vanished, 'is', 'are')} gone, and {counted(hollow, 'lacks', 'lack')} objects or "
-        f"{'has' if hollow == 1 else 'have'} objects of another size",
+        f"the store lost restore points without a prune ({ids}{more}): {', and '.join(lost)}",
         "Find out who deletes in the bucket, and make a new backup: python -m backups run. Then: "
         "python -m backups accept --missing",
     )

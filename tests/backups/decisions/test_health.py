@@ -350,3 +350,21 @@ def test_health_is_judged_at_the_instant_given() -> None:
     """The same facts are healthy on one day and not on another: nothing reads a clock."""
     assert assess(facts(now=INSTANT)).healthy
     assert not assess(facts(now=at("2027-01-01T00:00:00"))).healthy
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (("vanished",), "1 is gone"),
+        (("hollow",), "1 lacks objects or has objects of another size"),
+        (
+            ("vanished", "hollow", "hollow"),
+            "1 is gone, and 2 lack objects or have objects of another size",
+        ),
+    ],
+)
+def test_only_what_is_missing_is_named(kinds: tuple[Any, ...], said: str) -> None:
+    """`points_missing` counts no kind of which there is none."""
+    points = tuple(replace(LOST, kind=kind) for kind in kinds)
+    (problem,) = assess(facts(missing_points=points)).problems
+    assert problem.message.endswith(f": {said}")
