@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
@@ -19,7 +20,6 @@ from backups.sets.chains import table
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import write
-from tests.support.marks import MARK_KEY
 
 SECOND = timedelta(seconds=1)
 
@@ -27,9 +27,7 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture
 def bench(tmp_path: Path) -> Iterator[Bench]:
     """An installation that follows changes."""
-    with open_bench(
-        tmp_path, follow="compare", change_delay=SECOND, mark_keys=(MARK_KEY,)
-    ) as bench:
+    with open_bench(tmp_path, follow="compare", change_delay=SECOND, run_by="app") as bench:
         yield bench
 
 
@@ -267,8 +265,6 @@ def test_another_writer_ends_the_chain(bench: Bench) -> None:
     """An object of somebody else under the next number is never overwritten or followed."""
     with following(bench) as follower:
         chain = begun(bench, follower)
-        import io
-
         key = increment_key(PREFIX, chain, 1, sealed=False)
         bench.store.put(key, io.BytesIO(b"somebody else's"), {"sha256": "x"})
         rotate(bench, "a")
