@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from backups.increments.wal_file import ContinuityLost, TailTooLarge, running_checksum
-from backups.increments.wal_follower import WalFollower
+from backups.increments.wal.file import ContinuityLost, TailTooLarge, running_checksum
+from backups.increments.wal.follower import WalFollower
 from backups.model import Source
 
 PATIENCE = 1.0  # seconds until the read is let go

@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from backups.increments.wal_database import (
+from backups.increments.wal.database import (
     OpenDatabase,
     checkpoint,
     end_of_log,
@@ -25,7 +25,7 @@ from backups.increments.wal_database import (
     files_of,
     open_database,
 )
-from backups.increments.wal_file import (
+from backups.increments.wal.file import (
     MOST_TAIL_BYTES,
     ContinuityLost,
     LogEnd,
@@ -187,6 +187,23 @@ class WalFollower:
         if self._open is not None:
             end_read(self._open.reader)
             end_read(self._open.next_reader)
+
+    def yield_to_others(self) -> None:
+        """Let go where somebody has the write lock: it may be a checkpoint that waits for the read.
+
+        Where it was a writer, little is lost: following goes on while the log is the same one.
+        """
+        if self._open is None or not self.held:
+            return
+        connection = self._open.checkpointer
+        try:
+            connection.execute("PRAGMA busy_timeout=0")
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError:
+            self.let_go()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout={int(self._busy_timeout * 1000)}")
 
     def forget(self, reason: str = "the change before was not stored") -> None:
         """Make the next `finish` raise `ContinuityLost`: what was returned came to nothing."""

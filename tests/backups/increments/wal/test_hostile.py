@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backups.increments import wal_file
-from backups.increments.wal_file import (
+from backups.increments.wal import file as wal_file
+from backups.increments.wal.file import (
     ContinuityLost,
     LogEnd,
     committed,
@@ -24,7 +24,7 @@ from backups.increments.wal_file import (
     read_frames,
     read_header,
 )
-from backups.increments.wal_index import WalIndex, parse_index
+from backups.increments.wal.index import WalIndex, parse_index
 from tests.support.memory import folder_in_memory
 from tests.support.wal_capture import ScannedFrame, connect, scan
 

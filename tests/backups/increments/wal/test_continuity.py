@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from backups.increments import wal_follower
-from backups.increments.wal_database import checkpoint, end_read
-from backups.increments.wal_file import ContinuityLost, LogEnd, Position, next_frame
-from backups.increments.wal_index import WalIndex
+from backups.increments.wal import follower as wal_follower
+from backups.increments.wal.database import checkpoint, end_read
+from backups.increments.wal.file import ContinuityLost, LogEnd, Position, next_frame
+from backups.increments.wal.index import WalIndex
 from backups.model import Source
 from backups.sources.pins import begin_read
 from shared.errors import DatabaseError
@@ -523,11 +523,11 @@ def _end_by_marks(index: WalIndex | None) -> LogEnd | None:
 @pytest.mark.parametrize(
     ("case", "name", "mutant"),
     [
-        (truncated_unheld, "wal_follower.next_frame", _no_continuity),
-        (restarted_unheld, "wal_follower.next_frame", _held_not_asked),
-        (overwritten_anchor, "wal_follower.check_anchor", lambda *_: None),
-        (damaged_page, "wal_file.check_frame", lambda *_: None),
-        (dead_commit, "wal_follower.end_of_log", _end_by_marks),
+        (truncated_unheld, "follower.next_frame", _no_continuity),
+        (restarted_unheld, "follower.next_frame", _held_not_asked),
+        (overwritten_anchor, "follower.check_anchor", lambda *_: None),
+        (damaged_page, "file.check_frame", lambda *_: None),
+        (dead_commit, "follower.end_of_log", _end_by_marks),
     ],
 )
 def test_a_reader_without_a_check_is_caught(
@@ -539,7 +539,7 @@ def test_a_reader_without_a_check_is_caught(
     mutant: Callable[..., object],
 ) -> None:
     """Each check, taken away, fails the case that it is there for."""
-    monkeypatch.setattr(f"backups.increments.{name}", mutant)
+    monkeypatch.setattr(f"backups.increments.wal.{name}", mutant)
     with pytest.raises(AssertionError):
         case(writer, followed)
 

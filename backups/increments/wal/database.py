@@ -9,8 +9,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from backups.increments.wal_file import ContinuityLost, LogEnd
-from backups.increments.wal_index import WalIndex
+from backups.increments.wal.file import ContinuityLost, LogEnd
+from backups.increments.wal.index import WalIndex
 from backups.model import Source
 from backups.sources.links import real_path
 from backups.sources.pins import open_pin, what

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from backups.increments.wal_file import LogEnd, is_page_size, running_checksum
+from backups.increments.wal.file import LogEnd, is_page_size, running_checksum
 
 _COPY_BYTES = 48
 _INDEX = struct.Struct("=3I2BH4I8s2I")
