@@ -93,7 +93,7 @@ class BackupService:
         self.writers = writers = Writers(installation, facts)
         self.later_marks = later_marks = LaterMarks(installation, known)
         self.upgrade_marks = UpgradeMarks(installation, facts, known, later_marks)
-        self.own_sets = own_sets = OwnSets(installation, facts, writers)
+        self.own_sets = own_sets = OwnSets(installation, facts, writers, known)
         self.alerts = alerts = Alerts(
             self.status, facts, notifier, clock, of_success=notify_success
         )
