@@ -15,6 +15,7 @@ from backups.format import naming
 from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
+from backups.increments.replay import Replay
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
@@ -158,6 +159,7 @@ class BackupService:
             config.identity_file,
             schemas=dict(config.schemas),
             schema_versions=config.schema_versions,
+            replay=Replay(store, catalogue.chains).to,
         )
         replacer = Replacer(
             sources=config.sources,
