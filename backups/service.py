@@ -151,15 +151,24 @@ class BackupService:
             later_marks=later_marks,
             facts=facts,
         )
-        self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
         self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
+        replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,
             directory,
             config.identity_file,
             schemas=dict(config.schemas),
             schema_versions=config.schema_versions,
-            replay=Replay(store, catalogue.chains).to,
+            replay=replay.to,
+        )
+        self.verify = Verify(
+            catalogue,
+            starter,
+            own_sets,
+            publisher=publisher,
+            verdicts=verdicts,
+            fetcher=fetcher,
+            replay=replay,
         )
         replacer = Replacer(
             sources=config.sources,

@@ -1,6 +1,6 @@
 """Replay: from the files of a full to a point of its chain, each step checked before and after.
 
-    the full's sum -> newest differential before the point -> increments between (of packs, or alone)
+    the full's sum -> newest differential before the point -> increments between, packed or not
 
 Objects are fetched a few ahead. Each has its mark, names the SHA-256 of the one before it, and says
 which sum every database has before and after it. A break ends the replay: it names the object and
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -27,9 +28,10 @@ from backups.increments.bodies import unfold
 from backups.increments.shadow import Shadow
 from backups.model import BackupSet, Progress, ProgressSink
 from backups.sets.chains.objects import ReadIncrement, fetch_increment, read_increment
-from backups.sets.chains.pack_reader import fetch_pack
+from backups.sets.chains.pack_reader import OpenPack, fetch_pack
 from backups.sets.chains.points import ChainPoints
 from backups.sets.chains.reading import ChainReader
+from shared.errors import AppError
 from shared.store.object_store import ObjectStore
 
 _WORKERS = 8
@@ -37,6 +39,7 @@ _WORKERS = 8
 _AHEAD_BYTES = 16 * 1024 * 1024
 _AHEAD = 64
 _ASK_EVERY = 64
+_HINT = "Choose another restore point: python -m backups list"
 
 
 @dataclass(frozen=True)
@@ -75,18 +78,35 @@ class Replay:
                     f"Restore the set itself: python -m backups restore {set_of(chain.id)}",
                 )
             folder = next(iter(files.values())).parent
-            way = chain.way_to(point.number)
-            if way is None:
-                raise _broken(chain, 0, "the store lacks objects that lead to it")
-            walk = _Walk(chain, shadows, identity_file)
-            for at, read in enumerate(self._objects(chain, way, point.number, folder, opened)):
-                with _explained(walk):
-                    walk.step(read())
-                if at % _ASK_EVERY == 0:
-                    progress(Progress("get", "", walk.number, point.number))
+            walk = _Walk(chain, point.number, shadows, identity_file)
+            self._walk(walk, folder, opened, progress)
             for shadow in shadows.values():
                 with disk_errors(shadow.path):
                     shadow.sync()
+
+    def read(self, backup_set: BackupSet, folder: Path, progress: ProgressSink) -> None:
+        """Read what leads to a point, and check marks, hashes and order, without its full.
+
+        For a host that cannot decrypt it. Raises `IncrementBroken`, `StoreError`.
+        """
+        point = backup_set.point
+        if point is None:
+            return
+        chain = self.points.open(point.chain)
+        with ExitStack() as opened:
+            walk = _Walk(chain, point.number, {}, None)
+            self._walk(walk, folder, opened, progress)
+
+    def _walk(self, walk: _Walk, folder: Path, opened: ExitStack, progress: ProgressSink) -> None:
+        chain, number = walk.chain, walk.to
+        way = chain.way_to(number)
+        if way is None:
+            raise _broken(chain, 0, "the store lacks objects that lead to it")
+        for at, read in enumerate(self._objects(chain, way, number, folder, opened)):
+            with _explained(walk):
+                walk.step(read())
+            if at % _ASK_EVERY == 0:
+                progress(Progress("get", "", walk.number, number))
 
     def _objects(
         self,
@@ -128,29 +148,27 @@ class Replay:
             try:
                 found = fetch_pack(self.store, chain.marks, one.key, path, upto=upto)
             except (IncrementBroken, ManifestInvalid) as error:
-                broken = error
-
-                def fail() -> ReadIncrement:
-                    raise broken
-
-                yield fail
+                yield partial(_fail, error)
                 return
             with closing(found):
                 for member in range(max(one.first, done + 1), upto + 1):
-                    yield lambda member=member: read_increment(
-                        chain.marks, found.key_of(member), found.member(member)
-                    )
+                    yield partial(_member, chain, found, member)
         finally:
             remove_file(path)
 
 
 class _Walk:
-    """How far a replay is; `number` is the point that the files hold."""
+    """How far a replay is on its way `to` a point; `number` is the one that the files hold."""
 
     def __init__(
-        self, chain: ChainReader, shadows: Mapping[str, Shadow], identity_file: Path | None
+        self,
+        chain: ChainReader,
+        to: int,
+        shadows: Mapping[str, Shadow],
+        identity_file: Path | None,
     ) -> None:
         self.chain = chain
+        self.to = to
         self.number = 0
         self._shadows = shadows
         self._identity = identity_file
@@ -185,9 +203,6 @@ class _Walk:
         self.number, self._sequence, self._instant = line.seq, line.sequence, line.instant
 
 
-_HINT = "Choose another restore point: python -m backups list"
-
-
 @contextmanager
 def _explained(walk: _Walk) -> Iterator[None]:
     try:
@@ -216,6 +231,14 @@ def _open(opened: ExitStack, path: Path, source: HeadSource) -> Shadow:
             "Choose another restore point: python -m backups list",
         )
     return shadow
+
+
+def _member(chain: ChainReader, pack: OpenPack, number: int) -> ReadIncrement:
+    return read_increment(chain.marks, pack.key_of(number), pack.member(number))
+
+
+def _fail(error: AppError) -> ReadIncrement:
+    raise error
 
 
 def _size(ahead: deque[tuple[int, Future[ReadIncrement]]]) -> int:

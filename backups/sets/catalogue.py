@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
+from backups.decisions import order
 from backups.decisions.evidence import KeptProof
 from backups.decisions.marks import UnmarkedSets
-from backups.decisions import order
 from backups.decisions.order import end_of_present, next_sequence
 from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound

@@ -31,11 +31,7 @@ from shared.logs import fields
 from shared.store.object_store import ObjectInfo, ObjectStore, get_document
 
 _log = logging.getLogger(__name__)
-_DOCUMENTS: Mapping[str, type[Head] | type[End] | type[Check]] = {
-    "head": Head,
-    "end": End,
-    "check": Check,
-}
+_DOCUMENTS = ("head", "end", "check")
 
 
 @dataclass
@@ -59,6 +55,7 @@ class Known:
     points: Mapping[str, int]
 
     def keys(self) -> set[str]:
+        """The keys of both."""
         return {*self.objects, *self.points}
 
 
@@ -85,8 +82,7 @@ def learn_chains(
             if table.chain(connection, chain) is not None:
                 _note_objects(connection, chain, listed)
     for chain, of_chain in before.items():
-        listed = listing.chains.get(chain, {})
-        _forget_gone(known, store, listing.prefix, chain, of_chain, listed)
+        _forget_gone(known, store, listing, chain, of_chain)
 
 
 def _known(connection: sqlite3.Connection, chain: str) -> Known:
@@ -131,7 +127,12 @@ def _fetch(
         if info.size > MOST_BYTES:
             raise ManifestInvalid(f"{info.key} has {info.size:,} bytes", "Delete it.")
         document = get_document(store, info.key, info.size)
-        chain_format.load(_DOCUMENTS[parsed.kind], document, key=info.key, chain=chain)
+        if parsed.kind == "head":
+            chain_format.load(Head, document, key=info.key, chain=chain)
+        elif parsed.kind == "end":
+            chain_format.load(End, document, key=info.key, chain=chain)
+        else:
+            chain_format.load(Check, document, key=info.key, chain=chain)
     except (ManifestInvalid, ObjectTooLarge) as error:
         _log.warning("%s", error.message, extra=fields(chain=chain))
         return None, "wrong"
@@ -186,12 +187,12 @@ def _note_objects(
 def _forget_gone(
     known: Database,
     store: ObjectStore,
-    prefix: str,
+    listing: ChainListing,
     chain: str,
     before: Known,
-    listed: Mapping[str, tuple[ChainKey, ObjectInfo]],
 ) -> None:
     """Forget what was known before the listing, is not in it, and is not there by name either."""
+    listed = listing.chains.get(chain, {})
     packed = {
         number
         for parsed, _ in listed.values()
@@ -205,7 +206,7 @@ def _forget_gone(
         for key in sorted(before.keys() - listed.keys())
         if numbers.get(key) in packed or not may_be_stored(store, key)
     ]
-    head = head_key(prefix, chain)
+    head = head_key(listing.prefix, chain)
     if head not in listed and not may_be_stored(store, head):
         _log.warning("%s is not in the store any more", head, extra=fields(chain=chain))
         with known.transaction() as connection:

@@ -26,7 +26,6 @@ from backups.sets.chains import table
 from backups.sets.chains.learn import ChainListing, Known, known_chains, learn_chains
 from backups.sets.chains.reading import ChainReader, open_chain
 from shared.databases.sqlite import Database
-from shared.errors import StoreError
 from shared.store.object_store import ObjectStore
 
 _LIST = "List what can be restored: python -m backups list"
@@ -63,7 +62,10 @@ class ChainPoints:
         before: Mapping[str, Known],
         ours: Collection[str] | None,
     ) -> None:
-        """Take in a listing that went to the end, and read the newest point of each chain of `ours` (None: of all)."""
+        """Take in a listing that went to the end, and read the newest point of each chain.
+
+        Of those of `ours` alone; None: of all.
+        """
         learn_chains(self._known, self._store, self._marks, listing, before)
         for chain in self._chains(ours, ask=True):
             self._read_edges(chain)

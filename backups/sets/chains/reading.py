@@ -88,11 +88,11 @@ class ChainReader:
         last = self.end.last if self.end else None
         for one in self.objects.values():
             beyond = last is not None and one.last > last
-            if one.mark in (None, "valid") and one.kind not in ("head", "end", "check"):
-                if not beyond:
-                    yield ChainObject(
-                        one.key, one.kind, one.first, one.last, one.bytes, one.last_instant
-                    )
+            is_used = one.mark in (None, "valid") and one.kind not in ("head", "end", "check")
+            if is_used and not beyond:
+                yield ChainObject(
+                    one.key, one.kind, one.first, one.last, one.bytes, one.last_instant
+                )
         for point in self.points.values():
             if point.mark == "valid" and (last is None or point.number <= last):
                 number = point.number
@@ -135,9 +135,10 @@ class ChainReader:
         if (point := self.points.get(number)) is not None:
             return point.instant
         for one in list(self.objects.values()):
-            if one.kind == "pack" and one.mark in (None, "valid"):
-                if one.first <= number <= one.last and (index := self.index_of(one)) is not None:
-                    return index.members[number - index.first].instant
+            is_pack = one.kind == "pack" and one.mark in (None, "valid")
+            has_it = is_pack and one.first <= number <= one.last
+            if has_it and (index := self.index_of(one)) is not None:
+                return index.members[number - index.first].instant
         facts = self.facts(number)
         return facts.instant if facts else None
 
