@@ -93,9 +93,7 @@ class ChainRemoval:
         kept: list[str] = []
         for chain in dict.fromkeys(one.chain for one in plan.drop):
             going = [one for one in plan.drop if one.chain == chain]
-            whole = any(one.object.kind == "head" for one in going)
-            gone_with_full = whole and "its full" in going[0].reason
-            if gone_with_full and has_manifest(chain_keys.set_of(chain)):
+            if going[0].with_full and has_manifest(chain_keys.set_of(chain)):
                 continue
             kept += self._drop(chain, going, ours, refused)
         return kept
