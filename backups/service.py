@@ -81,7 +81,7 @@ class BackupService:
         self.directory = directory = installation.directory
         self.store = store = installation.store
         self.clock = clock = installation.clock
-        self.facts = facts
+        self.facts, self.known = facts, known
         names = [source.name for source in config.sources]
         self.runs = starter = RunStarter(
             installation.run_log,

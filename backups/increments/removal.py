@@ -14,6 +14,7 @@ from backups.decisions.chains.retention import ChainPlan, DroppedObject
 from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain_keys
 from backups.format.mark import Marks
+from backups.increments.pack import is_of
 from backups.increments.pack_reader import read_index
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
@@ -140,7 +141,7 @@ class ChainRemoval:
             metadata = self._store.head(key).metadata
         except ObjectMissing:
             return True
-        if metadata.get("chain") != chain or metadata.get("instance") not in ours:
+        if not is_of(metadata, chain) or metadata["instance"] not in ours:
             _log.warning(
                 "kept an object whose metadata does not name chain %s: copy it there again with "
                 "its metadata, or delete it by hand",
