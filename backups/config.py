@@ -17,6 +17,7 @@ from shared.databases.schema import KnownSchema
 APPLICATION = "gpt-messenger-sales-bot 0.1.0"
 
 Compression = Literal["none", "zstd"]
+FollowMode = Literal["auto", "compare", "wal", "off"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,8 @@ class BackupConfig:
     runs. `content_checks` open a restored source (by name) as the application would;
     `readability_checks` sample a snapshot without writing to it; `schema_versions` are the newest
     `user_version` that it can open, and `schemas` what it makes of the sources that are its own. A
-    `change_delay` of zero means that changes ask for nothing.
+    `change_delay` of zero means that changes ask for nothing; `follow` says how what changed is
+    found, or that changes ask for sets.
     `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     `warnings` are about the settings themselves.
     """
@@ -64,6 +66,7 @@ class BackupConfig:
     schemas: tuple[tuple[str, KnownSchema], ...] = ()
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
     change_delay: timedelta = timedelta(0)
+    follow: FollowMode = "off"
     timeout: timedelta = timedelta(hours=1)
     run_by: RunBy = "app"
     receivers: tuple[Receiver, ...] = ()
@@ -74,6 +77,12 @@ class BackupConfig:
     def marks(self) -> Marks:
         """What makes and checks the marks of the documents below the prefix."""
         return Marks(self.mark_keys, self.prefix)
+
+    @property
+    def follows(self) -> bool:
+        """Whether a change makes an increment: it is marked, and a process that lasts makes it."""
+        is_on = bool(self.change_delay) and self.follow != "off"
+        return is_on and bool(self.mark_keys) and self.run_by == "app"
 
     def content_check(self, source: str) -> ContentCheck | None:
         """How the application opens this source, if it says."""

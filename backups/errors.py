@@ -125,6 +125,12 @@ class IncrementBroken(BackupError):
     code = "increment_broken"
 
 
+class ChainTaken(BackupError):
+    """Another process has written an object of a chain that this host writes."""
+
+    code = "chain_taken"
+
+
 class FollowerBusy(BackupError):
     """The follower of this host did not let go of the live databases."""
 

@@ -82,10 +82,14 @@ class SnapshotFile:
 
 @dataclass(frozen=True)
 class Snapshots:
-    """The copies of one run, and the instant that they show."""
+    """The copies of one run, the instant that they show, and their place in the order of points.
+
+    `sequence` is None where nobody took a number at that instant.
+    """
 
     instant: datetime
     files: tuple[SnapshotFile, ...]
+    sequence: int | None = None
 
 
 @dataclass(frozen=True)

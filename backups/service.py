@@ -15,6 +15,7 @@ from backups.format import naming
 from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
+from backups.increments.lease import LetGo
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
@@ -78,6 +79,7 @@ class BackupService:
         self.config = config = installation.config
         self.catalogue = catalogue = installation.catalogue
         self.run_log = installation.run_log
+        self.known = known
         self.directory = directory = installation.directory
         self.store = store = installation.store
         self.clock = clock = installation.clock
@@ -187,8 +189,9 @@ class BackupService:
             fetcher=fetcher,
             replacer=replacer,
             asides=asides,
+            let_go=(let_go := LetGo(directory, facts)),
         )
-        self.undo = Undo(starter=starter, replacer=replacer, asides=asides)
+        self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
             own_sets=own_sets,

@@ -139,6 +139,7 @@ def build_config(settings: Settings) -> BackupConfig:
         schemas=known_schemas(settings.token_encryption_keys),
         retention=RetentionPolicy(**vars(backup.keep)),
         change_delay=timedelta(seconds=backup.change_delay),
+        follow=backup.follow,
         timeout=timedelta(seconds=backup.timeout),
         run_by=backup.run_by,
         receivers=receivers_of(backup.notify_urls),

@@ -45,6 +45,8 @@ STORE_FAILURES = frozenset(
 )
 # After the first, second, third failure since the due instant; hourly from then on.
 RETRY_DELAYS = (timedelta(minutes=5), timedelta(minutes=15), timedelta(minutes=60))
+# From the beginning of a change run to that of the next.
+BETWEEN_SETS = timedelta(minutes=1)
 # Change runs take at most this part of the time.
 SHARE = 20
 
@@ -92,6 +94,7 @@ def due_at(facts: ChangeFacts, delay: timedelta) -> timedelta:
         return due
     took = facts.last_finished_at - facts.last_started_at
     due = max(due, facts.last_finished_at + (SHARE - 1) * took)
+    due = max(due, facts.last_started_at + BETWEEN_SETS)
     if facts.failures:
         wait = RETRY_DELAYS[min(facts.failures, len(RETRY_DELAYS)) - 1]
         due = max(due, facts.last_finished_at + wait)

@@ -2,7 +2,8 @@
 
 instance                who this installation is
 runs.db                 run log and catalogue
-run.lock, scheduler.lock
+run.lock, scheduler.lock, follow.lock
+sequence                the counter that numbers sets and increments
 heartbeats              how the threads of the leader are
 staging/<run id>/       what a run is working on; gone when it is over
 copies/<set id>/        unsealed copies of the newest sets, for a fast restore
@@ -26,6 +27,8 @@ from backups.format import naming
 from backups.host.heartbeats import Heartbeats
 from backups.host.lease import Lease
 from backups.host.removal import remove_folder
+from backups.host.sequence import SequenceFile
+from shared.bounded import HIGHEST_SEQUENCE
 from shared.errors import AppError, DiskFull
 from shared.files import make_private_directory, open_private, sync_directory
 from shared.logs import fields
@@ -46,7 +49,9 @@ class BackupDirectory:
         self._catalogues = path / "catalogues"
         self.run_lease = Lease(path / "run.lock", self.make_missing)
         self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
+        self.follow_lease = Lease(path / "follow.lock", self.make_missing)
         self.heartbeats = Heartbeats(path / "heartbeats")
+        self._sequence = SequenceFile(path / "sequence")
         self._held: str | None = None  # the id that this process knows
         self._is_inherited = self._read_id() is not None  # and did not make itself
         self.make_missing()
@@ -128,6 +133,20 @@ class BackupDirectory:
             beside.unlink(missing_ok=True)
         sync_directory(self.path)
         return True
+
+    def prepare_sequence(self, above: int) -> None:
+        """Make ready to number what is next, above `above`. Raises as `make_missing`."""
+        self.make_missing()
+        with disk_errors(self.path):
+            self._sequence.prepare(above)
+
+    def next_sequence(self, above: int = 0) -> int:
+        """The place of a new set or increment in the order of all; quick after `prepare_sequence`.
+
+        Raises `DiskFull`, `DirectoryUnusable`.
+        """
+        with disk_errors(self.path):
+            return min(self._sequence.take(above), HIGHEST_SEQUENCE)
 
     @contextmanager
     def staging(self, run_id: str) -> Iterator[Path]:

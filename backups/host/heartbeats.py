@@ -20,7 +20,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from backups.host.processes import boot_id
+from backups.host.machine import boot_id
 from backups.model import Beat
 from shared.process.lasting_work import Sign
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from backups.errors import DirectoryUnusable
-from backups.host.processes import boot_id, is_alive, is_stopped
+from backups.host.machine import boot_id, is_alive, is_stopped
 
 # Longer than a look at whether the lease is free.
 _LOOK_SECONDS = 0.2

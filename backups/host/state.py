@@ -8,6 +8,7 @@ last_drill, last_restore             a document each, as JSON
 restore_switch                       what a run was about to replace, as JSON
 time:begun, time:swept, time:marking an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
+follow_request, restored_chain       what a restore asks of the follower, and tells it
 owed_asides                          what the store has yet to be told was set aside, as JSON
 successor_of:<instance>              how far it had come, as JSON; `1` where nobody noted it
 instances                            who writes to the store, as JSON (`operations.adopt`)
@@ -109,6 +110,8 @@ _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _MARKING = _time("time:marking")
 _LEADER_KEY: _Record[str] = _Record("leader_key", str, str)
+_FOLLOW_REQUEST: _Record[str] = _Record("follow_request", str, str)
+_RESTORED_CHAIN: _Record[str] = _Record("restored_chain", str, str)
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
 _INSTANCES: _Record[str] = _Record("instances", str, str)
 # Pairs of a set's id and the name of the document beside its manifest.
@@ -250,6 +253,28 @@ class HostState:
         """Remember which documents the store has yet to get."""
         self._write(_OWED_ASIDES, tuple(owed))
 
+    # --- the follower -------------------------------------------------------------------
+
+    def follow_request(self) -> str | None:
+        """Who asks the follower to let go of the live databases: a start of the host, and when."""
+        return self._read(_FOLLOW_REQUEST)
+
+    def ask_follower(self, text: str | None) -> None:
+        """Ask the follower to let go, or withdraw that."""
+        self._replace(_FOLLOW_REQUEST, text)
+
+    def restored_chain(self) -> str | None:
+        """What a restore brought back (point, instant, sequence), until the chain has ended."""
+        return self._read(_RESTORED_CHAIN)
+
+    def end_chain_by_restore(self, text: str) -> None:
+        """Remember that a restore ends the chain; the follower does it."""
+        self._write(_RESTORED_CHAIN, text)
+
+    def forget_restored_chain(self) -> None:
+        """The chain has ended."""
+        self._replace(_RESTORED_CHAIN, None)
+
     # --- when things happened -----------------------------------------------------------
 
     def begun_at(self) -> datetime | None:
@@ -346,6 +371,13 @@ class HostState:
     def _write(self, record: _Record[T], value: T) -> None:
         with self._records.transaction() as connection:
             record.write(connection, value)
+
+    def _replace(self, record: _Record[str], text: str | None) -> None:
+        if text is not None:
+            self._write(record, text)
+            return
+        with self._records.transaction() as connection:
+            connection.execute("DELETE FROM facts WHERE name = ?", (record.name,))
 
     def _read_all(self, beginning: str) -> dict[str, str]:
         """The texts of all names with this beginning, by the rest of the name."""

@@ -20,8 +20,10 @@ from backups.alerts.dispatch import Alerts
 from backups.decisions.suspicion import suspicions
 from backups.errors import ProofFailed, SourceUnknown
 from backups.format import naming
+from backups.format.chain_keys import chain_id
 from backups.host.removal import remove_file
-from backups.model import ProgressSink, Run, Snapshots, Source, Trigger
+from backups.increments.follow_folder import FollowFolder
+from backups.model import BackupSet, ProgressSink, Run, Snapshots, Source, Trigger
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
@@ -57,6 +59,7 @@ class Backup:
     ) -> None:
         self._config = installation.config
         self._directory = installation.directory
+        self._follow_folder = FollowFolder(installation.directory)
         self._catalogue = installation.catalogue
         self._clock = installation.clock
         self._starter = starter
@@ -201,6 +204,8 @@ class Backup:
             about = replace(about, suspect=(*suspect, *wrong) or None)
             made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
         if made.complete:
+            if self._config.follows and made.proof != "none" and not made.suspect:
+                self._hand_over(made, snapshots)
             self._directory.keep_copies(
                 made.id, [file.path for file in snapshots.files], self._config.local_copies
             )
@@ -208,6 +213,16 @@ class Backup:
             recorder.stage("snapshot")  # where it failed
             _raise_failures(failures, made.id)
         return made.id
+
+    def _hand_over(self, made: BackupSet, snapshots: Snapshots) -> None:
+        """Give the follower the snapshots of a set that a chain may begin with."""
+        try:
+            self._follow_folder.hand_over(
+                chain_id(made.id, made.instance),
+                {file.source: file.path for file in snapshots.files},
+            )
+        except AppError as error:
+            _log.warning("no chain of increments begins with it: %s", error.message)
 
     def _take(
         self,
@@ -217,6 +232,7 @@ class Backup:
         failures: dict[str, AppError],
     ) -> Snapshots:
         """Take the snapshots in a second that has no set yet; `failures` has what failed."""
+        self._directory.prepare_sequence(self._publisher.known_sequence())
         while True:
             failures.clear()
             self._instants.free()
@@ -227,6 +243,7 @@ class Backup:
                 recorder.progress,
                 busy_timeout=self._config.busy_timeout,
                 failures=failures,
+                number=self._directory.next_sequence,
             )
             if not self._publisher.is_published(naming.set_id(snapshots.instant)):
                 break

@@ -30,6 +30,7 @@ from backups.decisions.restore_plan import (
 from backups.errors import NoRestorePoint, RestoreBlocked, SetNotFound, SetNotNamed, SourceUnknown
 from backups.host.removal import remove_file
 from backups.host.state import HostState
+from backups.increments.lease import LetGo
 from backups.model import BackupSet, Baseline, Finding, ProgressSink, Source, StoredObject
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
@@ -72,6 +73,7 @@ class Restore:
     fetcher: Fetcher
     replacer: Replacer
     asides: Asides
+    let_go: LetGo
 
     def plan(
         self,
@@ -191,10 +193,11 @@ class Restore:
         self._refuse_unreadable(files)
         recorder.stage("install")
         heir = only is None and self._takes_over(backup_set, sources)
-        replacement = self.replacer.begin(recorder, backup_set.id)
-        for source in sources:
-            replacement.install(source, files[source.name])
-            remove_file(files[source.name])  # storing what was replaced needs the room
+        with self.let_go.held(backup_set):
+            replacement = self.replacer.begin(recorder, backup_set.id)
+            for source in sources:
+                replacement.install(source, files[source.name])
+                remove_file(files[source.name])  # storing what was replaced needs the room
         for source in sources:
             self.facts.forget_started_empty(source.name)
             self.facts.set_baseline(source.name, Baseline(backup_set.id, self.clock.now()))

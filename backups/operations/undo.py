@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backups.errors import NothingToUndo
 from backups.host.removal import remove_file
+from backups.increments.lease import LetGo
 from backups.model import ProgressSink
 from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
@@ -29,6 +30,7 @@ class Undo:
     starter: RunStarter
     replacer: Replacer
     asides: Asides
+    let_go: LetGo
 
     def undoable(self) -> RestoreRecord:
         """The record of the last restore in place; raises `NothingToUndo`."""
@@ -88,14 +90,15 @@ class Undo:
                 shutil.copyfile(one.path, copies[source.name])
                 copies[source.name].chmod(0o600)
         recorder.stage("install")
-        replacement = self.replacer.begin(recorder, record.set_id, record)
-        for source in sources:
-            if source.name in copies:
-                replacement.install(source, copies[source.name])
-                remove_file(copies[source.name])  # storing what was replaced needs the room
-        for source, one in put_aside:
-            if one.kind == "quarantine":
-                replacement.bring_back(source, one)
+        with self.let_go.held(None):
+            replacement = self.replacer.begin(recorder, record.set_id, record)
+            for source in sources:
+                if source.name in copies:
+                    replacement.install(source, copies[source.name])
+                    remove_file(copies[source.name])  # storing what was replaced needs the room
+            for source, one in put_aside:
+                if one.kind == "quarantine":
+                    replacement.bring_back(source, one)
         for one in record.owed or put_back:
             self.replacer.facts.forget_baseline(one.source)
         replacement.conclude()

@@ -1,4 +1,7 @@
-"""Following changes: polls the watch, and starts a change run when one is due."""
+"""Following changes: with increments, and with a run of all sources where only that helps.
+
+Where increments are off, the watch is polled, and a change run starts when one is due.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from datetime import timedelta
 from backups.decisions.due import STORE_FAILURES, ChangeFacts, due_at
 from backups.errors import LeaseHeld
 from backups.model import Run
+from backups.scheduling.follower_parts import make_follower
 from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService
 from backups.sources.change_watch import ChangeWatch
@@ -28,7 +32,10 @@ class ChangeFollower:
     def __init__(self, service: BackupService, delay: timedelta) -> None:
         self._service = service
         self._delay = delay
-        self._watch = ChangeWatch([s for s in service.config.sources if not s.volatile])
+        config = service.config
+        self._follower = make_follower(service, delay) if config.follows else None
+        watched = [source for source in config.sources if not source.volatile]
+        self._watch = ChangeWatch(watched)
         # When the last attempt began and ended, whether or not it came as far as a run.
         self._last: tuple[timedelta, timedelta] | None = None
         self._failures = 0
@@ -41,7 +48,15 @@ class ChangeFollower:
     def step(self) -> Run | None:
         """Poll once; the run, if one was due and was made."""
         now = self._now()
-        if self._watch.poll():
+        if self._follower is not None:
+            outcome = self._follower.step()
+            if self._follower.chain is not None or outcome == "waiting":
+                self._changed_at, self._is_unsure = None, False
+                return None
+            if outcome == "needs_full":
+                self._is_unsure = False
+                self._changed_at = self._changed_at or now - self._delay
+        elif self._watch.poll():
             self._is_unsure = False
             if self._changed_at is None:
                 self._changed_at = now
@@ -73,6 +88,8 @@ class ChangeFollower:
         note(None)
         self._last = now, self._now()
         if run.status == "succeeded":
+            if self._follower is not None:
+                self._follower.full_made()
             self._failures = 0
             self._probe.succeeded()
         else:
@@ -85,6 +102,8 @@ class ChangeFollower:
     def close(self) -> None:
         """Stop watching."""
         self._watch.close()
+        if self._follower is not None:
+            self._follower.close()
 
     def _now(self) -> timedelta:
         return timedelta(seconds=self._service.clock.monotonic())

@@ -9,6 +9,7 @@ One file, because each question about restore points is one method of one object
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -24,6 +25,7 @@ from backups.format.mark import Marks
 from backups.host import catalogues
 from backups.model import BackupSet, DrillReport, MissingPoint, Refusal, RestorePoint
 from backups.sets import marks_table, points_table
+from backups.sets.chains import table
 from backups.sets.learn import OwnPoints, learn
 from backups.sets.missing import NotedPoint, UnreadDocuments
 from backups.sets.points_table import FuturePoint
@@ -253,7 +255,7 @@ class Catalogue:
             return points_table.newest_drilled(connection, self._end())
 
     def next_sequence(self) -> int:
-        """The number of a new set of ours: one more than the highest of its line.
+        """One more than the highest number of our line, of sets and of points of chains.
 
         A host that has not asked this store yet does so first; then it raises `StoreError`.
         """
@@ -261,12 +263,12 @@ class Catalogue:
         # One read of both: between two the file may have been found damaged, and made anew.
         with self._table.reading() as connection:
             if catalogues.read_fact(connection, "listed_at") is not None:
-                return next_sequence(points_table.highest_sequence(connection, ours))
+                return _next_sequence(connection, ours)
         with suppress(StoreListingIncomplete):  # all that it can know is learnt
             self.refresh()
         ours = self._ours() or ()
         with self._table.reading() as connection:
-            return next_sequence(points_table.highest_sequence(connection, ours))
+            return _next_sequence(connection, ours)
 
     def forget_verdict(self, set_id: str, name: str) -> None:
         """Drop a verdict that is worth nothing."""
@@ -368,3 +370,8 @@ def has_restore_points(known: Database) -> bool:
             "SELECT EXISTS(SELECT 1 FROM sets) OR EXISTS(SELECT 1 FROM dated_objects)"
         ).fetchone()
     return bool(row[0])
+
+
+def _next_sequence(connection: sqlite3.Connection, ours: Collection[str]) -> int:
+    sets = points_table.highest_sequence(connection, ours) or 0
+    return next_sequence(max(sets, table.highest_sequence(connection)) or None)

@@ -90,6 +90,10 @@ class Publisher:
         key = naming.instance_key(self._config.prefix, self._directory.instance())
         self._store.head(key)
 
+    def known_sequence(self) -> int:
+        """The highest number that the catalogue knows to be taken. Raises `StoreError`."""
+        return self._catalogue.next_sequence() - 1
+
     def is_published(self, set_id: str) -> bool:
         """Whether the store has the manifest of a set, whoever put it. Raises `StoreError`."""
         try:
@@ -141,7 +145,7 @@ class Publisher:
         recorder.keep_room(self._room([file.bytes for file in snapshots.files], staging, copies=0))
         files = self._seal(snapshots, recorder)
         recorder.stage("store")
-        sequence = self._catalogue.next_sequence()
+        sequence = snapshots.sequence or self._directory.next_sequence(self.known_sequence())
         puts = Puts(self._store, {"set-id": set_id, "instance": instance})
         try:
             objects = tuple(

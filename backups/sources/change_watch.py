@@ -23,8 +23,11 @@ class ChangeWatch:
 
     def poll(self) -> bool:
         """Whether a source was changed, replaced or removed since the last poll."""
-        found = [one.poll() for one in self._watched]  # each of them, also after the first hit
-        return any(found)
+        return bool(self.changed())
+
+    def changed(self) -> frozenset[str]:
+        """The names of the sources that were changed, replaced or removed since the last poll."""
+        return frozenset(one.name for one in self._watched if one.poll())
 
     def modified_at(self) -> datetime | None:
         """When the newest of the files was written last, by the file system.
@@ -48,6 +51,7 @@ class ChangeWatch:
 
 class _Watched:
     def __init__(self, source: Source) -> None:
+        self.name = source.name
         self.path = source.path
         self._connection: sqlite3.Connection | None = None
         self._identity: tuple[int, int] | None = None

@@ -13,7 +13,7 @@ import random
 import sqlite3
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -149,11 +149,16 @@ def _connect(source: Source, mode: str, timeout: float) -> sqlite3.Connection:
 
 
 def pin_together(
-    pins: Sequence[Pin], clock: Clock, busy_timeout: float, progress: ProgressSink
+    pins: Sequence[Pin],
+    clock: Clock,
+    busy_timeout: float,
+    progress: ProgressSink,
+    in_the_gates: Callable[[], None] = lambda: None,
 ) -> datetime:
     """Begin the reads of all `pins` while no writer writes; the instant.
 
-    Raises `PinFailed` for the first that cannot take part; none is held then.
+    `in_the_gates` is called while all writers stand still, and has to be quick. Raises `PinFailed`
+    for the first that cannot take part; none is held then.
     """
     with ExitStack() as stack:
         gates = []
@@ -163,6 +168,7 @@ def pin_together(
             gates.append((pin.source, gate))
         _close_gates(gates, busy_timeout, progress)
         instant = clock.now()
+        in_the_gates()
         for pin in pins:
             try:
                 with _of(pin.source):

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
@@ -74,11 +74,13 @@ def take_snapshots(
     *,
     busy_timeout: float = BUSY_TIMEOUT_SECONDS,
     failures: dict[str, AppError] | None = None,
+    number: Callable[[], int] | None = None,
 ) -> Snapshots:
     """Copy every source to `into/<name>.db` (0600), check the copies, and count their rows.
 
     A source that is not in WAL mode, or that this user may only read, cannot take part in
-    the common instant: its read begins when its copy does, and the copy is marked so.
+    the common instant: its read begins when its copy does, and the copy is marked so. `number`
+    gives their place in the order of all points, and is called while the writers stand still.
 
     Raises `DatabaseError` and its subclasses naming the source, `LinkDangling`, `SnapshotDiffers`
     when a copy is not what was read, and whatever `progress` raises, which stops the copying. Where
@@ -92,6 +94,12 @@ def take_snapshots(
         if failures is None or isinstance(error, DiskFull):
             raise error
         noted[source.name] = error
+
+    sequence: list[int] = []
+
+    def take_number() -> None:
+        if number is not None:
+            sequence[:] = [number()]
 
     usable: list[Source] = []
     for source in sources:
@@ -112,7 +120,7 @@ def take_snapshots(
         gated = [pin for pin in pins if pin.gated]
         while True:
             try:
-                instant = pin_together(gated, clock, busy_timeout, progress)
+                instant = pin_together(gated, clock, busy_timeout, progress, take_number)
                 break
             except PinFailed as failed:
                 note(failed.source, failed.error)
@@ -136,7 +144,7 @@ def take_snapshots(
     if not by_source and noted:
         raise next(iter(noted.values()))
     copied = tuple(by_source[source.name] for source in sources if source.name in by_source)
-    return Snapshots(instant, copied)
+    return Snapshots(instant, copied, sequence[0] if sequence else None)
 
 
 def _refuse_same_file(source: Source, others: Sequence[Source]) -> None:

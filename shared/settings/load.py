@@ -62,6 +62,7 @@ class BackupSettings:
     drill_schedule: Crontab
     restore_on_empty: bool
     change_delay: int
+    follow: Literal["auto", "compare", "wal", "off"]
     timeout: int
     keep: KeepSettings
     notify_urls: tuple[str, ...] = field(repr=False)
@@ -235,7 +236,11 @@ def _read_backup(reader: SettingReader) -> BackupSettings:
         age_identity_file=identity_file,
         drill_schedule=reader.parsed("BACKUP_DRILL_SCHEDULE", "0 3 * * 0", Crontab),
         restore_on_empty=reader.flag("BACKUP_RESTORE_ON_EMPTY"),
-        change_delay=reader.whole("BACKUP_CHANGE_DELAY", 60, 0, 86_400),
+        change_delay=reader.whole("BACKUP_CHANGE_DELAY", 1, 0, 86_400),
+        follow=cast(
+            'Literal["auto", "compare", "wal", "off"]',
+            reader.choice("BACKUP_FOLLOW", "auto", ("auto", "compare", "wal", "off")),
+        ),
         timeout=reader.whole("BACKUP_TIMEOUT", 3600, 1, 86_400),
         keep=KeepSettings(
             changes_hours=reader.count("BACKUP_KEEP_CHANGES_HOURS", "24"),

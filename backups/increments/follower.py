@@ -1,0 +1,468 @@
+"""The follower: begins chains, makes their points, ends them; one at a time on a host.
+
+    idle -> a chain begins: a full was handed over, or the local copy of the newest one is whole
+         -> steps, while nothing forbids the next one
+         -> it ends: a newer full, a restore, the clock, another writer, what no increment carries
+
+It makes no fulls: it says that it needs one, and goes on when there is one. Its caller calls `step`
+about once a second, from one thread.
+
+One file, because what a chain may do next depends on everything that can end it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC
+from pathlib import Path
+from typing import Literal
+
+from backups.errors import ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken
+from backups.format.chain import FORMAT, End, EndReason, Head, HeadSource, RestoredTo, dump, load
+from backups.format.chain_keys import chain_id, end_key, head_key, set_of
+from backups.host.state import HostState
+from backups.increments.capture import Capture, Captured
+from backups.increments.follow_folder import ChainState, FollowFolder
+from backups.increments.lease import FollowLease
+from backups.increments.shadow import Shadow
+from backups.increments.step import OpenChain, Steps, states_of
+from backups.model import BackupSet, Progress
+from backups.sets.catalogue import Catalogue
+from backups.sets.chains import table
+from backups.sets.puts import put_document
+from shared.clock import Clock
+from shared.errors import ObjectExists, StoreError
+from shared.logs import fields
+from shared.process.lasting_work import beat, note
+
+_log = logging.getLogger("backups.follow")
+
+# idle: nothing to do. stored: all that was written is in a proven point. waiting: not yet.
+# needs_full: only a full can store what was written.
+Outcome = Literal["idle", "stored", "waiting", "needs_full"]
+
+# How far the clock may go back within a chain; its instants then wait.
+MOST_BACK = 5_000
+# A step may compute for this part of the time.
+SHARE = 20
+_FIRST_WAIT, _LONGEST_WAIT = 5.0, 300.0
+_ENDS_A_CHAIN = (ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What a follower works with."""
+
+    steps: Steps
+    folder: FollowFolder
+    catalogue: Catalogue
+    facts: HostState
+    clock: Clock
+    lease: FollowLease
+    ours: Callable[[], frozenset[str]]
+    copy_of: Callable[[str, str], Path]
+    lasting: frozenset[str]  # the sources that are not volatile
+    delay: float
+    store_answers: Callable[[], bool] = lambda: False
+
+
+class Follower:
+    """Follows the sources that `capture` captures. Close it at the end."""
+
+    def __init__(self, parts: Parts, capture: Capture) -> None:
+        self._parts = parts
+        self._steps = parts.steps
+        self._folder = parts.folder
+        self._clock = parts.clock
+        self._capture = capture
+        self._chain: OpenChain | None = None
+        self._looked = False
+        self._refused: set[str] = set()  # local copies that are no good
+        self._not_before = 0.0
+        self._failures = 0
+        self._noticed_at: float | None = None
+        self._full_reason: str | None = None
+        self._failing: frozenset[str] = frozenset()
+
+    @property
+    def noticed_at(self) -> float | None:
+        """When the oldest change that is not stored was noticed, by the monotonic clock."""
+        return self._noticed_at
+
+    @property
+    def failing(self) -> frozenset[str]:
+        """The sources that the last step could not read."""
+        return self._failing
+
+    @property
+    def chain(self) -> str | None:
+        """The chain that is being written."""
+        return self._chain.id if self._chain else None
+
+    def close(self) -> None:
+        """Close what is open; the chain goes on at the next start."""
+        if self._chain is not None:
+            self._chain.close()
+        self._chain = None
+        self._capture.close()
+        self._parts.lease.let_go()
+
+    def step(self) -> Outcome:
+        """Do what is due; what came of it. Raises `AppError` for what is not the chain's."""
+        now = self._clock.monotonic()
+        self._capture.poll()
+        if self._capture.pending & self._parts.lasting and self._noticed_at is None:
+            self._noticed_at = now
+        if now < self._not_before and not (self._failures and self._parts.store_answers()):
+            return "waiting" if self._noticed_at is not None else "idle"
+        if not self._parts.lease.take():
+            return "waiting"
+        began = time.thread_time()
+        try:
+            outcome = self._step()
+        except StoreError as error:
+            self._failures += 1
+            wait = min(_FIRST_WAIT * 2.0 ** (self._failures - 1), _LONGEST_WAIT)
+            self._not_before = self._clock.monotonic() + wait
+            log = _log.warning if self._failures == 1 else _log.debug
+            log("changes wait for the store: %s [%s]", error.message, error.code)
+            note(error)
+            return "waiting"
+        finally:
+            self._parts.lease.let_go()
+        if self._failures:
+            _log.info("the store answers again: changes are stored")
+        self._failures = 0
+        cost = (time.thread_time() - began) * SHARE
+        self._not_before = max(now + max(self._parts.delay, cost), self._clock.monotonic())
+        if outcome in ("idle", "stored"):
+            note(None)
+            self._not_before = self._not_before if outcome == "stored" else now
+        return outcome
+
+    def _step(self) -> Outcome:
+        self._obey_restore()
+        self._send_ends()
+        if not self._looked:
+            self._go_on()
+            self._looked = True
+        self._begin_if_handed()
+        if self._chain is None:
+            return "needs_full" if self._noticed_at is not None or self._full_reason else "idle"
+        chain = self._chain
+        try:
+            if chain.attempt is not None:
+                self._finish(chain)
+            if not self._capture.pending & self._parts.lasting:
+                self._noticed_at = None
+                return "idle"
+            return self._capture_and_store(chain)
+        except _ENDS_A_CHAIN as error:
+            _log.error("chain %s ends: %s [%s]", chain.id, error.message, error.code)
+            reason: EndReason = "two_writers" if isinstance(error, ChainTaken) else "differs"
+            self._end(reason, error.message)
+            return "needs_full"
+        except OSError as error:
+            self._end("differs", f"its shadow cannot be written: {error.strerror or error}")
+            return "needs_full"
+
+    def _capture_and_store(self, chain: OpenChain) -> Outcome:
+        before = set(self._capture.pending)
+        captured = self._capture.take(chain.shadows, _nobody)
+        self._parts.lease.rest()
+        self._say_failing(captured)
+        now = int(captured.instant.timestamp() * 1000)
+        if captured.needs_full is not None:
+            self._end("sources", captured.needs_full)
+            return "needs_full"
+        if now < chain.state.instant - MOST_BACK:
+            self._capture.pending |= before
+            self._end("clock", "the clock was set back")
+            return "needs_full"
+        if captured.deltas.keys() & self._parts.lasting:
+            self._steps.prepare(chain, captured, "change", "compare")
+            self._finish(chain)
+        else:  # of what others cause nothing is lost: it is carried by the next
+            self._capture.pending |= set(captured.deltas)
+        if self._capture.pending & self._parts.lasting:
+            return "waiting"  # a source that could not be read
+        self._noticed_at = None
+        return "stored"
+
+    def _finish(self, chain: OpenChain) -> None:
+        began = self._noticed_at
+        row = self._steps.finish(chain, self._now())
+        took = self._clock.monotonic() - began if began is not None else 0.0
+        _log.debug(
+            "stored", extra=fields(chain=chain.id, number=row.number, bytes=row.bytes, seconds=took)
+        )
+        self._note_seconds(took)
+
+    def _note_seconds(self, took: float) -> None:
+        document = self._folder.seconds()
+        buckets = document.get("buckets")
+        counts = list(buckets) if isinstance(buckets, list) else []
+        counts = counts if len(counts) == len(BUCKETS) else [0] * len(BUCKETS)
+        counts = [count + (took <= edge) for count, edge in zip(counts, BUCKETS, strict=True)]
+        count, total = document.get("count", 0) + 1, document.get("sum", 0.0) + took
+        self._folder.note_seconds({"buckets": counts, "count": count, "sum": total})
+
+    def _say_failing(self, captured: Captured) -> None:
+        names = frozenset(captured.failures)
+        for name in sorted(names - self._failing):
+            error = captured.failures[name]
+            _log.error("%s is not followed: %s [%s]", name, error.message, error.code)
+        for name in sorted(self._failing - names):
+            _log.info("%s is followed again", name)
+        self._failing = names
+        if captured.failures:
+            note(next(iter(captured.failures.values())))
+
+    # --- begin and go on ---------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Open the chain of before; where that is not whole, it ends."""
+        begun = self._folder.begun()
+        for older in begun[1:]:
+            self._end_other(older, "new_chain")
+        if not begun:
+            return
+        state = self._folder.state(begun[0])
+        chain = self._open(begun[0], state) if state is not None else None
+        if chain is None:
+            self._end_other(begun[0], "differs")
+            return
+        self._chain = chain
+        try:
+            caught = self._steps.catch_up(chain, self._now())
+        except StoreError:
+            chain.close()
+            self._chain = None
+            raise
+        except (*_ENDS_A_CHAIN, OSError) as error:
+            _log.error("chain %s does not go on: %s", chain.id, error)
+            self._end("two_writers" if isinstance(error, ChainTaken) else "differs", str(error))
+            return
+        self._capture.pending |= set(chain.shadows)  # each start compares once
+        _log.info("chain goes on", extra=fields(chain=chain.id, number=chain.state.number))
+        if caught:
+            _log.info("%d points of before were not noted, and are", caught)
+
+    def _open(self, name: str, state: ChainState) -> OpenChain | None:
+        with self._steps.known.reading() as connection:
+            if table.chain(connection, name) is None:
+                _log.warning("chain %s is not known here any more", name)
+                return None
+        shadows: dict[str, Shadow] = {}
+        try:
+            for source in state.sources:
+                shadows[source] = self._folder.shadow(name, source)
+                beat()
+        except OSError as error:
+            _log.warning("a shadow of chain %s cannot be read: %s", name, error)
+            for shadow in shadows.values():
+                shadow.close()
+            return None
+        return OpenChain(name, state, shadows)
+
+    def _begin_if_handed(self) -> None:
+        """Begin the chain of a full that was handed over; without a chain also of a local copy."""
+        if self._chain is not None and not self._folder.handed():
+            return
+        newest = self._parts.catalogue.newest_protecting(self._parts.ours())
+        if newest is None or newest.instance != self._steps.instance or newest.sequence is None:
+            return
+        name = chain_id(newest.id, newest.instance)
+        if self._chain is not None and set_of(self._chain.id) >= newest.id:
+            return
+        if name in self._refused:
+            return
+        if self._is_known(name):
+            self._folder.drop(name) if name in self._folder.handed() else None
+            return
+        if name not in self._folder.handed():
+            if self._chain is not None:
+                return
+            if not self._copies_are_whole(newest):
+                self._refused.add(name)
+                return
+            self._folder.hand_over(
+                name,
+                {one.source: self._parts.copy_of(newest.id, one.source) for one in newest.objects},
+            )
+        self._begin(name, newest)
+
+    def _is_known(self, name: str) -> bool:
+        if name in self._folder.begun():
+            return False
+        with self._steps.known.reading() as connection:
+            row = table.chain(connection, name)
+        return row is not None and (row.end is not None or name in self._folder.ended())
+
+    def _copies_are_whole(self, full: BackupSet) -> bool:
+        for one in full.objects:
+            path = self._parts.copy_of(full.id, one.source)
+            beat()
+            if not path.is_file() or _sha256_of(path) != one.snapshot_sha256:
+                return False
+        return True
+
+    def _begin(self, name: str, full: BackupSet) -> None:
+        """Head, then how far the new chain is, then the end of the old one."""
+        shadows: dict[str, Shadow] = {}
+        sources = []
+        try:
+            for one in full.objects:
+                shadows[one.source] = shadow = self._folder.shadow(name, one.source)
+                beat()
+                if _sha256_of(shadow.path) != one.snapshot_sha256:
+                    raise OSError(f"{shadow.path} is not the snapshot of set {full.id}")
+                sources.append(
+                    HeadSource(
+                        one.source, shadow.page_size, shadow.pages, shadow.sum, one.snapshot_sha256
+                    )
+                )
+        except OSError as error:
+            _log.warning("no chain begins with set %s: %s", full.id, error)
+            for shadow in shadows.values():
+                shadow.close()
+            self._folder.drop(name)
+            return
+        assert full.sequence is not None  # noqa: S101 - asked before
+        key = head_key(self._steps.prefix, name)
+        # The same bytes at each try: a head that is there is that of a try before.
+        head = Head(
+            FORMAT,
+            name,
+            full.id,
+            full.instance,
+            full.created_at.replace(microsecond=0),
+            full.sequence,
+            tuple(sources),
+        )
+        document = self._steps.marks.sign(key, dump(head))
+        try:
+            put_document(self._steps.store, key, document, {"instance": full.instance})
+        except BaseException:
+            for shadow in shadows.values():
+                shadow.close()
+            raise
+        with self._steps.known.transaction() as connection:
+            table.note_head(connection, name, full.instance, document, "valid")
+        state = ChainState(
+            number=0,
+            prev=hashlib.sha256(document).hexdigest(),
+            instant=int(full.created_at.timestamp() * 1000),
+            sequence=full.sequence,
+            proven_at=self._now(),
+            sources=states_of(shadows),
+        )
+        self._folder.set_state(name, state)
+        if self._chain is not None:
+            self._end("new_chain", "")
+        self._chain = OpenChain(name, state, shadows)
+        self._capture.pending |= set(shadows)
+        self._full_reason = None
+        _log.info("a chain begins", extra=fields(chain=name))
+
+    # --- ends --------------------------------------------------------------------------
+
+    def _end(self, reason: EndReason, why: str, restored_to: RestoredTo | None = None) -> None:
+        chain = self._chain
+        if chain is None:
+            return
+        if reason != "new_chain":
+            _log.warning(
+                "chain %s ends after number %d, and a full follows: %s",
+                chain.id,
+                chain.state.number,
+                why or reason,
+            )
+            self._full_reason = why or reason
+        chain.close()
+        self._chain = None
+        self._note_end(chain.id, chain.state.number, reason, restored_to)
+
+    def _end_other(self, name: str, reason: EndReason) -> None:
+        state = self._folder.state(name)
+        with self._steps.known.reading() as connection:
+            row = table.last_point(connection, name)
+        last = state.number if state is not None else row.number if row is not None else 0
+        if reason != "new_chain":
+            self._full_reason = "its shadow is not what it was"
+            _log.warning("chain %s cannot go on: %s", name, self._full_reason)
+        self._note_end(name, last, reason)
+
+    def _note_end(
+        self, name: str, last: int, reason: EndReason, restored_to: RestoredTo | None = None
+    ) -> None:
+        at = self._clock.now().astimezone(UTC).replace(microsecond=0)
+        key = end_key(self._steps.prefix, name)
+        document = self._steps.marks.sign(
+            key, dump(End(FORMAT, name, at, reason, last, restored_to))
+        )
+        self._folder.set_end(name, document)
+        with self._steps.known.transaction() as connection:
+            table.note_end(connection, name, document, "valid")
+
+    def _send_ends(self) -> None:
+        """Store the ends that the store has yet to get."""
+        for name in self._folder.ended():
+            key = end_key(self._steps.prefix, name)
+            document = self._folder.end(name)
+            try:
+                put_document(self._steps.store, key, document, {"instance": self._steps.instance})
+            except ObjectExists:
+                _log.warning("chain %s has an end already", name)
+            load(End, document, key=key, chain=name)
+            self._folder.drop(name)
+
+    def _obey_restore(self) -> None:
+        """A restore replaced live data: the chain ends there."""
+        restored = self._parts.facts.restored_chain()
+        if restored is None:
+            return
+        if not self._looked:  # nothing is applied to what a restore ended
+            for name in self._folder.begun():
+                state = self._folder.state(name)
+                self._note_end(name, state.number if state else 0, "restore", _to(restored))
+            self._looked = True
+        self._end("restore", "live data was restored", _to(restored))
+        self._full_reason = "live data was restored"
+        self._capture.pending |= self._parts.lasting
+        self._noticed_at = self._noticed_at or self._clock.monotonic()
+        self._parts.facts.forget_restored_chain()
+
+    def full_made(self) -> None:
+        """A full run has ended well: it has what was noticed before it."""
+        self._full_reason = self._noticed_at = None
+        self._refused.clear()
+        self._capture.pending.clear()
+        self._not_before = 0.0
+
+    def _now(self) -> int:
+        return int(self._clock.now().timestamp() * 1000)
+
+
+BUCKETS: Sequence[float] = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0, 60.0, 600.0)
+
+
+def _to(text: str) -> RestoredTo | None:
+    if text == "undo":
+        return None
+    point, _, rest = text.partition(" ")
+    instant, _, sequence = rest.partition(" ")
+    return RestoredTo(point, int(instant), int(sequence) if sequence else None)
+
+
+def _sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _nobody(_: Progress) -> None:
+    """Nobody watches a step."""

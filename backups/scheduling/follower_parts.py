@@ -1,0 +1,54 @@
+"""The follower of a service, of its parts."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from backups.increments.capture import Capture
+from backups.increments.follow_folder import FollowFolder
+from backups.increments.follower import Follower, Parts
+from backups.increments.lease import FollowLease
+from backups.increments.step import Steps
+from backups.scheduling.store_probe import StoreProbe
+from backups.service import BackupService
+from backups.sources.change_watch import ChangeWatch
+
+
+def make_follower(service: BackupService, delay: timedelta) -> Follower:
+    """The follower of all sources of a service; raises `AppError` where it cannot begin."""
+    config, directory = service.config, service.directory
+    folder = FollowFolder(directory)
+    probe = StoreProbe(service.backup.ask_store, service.clock.monotonic)
+    parts = Parts(
+        steps=Steps(
+            store=service.store,
+            known=service.known,
+            folder=folder,
+            prefix=config.prefix,
+            marks=config.marks,
+            instance=directory.instance(),
+            recipients=config.seal.recipients,
+            identity_file=config.identity_file,
+        ),
+        folder=folder,
+        catalogue=service.catalogue,
+        facts=service.facts,
+        clock=service.clock,
+        lease=FollowLease(directory.follow_lease, service.facts),
+        ours=service.own_sets.ours,
+        copy_of=directory.copy_of,
+        lasting=frozenset(source.name for source in config.sources if not source.volatile),
+        delay=delay.total_seconds(),
+        store_answers=probe.answers_again,
+    )
+    directory.prepare_sequence(service.catalogue.next_sequence() - 1)
+    watch = ChangeWatch(config.sources)
+    capture = Capture(
+        config.sources,
+        watch,
+        folder.work(),
+        service.clock,
+        busy_timeout=config.busy_timeout,
+        number=directory.next_sequence,
+    )
+    return Follower(parts, capture)
