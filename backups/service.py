@@ -1,4 +1,7 @@
-"""What all interfaces call: the operations, and what there is and how protected it is."""
+"""What all interfaces call: the operations, and what there is and how protected it is.
+
+One file, because all parts are put together here.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,7 @@ from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
 from backups.increments.lease import LetGo
+from backups.increments.replay import Replay
 from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
@@ -152,14 +156,24 @@ class BackupService:
             later_marks=later_marks,
             facts=facts,
         )
-        self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
         self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
+        replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,
             directory,
             config.identity_file,
             schemas=dict(config.schemas),
             schema_versions=config.schema_versions,
+            replay=replay.to,
+        )
+        self.verify = Verify(
+            catalogue,
+            starter,
+            own_sets,
+            publisher=publisher,
+            verdicts=verdicts,
+            fetcher=fetcher,
+            replay=replay,
         )
         replacer = Replacer(
             sources=config.sources,

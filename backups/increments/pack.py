@@ -26,9 +26,9 @@ from backups.format.chain_keys import instance_of, pack_key
 from backups.format.mark import Marks
 from backups.format.pack import Member, PackIndex
 from backups.host.removal import remove_file
-from backups.increments.pack_reader import read_pack
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
+from backups.sets.chains.pack_reader import read_pack
 from backups.sets.chains.table import PointRow
 from shared.databases.sqlite import Database
 from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge, StoreError

@@ -15,10 +15,10 @@ from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain_keys
 from backups.format.mark import Marks
 from backups.increments.pack import is_of
-from backups.increments.pack_reader import read_index
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
+from backups.sets.chains.pack_reader import read_index
 from shared.databases.sqlite import Database
 from shared.errors import ObjectMissing, StoreAccessDenied, StoreError, StoreFailing
 from shared.logs import fields

@@ -15,9 +15,9 @@ import pytest
 from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain_keys, pack
 from backups.increments.pack import Packing, finish, pack_chain
-from backups.increments.pack_reader import fetch_pack, read_index, read_pack
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
+from backups.sets.chains.pack_reader import fetch_pack, read_index, read_pack
 from shared.databases.sqlite import Database
 from shared.errors import StoreUnreachable
 from shared.store.directory import DirectoryStore
