@@ -84,6 +84,15 @@ class Capture:
         self._number = number
         # What was written since it was last captured, as far as it was noticed.
         self.pending: set[str] = set()
+        # Whether the copies of the next capture stay until `remove_copies`.
+        self.keeps_copies = False
+        self.copies: dict[str, Path] = {}
+
+    def remove_copies(self) -> None:
+        """Remove the copies that were kept."""
+        for path in self.copies.values():
+            remove_file(path)
+        self.copies = {}
 
     def poll(self) -> None:
         """Notice what was written since the last poll."""
@@ -102,6 +111,9 @@ class Capture:
         """
         failures: dict[str, AppError] = {}
         sequence: list[int] = []
+        self.remove_copies()
+        if self.keeps_copies:
+            self.pending |= set(shadows)
 
         def in_the_gates() -> None:
             self.poll()
@@ -170,9 +182,13 @@ class Capture:
                 _copy(pin.connection, path)
                 pin.connection.execute("ROLLBACK")
             refuse_changed(pin)
-            return compare(path, shadow)
+            found = compare(path, shadow)
+            if self.keeps_copies:
+                self.copies[pin.source.name] = path
+            return found
         finally:
-            remove_file(path)
+            if pin.source.name not in self.copies:
+                remove_file(path)
 
 
 def compare(path: Path, shadow: Shadow) -> Delta | str:

@@ -5,6 +5,7 @@ takes few. It is proven by being applied to a copy of the full, from the bytes t
 from __future__ import annotations
 
 import io
+import logging
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
@@ -13,20 +14,23 @@ from hashlib import sha256
 from pathlib import Path
 
 from backups.errors import IncrementBroken, ProofFailed
-from backups.format import increment
-from backups.format.chain_keys import differential_key
+from backups.format import chain, increment
+from backups.format.chain import Head
+from backups.format.chain_keys import differential_key, head_key
 from backups.format.increment import MOST_CHANGED_BYTES, Increment, SourceChange
 from backups.format.mark import Marks
 from backups.host.removal import remove_file
 from backups.increments.bodies import fold, unfold
 from backups.increments.shadow import Delta, Shadow, same_first_page
-from backups.sets.chains import objects_table
+from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.table import PointRow
 from shared.databases.sqlite import Database
 from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge
 from shared.files import open_private
 from shared.store.object_store import ObjectStore, get_document
+
+_log = logging.getLogger("backups.follow")
 
 # A change that is never worth a full.
 _FEW_BYTES = 1024 * 1024
@@ -50,7 +54,8 @@ class ChainTools:
 
 @dataclass(frozen=True)
 class FollowedSource:
-    """A source of a chain at one instant: its shadow, and its full as it is in the set.
+    """A source of a chain at one instant: its shadow, and where a local copy of its full is, if
+    there is one.
 
     `copy` is SQLite's own copy of the live database at that instant; None, when it was not copied.
     """
@@ -70,7 +75,7 @@ class FullNeeded:
 
 
 def changes_since(one: FollowedSource) -> Delta | FullNeeded:
-    """What leads from the full to the state of the shadow, of one source; raises `OSError`.
+    """What leads from the full, which is here, to the state of the shadow; raises `OSError`.
 
     More than half of the pages, or than one object may have, is `FullNeeded`; a mebibyte never is.
     """
@@ -93,14 +98,21 @@ def put_differential(
 ) -> str | FullNeeded | None:
     """Put the differential of the newest `point`, whose state the shadows have; its key.
 
-    None where nothing changed since the full. Raises `StoreError`, `OSError`, `IncrementBroken`,
+    None where nothing changed since the full, or no copy of it is here as the head of the chain
+    describes it. Raises `StoreError`, `OSError`, `IncrementBroken`,
     and `ProofFailed` where other bytes were read back; then its number stays free of one.
     """
+    sums = _sums(tools, point.chain)
     deltas: dict[str, Delta] = {}
     for one in sources:
+        if not one.full.is_file():
+            return None
         found = changes_since(one)
         if isinstance(found, FullNeeded):
             return found
+        if found.before != sums.get(one.source):
+            _log.warning("%s is not the full that chain %s hangs on", one.full, point.chain)
+            return None
         if found.after != one.shadow.sum:
             raise IncrementBroken(
                 f"the differential of {one.source} does not lead to its shadow",
@@ -155,6 +167,17 @@ def put_differential(
     with tools.known.transaction() as connection:
         objects_table.note_object(connection, row)
     return key
+
+
+def _sums(tools: ChainTools, chain_id: str) -> dict[str, str]:
+    """The sum of each source of the full, as the head of its chain has it."""
+    with tools.known.reading() as connection:
+        row = table.chain(connection, chain_id)
+    if row is None:
+        return {}
+    key = head_key(tools.marks.prefix, chain_id)
+    head = chain.load(Head, row.head, key=key, chain=chain_id)
+    return {one.source: one.sum for one in head.sources}
 
 
 def _change(source: str, delta: Delta, body: bytes) -> SourceChange:

@@ -30,7 +30,7 @@ class Packer:
     def __init__(self, service: BackupService, ended: threading.Event) -> None:
         self._service = service
         self._ended = ended
-        self._scratch = service.directory.path / "packing"
+        self._scratch = service.directory.path / "packing" / "packs"
         self._done: tuple[int, frozenset[str]] | None = None
 
     def step(self) -> float:

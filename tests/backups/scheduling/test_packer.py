@@ -73,7 +73,7 @@ def test_an_hour_is_packed_when_it_is_over(
     packer.step()
 
     assert bench.watched.calls == []
-    assert not list((bench.directory.path / "packing").iterdir())
+    assert not list((bench.directory.path / "packing" / "packs").iterdir())
 
 
 def test_nothing_is_made_where_there_is_no_chain(bench: Bench, packer: Packer) -> None:
