@@ -205,3 +205,39 @@ def test_what_a_follower_has_stored_can_be_pruned(bench: Bench, tmp_path: Path) 
     with bench.known.reading() as connection:
         assert table.chain(connection, old) is None
         assert objects_table.objects(connection, old) == []
+
+
+def test_status_says_that_a_chain_differs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A problem, and nothing is pruned, until the new full is proven."""
+    with following(bench) as follower:
+        begun(bench, follower)
+        assert changed(bench, follower, "one") == "stored"
+        assert "chain_differs" not in bench.problems()
+        monkeypatch.setattr(
+            "backups.increments.self_check.first_difference", lambda _shadow, _copy: 3
+        )
+        assert changed(bench, follower, "two", HOUR) == "needs_full"
+        assert "chain_differs" in bench.problems()
+        assert bench.service.own_sets.frozen() is not None
+        clock_of(bench).advance(seconds=60)
+        bench.made()
+
+    assert "chain_differs" not in bench.problems()
+    assert bench.service.own_sets.frozen() is None
+
+
+def test_status_says_that_points_are_suspect(bench: Bench) -> None:
+    """It names the newest good point, and nothing is pruned meanwhile."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        assert changed(bench, follower, "one") == "stored"
+        write(bench.tokens, "DELETE FROM tokens WHERE rowid > 2")
+        assert changed(bench, follower, "two") == "stored"
+
+    [found] = [
+        one for one in bench.service.status().health.problems if one.code == "points_suspect"
+    ]
+    assert f"restore {chain.partition('-')[0]}.1 --in-place" in found.hint
+    assert bench.service.own_sets.frozen() == (
+        f"the points after {chain.partition('-')[0]}.1 are suspect"
+    )
