@@ -370,7 +370,7 @@ class Finding:
 class Beat:
     """The last sign of life of a thread that has to live.
 
-    `name` is `scheduler`, `follower`, `alerts` or `inbox`;
+    `name` is `scheduler`, `follower`, `packer`, `alerts` or `inbox`;
     `age` is the time since then by the monotonic clock, `most` how long it may be. `failure` is
     what its last step raised, None after one that went well, and `failing_for` since how long.
     """

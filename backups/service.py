@@ -1,4 +1,7 @@
-"""What all interfaces call: the operations, and what there is and how protected it is."""
+"""What all interfaces call: the operations, and what there is and how protected it is.
+
+One file, because all parts are put together here.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +87,7 @@ class BackupService:
         self.directory = directory = installation.directory
         self.store = store = installation.store
         self.clock = clock = installation.clock
-        self.facts = facts
+        self.facts, self.known = facts, known
         names = [source.name for source in config.sources]
         self.runs = starter = RunStarter(
             installation.run_log,

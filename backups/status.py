@@ -7,6 +7,7 @@ from typing import Literal
 
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
+from backups.decisions.chains.findings import finding_of
 from backups.decisions.health import Health, Status, assess
 from backups.decisions.marks import unchecked, unmarked_warnings
 from backups.decisions.protection import Fact, HealthFacts
@@ -60,6 +61,7 @@ def read_status(
     unmarked = installation.catalogue.unmarked_sets()
     absent = {one.key for one in unmarked if one.mark == "unknown_key" and one.key is not None}
     following = state.following() if owner is not None and config.change_delay else None
+    doubt = own_sets.doubt()
     health = assess(
         HealthFacts(
             now=now,
@@ -90,6 +92,7 @@ def read_status(
                 *source_faults(expected, now),
                 *lease_faults(installation.directory, heartbeat, config.timeout, now),
                 *alerts_that_fail(config.receivers, receivers, now),
+                *((finding_of(doubt),) if doubt else ()),
             ),
             found_warnings=(
                 *find_damaged(installation.directory.path),

@@ -40,6 +40,7 @@ _SEE_LOG = "Look into the log of the app, and restart the app."
 _WORK = {
     "scheduler": "starts the scheduled backups",
     "follower": "makes a backup after a change",
+    "packer": "packs the points of the hours that are over",
     "alerts": "sends the alerts",
     "inbox": "handles the events of the merchants",
 }

@@ -89,6 +89,15 @@ class Capture:
         self._logs = Logs(follow, busy_timeout)
         # What was written since it was last captured, as far as it was noticed.
         self.pending: set[str] = set()
+        # Whether the copies of the next capture stay until `remove_copies`.
+        self.keeps_copies = False
+        self.copies: dict[str, Path] = {}
+
+    def remove_copies(self) -> None:
+        """Remove the copies that were kept."""
+        for path in self.copies.values():
+            remove_file(path)
+        self.copies = {}
 
     @property
     def how(self) -> How:
@@ -129,6 +138,9 @@ class Capture:
 
     def _take(self, shadows: Mapping[str, Shadow], progress: ProgressSink) -> Captured:
         failures: dict[str, AppError] = {}
+        self.remove_copies()
+        if self.keeps_copies:
+            self.pending |= set(shadows)
         with ExitStack() as stack:
             pins, instant, sequence = self._pin(stack, failures, progress)
             read = self._logs.read([pin.source.name for pin in pins if pin.gated])
@@ -209,11 +221,12 @@ class Capture:
         return pins, instant, sequence[0]
 
     def _difference(self, pin: Pin, shadow: Shadow, change: WalChange | None) -> Delta | str:
-        """What leads from a shadow to the present of its source, or why that needs a full."""
-        return self._compared(pin, shadow) if change is None else _of_log(change, shadow)
+        """What leads from a shadow to the present of its source, or why that needs a full.
 
-    def _compared(self, pin: Pin, shadow: Shadow) -> Delta | str:
-        """What leads from a shadow to what a pin holds still, or why that needs a full."""
+        Where copies are kept, one is made also where the -wal shows it: it is checked by that.
+        """
+        if change is not None and not self.keeps_copies:
+            return _of_log(change, shadow)
         path = self._folder / f"{pin.source.name}.copy"
         remove_file(path)
         try:
@@ -223,9 +236,13 @@ class Capture:
                 copy_pages(pin.connection, path)
                 pin.connection.execute("ROLLBACK")
             refuse_changed(pin)
-            return compare(path, shadow)
+            found = compare(path, shadow) if change is None else _of_log(change, shadow)
+            if self.keeps_copies:
+                self.copies[pin.source.name] = path
+            return found
         finally:
-            remove_file(path)
+            if pin.source.name not in self.copies:
+                remove_file(path)
 
 
 def _of_log(change: WalChange, shadow: Shadow) -> Delta | str:

@@ -26,8 +26,10 @@ from backups.format.chain import FORMAT, End, EndReason, Head, HeadSource, Resto
 from backups.format.chain_keys import chain_id, end_key, head_key, set_of
 from backups.host.state import HostState
 from backups.increments.capture import Capture, Captured
+from backups.increments.checker import ChainChecker
 from backups.increments.follow_folder import ChainState, FollowFolder
 from backups.increments.lease import FollowLease
+from backups.increments.self_check import Differs
 from backups.increments.shadow import Shadow
 from backups.increments.step import OpenChain, Steps, states_of
 from backups.model import BackupSet, Progress
@@ -68,6 +70,7 @@ class Parts:
     lasting: frozenset[str]  # the sources that are not volatile
     delay: float
     store_answers: Callable[[], bool] = lambda: False
+    checker: ChainChecker | None = None
 
 
 class Follower:
@@ -143,7 +146,23 @@ class Follower:
         if outcome in ("idle", "stored"):
             note(None)
             self._not_before = self._not_before if outcome == "stored" else now
-        return outcome
+        return self._check() if outcome == "stored" else outcome
+
+    def _check(self) -> Outcome:
+        """What the chain finds when it checks itself; that costs no step its time."""
+        checker, chain = self._parts.checker, self._chain
+        if checker is None or chain is None:
+            return "stored"
+        try:
+            found = checker.after_step(chain.id, chain.shadows, self._capture.copies)
+        except OSError as error:
+            _log.warning("chain %s could not check itself: %s", chain.id, error)
+            return "stored"
+        finally:
+            self._capture.remove_copies()
+        if isinstance(found, Differs):
+            self._end("differs", found.reason)
+        return "needs_full" if found is not None else "stored"
 
     def _step(self) -> Outcome:
         self._obey_restore()
@@ -173,6 +192,8 @@ class Follower:
 
     def _capture_and_store(self, chain: OpenChain) -> Outcome:
         before = set(self._capture.pending)
+        checker = self._parts.checker
+        self._capture.keeps_copies = checker is not None and checker.wants_copies
         captured = self._capture.take(chain.shadows, _nobody)
         self._parts.lease.rest()
         self._say_failing(captured)

@@ -11,7 +11,7 @@ a reader takes a pack in place of its members.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from shutil import copyfileobj
 from backups.decisions.chains.packing import due
 from backups.errors import BackupError, IncrementBroken, ManifestInvalid
 from backups.format import increment, pack
-from backups.format.chain_keys import pack_key
+from backups.format.chain_keys import instance_of, pack_key
 from backups.format.mark import Marks
 from backups.format.pack import Member, PackIndex
 from backups.host.removal import remove_file
@@ -268,6 +268,12 @@ def _delete_members(packing: Packing, index: PackIndex, rows: Sequence[PointRow]
                     objects_table.forget_points(connection, index.chain, row.number, row.number)
 
 
+def is_of(metadata: Mapping[str, str], chain: str) -> bool:
+    """Whether an object says that it was put for a chain, by the installation that made it."""
+    is_theirs = metadata.get("instance") == instance_of(chain)
+    return is_theirs and metadata.get("chain", chain) == chain
+
+
 def remove_member(store: ObjectStore, key: str, chain: str, member: Member) -> bool:
     """Delete an increment that a pack has; False where the store refused, and it may be there.
 
@@ -275,7 +281,7 @@ def remove_member(store: ObjectStore, key: str, chain: str, member: Member) -> b
     """
     try:
         metadata = store.head(key).metadata
-        if metadata.get("chain") != chain or metadata.get("sha256") != member.sha256:
+        if not is_of(metadata, chain) or metadata.get("sha256") != member.sha256:
             _log.warning(
                 "kept an object whose metadata does not say that it is increment %d of chain %s: "
                 "delete it by hand",

@@ -14,6 +14,7 @@ from backups.decisions.chains.retention import ChainPlan, DroppedObject
 from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain_keys
 from backups.format.mark import Marks
+from backups.increments.pack import is_of
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
@@ -93,9 +94,7 @@ class ChainRemoval:
         kept: list[str] = []
         for chain in dict.fromkeys(one.chain for one in plan.drop):
             going = [one for one in plan.drop if one.chain == chain]
-            whole = any(one.object.kind == "head" for one in going)
-            gone_with_full = whole and "its full" in going[0].reason
-            if gone_with_full and has_manifest(chain_keys.set_of(chain)):
+            if going[0].with_full and has_manifest(chain_keys.set_of(chain)):
                 continue
             kept += self._drop(chain, going, ours, refused)
         return kept
@@ -142,7 +141,7 @@ class ChainRemoval:
             metadata = self._store.head(key).metadata
         except ObjectMissing:
             return True
-        if metadata.get("chain") != chain or metadata.get("instance") not in ours:
+        if not is_of(metadata, chain) or metadata["instance"] not in ours:
             _log.warning(
                 "kept an object whose metadata does not name chain %s: copy it there again with "
                 "its metadata, or delete it by hand",

@@ -134,7 +134,7 @@ class Steps:
         assert attempt is not None  # noqa: S101 - prepare comes first
         sha256 = hashlib.sha256(attempt.stored).hexdigest()
         try:
-            metadata = {"sha256": sha256, "instance": self.instance}
+            metadata = {"chain": chain.id, "sha256": sha256, "instance": self.instance}
             self.store.put(attempt.key, io.BytesIO(attempt.stored), metadata)
         except ObjectExists:
             theirs = get_document(self.store, attempt.key, MOST_BYTES)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 from pathlib import Path
 
+from backups.decisions.chains.findings import Doubt
 from backups.decisions.due import STORE_FAILURES, may_try, owed_since, two_due_before
 from backups.decisions.marks import UnmarkedPoint, nothing_marked
 from backups.decisions.order import is_future
@@ -348,7 +349,17 @@ class OwnSets:
         made = self.newest_made()
         if made is not None and made.suspect:
             return f"the newest set, {made.id}, is suspect"
+        doubt = self.doubt()
+        if doubt is not None:
+            return f"the points after {doubt.newest_good} are suspect"
         return None
+
+    def doubt(self) -> Doubt | None:
+        """Why the newest points should not be trusted, until a set that protects came after."""
+        found = self._chains.doubt(self._directory.instance())
+        newest = self._catalogue.newest_protecting(self.ours())
+        over = found is None or (newest is not None and newest.created_at > found.at)
+        return None if over else found
 
     def plan_prune(self) -> RetentionPlan:
         """What retention would keep and drop now, with reasons."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from backups.increments.capture import Capture
+from backups.increments.checker import ChainChecker, CheckParts
+from backups.increments.differential import ChainTools
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.follower import Follower, Parts
 from backups.increments.lease import FollowLease
@@ -40,6 +42,7 @@ def make_follower(service: BackupService, delay: timedelta) -> Follower:
         lasting=frozenset(source.name for source in config.sources if not source.volatile),
         delay=delay.total_seconds(),
         store_answers=probe.answers_again,
+        checker=_checker(service),
     )
     directory.prepare_sequence(service.catalogue.next_sequence() - 1)
     watch = ChangeWatch(config.sources)
@@ -53,3 +56,26 @@ def make_follower(service: BackupService, delay: timedelta) -> Follower:
         follow="compare" if config.follow == "off" else config.follow,
     )
     return Follower(parts, capture)
+
+
+def _checker(service: BackupService) -> ChainChecker:
+    config, directory = service.config, service.directory
+    return ChainChecker(
+        CheckParts(
+            tools=ChainTools(
+                store=service.store,
+                known=service.known,
+                marks=config.marks,
+                instance=directory.instance(),
+                scratch=directory.path / "packing" / "check",
+                recipients=config.seal.recipients,
+                identity_file=config.identity_file,
+            ),
+            monotonic=service.clock.monotonic,
+            now=service.clock.now,
+            copy_of=directory.copy_of,
+            measures=service.own_sets.measures,
+            volatile=frozenset(source.name for source in config.sources if source.volatile),
+            readable=dict(config.readability_checks),
+        )
+    )

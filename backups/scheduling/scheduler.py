@@ -15,6 +15,7 @@ from apscheduler.triggers.base import BaseTrigger
 from backups.host.lease import HeldLease, Lease
 from backups.scheduling.change_follower import ChangeFollower
 from backups.scheduling.due_runs import DueRuns
+from backups.scheduling.packer import Packer
 from backups.service import BackupService
 from shared.clock import format_utc
 from shared.crontab import Crontab
@@ -105,9 +106,9 @@ class _Following:
 class BackupScheduler:
     """Runs what is due while this process holds the scheduler lease; `start` and `stop` it.
 
-    Its threads, and those of `jobs`, are in the `supervisor`: `alerts` in each process of the
-    app, `scheduler` and `follower` in the one that schedules, which also writes for the others
-    how its threads are.
+    Its threads, and those of `jobs`, are in the `supervisor`: `alerts` in each process of the app,
+    `scheduler`, `follower` and `packer` in the one that schedules, which also writes for the
+    others how its threads are.
     """
 
     def __init__(
@@ -195,6 +196,8 @@ class BackupScheduler:
                 following = _Following(self._service, delay, runs.begun)
                 leading.callback(following.close)
                 leading.enter_context(self._supervisor.running("follower", following.step, ended))
+                packer = Packer(self._service, ended)
+                leading.enter_context(self._supervisor.running("packer", packer.step, ended))
             for job in self._leader_jobs:
                 leading.enter_context(_working_each_second(job, ended))
             leading.callback(ended.set)

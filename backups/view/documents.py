@@ -202,6 +202,10 @@ def retention_document(plan: RetentionPlan) -> Document:
             for choice in plan.keep
         ],
         "drop": [{"id": choice.backup_set.id, "reason": choice.reason} for choice in plan.drop],
+        "chains": {
+            "keep": [vars(line) for line in plan.chains.kept],
+            "drop": [vars(line) for line in plan.chains.dropped],
+        },
         "warning": plan.warning,
     }
 

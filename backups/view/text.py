@@ -216,6 +216,12 @@ def retention(found: RetentionPlan) -> str:
     """What retention would do."""
     lines = [f"keep  {one.backup_set.id}  {', '.join(one.reasons)}" for one in found.keep]
     lines += [f"drop  {one.backup_set.id}  {one.reason}" for one in found.drop]
+    for act, of_chains in (("keep", found.chains.kept), ("drop", found.chains.dropped)):
+        lines += [
+            f"{act}  chain of {set_of(one.chain)}  {counted(one.objects, 'object')}, "
+            f"{units.size(one.bytes)}: {one.reason}"
+            for one in of_chains
+        ]
     if found.warning:
         lines.append(f"warning: {found.warning}")
     return "\n".join(lines) or "There are no restore points."

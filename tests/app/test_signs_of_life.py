@@ -23,7 +23,7 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-THREADS = ["alerts", "follower", "inbox", "scheduler"]
+THREADS = ["alerts", "follower", "inbox", "packer", "scheduler"]
 
 
 @pytest.fixture

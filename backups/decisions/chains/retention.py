@@ -77,10 +77,21 @@ class KeptObject:
 
 @dataclass(frozen=True)
 class DroppedObject:
-    """An object that goes, and why nothing needs it."""
+    """An object that goes, and why nothing needs it; `with_full`, when its chain's full goes."""
 
     chain: str
     object: ChainObject
+    reason: str
+    with_full: bool = False
+
+
+@dataclass(frozen=True)
+class ChainLine:
+    """The objects of one chain that are kept, or dropped, for one reason."""
+
+    chain: str
+    objects: int
+    bytes: int
     reason: str
 
 
@@ -90,6 +101,26 @@ class ChainPlan:
 
     keep: tuple[KeptObject, ...] = ()
     drop: tuple[DroppedObject, ...] = ()
+
+    @property
+    def kept(self) -> list[ChainLine]:
+        """What is kept, for a person: a line for each chain and reason."""
+        return _lines(self.keep)
+
+    @property
+    def dropped(self) -> list[ChainLine]:
+        """What is dropped, likewise."""
+        return _lines(self.drop)
+
+
+def _lines(choices: Sequence[KeptObject | DroppedObject]) -> list[ChainLine]:
+    found: dict[tuple[str, str], list[ChainObject]] = {}
+    for one in choices:
+        found.setdefault((one.chain, one.reason), []).append(one.object)
+    return [
+        ChainLine(chain, len(objects), sum(one.bytes for one in objects), reason)
+        for (chain, reason), objects in found.items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -138,8 +169,8 @@ def plan_chains(
     for chain in sorted(chains, key=lambda one: one.id, reverse=True):
         stays = _not_ours(chain, facts) or (f"frozen: {facts.frozen}" if facts.frozen else None)
         if stays is None and chain.full not in fulls:
-            reason = f"its full, set {chain.full}, is gone"
-            drop += [DroppedObject(chain.id, one, reason) for one in chain.objects]
+            reason = f"it hangs on set {chain.full}, which is not kept"
+            drop += [DroppedObject(chain.id, one, reason, True) for one in chain.objects]
             continue
         if stays is not None:
             keep += [KeptObject(chain.id, one, stays) for one in chain.objects]
@@ -164,9 +195,7 @@ def _divide(
     for one in chain.objects:
         if one.kind == "differential" and days != 0:
             reasons.setdefault(one.key, "a differential is kept with its full")
-    documents = "it belongs to what is kept of the chain" if reasons else ""
-    if standing.protected:
-        documents = documents or standing.why
+    documents = standing.why or next(iter(reasons.values()), "")
     for one in chain.objects:
         if one.kind in ("head", "end", "check") and documents:
             reasons[one.key] = documents

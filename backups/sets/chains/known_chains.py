@@ -6,8 +6,10 @@ import sqlite3
 from collections.abc import Iterator
 
 from backups.decisions.chains.closure import ChainObject
+from backups.decisions.chains.findings import Doubt
 from backups.decisions.chains.retention import Chain
-from backups.format import chain_keys
+from backups.format import chain, chain_keys
+from backups.format.chain import Check, End
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.table import ChainRow
 from shared.databases.sqlite import Database
@@ -33,6 +35,28 @@ class KnownChains:
                 )
                 for row in table.chains(connection)
             ]
+
+    def doubt(self, instance: str) -> Doubt | None:
+        """What the newest chain of an installation found wrong with itself last, if anything."""
+        with self._known.reading() as connection:
+            own = [one for one in table.chains(connection) if one.instance == instance]
+            newest = next((one for one in own if one.head_mark == "valid"), None)
+            rows = objects_table.objects(connection, newest.id, "check") if newest else []
+        if newest is None:
+            return None
+        checks = [
+            chain.load(Check, row.document, key=row.key, chain=newest.id)
+            for row in rows
+            if row.mark == "valid" and row.document is not None
+        ]
+        last = max((one for one in checks if one.reason), key=lambda one: one.at, default=None)
+        if last is None:
+            return None
+        differs = False
+        if newest.end is not None and newest.end_mark == "valid":
+            key = chain_keys.end_key(self._prefix, newest.id)
+            differs = chain.load(End, newest.end, key=key, chain=newest.id).reason == "differs"
+        return Doubt(newest.id, last.good, last.reason or "", last.at, differs)
 
     def _objects(self, connection: sqlite3.Connection, row: ChainRow) -> Iterator[ChainObject]:
         yield ChainObject(chain_keys.head_key(self._prefix, row.id), "head", 0, 0, len(row.head))

@@ -303,7 +303,9 @@ def test_a_fork_is_not_packed(chain: SmallChain, packing: Packing, known: Databa
     assert [(one.first, one.last) for one in noted(chain)] == [(1, 2), (4, 5)]
 
 
-@pytest.mark.parametrize("metadata", [{}, {"chain": "another"}, {"sha256": "0" * 64}])
+@pytest.mark.parametrize(
+    "metadata", [{}, {"chain": "another"}, {"sha256": "0" * 64}, {"instance": "f" * 16}]
+)
 def test_what_does_not_say_that_it_is_ours_is_not_deleted(
     chain: SmallChain, packing: Packing, metadata: dict[str, str]
 ) -> None:

@@ -115,7 +115,9 @@ def test_a_chain_goes_with_its_full() -> None:
     plan = plan_of(a_chain(a_full(2), pack(1, 10, ago(days=1))), full=False)
 
     assert dropped(plan) == {"head", "end", "p1-10"}
-    assert {one.reason for one in plan.drop} == {f"its full, set {a_full(2).id}, is gone"}
+    assert {one.reason for one in plan.drop} == {
+        f"it hangs on set {a_full(2).id}, which is not kept"
+    }
 
 
 def test_for_ever_keeps_all_points() -> None:
