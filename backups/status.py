@@ -128,6 +128,7 @@ def read_status(
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
+        stored_within=config.change_delay or None,
     )
 
 
