@@ -102,7 +102,7 @@ def _newest(status: Status, now: datetime) -> str:
     newest = status.newest_restore_point
     if newest is None:
         return "There is no problem."
-    if status.newest_point_at and status.stored_within and _stores_every_change(status):
+    if status.newest_point_at and status.stored_within and stores_every_change(status):
         return (
             f"Every change is stored within {units.within(status.stored_within)}, read back and "
             f"proven; newest point {units.clock(status.newest_point_at, now)}."
@@ -113,7 +113,7 @@ def _newest(status: Status, now: datetime) -> str:
     )
 
 
-def _stores_every_change(status: Status) -> bool:
+def stores_every_change(status: Status) -> bool:
     """Whether changes are followed, and nothing makes that doubtful."""
     if status.follow not in ("wal", "compare"):
         return False

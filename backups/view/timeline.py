@@ -19,7 +19,6 @@ from backups.format.chain import EndReason
 from backups.view import units
 
 LENGTH = timedelta(hours=24)
-MOST_SHOWN = 300
 
 _SECOND = timedelta(seconds=1)
 # A point is on its way to the store for less; that is no gap.
@@ -185,6 +184,16 @@ class Choice:
     def is_good(self) -> bool:
         """Whether that very second can be restored."""
         return self.good == self.at
+
+    def words(self, now: datetime) -> str:
+        """What it is, in a sentence or two; `static/timeline.js` says the same."""
+        asked = units.clock(self.at, now)
+        if self.reason is None:
+            return f"{asked} can be restored."
+        text = f"{asked}: no point, {self.reason}."
+        return (
+            f"{text} The nearest before it is {units.clock(self.good, now)}." if self.good else text
+        )
 
 
 def timeline(
