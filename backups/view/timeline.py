@@ -156,7 +156,7 @@ class Timeline:
                 return "Nothing of the last 24 hours can be restored."
             count = len(self.marks)
             one = "1 restore point" if count == 1 else f"{count:,} restore points"
-            return f"{one} of the last 24 hours; what changed between them was not followed."
+            return f"{one} in the last 24 hours; {NOT_FOLLOWED}."
         first, last = self.bars[0], self.bars[-1]
         text = f"Every second from {span(first.start, last.end)} UTC can be restored"
         inner = [gap for gap in self.gaps if first.start <= gap.start and gap.end <= last.end]

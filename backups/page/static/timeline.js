@@ -93,7 +93,8 @@
       if (from <= at && at <= to) move(draw(near, "line", { class: "set", y1: 4, y2: HEIGHT - 4 }), at, from, to);
     }
     for (let minute = Math.ceil(from / MINUTE) * MINUTE; minute <= to; minute += MINUTE) {
-      if (minute % (2 * MINUTE)) continue;
+      const tooNear = minute - from < 15 || to - minute < 15; // to an end, where it would stick out
+      if (minute % (2 * MINUTE) || tooNear) continue;
       const label = draw(near, "text", {
         x: ((minute - from) / (to - from)) * 100 + "%", y: 45, class: minute % (4 * MINUTE) ? "minor" : "",
       });

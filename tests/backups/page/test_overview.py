@@ -88,7 +88,7 @@ def count_documents(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 @pytest.mark.slow
 def test_ten_thousand_restore_points(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hourly sets of more than a year and their runs are gathered, without reading all documents again."""
+    """Hourly sets of more than a year and their runs are gathered, and not all documents read again."""
     read = count_documents(monkeypatch)
     service = bench.service
     now = datetime.now(UTC).replace(microsecond=0)

@@ -1,4 +1,4 @@
-"""The timeline of the last day: which seconds are good, what the gaps are called, and what is near."""
+"""The timeline of the last day: its good seconds, its gaps by name, and what is near."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_a_point_on_its_way_is_no_gap() -> None:
     ],
 )
 def test_an_outage_cuts_a_bar(start: str, end: str, left: list[tuple[str, str]]) -> None:
-    """Its first and last second are good: the data of one is stored before it, of the other after."""
+    """Its first and last second are good: points on both sides hold them."""
     outage = Outage(at(start), at(end), "the store was away")
     found = timeline([stretch("01:00:00", "03:00:00")], (), NOW, outages=[outage])
     assert bars(found) == left
@@ -229,7 +229,7 @@ def test_sets_alone() -> None:
     assert (found.bars, found.gaps) == ((), ())
     assert [mark.set_id for mark in found.marks] == ["a", "b"]
     assert found.chosen == found.newest == at("07:00:00")
-    assert found.summary.startswith("2 restore points of the last 24 hours;")
+    assert found.summary == "2 restore points in the last 24 hours; changes were not followed."
 
 
 def test_places_and_ticks() -> None:
@@ -348,6 +348,34 @@ def test_whatever_is_known(
         assert choice.is_good == (choice.reason is None)
         if any(gap.start < second < gap.end for gap in found.gaps):
             assert choice.is_good == (second in {mark.at for mark in found.marks})
+
+
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ("02:10:00", "02:10:00 can be restored."),
+        ("04:30:00", "04:30:00 can be restored."),
+        (
+            "04:59:59",
+            "04:59:59: no point, the clock of the host was set back. "
+            "The nearest before it is 04:30:00.",
+        ),
+        (
+            "00:59:59",
+            "00:59:59: no point, changes were not followed. "
+            "The nearest before it is 21 Nov, 23:00:00.",
+        ),
+    ],
+)
+def test_the_words_of_a_choice(asked: str, words: str) -> None:
+    """What a person reads, and a screen reader says."""
+    assert pick(HOLEY, at(asked)).words(NOW) == words
+
+
+def test_the_words_where_nothing_is_before() -> None:
+    """Then there is no nearest one to name."""
+    found = pick(timeline((), (), NOW), at("12:00:00"))
+    assert found.words(NOW) == "12:00:00: no point, changes were not followed."
 
 
 # --- what is typed ----------------------------------------------------------------------
