@@ -9,7 +9,8 @@ from backups.decisions.health import Status
 from backups.model import BackupSet
 from backups.service import BackupService
 from backups.view.headline import stores_every_change
-from backups.view.timeline import LENGTH, Mark, Stretch, Timeline, timeline
+from backups.view.stretches import Stretch
+from backups.view.timeline import LENGTH, Mark, Timeline, timeline
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

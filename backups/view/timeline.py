@@ -10,13 +10,20 @@ point to its last one, as long as none is missing between. All instants are awar
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from backups.format.chain import EndReason
 from backups.view import units
+from backups.view.stretches import (
+    NOT_FOLLOWED,
+    NOTHING_NEWER,
+    Outage,
+    Stretch,
+    cut_by,
+    joined,
+)
 
 LENGTH = timedelta(hours=24)
 
@@ -24,44 +31,6 @@ _SECOND = timedelta(seconds=1)
 # A point is on its way to the store for less; that is no gap.
 _ON_ITS_WAY = timedelta(seconds=5)
 _HOURS_BETWEEN_TICKS = 3
-
-NOT_FOLLOWED = "changes were not followed"
-NOT_PROVEN = "its points are not proven"
-MISSING = "a point is missing in the store"
-NOTHING_NEWER = "nothing newer is stored"
-ENDS: Mapping[EndReason, str] = {
-    "new_chain": NOT_FOLLOWED,
-    "restore": "a restore replaced the live data",
-    "clock": "the clock of the host was set back",
-    "two_writers": "another process wrote to the same chain",
-    "sources": "the databases to follow changed",
-    "differs": "the stored points differed from the live database",
-}
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """Points of one chain of which none is missing between the first and the last one.
-
-    `follows` says that its first point is the next one after the last of the stretch before it in
-    its chain; `ended` why nothing follows in the chain, None while something may.
-    """
-
-    chain: str
-    start: datetime
-    end: datetime
-    follows: bool = False
-    proven: bool = True
-    ended: EndReason | None = None
-
-
-@dataclass(frozen=True)
-class Outage:
-    """A time in which changes were not stored, and why: `the store was away`."""
-
-    start: datetime
-    end: datetime
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -212,7 +181,7 @@ def timeline(
     end = now.astimezone(UTC).replace(microsecond=0)
     begin = end - LENGTH
     known = [one for one in stretches if one.start <= now]
-    runs = list(_cut(_joined(known, now, followed_until), outages))
+    runs = list(cut_by(joined(known, followed_until), outages))
     bars, reasons = [], []
     for run in runs:
         start, last = max(_ceiling(run.start), begin), min(_floor(run.end), end)
@@ -286,65 +255,6 @@ def span(start: datetime, end: datetime) -> str:
     if start.date() == end.date():
         return f"{start:%H:%M:%S} to {end:%H:%M:%S}"
     return f"{units.second(start)} to {units.second(end)}"
-
-
-@dataclass(frozen=True)
-class _Run:
-    """Good time without a break, and why it breaks off."""
-
-    start: datetime
-    end: datetime
-    reason: str
-
-
-def _joined(
-    stretches: Sequence[Stretch], now: datetime, followed_until: datetime | None
-) -> list[_Run]:
-    """Stretches that follow one another are one run."""
-    runs: list[_Run] = []
-    last: Stretch | None = None
-    for one in sorted(stretches, key=lambda each: (each.start, each.end)):
-        if not one.proven:
-            if runs:
-                runs[-1] = replace(runs[-1], reason=NOT_PROVEN)
-            last = None
-            continue
-        end, reason = min(one.end, now), ENDS[one.ended] if one.ended else MISSING
-        if runs and (one.start <= runs[-1].end or (last and _goes_on(last, one))):
-            ahead = end >= runs[-1].end
-            end, reason = max(end, runs[-1].end), reason if ahead else runs[-1].reason
-            runs[-1] = _Run(runs[-1].start, end, reason)
-        else:
-            if runs and last and last.chain != one.chain and last.ended is None:
-                runs[-1] = replace(runs[-1], reason=NOT_FOLLOWED)
-            runs.append(_Run(one.start, end, reason))
-        last = one
-    if runs and last and last.ended in (None, "new_chain"):
-        until = min(followed_until, now) if followed_until else runs[-1].end
-        runs[-1] = replace(runs[-1], end=max(runs[-1].end, until), reason=NOTHING_NEWER)
-    return runs
-
-
-def _goes_on(before: Stretch, after: Stretch) -> bool:
-    """Whether nothing was lost between the two."""
-    if before.chain == after.chain:
-        return after.follows
-    return before.ended == "new_chain"
-
-
-def _cut(runs: Iterable[_Run], outages: Iterable[Outage]) -> Iterator[_Run]:
-    """What outages leave of each run; the reason of a part that ends with one is the outage's."""
-    known = sorted(outages, key=lambda each: each.start)
-    for run in runs:
-        left: _Run | None = run
-        for one in known:
-            if left is None or one.end <= left.start or one.start >= left.end:
-                continue
-            if one.start >= left.start:
-                yield _Run(left.start, one.start, one.reason)
-            left = replace(left, start=one.end) if one.end <= left.end else None
-        if left is not None:
-            yield left
 
 
 def _gaps(

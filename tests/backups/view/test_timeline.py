@@ -11,18 +11,20 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from backups.format.chain import EndReason
-from backups.view.timeline import (
+from backups.view.stretches import (
     ENDS,
     MISSING,
     NOT_FOLLOWED,
     NOT_PROVEN,
     NOTHING_NEWER,
+    Outage,
+    Stretch,
+)
+from backups.view.timeline import (
     Bar,
     Choice,
     Gap,
     Mark,
-    Outage,
-    Stretch,
     Timeline,
     pick,
     read_second,
