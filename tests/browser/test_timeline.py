@@ -241,8 +241,9 @@ def test_it_fits(app: AppProcess, visit: Visit, gap: tuple[datetime, datetime], 
 
 def test_the_picture(app: AppProcess, visit: Visit, picture: Picture, now: datetime) -> None:
     """The timeline for the documents, on a desk and on a phone."""
-    for name, options in (("timeline", {}), ("timeline-phone", {"viewport": PHONE})):
-        page = opened(visit(app, **options))
+    narrow = {"width": PHONE["width"], "height": 520}
+    for name, size in (("timeline", {"width": 1000, "height": 340}), ("timeline-phone", narrow)):
+        page = opened(visit(app, viewport=size))
         choose(page, now - 3 * HOUR)
-        page.locator("#timeline").scroll_into_view_if_needed()
+        page.evaluate("document.getElementById('timeline').scrollIntoView()")
         picture(page, name)
