@@ -137,6 +137,7 @@ def read_status(
         follow=_follow(config, following),
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
+        stored_within=config.change_delay or None,
     )
 
 

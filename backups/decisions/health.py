@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from backups.decisions.marks import adopting
@@ -120,6 +120,8 @@ class Status:
     follow: Literal["wal", "compare", "sets", "off", "stopped"]
     run_by: RunBy
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
+    # What is promised of a change while changes are followed; None: nothing.
+    stored_within: timedelta | None = None
 
 
 def assess(facts: HealthFacts) -> Health:
