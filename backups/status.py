@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Literal
 
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
@@ -16,13 +15,13 @@ from backups.host.directory import BackupDirectory
 from backups.host.lease_faults import lease_faults
 from backups.host.records import find_damaged
 from backups.host.state import HostState
+from backups.increments.follow_folder import FollowFolder
 from backups.model import BackupSet, FailedBeginning, Finding, Run
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.sources.faults import source_faults
-from backups.vocabulary.following import Following
 from shared.clock import format_utc
 
 
@@ -49,6 +48,8 @@ def read_status(
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
     owner = installation.directory.scheduler_lease.holder()
     heartbeat = installation.directory.heartbeats.read() if owner is not None else None
+    follows = config.follows and owner is not None
+    following = FollowFolder(installation.directory).following() if follows else None
     latest = own_sets.latest()
     # Before the first start there are no databases yet, and nothing is lost.
     expected = config.sources if owner is not None or latest is not None else ()
@@ -60,7 +61,6 @@ def read_status(
     receivers = state.messages.states([receiver.id for receiver in config.receivers])
     unmarked = installation.catalogue.unmarked_sets()
     absent = {one.key for one in unmarked if one.mark == "unknown_key" and one.key is not None}
-    following = state.following() if owner is not None and config.change_delay else None
     doubt = own_sets.doubt()
     health = assess(
         HealthFacts(
@@ -71,6 +71,7 @@ def read_status(
             newest=newest,
             run_by=config.run_by,
             follows=bool(config.change_delay),
+            following=following,
             failure=own_sets.unresolved_failure(),
             attempts_are_known=newest is None or own_sets.attempts_are_known(),
             seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
@@ -114,8 +115,6 @@ def read_status(
             refusal=installation.catalogue.refusal(),
             in_other_places="" if newest else own_sets.in_other_places(),
             missing_keys=tuple(sorted(absent)) if newest is None else (),
-            following=following,
-            change_delay=config.change_delay,
         )
     )
     return Status(
@@ -133,29 +132,19 @@ def read_status(
         newest_restore_point=latest,
         restore_points=installation.catalogue.count(),
         last_drill=last_drill,
-        newest_point_at=_newest_point_at(newest, following),
-        follow=_follow(config, following),
+        newest_point_at=_newest_point_at(installation, newest),
+        follow=following.mode if following else "sets" if config.change_delay else "off",
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
         stored_within=config.change_delay or None,
     )
 
 
-def _follow(
-    config: BackupConfig, following: Following | None
-) -> Literal["wal", "compare", "sets", "off", "stopped"]:
-    """How changes are stored: as the leading process says, or as the settings promise."""
-    if not config.change_delay:
-        return "off"
-    return following.how if following else "sets"
-
-
-def _newest_point_at(newest: BackupSet | None, following: Following | None) -> datetime | None:
-    """The instant of the newest proven point: of a set, or of a change that was followed."""
-    known = [newest.holds_until] if newest else []
-    if following is not None and following.newest_point_at is not None:
-        known.append(following.newest_point_at)
-    return max(known, default=None)
+def _newest_point_at(installation: Installation, newest: BackupSet | None) -> datetime | None:
+    """The instant of the newest point that protects: an increment, or a set."""
+    at = installation.catalogue.newest_point_at()
+    instants = [one for one in (at, newest.holds_until if newest else None) if one is not None]
+    return max(instants, default=None)
 
 
 def _prune_failed(last: Run | None) -> tuple[Finding, ...]:
@@ -218,7 +207,7 @@ def status_without_records(installation: Installation, faults: tuple[Finding, ..
         restore_points=0,
         last_drill=None,
         newest_point_at=None,
-        follow=_follow(config, None),
+        follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
     )
 

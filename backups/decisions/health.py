@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Literal
 
 from backups.decisions.marks import adopting
 from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
 from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
+from backups.vocabulary.following import FollowState
 from shared.clock import format_utc
 from shared.store.object_store import StoreKind
 from shared.words import counted
@@ -23,9 +23,9 @@ PROBLEM_CODES = (
     "cannot_begin",
     *("source_missing", "source_unreadable", "lease_stuck"),
     "last_run_failed",
-    "changes_not_stored",
     "points_missing",
     "not_seen",
+    "changes_not_stored",
     "token_key_lost",
     "started_empty",
     "suspect",
@@ -55,8 +55,8 @@ FOUND_WARNING_CODES = (
 # Warnings with which the light is amber; the others leave it green.
 AMBER_CODES = (
     "attempts_unknown",
-    "changes_not_stored",
     "not_seen",
+    "changes_not_stored",
     "keys_unknown",
     "not_scheduled",
     "thread_stuck",
@@ -117,7 +117,7 @@ class Status:
     restore_points: int
     last_drill: DrillReport | None
     newest_point_at: datetime | None
-    follow: Literal["wal", "compare", "sets", "off", "stopped"]
+    follow: FollowState
     run_by: RunBy
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
     # What is promised of a change while changes are followed; None: nothing.
@@ -271,11 +271,11 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
     if _DRILLS_MISSED_FOR_AMBER <= _missed_drills(facts) < _DRILLS_MISSED_FOR_RED:
         yield _drill_overdue(facts)
     yield from _of_the_future(facts, problem=False)
-    if facts.following is not None and facts.following.how == "stopped":
+    if facts.following is not None and facts.following.mode == "stopped":
         yield Finding(
             "follow_stopped",
             f"changes are not followed, and each starts a whole backup: {facts.following.reason}",
-            facts.following.hint or "Find out why: python -m backups doctor",
+            "Find out why: python -m backups doctor",
         )
     if not facts.drill_possible:
         yield Finding(

@@ -30,9 +30,6 @@ GRACE = timedelta(hours=2)
 # How long a fact may be unknown before that is a problem: a restart, a deploy.
 UNKNOWN_GRACE = timedelta(minutes=10)
 
-# How much later than it was promised a change may be stored: a slow answer, a backup meanwhile.
-SLACK_OF_CHANGES = timedelta(seconds=60)
-
 # How old the last look at the store may be, where the app looks by itself.
 SEEN_WITHIN = timedelta(hours=1)
 
@@ -62,7 +59,7 @@ class HealthFacts:
     `refusal` is why the store could not be asked, and `in_other_places` the beginning of a hint
     that names where this host has known points under other settings. `missing_keys` are the
     fingerprints of keys that are not here, with which the only points were marked. `following` is
-    how the leading process follows changes, which `change_delay` promises to store.
+    how changes are stored, where they become increments.
     """
 
     now: datetime
@@ -72,6 +69,7 @@ class HealthFacts:
     newest: BackupSet | None
     run_by: RunBy = "app"
     follows: bool = True
+    following: Following | None = None
     failure: Run | None = None
     attempts_are_known: bool = True
     last_run: Run | None = None
@@ -99,8 +97,6 @@ class HealthFacts:
     refusal: Refusal | None = None
     in_other_places: str = ""
     missing_keys: tuple[str, ...] = ()
-    following: Following | None = None
-    change_delay: timedelta = timedelta(0)
 
 
 @dataclass(frozen=True)
@@ -132,8 +128,8 @@ def _facts(facts: HealthFacts) -> Iterator[Fact]:
         yield _thread(facts, "scheduler")
         if facts.follows:
             yield _thread(facts, "follower")
-            if facts.following is not None:
-                yield _changes(facts, facts.following)
+        if facts.following is not None:
+            yield _changes(facts.following, facts.now)
         yield _thread(facts, "alerts")
 
 
@@ -290,21 +286,21 @@ def _keys(facts: HealthFacts) -> Fact:
     return Fact("keys", True, f"key {newest.token_key} is in TOKEN_ENCRYPTION_KEYS")
 
 
-def _changes(facts: HealthFacts, following: Following) -> Fact:
-    """Whether what was changed is in the store, but for what is on its way as it was promised."""
-    newest = following.newest_point_at
-    upto = f"; the newest point is of {format_utc(newest)}" if newest else ""
-    since = following.unstored_since
-    if since is None or facts.now - since <= facts.change_delay + SLACK_OF_CHANGES:
-        return Fact("changes", True, f"stored as they come{upto}")
-    detail = f"a change of {format_utc(since)} is not in the store yet{upto}"
-    because = f": {following.reason}" if following.reason else ""
+def _changes(following: Following, now: datetime) -> Fact:
+    since = following.waiting_since
+    if following.mode == "stopped":
+        why = f", because it stopped: {following.reason}" if following.reason else ""
+    else:
+        why = ""
+    if since is None:
+        return Fact("changes", True, f"all are stored{why}")
+    detail = f"changes have not been stored since {format_utc(since.replace(microsecond=0))}{why}"
     finding = Finding(
         "changes_not_stored",
-        f"{detail}{because}",
-        following.hint or "Find out why: python -m backups doctor",
+        detail,
+        "See why: python -m backups doctor. To store all now: python -m backups run",
     )
-    return Fact("changes", _unknown_since(since, facts.now), detail, finding)
+    return Fact("changes", _unknown_since(since, now), detail, finding)
 
 
 def _thread(facts: HealthFacts, name: str) -> Fact:

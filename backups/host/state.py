@@ -5,7 +5,6 @@ be read counts as absent, and a line of the log names it: one bad row must not s
 bad day.
 
 last_drill, last_restore             a document each, as JSON
-following                            how the leading process follows changes, as JSON
 restore_switch                       what a run was about to replace, as JSON
 time:begun, time:swept, time:marking an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
@@ -29,7 +28,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from pydantic import TypeAdapter
 
@@ -37,7 +36,6 @@ from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
 from backups.model import Baseline, DrillReport
-from backups.vocabulary.following import Following
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
@@ -112,11 +110,6 @@ _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _MARKING = _time("time:marking")
 _LEADER_KEY: _Record[str] = _Record("leader_key", str, str)
-_FOLLOWING: _Record[Following] = _Record(
-    "following",
-    lambda following: _adapter(Following).dump_json(following).decode(),
-    lambda text: cast(Following, _adapter(Following).validate_json(text)),
-)
 _FOLLOW_REQUEST: _Record[str] = _Record("follow_request", str, str)
 _RESTORED_CHAIN: _Record[str] = _Record("restored_chain", str, str)
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
@@ -283,14 +276,6 @@ class HostState:
         self._replace(_RESTORED_CHAIN, None)
 
     # --- when things happened -----------------------------------------------------------
-
-    def following(self) -> Following | None:
-        """How the leading process follows changes, as it last said."""
-        return self._read(_FOLLOWING)
-
-    def note_following(self, following: Following) -> None:
-        """Remember how this process, which leads, follows changes."""
-        self._write(_FOLLOWING, following)
 
     def begun_at(self) -> datetime | None:
         """Since when a process of this host schedules backups."""

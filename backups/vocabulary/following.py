@@ -1,4 +1,4 @@
-"""The record of how the changes of the live databases are followed. Pure."""
+"""How the process that schedules stores changes, as all processes of a host say it. Pure."""
 
 from __future__ import annotations
 
@@ -6,22 +6,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-# `wal` and `compare`: each change becomes a point (one source at least by its `-wal`). `sets`: a
-# change starts a whole backup. `stopped`: nothing follows, and a change starts a whole backup, too.
-How = Literal["wal", "compare", "sets", "stopped"]
+# Changes become increments, found in the `wal` or by comparison, or `sets`.
+FollowState = Literal["wal", "compare", "sets", "off", "stopped"]
 
 
 @dataclass(frozen=True)
 class Following:
-    """How changes are followed by the process that leads, as it last said.
+    """How the leader stores changes.
 
-    `newest_point_at` is the instant of the newest proven point; `unstored_since` when the oldest
-    change was noticed that is in no point yet; `reason` says why following is `stopped`, or why a
-    change could not be stored the last time, and `hint` what to do.
+    `stopped`: nothing is stored between two sets, for the `reason`. `waiting_since` is when the
+    oldest change was noticed that should be stored by now, and is not.
     """
 
-    how: How
-    newest_point_at: datetime | None = None
-    unstored_since: datetime | None = None
+    mode: FollowState
     reason: str = ""
-    hint: str = ""
+    waiting_since: datetime | None = None

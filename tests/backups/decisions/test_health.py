@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from backups.decisions.health import assess
 from backups.decisions.protection import HealthFacts
 from backups.model import Beat, DrillReport, Finding, MissingPoint
-from backups.vocabulary.following import Following
+from backups.vocabulary.following import Following, FollowState
 from shared.crontab import Crontab
 from tests.support.records import INSTANT, a_failed_run, a_run, a_set, a_stored_object
 
@@ -53,9 +53,9 @@ def codes(**other: Any) -> tuple[list[str], list[str]]:
     return [one.code for one in health.problems], [one.code for one in health.warnings]
 
 
-def following(**other: Any) -> dict[str, Any]:
-    """Changes are followed, and have to be stored within a second; `other` are fields."""
-    return {"following": Following("compare", **other), "change_delay": timedelta(seconds=1)}
+def following(since: datetime | None = None, mode: FollowState = "compare") -> dict[str, Any]:
+    """Changes are followed, and one waits `since` a time."""
+    return {"following": Following(mode, "the disk is full", since)}
 
 
 def a_set_with(**other: Any) -> dict[str, Any]:
@@ -150,18 +150,11 @@ LOST = MissingPoint("20261121T010000Z", "vanished", INSTANT, INSTANT)
         (beats("alerts", age=4 * MINUTE), "red", ["thread_stuck"], []),
         ({**beats("follower", age=4 * MINUTE), "follows": False}, "red", ["thread_stuck"], []),
         ({"beats": (BEATS[0], BEATS[2]), "follows": False}, "green", [], []),
-        (following(newest_point_at=NOW), "green", [], []),
-        (following(unstored_since=NOW - timedelta(seconds=61)), "green", [], []),
-        (following(unstored_since=NOW - 2 * MINUTE), "amber", [], ["changes_not_stored"]),
-        (following(unstored_since=NOW - 10 * MINUTE), "red", ["changes_not_stored"], []),
-        (following(unstored_since=NOW + MINUTE), "green", [], []),
-        (
-            {**following(unstored_since=NOW - 10 * MINUTE), "run_by": "cron"},
-            "green",
-            [],
-            [],
-        ),
-        ({"following": Following("stopped")}, "green", [], ["follow_stopped"]),
+        (following(), "green", [], []),
+        (following(NOW - 2 * MINUTE), "amber", [], ["changes_not_stored"]),
+        (following(NOW - 10 * MINUTE), "red", ["changes_not_stored"], []),
+        (following(NOW + MINUTE), "red", ["changes_not_stored"], []),
+        (following(mode="stopped"), "green", [], ["follow_stopped"]),
         (
             beats("alerts", failure="no network", failing_for=9 * MINUTE),
             "amber",
