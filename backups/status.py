@@ -15,6 +15,7 @@ from backups.host.directory import BackupDirectory
 from backups.host.lease_faults import lease_faults
 from backups.host.records import find_damaged
 from backups.host.state import HostState
+from backups.increments.follow_folder import FollowFolder
 from backups.model import BackupSet, FailedBeginning, Finding, Run
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
@@ -47,6 +48,8 @@ def read_status(
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
     owner = installation.directory.scheduler_lease.holder()
     heartbeat = installation.directory.heartbeats.read() if owner is not None else None
+    follows = config.follows and owner is not None
+    following = FollowFolder(installation.directory).following() if follows else None
     latest = own_sets.latest()
     # Before the first start there are no databases yet, and nothing is lost.
     expected = config.sources if owner is not None or latest is not None else ()
@@ -68,6 +71,7 @@ def read_status(
             newest=newest,
             run_by=config.run_by,
             follows=bool(config.change_delay),
+            following=following,
             failure=own_sets.unresolved_failure(),
             attempts_are_known=newest is None or own_sets.attempts_are_known(),
             seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
@@ -127,11 +131,18 @@ def read_status(
         newest_restore_point=latest,
         restore_points=installation.catalogue.count(),
         last_drill=last_drill,
-        newest_point_at=newest.holds_until if newest else None,
-        follow="sets" if config.change_delay else "off",
+        newest_point_at=_newest_point_at(installation, newest),
+        follow=following.mode if following else "sets" if config.change_delay else "off",
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
     )
+
+
+def _newest_point_at(installation: Installation, newest: BackupSet | None) -> datetime | None:
+    """The instant of the newest point that protects: an increment, or a set."""
+    at = installation.catalogue.newest_point_at()
+    instants = [one for one in (at, newest.holds_until if newest else None) if one is not None]
+    return max(instants, default=None)
 
 
 def _prune_failed(last: Run | None) -> tuple[Finding, ...]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from backups.decisions.marks import adopting
 from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
 from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
+from backups.vocabulary.following import FollowState
 from shared.clock import format_utc
 from shared.store.object_store import StoreKind
 from shared.words import counted
@@ -25,6 +25,7 @@ PROBLEM_CODES = (
     "last_run_failed",
     "points_missing",
     "not_seen",
+    "changes_not_stored",
     "token_key_lost",
     "started_empty",
     "suspect",
@@ -55,6 +56,7 @@ FOUND_WARNING_CODES = (
 AMBER_CODES = (
     "attempts_unknown",
     "not_seen",
+    "changes_not_stored",
     "keys_unknown",
     "not_scheduled",
     "thread_stuck",
@@ -115,7 +117,7 @@ class Status:
     restore_points: int
     last_drill: DrillReport | None
     newest_point_at: datetime | None
-    follow: Literal["sets", "off"]
+    follow: FollowState
     run_by: RunBy
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
 

@@ -21,6 +21,7 @@ from backups.model import (
     Run,
     RunBy,
 )
+from backups.vocabulary.following import Following
 from shared.clock import format_utc
 from shared.crontab import Crontab
 
@@ -57,7 +58,8 @@ class HealthFacts:
     (of the live sources, of the leases, of the records), and `found_warnings` the warnings.
     `refusal` is why the store could not be asked, and `in_other_places` the beginning of a hint
     that names where this host has known points under other settings. `missing_keys` are the
-    fingerprints of keys that are not here, with which the only points were marked.
+    fingerprints of keys that are not here, with which the only points were marked. `following` is
+    how changes are stored, where they become increments.
     """
 
     now: datetime
@@ -67,6 +69,7 @@ class HealthFacts:
     newest: BackupSet | None
     run_by: RunBy = "app"
     follows: bool = True
+    following: Following | None = None
     failure: Run | None = None
     attempts_are_known: bool = True
     last_run: Run | None = None
@@ -125,6 +128,8 @@ def _facts(facts: HealthFacts) -> Iterator[Fact]:
         yield _thread(facts, "scheduler")
         if facts.follows:
             yield _thread(facts, "follower")
+        if facts.following is not None:
+            yield _changes(facts.following, facts.now)
         yield _thread(facts, "alerts")
 
 
@@ -279,6 +284,23 @@ def _keys(facts: HealthFacts) -> Fact:
             ),
         )
     return Fact("keys", True, f"key {newest.token_key} is in TOKEN_ENCRYPTION_KEYS")
+
+
+def _changes(following: Following, now: datetime) -> Fact:
+    since = following.waiting_since
+    if following.mode == "stopped":
+        why = f", because it stopped: {following.reason}" if following.reason else ""
+    else:
+        why = ""
+    if since is None:
+        return Fact("changes", None if following.mode == "stopped" else True, f"stored{why}")
+    detail = f"changes have not been stored since {format_utc(since.replace(microsecond=0))}{why}"
+    finding = Finding(
+        "changes_not_stored",
+        detail,
+        "See why: python -m backups doctor. To store all now: python -m backups run",
+    )
+    return Fact("changes", _unknown_since(since, now), detail, finding)
 
 
 def _thread(facts: HealthFacts, name: str) -> Fact:

@@ -23,6 +23,8 @@ from prometheus_client.registry import Collector
 
 from backups.decisions.health import PROBLEM_CODES, Status
 from backups.host.totals import RunKind
+from backups.increments.follow_folder import FollowFolder
+from backups.increments.seconds import BUCKETS, read_seconds
 from backups.model import BackupSet, Light, OperationName, Trigger
 from backups.service import BackupService
 from shared.errors import DatabaseError
@@ -97,7 +99,7 @@ class BackupCollector(Collector):
         yield from _health(status)
         yield from _newest(status.newest_restore_point)
         try:
-            counted = [self._runs(), self._stages(), self._notifications()]
+            counted = [self._runs(), self._stages(), self._follow(), self._notifications()]
         except DatabaseError:
             if status.health.healthy:  # else status says that the records cannot be read
                 raise
@@ -124,6 +126,18 @@ class BackupCollector(Collector):
         for stage, spent in self._service.run_log.stages().items():
             buckets = [(_bound(bound), float(total)) for bound, total in spent.up_to]
             family.add_metric((stage,), buckets, spent.seconds)
+        return family
+
+    def _follow(self) -> Metric:
+        family = HistogramMetricFamily(
+            "backup_follow_seconds",
+            "How long changes took from being noticed to being in a proven increment",
+            labels=(),
+        )
+        found = read_seconds(FollowFolder(self._service.directory))
+        edges = (*map(_bound, BUCKETS), "+Inf")
+        counts = map(float, (*found.buckets, found.count))
+        family.add_metric((), list(zip(edges, counts, strict=True)), found.total)
         return family
 
     def _notifications(self) -> Metric:

@@ -4,6 +4,7 @@ follow/<chain>/<source>.db      a shadow; of a chain without a state, the snapsh
 follow/<chain>/state.json       how far the chain is; written when its head is in the store
 follow/<chain>/end.json         the end that the store has yet to get; then nothing else counts
 follow/seconds.json             how long the steps took
+follow/status.json              how the leader follows, for all processes
 follow/work/                    copies that are being compared
 
 A folder is filled under another name and renamed, so one with the name of a chain is whole.
@@ -26,11 +27,13 @@ from backups.host.directory import BackupDirectory, disk_errors
 from backups.host.removal import remove_file, remove_folder
 from backups.increments.capture import page_size_of
 from backups.increments.shadow import Shadow
+from backups.vocabulary.following import Following
 from shared.files import make_private_directory, open_private, sync_directory
 
 _STATE = "state.json"
 _END = "end.json"
 _SECONDS = "seconds.json"
+_STATUS = "status.json"
 _WORK = "work"
 _NEW = ".new-"
 
@@ -57,6 +60,7 @@ class ChainState:
 
 
 _STATES = TypeAdapter(ChainState)
+_FOLLOWING = TypeAdapter(Following)
 
 
 class FollowFolder:
@@ -163,6 +167,17 @@ class FollowFolder:
         """Write for all processes how long the steps took."""
         self._write(self.path / _SECONDS, json.dumps(document).encode())
 
+    def following(self) -> Following | None:
+        """How the leader follows; None where nobody has said it."""
+        try:
+            return _FOLLOWING.validate_json((self.path / _STATUS).read_bytes())
+        except (OSError, ValidationError):
+            return None
+
+    def note_following(self, following: Following) -> None:
+        """Say for all processes how this one follows."""
+        self._write(self.path / _STATUS, _FOLLOWING.dump_json(following))
+
     def _chains(self) -> list[str]:
         with disk_errors(self.path):
             if not self.path.is_dir():
@@ -176,6 +191,7 @@ class FollowFolder:
     def _write(self, path: Path, content: bytes, *, durable: bool = False) -> None:
         beside = path.with_name(f"{_NEW}{path.name}")
         with disk_errors(self.path):
+            make_private_directory(self.path)
             beside.unlink(missing_ok=True)
             with open_private(beside) as file:
                 file.write(content)

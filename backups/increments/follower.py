@@ -12,32 +12,33 @@ One file, because what a chain may do next depends on everything that can end it
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
 from backups.errors import ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken
-from backups.format.chain import FORMAT, End, EndReason, Head, HeadSource, RestoredTo, dump, load
-from backups.format.chain_keys import chain_id, end_key, head_key, set_of
+from backups.format.chain import EndReason, RestoredTo
+from backups.format.chain_keys import chain_id, set_of
 from backups.host.state import HostState
 from backups.increments.capture import Capture, Captured
+from backups.increments.chain import Ends, begin_chain, sha256_of
 from backups.increments.checker import ChainChecker
 from backups.increments.follow_folder import ChainState, FollowFolder
 from backups.increments.lease import FollowLease
+from backups.increments.seconds import note_seconds
 from backups.increments.self_check import Differs
 from backups.increments.shadow import Shadow
-from backups.increments.step import OpenChain, Steps, states_of
+from backups.increments.step import OpenChain, Steps
 from backups.model import BackupSet, Progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.chains import table
-from backups.sets.puts import put_document
+from backups.vocabulary.following import Following
 from shared.clock import Clock
-from shared.errors import ObjectExists, StoreError
+from shared.errors import StoreError
 from shared.logs import fields
 from shared.process.lasting_work import beat, note
 
@@ -47,6 +48,8 @@ _log = logging.getLogger("backups.follow")
 # needs_full: only a full can store what was written.
 Outcome = Literal["idle", "stored", "waiting", "needs_full"]
 
+# How much longer than promised a change may wait before status says so, in seconds.
+GRACE = 5.0
 # How far the clock may go back within a chain; its instants then wait.
 MOST_BACK = 5_000
 # A step may compute for this part of the time.
@@ -80,6 +83,7 @@ class Follower:
         self._parts = parts
         self._steps = parts.steps
         self._folder = parts.folder
+        self._ends = Ends(parts.steps, parts.clock)
         self._clock = parts.clock
         self._capture = capture
         self._chain: OpenChain | None = None
@@ -95,6 +99,20 @@ class Follower:
     def noticed_at(self) -> float | None:
         """When the oldest change that is not stored was noticed, by the monotonic clock."""
         return self._noticed_at
+
+    @property
+    def following(self) -> Following:
+        """How it follows, for status."""
+        since, clock = self._noticed_at, self._clock
+        waits = 0.0 if since is None else clock.monotonic() - since
+        waiting_since = None
+        if waits > self._parts.delay + GRACE:
+            waiting_since = clock.now().replace(microsecond=0) - timedelta(seconds=int(waits))
+        if self._chain is not None:
+            names = ", ".join(sorted(self._failing))
+            return Following("compare", f"{names} cannot be read" if names else "", waiting_since)
+        reason = self._full_reason
+        return Following("sets" if reason is None else "stopped", reason or "", waiting_since)
 
     @property
     def failing(self) -> frozenset[str]:
@@ -165,7 +183,7 @@ class Follower:
 
     def _step(self) -> Outcome:
         self._obey_restore()
-        self._send_ends()
+        self._ends.send()
         if not self._looked:
             self._go_on()
             self._looked = True
@@ -221,16 +239,7 @@ class Follower:
         _log.debug(
             "stored", extra=fields(chain=chain.id, number=row.number, bytes=row.bytes, seconds=took)
         )
-        self._note_seconds(took)
-
-    def _note_seconds(self, took: float) -> None:
-        document = self._folder.seconds()
-        buckets = document.get("buckets")
-        counts = list(buckets) if isinstance(buckets, list) else []
-        counts = counts if len(counts) == len(BUCKETS) else [0] * len(BUCKETS)
-        counts = [count + (took <= edge) for count, edge in zip(counts, BUCKETS, strict=True)]
-        count, total = document.get("count", 0) + 1, document.get("sum", 0.0) + took
-        self._folder.note_seconds({"buckets": counts, "count": count, "sum": total})
+        note_seconds(self._folder, took)
 
     def _say_failing(self, captured: Captured) -> None:
         names = frozenset(captured.failures)
@@ -249,13 +258,14 @@ class Follower:
         """Open the chain of before; where that is not whole, it ends."""
         begun = self._folder.begun()
         for older in begun[1:]:
-            self._end_other(older, "new_chain")
+            self._ends.note_of_other(older, "new_chain")
         if not begun:
             return
         state = self._folder.state(begun[0])
         chain = self._open(begun[0], state) if state is not None else None
         if chain is None:
-            self._end_other(begun[0], "differs")
+            self._full_reason = "its shadow is not what it was"
+            self._ends.note_of_other(begun[0], "differs")
             return
         self._chain = chain
         try:
@@ -315,7 +325,14 @@ class Follower:
                 name,
                 {one.source: self._parts.copy_of(newest.id, one.source) for one in newest.objects},
             )
-        self._begin(name, newest)
+        chain = begin_chain(self._steps, name, newest, self._now())
+        if chain is None:
+            self._refused.add(name)
+            return
+        self._end("new_chain", "")
+        self._chain = chain
+        self._capture.pending |= set(chain.shadows)
+        self._full_reason = None
 
     def _is_known(self, name: str) -> bool:
         if name in self._folder.begun():
@@ -328,67 +345,9 @@ class Follower:
         for one in full.objects:
             path = self._parts.copy_of(full.id, one.source)
             beat()
-            if not path.is_file() or _sha256_of(path) != one.snapshot_sha256:
+            if not path.is_file() or sha256_of(path) != one.snapshot_sha256:
                 return False
         return True
-
-    def _begin(self, name: str, full: BackupSet) -> None:
-        """Head, then how far the new chain is, then the end of the old one."""
-        shadows: dict[str, Shadow] = {}
-        sources = []
-        try:
-            for one in full.objects:
-                shadows[one.source] = shadow = self._folder.shadow(name, one.source)
-                beat()
-                if _sha256_of(shadow.path) != one.snapshot_sha256:
-                    raise OSError(f"{shadow.path} is not the snapshot of set {full.id}")
-                sources.append(
-                    HeadSource(
-                        one.source, shadow.page_size, shadow.pages, shadow.sum, one.snapshot_sha256
-                    )
-                )
-        except OSError as error:
-            _log.warning("no chain begins with set %s: %s", full.id, error)
-            for shadow in shadows.values():
-                shadow.close()
-            self._folder.drop(name)
-            return
-        assert full.sequence is not None  # noqa: S101 - asked before
-        key = head_key(self._steps.prefix, name)
-        # The same bytes at each try: a head that is there is that of a try before.
-        head = Head(
-            FORMAT,
-            name,
-            full.id,
-            full.instance,
-            full.created_at.replace(microsecond=0),
-            full.sequence,
-            tuple(sources),
-        )
-        document = self._steps.marks.sign(key, dump(head))
-        try:
-            put_document(self._steps.store, key, document, {"instance": full.instance})
-        except BaseException:
-            for shadow in shadows.values():
-                shadow.close()
-            raise
-        with self._steps.known.transaction() as connection:
-            table.note_head(connection, name, full.instance, document, "valid")
-        state = ChainState(
-            number=0,
-            prev=hashlib.sha256(document).hexdigest(),
-            instant=int(full.created_at.timestamp() * 1000),
-            sequence=full.sequence,
-            proven_at=self._now(),
-            sources=states_of(shadows),
-        )
-        self._folder.set_state(name, state)
-        if self._chain is not None:
-            self._end("new_chain", "")
-        self._chain = OpenChain(name, state, shadows)
-        self._capture.pending |= set(shadows)
-        self._full_reason = None
-        _log.info("a chain begins", extra=fields(chain=name))
 
     # --- ends --------------------------------------------------------------------------
 
@@ -406,41 +365,7 @@ class Follower:
             self._full_reason = why or reason
         chain.close()
         self._chain = None
-        self._note_end(chain.id, chain.state.number, reason, restored_to)
-
-    def _end_other(self, name: str, reason: EndReason) -> None:
-        state = self._folder.state(name)
-        with self._steps.known.reading() as connection:
-            row = table.last_point(connection, name)
-        last = state.number if state is not None else row.number if row is not None else 0
-        if reason != "new_chain":
-            self._full_reason = "its shadow is not what it was"
-            _log.warning("chain %s cannot go on: %s", name, self._full_reason)
-        self._note_end(name, last, reason)
-
-    def _note_end(
-        self, name: str, last: int, reason: EndReason, restored_to: RestoredTo | None = None
-    ) -> None:
-        at = self._clock.now().astimezone(UTC).replace(microsecond=0)
-        key = end_key(self._steps.prefix, name)
-        document = self._steps.marks.sign(
-            key, dump(End(FORMAT, name, at, reason, last, restored_to))
-        )
-        self._folder.set_end(name, document)
-        with self._steps.known.transaction() as connection:
-            table.note_end(connection, name, document, "valid")
-
-    def _send_ends(self) -> None:
-        """Store the ends that the store has yet to get."""
-        for name in self._folder.ended():
-            key = end_key(self._steps.prefix, name)
-            document = self._folder.end(name)
-            try:
-                put_document(self._steps.store, key, document, {"instance": self._steps.instance})
-            except ObjectExists:
-                _log.warning("chain %s has an end already", name)
-            load(End, document, key=key, chain=name)
-            self._folder.drop(name)
+        self._ends.note(chain.id, chain.state.number, reason, restored_to)
 
     def _obey_restore(self) -> None:
         """A restore replaced live data: the chain ends there."""
@@ -450,7 +375,7 @@ class Follower:
         if not self._looked:  # nothing is applied to what a restore ended
             for name in self._folder.begun():
                 state = self._folder.state(name)
-                self._note_end(name, state.number if state else 0, "restore", _to(restored))
+                self._ends.note(name, state.number if state else 0, "restore", _to(restored))
             self._looked = True
         self._end("restore", "live data was restored", _to(restored))
         self._full_reason = "live data was restored"
@@ -469,20 +394,12 @@ class Follower:
         return int(self._clock.now().timestamp() * 1000)
 
 
-BUCKETS: Sequence[float] = (0.1, 0.25, 0.5, 1.0, 1.5, 2.0, 5.0, 10.0, 60.0, 600.0)
-
-
 def _to(text: str) -> RestoredTo | None:
     if text == "undo":
         return None
     point, _, rest = text.partition(" ")
     instant, _, sequence = rest.partition(" ")
     return RestoredTo(point, int(instant), int(sequence) if sequence else None)
-
-
-def _sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _nobody(_: Progress) -> None:

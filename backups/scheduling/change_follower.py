@@ -11,11 +11,14 @@ from datetime import timedelta
 
 from backups.decisions.due import STORE_FAILURES, ChangeFacts, due_at
 from backups.errors import LeaseHeld
+from backups.increments.follow_folder import FollowFolder
+from backups.increments.follower import Follower, Outcome
 from backups.model import Run
 from backups.scheduling.follower_parts import make_follower
 from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService
 from backups.sources.change_watch import ChangeWatch
+from backups.vocabulary.following import Following
 from shared.errors import AppError
 from shared.process.lasting_work import note
 
@@ -34,6 +37,8 @@ class ChangeFollower:
         self._delay = delay
         config = service.config
         self._follower = make_follower(service, delay) if config.follows else None
+        self._folder = FollowFolder(service.directory)
+        self._said: Following | None = None
         watched = [source for source in config.sources if not source.volatile]
         self._watch = ChangeWatch(watched)
         # When the last attempt began and ended, whether or not it came as far as a run.
@@ -49,7 +54,7 @@ class ChangeFollower:
         """Poll once; the run, if one was due and was made."""
         now = self._now()
         if self._follower is not None:
-            outcome = self._follower.step()
+            outcome = self._follow(self._follower)
             if self._follower.chain is not None or outcome == "waiting":
                 self._changed_at, self._is_unsure = None, False
                 return None
@@ -99,6 +104,16 @@ class ChangeFollower:
         self._store_failed = run.error is not None and run.error.code in STORE_FAILURES
         return run
 
+    def _follow(self, follower: Follower) -> Outcome:
+        """A step of the follower; what status is to say of it is written when it changes."""
+        try:
+            return follower.step()
+        finally:
+            following = follower.following
+            if self._said is None or _differ(following, self._said):
+                self._folder.note_following(following)
+                self._said = following
+
     def close(self) -> None:
         """Stop watching."""
         self._watch.close()
@@ -129,3 +144,10 @@ class ChangeFollower:
         if newest is None or modified is None or modified + _COARSE <= newest.holds_until:
             return None
         return self._now()
+
+
+def _differ(one: Following, other: Following) -> bool:
+    """Whether status says another thing of them; since when they wait may move by a second."""
+    return replace(one, waiting_since=None) != replace(other, waiting_since=None) or (
+        (one.waiting_since is None) != (other.waiting_since is None)
+    )

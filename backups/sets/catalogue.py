@@ -12,7 +12,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from datetime import datetime
+from datetime import UTC, datetime
 
 from backups.decisions import order
 from backups.decisions.evidence import KeptProof
@@ -21,7 +21,7 @@ from backups.decisions.order import end_of_present, next_sequence
 from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
-from backups.format.chain_keys import parse_point_id
+from backups.format.chain_keys import instance_of, parse_point_id
 from backups.format.manifest import Aside, load_aside
 from backups.format.mark import Marks
 from backups.host import catalogues
@@ -269,6 +269,19 @@ class Catalogue:
         """The id of the newest set that passed a drill."""
         with self._table.reading() as connection:
             return points_table.newest_drilled(connection, self._end())
+
+    def newest_point_at(self) -> datetime | None:
+        """The instant of the newest proven point of a chain of ours.
+
+        Those of a chain that a restore has ended do not count.
+        """
+        ours = self._ours() or ()
+        until = int(self._end().timestamp() * 1000)
+        with self._table.reading() as connection:
+            for chain, instant in table.newest_instants(connection, until):
+                if instance_of(chain) in ours and not table.is_restored(connection, chain):
+                    return datetime.fromtimestamp(instant / 1000, UTC)
+        return None
 
     def next_sequence(self) -> int:
         """One more than the highest number of our line, of sets and of points of chains.

@@ -5,6 +5,7 @@ Whoever writes here has checked what it enters; `mark` is how it was found to be
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -96,6 +97,17 @@ def last_point(connection: sqlite3.Connection, chain_id: str) -> PointRow | None
     return _point(row) if row else None
 
 
+def is_restored(connection: sqlite3.Connection, chain_id: str) -> bool:
+    """Whether a restore has ended a chain, as far as its end says; the end was checked before."""
+    row = chain(connection, chain_id)
+    if row is None or row.end is None:
+        return False
+    try:
+        return bool(json.loads(row.end)["reason"] == "restore")
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 def points(connection: sqlite3.Connection, chain_id: str) -> Iterator[PointRow]:
     """The points of a chain that are in no pack, by number."""
     for row in connection.execute(f"{_POINTS} WHERE chain = ? ORDER BY number", (chain_id,)):
@@ -106,6 +118,19 @@ def highest_sequence(connection: sqlite3.Connection) -> int:
     """The highest place in the line that any known point of a chain has; 0 where there is none."""
     row = connection.execute("SELECT max(sequence) FROM chain_points").fetchone()
     return int(row[0] or 0)
+
+
+def newest_instants(connection: sqlite3.Connection, until: int) -> list[tuple[str, int]]:
+    """Each chain with proven, unsuspected points, and the newest instant of those up to `until`.
+
+    Instants are in milliseconds since 1970; the newest chain is first.
+    """
+    rows = connection.execute(
+        "SELECT chain, max(instant) FROM chain_points WHERE proven AND suspect IS NULL"
+        " AND mark = 'valid' AND instant <= ? GROUP BY chain ORDER BY chain DESC",
+        (until,),
+    )
+    return [(str(row[0]), int(row[1])) for row in rows]
 
 
 _CHAINS = "SELECT id, instance, head, head_mark, end, end_mark FROM chains"

@@ -1,0 +1,23 @@
+"""How the process that schedules stores changes, as all processes of a host say it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+# Changes become increments, found in the `wal` or by comparison, or `sets`.
+FollowState = Literal["wal", "compare", "sets", "off", "stopped"]
+
+
+@dataclass(frozen=True)
+class Following:
+    """How the leader stores changes.
+
+    `stopped`: nothing is stored between two sets, for the `reason`. `waiting_since` is when the
+    oldest change was noticed that should be stored by now, and is not.
+    """
+
+    mode: FollowState
+    reason: str = ""
+    waiting_since: datetime | None = None
