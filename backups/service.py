@@ -20,7 +20,7 @@ from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
 from backups.increments.lease import LetGo
 from backups.increments.replay import Replay
-from backups.model import BackupSet, Run
+from backups.model import BackupSet, PointRange, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
@@ -259,6 +259,10 @@ class BackupService:
             )
         found = list(islice(self.catalogue.sets(before), limit + 1))
         return found[:limit], len(found) > limit
+
+    def list_ranges(self) -> list[PointRange]:
+        """The points of chains that can be restored, newest first; no network."""
+        return self.catalogue.chains.ranges(None)
 
     def get_run(self, run_id: str) -> Run:
         """One run; raises `RunNotFound`."""

@@ -104,7 +104,7 @@ class Restore:
             )
         refused = self.own_sets.refresh()
         chosen = self._choose(target, at, refused)
-        uncovered = self._uncovered(chosen, at) if at is not None else None
+        uncovered = self._uncovered(chosen, at) if at and target == "latest" else None
         keys = KeyFacts(
             self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
         )

@@ -352,7 +352,9 @@ class Catalogue:
             return points_table.count(connection)
 
     def has(self, set_id: str) -> bool:
-        """Whether a set with this id is known."""
+        """Whether a restore point with this id is known."""
+        if (point := parse_point_id(set_id)) is not None:
+            return self.chains.has(*point)
         with self._table.reading() as connection:
             return points_table.has(connection, set_id)
 

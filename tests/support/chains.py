@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
@@ -23,10 +24,11 @@ from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from backups.format import chain, chain_keys, increment
+from backups.format import chain, chain_keys, increment, pack
 from backups.format.chain import Check, End, EndReason, Head, HeadSource, RestoredTo
 from backups.format.increment import Increment, IncrementKind, Proven, SourceChange
 from backups.format.mark import Marks
+from backups.format.pack import Member
 from backups.increments.bodies import fold
 from backups.increments.shadow import Delta, Shadow
 from backups.model import BackupSet
@@ -144,6 +146,25 @@ class StoredChain:
         """Put a verdict on it."""
         document = Check(chain.FORMAT, self.id, self.at, good, reason)
         self._put_document(chain_keys.check_key(PREFIX, self.id, self.at), document)
+
+    def pack(self, first: int, last: int, *, drop: bool = True) -> str:
+        """Put the increments `first` to `last` as a pack, and delete them; its key."""
+        members, bodies = [], []
+        for number in range(first, last + 1):
+            body = self.bench.bytes_of(self.key(number))
+            line = json.loads(body.partition(b"\n")[0])
+            sha256 = hashlib.sha256(body).hexdigest()
+            sealed = bool(self._recipients)
+            members.append(
+                Member(number, len(body), sha256, line["instant"], line["sequence"], sealed)
+            )
+            bodies.append(body)
+        key = chain_keys.pack_key(PREFIX, self.id, first, last)
+        line_ = pack.dump_line(pack.index_of(self.id, members))
+        self.put(key, b"".join((self.marks.sign_line(key, line_), b"\n", *bodies)))
+        for number in range(first, last + 1) if drop else ():
+            self.bench.store.delete(self.key(number))
+        return key
 
     def put(self, key: str, stored: bytes) -> str:
         """Put an object of this chain; its SHA-256."""

@@ -87,7 +87,8 @@ def newest_before(
     """
     numbers = _Numbers(usable)
     low, high = 0, len(numbers)
-    if at is None:
+    newest = instant_of(numbers[high - 1]) if high and at is not None else None
+    if at is None or (newest is not None and newest <= at):
         low = high
     else:
         while low < high:

@@ -73,6 +73,17 @@ def objects(connection: sqlite3.Connection, chain: str, *kinds: ChainKind) -> li
     return [one for one in found if not kinds or one.kind in kinds]
 
 
+def refused(connection: sqlite3.Connection) -> list[str]:
+    """The keys of what is not used: heads, ends and objects without a valid mark, or broken."""
+    rows = connection.execute(
+        "SELECT key FROM chain_objects WHERE mark IS NOT NULL AND mark <> 'valid'"
+        " UNION ALL SELECT 'chains/' || id || '/head.json' FROM chains WHERE head_mark <> 'valid'"
+        " UNION ALL SELECT 'chains/' || id || '/end.json' FROM chains WHERE end_mark <> 'valid'"
+        " ORDER BY 1"
+    )
+    return [str(row[0]) for row in rows]
+
+
 def forget_objects(connection: sqlite3.Connection, keys: Collection[str]) -> None:
     """Forget objects that are gone from the store, of whatever kind they were."""
     each = [(key,) for key in keys]

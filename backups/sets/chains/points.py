@@ -21,14 +21,17 @@ from backups.format import chain_keys
 from backups.format.chain_keys import point_id, set_of
 from backups.format.mark import Marks
 from backups.host.catalogues import rotated_keys
-from backups.model import BackupSet, ChainPoint, PointRange
+from backups.model import BackupSet, ChainPoint, Finding, PointRange
 from backups.sets.chains import table
 from backups.sets.chains.learn import ChainListing, Known, known_chains, learn_chains
+from backups.sets.chains.objects_table import refused
 from backups.sets.chains.reading import ChainReader, open_chain
 from shared.databases.sqlite import Database
 from shared.store.object_store import ObjectStore
+from shared.words import counted
 
 _LIST = "List what can be restored: python -m backups list"
+_MOST_NAMED = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -97,9 +100,36 @@ class ChainPoints:
             )
         usable = chain.stretches()
         facts = chain.facts(number) if is_usable(number, usable) else None
-        if facts is None or not is_usable(number, chain.stretches()):
+        if facts is None or chain.way_to(number) is None:
             raise self._no_such_point(chain, number)
         return self._as_set(full, chain, facts, self._asides({full.instance}, ask=True))
+
+    def has(self, full_id: str, number: int) -> bool:
+        """Whether the point is known to be restorable, without the network."""
+        try:
+            full = self._get_set(full_id)
+        except (SetNotFound, ManifestInvalid):
+            return False
+        chain = self._open(chain_keys.chain_id(full.id, full.instance), ask=False)
+        return chain is not None and is_usable(number, chain.stretches())
+
+    def warnings(self) -> tuple[Finding, ...]:
+        """The objects of chains that are not used: their mark is not ours, or they are broken."""
+        with self._known.reading() as connection:
+            found = refused(connection)
+        if not found:
+            return ()
+        named = ", ".join(found[:_MOST_NAMED])
+        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
+        return (
+            Finding(
+                "chain_object_refused",
+                f"{counted(len(found), 'object')} of chains in the store are not used, because "
+                f"they are not marked with a key of this host, or are broken: {named}{more}",
+                "Look who wrote them (they may be planted), then delete them in the bucket. What "
+                "can be restored: python -m backups list",
+            ),
+        )
 
     def newest(
         self,
@@ -126,9 +156,12 @@ class ChainPoints:
                     return replace(facts, good=False)
                 return facts
 
-            found = newest_before(chain.stretches(), instant, chain.instant, facts_of)
-            if found is not None and is_usable(found.number, chain.stretches()):
-                return self._as_set(full, chain, found, asides)
+            usable, before = chain.stretches(), None
+            while usable != before:  # a way that is not ours leaves fewer points
+                found = newest_before(usable, instant, chain.instant, facts_of)
+                if found is not None and chain.way_to(found.number) is not None:
+                    return self._as_set(full, chain, found, asides)
+                usable, before = chain.stretches(), usable
         return None
 
     def next_of(self, point: ChainPoint) -> bool:

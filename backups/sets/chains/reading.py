@@ -51,6 +51,8 @@ class ChainReader:
     ask: bool = True
     _indexes: dict[str, PackIndex] = field(default_factory=dict)
     _suspects: dict[str, set[int]] = field(default_factory=dict)
+    _by_number: dict[int, list[str]] | None = None
+    _packs: list[str] = field(default_factory=list)
 
     @property
     def id(self) -> str:
@@ -105,8 +107,29 @@ class ChainReader:
         return stretches(self.chain_objects())
 
     def way_to(self, number: int) -> Sequence[ChainObject] | None:
-        """What has to be applied to the full, in order; None where there is a gap."""
-        return Steps(self.chain_objects()).to(number)
+        """What has to be applied to the full, in order; None where there is a gap.
+
+        What could be taken in place of increments, or twice, is read before: a planted one must
+        not hide those that are there.
+        """
+        while True:
+            way = Steps(self.chain_objects()).to(number)
+            if way is None or not self.ask or not self._refused_any(way):
+                return way
+
+    def _refused_any(self, way: Sequence[ChainObject]) -> bool:
+        before = {one.key for one in self.chain_objects()}
+        for one in way:
+            row = self.objects.get(one.key)
+            if row is None or row.mark is not None:
+                continue
+            if one.kind == "pack":
+                self.index_of(row)
+            elif one.kind == "differential":
+                self.line_of(row)
+            elif len(self._with(one.last)) > 1:
+                self._read_increment(row)
+        return before != {one.key for one in self.chain_objects()}
 
     def facts(self, number: int) -> PointFacts | None:
         """What decides about a point; None where that is not known, and cannot be read.
@@ -117,9 +140,7 @@ class ChainReader:
             good = point.mark == "valid" and point.proven and not point.suspect
             good = good and not self._is_doubted(number)
             return PointFacts(number, point.sequence, point.instant, good)
-        for one in list(self.objects.values()):
-            if one.mark not in (None, "valid") or not one.first <= number <= one.last:
-                continue
+        for one in self._with(number):
             if one.kind == "increment":
                 if self.ask and self._read_increment(one):
                     return self.facts(number)
@@ -134,10 +155,8 @@ class ChainReader:
         """When a point was made, in milliseconds since 1970; None where that is not known."""
         if (point := self.points.get(number)) is not None:
             return point.instant
-        for one in list(self.objects.values()):
-            is_pack = one.kind == "pack" and one.mark in (None, "valid")
-            has_it = is_pack and one.first <= number <= one.last
-            if has_it and (index := self.index_of(one)) is not None:
+        for one in self._with(number):
+            if one.kind == "pack" and (index := self.index_of(one)) is not None:
                 return index.members[number - index.first].instant
         facts = self.facts(number)
         return facts.instant if facts else None
@@ -194,6 +213,21 @@ class ChainReader:
         """Use an object no more, and say so: it is not what its key says."""
         _log.warning("%s. It is not used", error.message, extra=fields(chain=self.id))
         self._note(replace(row, mark="wrong"))
+
+    def _with(self, number: int) -> list[ObjectRow]:
+        """The objects that have a point, and may be used."""
+        if self._by_number is None:
+            self._by_number, self._packs = {}, []
+            for one in self.objects.values():
+                if one.kind == "pack":
+                    self._packs.append(one.key)
+                elif one.last:
+                    self._by_number.setdefault(one.last, []).append(one.key)
+        keys = [*self._by_number.get(number, ()), *self._packs]
+        rows = [self.objects[key] for key in keys if key in self.objects]
+        return [
+            row for row in rows if row.first <= number <= row.last and row.mark in (None, "valid")
+        ]
 
     def _facts_in_pack(self, row: ObjectRow, number: int) -> PointFacts | None:
         good = not self._is_doubted(number)
