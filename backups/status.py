@@ -136,6 +136,7 @@ def read_status(
         follow=following.mode if following else "sets" if config.change_delay else "off",
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
+        stored_within=config.change_delay or None,
     )
 
 

@@ -46,15 +46,19 @@ _ANSWER_TIMEOUT_SECONDS = 60.0
 
 
 @contextmanager
-def open_service(settings: Settings, clock: Clock | None = None) -> Iterator[BackupService]:
+def open_service(
+    settings: Settings, clock: Clock | None = None, store: DocumentStore | None = None
+) -> Iterator[BackupService]:
     """A `BackupService` for the length of a block; the store is not contacted by this.
+
+    A `store` is what `build_store` has made before, if it was.
 
     What a version without marks had made is marked on this host first. Raises `AppError` when
     `BACKUP_DIR` or its records cannot be used.
     """
     backup = settings.backup
     directory = BackupDirectory(backup.directory)
-    store = build_store(settings, was_used=lambda: has_restore_points(known))
+    store = store or build_store(settings, was_used=lambda: has_restore_points(known))
     with (
         closing(open_records(directory.path)) as records,
         closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,

@@ -46,13 +46,13 @@ def _env() -> int:
 def _rotate_keys() -> int:
     # This command line puts the parts of the program together, as `app.py` does: nothing else of
     # `shared` knows the backups. They are imported only here: `env` works without them.
-    from backups.cli.main import become_owner  # noqa: PLC0415
+    from backups.cli.owner import become_owner  # noqa: PLC0415
     from backups.wiring import open_service  # noqa: PLC0415
 
     settings = load_settings(read_environment(), for_app=True)
     if not settings.token_db_path.exists():
         raise DatabaseMissing(f"{settings.token_db_path} is missing", "Check TOKEN_DB_PATH.")
-    become_owner(settings)
+    store = become_owner(settings)
     cipher = TokenCipher(settings.token_encryption_keys)
     with closing(TokenStorage(settings.token_db_path, cipher)) as storage:
         count = storage.rotate_keys()
@@ -60,7 +60,7 @@ def _rotate_keys() -> int:
         f"Re-encrypted {counted(count, 'value')} with the first key. Keep the older keys in "
         "TOKEN_ENCRYPTION_KEYS for as long as you keep backups made with them."
     )
-    with open_service(settings) as service:
+    with open_service(settings, store=store) as service:
         marked = service.rotation.mark_again()
     print(f"Marked {counted(marked, 'set')} again with the first key.")
     return 0

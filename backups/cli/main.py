@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 from backups.cli import commands
 from backups.cli.commands import BUSY, FAILED, USAGE
 from backups.cli.output import show
+from backups.cli.owner import become_owner
 from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
 from backups.errors import (
@@ -30,7 +30,7 @@ from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
-from shared.settings.load import Settings, load_settings, read_environment
+from shared.settings.load import load_settings, read_environment
 from shared.web.problem_documents import error_document
 
 # The most particular class comes first; everything else is FAILED.
@@ -43,11 +43,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (LeaseHeld, BUSY),
 )
 
-_log = logging.getLogger("backups")
 _WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "adopt")
-
-# `datetime.strptime` imports the first.
-_LATE_MODULES = ("_strptime", "ssl", "pyrage", "zstandard", "rich.console", "rich.progress")
 
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
@@ -75,14 +71,14 @@ def _dispatch(options: argparse.Namespace) -> int:
     settings = load_settings(read_environment())
     watched = sys.stderr.isatty() and not options.json
     configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
-    become_owner(settings)
+    store = become_owner(settings)
     act: _Act = options.act
     if options.name == "doctor":
         act = partial(commands.doctor, settings=settings)
     has_keys = bool(settings.token_encryption_keys)
     if not has_keys and _needs_keys(options):
         raise SettingsError((f"TOKEN_ENCRYPTION_KEYS is not set, and `{options.name}` needs it",))
-    with open_service(settings) as service:
+    with open_service(settings, store=store) as service:
         if has_keys and _makes_marks(options):
             service.refuse_another_key()
         if not has_keys and options.name in _SAYS_UNCHECKED:
@@ -111,41 +107,6 @@ def _makes_marks(options: argparse.Namespace) -> bool:
     if options.name == "restore":
         return bool(options.in_place)
     return options.name in ("run", "verify", "drill", "accept", "adopt")
-
-
-def become_owner(settings: Settings) -> None:
-    """As root, go on as the owner of the data directory, so that all files get that owner.
-
-    Otherwise `sudo python -m backups ...` would leave files that the app may not open. Where an app
-    that root runs has left files of its own, only root can open those: then nothing changes.
-    """
-    parents = settings.token_db_path.absolute().parents
-    folder = next(parent for parent in parents if parent.exists())
-    owner = folder.stat()
-    if os.geteuid() != 0 or owner.st_uid == 0:
-        return
-    if (file := _file_of_root(settings)) is not None:
-        _log.warning("continuing as root, because %s belongs to root", file)
-        return
-    _log.warning("continuing as user %d, the owner of %s", owner.st_uid, folder)
-    _import_late_modules()
-    os.setgroups([])
-    os.setgid(owner.st_gid)
-    os.setuid(owner.st_uid)
-
-
-def _import_late_modules() -> None:
-    """Import what is imported when needed: Python may be in a folder that root alone can read."""
-    for name in _LATE_MODULES:
-        import_module(name)
-
-
-def _file_of_root(settings: Settings) -> Path | None:
-    """A database, or a file of `BACKUP_DIR`, that belongs to root; None if there is none."""
-    folder = settings.backup.directory
-    files = [settings.token_db_path, settings.session_db_path, folder]
-    files += sorted(folder.iterdir()) if folder.is_dir() else []
-    return next((file for file in files if file.exists() and file.stat().st_uid == 0), None)
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from backups.decisions.marks import adopting
 from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
@@ -120,6 +120,8 @@ class Status:
     follow: FollowState
     run_by: RunBy
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
+    # What is promised of a change while changes are followed; None: nothing.
+    stored_within: timedelta | None = None
 
 
 def assess(facts: HealthFacts) -> Health:
@@ -187,11 +189,14 @@ def _missing(facts: HealthFacts) -> Iterator[Finding]:
     more = ", …" if len(facts.missing_points) > 3 else ""
     vanished = sum(point.kind == "vanished" for point in facts.missing_points)
     hollow = len(facts.missing_points) - vanished
+    objects = f"objects or {'has' if hollow == 1 else 'have'} objects of another size"
+    lost = [
+        *([f"{counted(vanished, 'is', 'are')} gone"] if vanished else []),
+        *([f"{counted(hollow, 'lacks', 'lack')} {objects}"] if hollow else []),
+    ]
     yield Finding(
         "points_missing",
-        f"the store lost restore points without a prune ({ids}{more}): "
-        f"{counted(vanished, 'is', 'are')} gone, and {counted(hollow, 'lacks', 'lack')} objects or "
-        f"{'has' if hollow == 1 else 'have'} objects of another size",
+        f"the store lost restore points without a prune ({ids}{more}): {', and '.join(lost)}",
         "Find out who deletes in the bucket, and make a new backup: python -m backups run. Then: "
         "python -m backups accept --missing",
     )
@@ -266,6 +271,12 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
     if _DRILLS_MISSED_FOR_AMBER <= _missed_drills(facts) < _DRILLS_MISSED_FOR_RED:
         yield _drill_overdue(facts)
     yield from _of_the_future(facts, problem=False)
+    if facts.following is not None and facts.following.mode == "stopped":
+        yield Finding(
+            "follow_stopped",
+            f"changes are not followed, and each starts a whole backup: {facts.following.reason}",
+            "Find out why: python -m backups doctor",
+        )
     if not facts.drill_possible:
         yield Finding(
             "drill_not_possible",

@@ -293,7 +293,7 @@ def _changes(following: Following, now: datetime) -> Fact:
     else:
         why = ""
     if since is None:
-        return Fact("changes", None if following.mode == "stopped" else True, f"stored{why}")
+        return Fact("changes", True, f"all are stored{why}")
     detail = f"changes have not been stored since {format_utc(since.replace(microsecond=0))}{why}"
     finding = Finding(
         "changes_not_stored",

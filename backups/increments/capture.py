@@ -1,26 +1,28 @@
 """What changed in the live databases since the shadows, of all sources at one instant.
 
     gates of all sources -> number, pins -> open the gates -> copy -> compare with the shadow
+                                                           or read the -wal
 
 A source is copied as it is, page by page, and only if it was written. It is not checked: what a
-damaged database has is what its next set, and the self-check of the chain, look at.
+damaged database has is what its next set, and the self-check of the chain, look at. Of a large one
+the `-wal` is read (`wal_follower`); where that does not show all, it is compared like the others.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
-import struct
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from backups.errors import LinkDangling
-from backups.format.increment import MOST_CHANGED_BYTES
+from backups.format.increment import How
 from backups.host.removal import remove_file
+from backups.increments.compare import compare, copy_pages, most_changed
 from backups.increments.shadow import Delta, Shadow
+from backups.increments.wal.file import WalChange
+from backups.increments.wal.logs import Follow, Logs
 from backups.model import ProgressSink, Source
 from backups.sources.change_watch import ChangeWatch
 from backups.sources.links import refuse_dangling_link
@@ -37,13 +39,9 @@ from backups.sources.room import refuse_small_disk
 from shared.clock import Clock
 from shared.databases.translation import translated
 from shared.errors import AppError, DatabaseError, DatabaseMissing
-from shared.files import open_private
 
-_CHUNK = 1024 * 1024
-_PIECE = 16 * 1024
-_PAGES_A_STEP = 4096
-# Half of a file may change in an increment while that is no more than this.
-_SMALL_BYTES = 4 * 1024 * 1024
+# For so long others wait for a lock while the -wal is held.
+_PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,8 @@ class Captured:
     """What changed: by source, and the instant that it shows.
 
     `needs_full` says why an increment cannot carry it; nothing else is of use then. `failures` are
-    sources that could not be read; they are as they were. `seen` are those that were compared.
+    sources that could not be read; they are as they were. `seen` are those that were compared, or
+    whose -wal was read; `how` is `wal` where no change was found by comparing.
     """
 
     instant: datetime
@@ -61,10 +60,14 @@ class Captured:
     same_instant: bool
     failures: Mapping[str, AppError] = field(default_factory=dict)
     needs_full: str | None = None
+    how: How = "compare"
 
 
 class Capture:
-    """Captures the `sources`, which `watch` watches; copies are made in `folder`, and removed."""
+    """Captures the `sources`, which `watch` watches; copies are made in `folder`, and removed.
+
+    What was captured and not stored has to be said (`forget`): a -wal shows it once.
+    """
 
     def __init__(
         self,
@@ -75,6 +78,7 @@ class Capture:
         *,
         busy_timeout: float,
         number: Callable[[], int],
+        follow: Follow = "compare",
     ) -> None:
         self._sources = sources
         self._watch = watch
@@ -82,6 +86,7 @@ class Capture:
         self._clock = clock
         self._busy_timeout = busy_timeout
         self._number = number
+        self._logs = Logs(follow, busy_timeout)
         # What was written since it was last captured, as far as it was noticed.
         self.pending: set[str] = set()
         # Whether the copies of the next capture stay until `remove_copies`.
@@ -94,13 +99,29 @@ class Capture:
             remove_file(path)
         self.copies = {}
 
+    @property
+    def how(self) -> How:
+        """`wal` while the -wal of a source is read."""
+        return "wal" if self._logs.names else "compare"
+
     def poll(self) -> None:
-        """Notice what was written since the last poll."""
+        """Notice what was written since the last poll; whoever waits for a held read gets it."""
         self.pending |= self._watch.changed()
+        self._logs.yield_to_others()
+
+    def forget(self, names: Iterable[str]) -> None:
+        """Compare these sources at the next capture: what was captured of them came to nothing."""
+        self.pending |= set(names)
+        self._logs.forget(names)
+
+    def let_go(self) -> None:
+        """Hold no read until the next capture: the store is away, and a -wal must not grow."""
+        self._logs.let_go()
 
     def close(self) -> None:
         """Stop watching."""
         self._watch.close()
+        self._logs.close()
 
     def take(self, shadows: Mapping[str, Shadow], progress: ProgressSink) -> Captured:
         """What leads from the `shadows` to the present, of the `pending` sources.
@@ -109,37 +130,23 @@ class Capture:
         pending no more. Raises the error of a source where none can be read, `DiskFull`, and what
         `progress` raises.
         """
+        try:
+            return self._take(shadows, progress)
+        except BaseException:
+            self.forget(self._logs.names)
+            raise
+
+    def _take(self, shadows: Mapping[str, Shadow], progress: ProgressSink) -> Captured:
         failures: dict[str, AppError] = {}
-        sequence: list[int] = []
         self.remove_copies()
         if self.keeps_copies:
             self.pending |= set(shadows)
-
-        def in_the_gates() -> None:
-            self.poll()
-            sequence[:] = [self._number()]
-
         with ExitStack() as stack:
-            pins = []
-            for source in self._sources:
-                try:
-                    _refuse_unusable(source)
-                    pins.append(open_pin(stack, source, self._busy_timeout))
-                except (DatabaseError, LinkDangling) as error:
-                    failures[source.name] = error
-            gated = [pin for pin in pins if pin.gated]
-            while True:
-                try:
-                    instant = pin_together(
-                        gated, self._clock, self._busy_timeout, progress, in_the_gates
-                    )
-                    break
-                except PinFailed as failed:
-                    failures[failed.source.name] = failed.error
-                    gated = [pin for pin in gated if pin.source != failed.source]
-            pins = [pin for pin in pins if pin in gated or not pin.gated]
-            if not pins and failures:
-                raise next(iter(failures.values()))
+            pins, instant, sequence = self._pin(stack, failures, progress)
+            read = self._logs.read([pin.source.name for pin in pins if pin.gated])
+            self.pending |= {
+                name for name, change in read.items() if change is None or change.pages
+            }
             needed = [pin for pin in pins if pin.source.name in self.pending]
             refuse_small_disk([pin.source for pin in needed], self._folder)
             deltas, seen, why = {}, set(), None
@@ -149,9 +156,10 @@ class Capture:
                     why = why or f"{name} is not in the chain"
                     continue
                 try:
-                    delta = self._compared(pin, shadows[name])
+                    delta = self._difference(pin, shadows[name], read.get(name))
                 except DatabaseError as error:
                     failures[name] = error
+                    self.forget([name])
                     continue
                 if isinstance(delta, str):
                     why = why or f"{name}: {delta}"
@@ -163,26 +171,72 @@ class Capture:
             self.pending -= seen
         return Captured(
             instant,
-            sequence[0],
+            sequence,
             deltas,
             frozenset(seen),
             same_instant=all(pin.gated for pin in needed) and not failures,
             failures=failures,
             needs_full=why,
+            how="wal" if all(read.get(name) is not None for name in seen) else "compare",
         )
 
-    def _compared(self, pin: Pin, shadow: Shadow) -> Delta | str:
-        """What leads from a shadow to what a pin holds still, or why that needs a full."""
+    def _pin(
+        self, stack: ExitStack, failures: dict[str, AppError], progress: ProgressSink
+    ) -> tuple[list[Pin], datetime, int]:
+        """The sources held still at one instant, and its number; `stack` lets them go.
+
+        Raises the error of a source where none can be read.
+        """
+        sequence: list[int] = []
+        pins = []
+        for source in self._sources:
+            try:
+                _refuse_unusable(source)
+                pins.append(open_pin(stack, source, self._busy_timeout))
+            except (DatabaseError, LinkDangling) as error:
+                failures[source.name] = error
+        self._logs.prepare(pins)
+        gated = [pin for pin in pins if pin.gated]
+
+        def in_the_gates() -> None:
+            self.pending |= self._watch.changed()
+            sequence[:] = [self._number()]
+            failures.update(self._logs.in_gates([pin.source.name for pin in gated]))
+
+        patience = _PATIENCE_SECONDS if self._logs.names else self._busy_timeout
+        while True:
+            try:
+                instant = pin_together(gated, self._clock, patience, progress, in_the_gates)
+                break
+            except PinFailed as failed:
+                if patience < self._busy_timeout:  # a checkpoint may wait for a read of ours
+                    self.let_go()
+                    patience = self._busy_timeout
+                    continue
+                failures[failed.source.name] = failed.error
+                gated = [pin for pin in gated if pin.source != failed.source]
+        pins = [pin for pin in pins if pin in gated or not pin.gated]
+        if not pins and failures:
+            raise next(iter(failures.values()))
+        return pins, instant, sequence[0]
+
+    def _difference(self, pin: Pin, shadow: Shadow, change: WalChange | None) -> Delta | str:
+        """What leads from a shadow to the present of its source, or why that needs a full.
+
+        Where copies are kept, one is made also where the -wal shows it: it is checked by that.
+        """
+        if change is not None and not self.keeps_copies:
+            return _of_log(change, shadow)
         path = self._folder / f"{pin.source.name}.copy"
         remove_file(path)
         try:
             with translated(what(pin.source)):
                 if not pin.gated:
                     begin_read(pin.connection)
-                _copy(pin.connection, path)
+                copy_pages(pin.connection, path)
                 pin.connection.execute("ROLLBACK")
             refuse_changed(pin)
-            found = compare(path, shadow)
+            found = compare(path, shadow) if change is None else _of_log(change, shadow)
             if self.keeps_copies:
                 self.copies[pin.source.name] = path
             return found
@@ -191,57 +245,15 @@ class Capture:
                 remove_file(path)
 
 
-def compare(path: Path, shadow: Shadow) -> Delta | str:
-    """What leads from a shadow to the database file at `path`; a text says why a full is needed."""
-    size = shadow.page_size
-    with path.open("rb", buffering=0) as copy:
-        if page_size_of(os.pread(copy.fileno(), 100, 0)) != size:
-            return "its page size has changed"
-        pages_after = os.fstat(copy.fileno()).st_size // size
-        most = min(MOST_CHANGED_BYTES, max(_SMALL_BYTES, pages_after * size // 2)) // size
-        pages: dict[int, bytes] = {}
-        offset = 0
-        while new := os.pread(copy.fileno(), _CHUNK, offset):
-            _differences(new, shadow.chunk(offset, _CHUNK), offset, size, pages)
-            if len(pages) > most:
-                return f"more than {most:,} of its {pages_after:,} pages have changed"
-            offset += len(new)
-    return shadow.delta(pages, pages_after)
-
-
-def _differences(
-    new: bytes, old: bytes, offset: int, page_size: int, pages: dict[int, bytes]
-) -> None:
-    """Enter the pages of a chunk that differ; chunks and pieces that are equal cost one look."""
-    if new == old:
-        return
-    step = max(_PIECE, page_size)
-    for start in range(0, len(new), step):
-        if new[start : start + step] == old[start : start + step]:
-            continue
-        for at in range(start, min(start + step, len(new)), page_size):
-            page = new[at : at + page_size]
-            if page != old[at : at + page_size]:
-                pages[(offset + at) // page_size + 1] = page
-
-
-def page_size_of(header: bytes) -> int:
-    """The page size that the header of a database names; 0 where it is none.
-
-    https://www.sqlite.org/fileformat2.html#page_size
-    """
-    if len(header) < 18 or not header.startswith(b"SQLite format 3\x00"):
-        return 0
-    (size,) = struct.unpack(">H", header[16:18])
-    return 65536 if size == 1 else int(size)
-
-
-def _copy(connection: sqlite3.Connection, path: Path) -> None:
-    open_private(path).close()
-    with closing(sqlite3.connect(path, isolation_level=None)) as target:
-        target.execute("PRAGMA journal_mode=OFF")
-        target.execute("PRAGMA synchronous=OFF")
-        connection.backup(target, pages=_PAGES_A_STEP)
+def _of_log(change: WalChange, shadow: Shadow) -> Delta | str:
+    """What leads from a shadow to the state after a change that the -wal shows."""
+    after = shadow.pages if change.pages_after is None else change.pages_after
+    if any(len(page) != shadow.page_size for page in change.pages.values()):
+        return "its page size has changed"
+    most = most_changed(after, shadow.page_size)
+    if len(change.pages) > most:
+        return f"more than {most:,} of its {after:,} pages have changed"
+    return shadow.delta(change.pages, after)
 
 
 def _refuse_unusable(source: Source) -> None:

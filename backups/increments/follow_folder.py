@@ -25,7 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from backups.format.chain_keys import is_chain_id
 from backups.host.directory import BackupDirectory, disk_errors
 from backups.host.removal import remove_file, remove_folder
-from backups.increments.capture import page_size_of
+from backups.increments.compare import page_size_of
 from backups.increments.shadow import Shadow
 from backups.vocabulary.following import Following
 from shared.files import make_private_directory, open_private, sync_directory

@@ -110,7 +110,9 @@ class Follower:
             waiting_since = clock.now().replace(microsecond=0) - timedelta(seconds=int(waits))
         if self._chain is not None:
             names = ", ".join(sorted(self._failing))
-            return Following("compare", f"{names} cannot be read" if names else "", waiting_since)
+            return Following(
+                self._capture.how, f"{names} cannot be read" if names else "", waiting_since
+            )
         reason = self._full_reason
         return Following("sets" if reason is None else "stopped", reason or "", waiting_since)
 
@@ -147,6 +149,7 @@ class Follower:
             outcome = self._step()
         except StoreError as error:
             self._failures += 1
+            self._capture.let_go()
             wait = min(_FIRST_WAIT * 2.0 ** (self._failures - 1), _LONGEST_WAIT)
             self._not_before = self._clock.monotonic() + wait
             log = _log.warning if self._failures == 1 else _log.debug
@@ -219,14 +222,14 @@ class Follower:
             self._end("sources", captured.needs_full)
             return "needs_full"
         if now < chain.state.instant - MOST_BACK:
-            self._capture.pending |= before
+            self._capture.forget(before)
             self._end("clock", "the clock was set back")
             return "needs_full"
         if captured.deltas.keys() & self._parts.lasting:
-            self._steps.prepare(chain, captured, "change", "compare")
+            self._steps.prepare(chain, captured, "change")
             self._finish(chain)
         else:  # of what others cause nothing is lost: it is carried by the next
-            self._capture.pending |= set(captured.deltas)
+            self._capture.forget(captured.deltas)
         if self._capture.pending & self._parts.lasting:
             return "waiting"  # a source that could not be read
         self._noticed_at = None
@@ -278,7 +281,7 @@ class Follower:
             _log.error("chain %s does not go on: %s", chain.id, error)
             self._end("two_writers" if isinstance(error, ChainTaken) else "differs", str(error))
             return
-        self._capture.pending |= set(chain.shadows)  # each start compares once
+        self._capture.forget(chain.shadows)  # each start compares once
         _log.info("chain goes on", extra=fields(chain=chain.id, number=chain.state.number))
         if caught:
             _log.info("%d points of before were not noted, and are", caught)

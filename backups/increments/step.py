@@ -81,7 +81,7 @@ class Steps:
     recipients: tuple[str, ...] = ()
     identity_file: Path | None = None
 
-    def prepare(self, chain: OpenChain, captured: Captured, trigger: str, how: str) -> None:
+    def prepare(self, chain: OpenChain, captured: Captured, trigger: str) -> None:
         """Make the next object of a chain, and keep it as the attempt."""
         number = chain.state.number + 1
         key = increment_key(self.prefix, chain.id, number, sealed=bool(self.recipients))
@@ -112,7 +112,7 @@ class Steps:
             prev=chain.state.prev,
             base_seq=number - 1,
             trigger=trigger,
-            how="wal" if how == "wal" else "compare",
+            how=captured.how,
             instance=self.instance,
             same_instant=captured.same_instant,
             sources=tuple(changes),

@@ -3,7 +3,7 @@
 A `Replacer` lasts as long as the process. The state of one run is its `Replacement`:
 
 1. What is about to go away is put aside: a healthy database as a safety copy, which is durable
-   before the first live page changes; a damaged one as its files, moved.
+   before the first live page changes; a damaged one as its files, which get a second name.
 2. It is noted as a `Switch` before, so that a crash right after it can still be undone: whoever
    comes next looks whether the database was replaced.
 3. The switch: a crash leaves the database with the old or the new content.
@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +39,8 @@ from backups.sources import install
 from backups.sources.links import real_source, refuse_dangling_link
 from backups.sources.live import inspect_live, is_taken
 from backups.sources.pins import what
+from backups.sources.quarantine import moves
+from backups.sources.quarantine.exchange import exchange, hold_still
 from backups.sources.restore_history import RestoreHistory
 from backups.sources.snapshot import copy_one
 from backups.sources.switched import (
@@ -183,22 +185,31 @@ class Replacement:
 
     def bring_back(self, source: Source, quarantine: Replaced) -> None:
         """Move the damaged files of a source back out of their quarantine, for an undo."""
-        folder = quarantine.path
-        if folder is not None and is_aside(source.path, quarantine):
+        folder, path = quarantine.path, source.path
+        if folder is not None and quarantine.main and path.exists():
+            if (folder / path.name).exists():
+                self._exchange(source, folder / path.name, is_copy=False)
+            # Also of an undo that did not end; where none has begun, nothing is to be brought.
             begun = self._find(self.record.replaced, source.name)
-            if begun is not None and not source.path.exists():
+            if begun is not None and begun.kind == "quarantine" and begun.path is not None:
+                with install.errors_beside(source):
+                    if not moves.bring_sides(folder, path, begun.path):
+                        _log.warning("%s is in use: %s stays", what(source), folder)
+        elif folder is not None and is_aside(path, quarantine):
+            begun = self._find(self.record.replaced, source.name)
+            if begun is not None and not path.exists():
                 # An undo that did not end had made room already.
                 if begun.path is not None:
                     with install.errors_beside(source):
-                        install.remove_moved(source.path, begun.path, folder)
-            elif is_taken(source.path):
+                        moves.remove_moved(path, begun.path, folder)
+            elif is_taken(path):
                 begun = None
                 self._move_aside(source)
             else:
                 self._remember(self._record_with(Replaced(source.name, "nothing", None)))
             with install.errors_beside(source):
-                install.bring_back(folder, source.path, begun=begun is not None)
-            if is_aside(source.path, quarantine) or not is_taken(source.path):
+                moves.bring_back(folder, path, begun=begun is not None)
+            if is_aside(path, quarantine) or not is_taken(path):
                 raise _not_replaced(source)
         self._remember(self._with_back(self.record, source.name))
 
@@ -226,6 +237,8 @@ class Replacement:
                 _log.warning("%s; moving it aside", error.message)
             else:
                 return True
+        if source.path.exists():
+            return self._install_over(source, staged)
         switch = None
         if live.state == "missing":
             switch = self._begin_switch(Replaced(source.name, "nothing", None), finishes=True)
@@ -240,6 +253,15 @@ class Replacement:
             self._end_switch(source, switch)
         elif self.record.owed:
             self._remember(self._with_back(self.record, source.name))
+        return True
+
+    def _install_over(self, source: Source, staged: Path) -> bool:
+        try:
+            with install.errors_beside(source), install.copied_beside(staged, source.path) as new:
+                self._exchange(source, new, is_copy=True)
+        except FileExistsError:
+            self._facts.end_switch(None)  # the other process has replaced it
+            return False
         return True
 
     def _replace_content(self, source: Source, staged: Path, *, checked: bool) -> SnapshotFile:
@@ -275,8 +297,31 @@ class Replacement:
         self._end_switch(source, begun[0])
         return kept[0]
 
+    def _exchange(self, source: Source, coming: Path, *, is_copy: bool) -> None:
+        """Put a file in the place of a database, whose own files are kept in quarantine.
+
+        Raises `FileExistsError` when another process has put a file there meanwhile.
+        """
+        put_aside, folder, finishes = self._quarantine(source)
+        with ExitStack() as stack:
+            is_still = hold_still(stack, source, self._busy_timeout)
+            switch = self._begin_switch(put_aside, finishes=finishes)
+            with install.errors_beside(source):
+                exchange(source.path, folder, coming, is_still=is_still, is_copy=is_copy)
+        self._end_switch(source, switch, back=is_copy)  # a damaged file has side files to come
+        _log.warning("the files that were replaced are kept", extra=fields(folder=folder))
+
     def _move_aside(self, source: Source) -> None:
-        folder = install.quarantine_folder(source.path, self.recorder.run.id)
+        put_aside, folder, finishes = self._quarantine(source)
+        switch = self._begin_switch(put_aside, finishes=finishes)
+        with install.errors_beside(source):
+            moves.quarantine(source.path, folder)
+        self._end_switch(source, switch, back=False)
+        _log.warning("damaged files were moved aside", extra=fields(folder=folder))
+
+    def _quarantine(self, source: Source) -> tuple[Replaced, Path, bool]:
+        """Where what is at a place goes, and whether that finishes what an earlier run began."""
+        folder = moves.quarantine_folder(source.path, self.recorder.run.id)
         earlier = self._find(self.unfinished, source.name)
         unfinished = earlier.path if earlier and earlier.kind == "quarantine" else None
         there = source.path.exists()
@@ -287,12 +332,7 @@ class Replacement:
             folder = unfinished  # that run ended in the middle of moving
         while there and (folder / source.path.name).exists():
             folder = folder.with_name(f"{folder.name}-again")
-        put_aside = Replaced(source.name, "quarantine", folder, main=there)
-        switch = self._begin_switch(put_aside, finishes=finishes)
-        with install.errors_beside(source):
-            install.quarantine(source.path, folder)
-        self._end_switch(source, switch, back=False)
-        _log.warning("damaged files were moved aside", extra=fields(folder=folder))
+        return Replaced(source.name, "quarantine", folder, main=there), folder, finishes
 
     def _begin_switch(
         self,

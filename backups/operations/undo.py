@@ -62,6 +62,7 @@ class Undo:
 
         Raises `NothingToUndo`, `LeaseHeld`.
         """
+        self.replacer.history.settle_if_free()  # also where there is nothing to undo
         self.undoable()
         return self.starter.begin("restore", "manual", self._undo, progress)
 

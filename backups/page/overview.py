@@ -9,11 +9,13 @@ from pathlib import Path
 
 from backups.decisions.health import Status
 from backups.model import BackupSet, Refusal, Run
+from backups.page.last_day import last_day
 from backups.service import BackupService
 from backups.view import calendar, chart
 from backups.view.calendar import Day, History
 from backups.view.chart import Point
 from backups.view.headline import Headline, headline
+from backups.view.timeline import Timeline, timeline
 from shared.errors import DatabaseError
 
 SHOWN = 10
@@ -60,6 +62,7 @@ class Overview:
     drills: bool
     missing: int
     asked: Asked
+    timeline: Timeline
 
 
 def gather(service: BackupService, now: datetime) -> Overview:
@@ -90,6 +93,7 @@ def _without_records(service: BackupService, status: Status, now: datetime) -> O
         drills=service.drill_is_possible(),
         missing=0,
         asked=Asked(None, None),
+        timeline=timeline((), (), now),
     )
 
 
@@ -122,6 +126,7 @@ def _gather(service: BackupService, status: Status, now: datetime) -> Overview:
         drills=service.drill_is_possible(),
         missing=len(service.own_sets.missing_points()),
         asked=last_asked(service),
+        timeline=last_day(service, status, recent, now),
     )
 
 

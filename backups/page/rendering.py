@@ -46,6 +46,8 @@ _templates.filters.update(
     size=units.size,
     duration=units.duration,
     moment=units.moment,
+    second=units.second,
+    clock=units.clock,
     sentence=units.sentence,
     mark=units.mark_of,
     utc=format_utc,

@@ -25,7 +25,7 @@ from shared.process.termination import after_termination
 from shared.web.admin_auth import AdminTokenRefused, check_token
 
 FILES = "/static"
-_OWN_PATH = re.compile(r"/admin/[A-Za-z0-9/_-]*")
+_OWN_PATH = re.compile(r"(?!.*\.\.)/admin/[A-Za-z0-9/_.-]*")
 
 
 def add_page(app: FastAPI) -> None:

@@ -6,22 +6,23 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from backups.decisions.period import DEFAULT_SINCE
 from backups.http.begin import service_of
 from backups.model import Run
-from backups.page import events, overview
+from backups.page import events, last_day, overview
 from backups.page.download import stored_object, stream
 from backups.page.guard import ClosedRoute
 from backups.page.login import PATH
 from backups.page.rendering import render
-from backups.view import calendar
+from backups.view import calendar, timeline
 from backups.view import report as report_text
 from backups.view.report_document import report_document
 from backups.view.steps import steps_of
 
 Before = Annotated[str | None, Query(max_length=64)]
+At = Annotated[str | None, Query(max_length=64)]
 
 
 def reading_routes() -> APIRouter:
@@ -68,6 +69,20 @@ def reading_routes() -> APIRouter:
     def restore_plan(request: Request, set_id: str) -> Response:
         plan = service_of(request).restore.plan(set_id)
         return render(request, "restore.html", plan=plan, refused=None)
+
+    @router.get("/restore")
+    def second(request: Request, at: At = None) -> Response:
+        if not at:
+            return RedirectResponse(f"{PATH}/#timeline", 303)
+        service = service_of(request)
+        now = service.clock.now()
+        shown, asked = last_day.read(service, now), timeline.read_second(at, now)
+        choice = timeline.pick(shown, asked) if asked and asked >= shown.begin else None
+        if asked is None or (choice and not choice.is_good):
+            status = 404 if asked else 422
+            return render(request, "second.html", status, choice=choice, typed=at, shown=shown)
+        plan = service.restore.plan(at=asked)
+        return render(request, "restore.html", plan=plan, refused=None, asked=asked)
 
     @router.get("/undo")
     def undo_plan(request: Request) -> Response:

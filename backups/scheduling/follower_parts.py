@@ -53,6 +53,7 @@ def make_follower(service: BackupService, delay: timedelta) -> Follower:
         service.clock,
         busy_timeout=config.busy_timeout,
         number=directory.next_sequence,
+        follow="compare" if config.follow == "off" else config.follow,
     )
     return Follower(parts, capture)
 

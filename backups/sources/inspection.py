@@ -28,12 +28,16 @@ def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:
     rows = {}
     for (name,) in names:
         quoted = str(name).replace('"', '""')
+        count = f'SELECT count(*) FROM "{quoted}"'  # noqa: S608
         try:
-            counted = connection.execute(f'SELECT count(*) FROM "{quoted}"').fetchone()  # noqa: S608
-        except sqlite3.OperationalError as error:
-            if primary_code(error) != sqlite3.SQLITE_ERROR:
+            counted = connection.execute(count).fetchone()
+        except sqlite3.DatabaseError as error:
+            if primary_code(error) == sqlite3.SQLITE_CORRUPT:  # an index may be, and its table not
+                counted = connection.execute(f"{count} NOT INDEXED").fetchone()
+            elif primary_code(error) == sqlite3.SQLITE_ERROR:
+                continue  # it needs a collation that only its owner's program has
+            else:
                 raise
-            continue  # it needs a collation that only its owner's program has
         rows[str(name)] = int(counted[0])
     return DatabaseFacts(
         page_size=_pragma(connection, "page_size"),

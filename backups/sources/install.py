@@ -127,87 +127,6 @@ def errors_beside(source: Source) -> Iterator[None]:
         ) from error
 
 
-def quarantine(path: Path, folder: Path) -> None:
-    """Move a database's files into a folder beside them; the same call again finishes it.
-
-    1. Its side files are linked into the folder, so that nobody can take them away.
-    2. The main file is moved. Nobody ever sees it without its side files, or adds to it
-       after that; and SQLite applies none of these to what a process begins here anew.
-    3. The side files here follow it: a process may have begun a `-wal` between 1 and 2.
-    """
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if path.exists():
-        for side in side_files(path):
-            kept = folder / side.name
-            kept.unlink(missing_ok=True)  # of an earlier call: what is here may be newer
-            if side.exists():
-                os.link(side, kept)
-        sync_directory(folder)
-        path.rename(folder / path.name)
-    remove_moved(path, folder)
-
-
-def remove_moved(path: Path, folder: Path, coming: Path | None = None) -> None:
-    """The last step of `quarantine`: no side file of what was moved stays at its place.
-
-    As long as no main file is here, a side file here belongs to the one that was moved; unless
-    `bring_back` has begun to bring files here from the folder `coming`. Otherwise only those are
-    removed that `folder` has too.
-    """
-    foreign = path.exists() or (coming is not None and _has_begun(coming, path))
-    for side in side_files(path):
-        kept = folder / side.name
-        if not side.exists():
-            continue
-        if kept.exists() and side.samefile(kept):
-            if path.exists() and side.name.endswith("-shm"):
-                continue  # whoever began a database here uses it
-            side.unlink()
-        elif not foreign:
-            if kept.exists():  # SQLite must not apply both; and nothing is deleted
-                kept.rename(kept.with_name(f"{kept.name}.{uuid4().hex}"))
-            side.rename(kept)
-    sync_directory(folder)
-    sync_directory(path.parent)
-
-
-def bring_back(folder: Path, path: Path, *, begun: bool = False) -> None:
-    """Undo `quarantine`: the database's own side files first, then the main file.
-
-    The side files are linked, and leave the folder last: so a call that died can be told from
-    one that did not begin. The place must be free, but for what an earlier call has brought back
-    if it was `begun`; raises `FileExistsError` when it is not.
-    """
-    if not (begun and path.exists() and not (folder / path.name).exists()):
-        _link_back(folder, path, begun=begun and _has_begun(folder, path))
-    for side in side_files(path):
-        kept = folder / side.name
-        if kept.exists() and side.exists() and side.samefile(kept):
-            kept.unlink()
-    sync_directory(path.parent)
-    sync_directory(folder)
-
-
-def _link_back(folder: Path, path: Path, *, begun: bool) -> None:
-    files = [(folder / file.name, file) for file in (*side_files(path), path)]
-    for kept, file in files:
-        if file.exists() and not (begun and (not kept.exists() or kept.samefile(file))):
-            raise FileExistsError(f"{file} is in the way")
-    *sides, (main, _) = files
-    for kept, side in sides:
-        if kept.exists() and not side.exists():
-            os.link(kept, side)
-    sync_directory(path.parent)
-    if main.exists():
-        main.rename(path)
-
-
-def _has_begun(folder: Path, path: Path) -> bool:
-    """Whether `bring_back` has brought any side file from the folder to the place, or all files."""
-    there = [file for file in (*side_files(path), path) if (folder / file.name).exists()]
-    return not there or any(f.exists() and f.samefile(folder / f.name) for f in there)
-
-
 def install_new(staged: Path, path: Path) -> None:
     """Put a copy of `staged` where no database is: beside, synced, linked, directory synced.
 
@@ -215,30 +134,32 @@ def install_new(staged: Path, path: Path) -> None:
     there meanwhile.
     """
     make_private_directory(path.parent)
+    with copied_beside(staged, path) as beside:
+        for side in side_files(path):
+            if side.exists():
+                raise FileExistsError(f"{side} is in the way")
+        os.link(beside, path)
+    sync_directory(path.parent)
+
+
+@contextmanager
+def copied_beside(staged: Path, path: Path) -> Iterator[Path]:
+    """A durable 0600 copy of `staged` in the folder of `path`, to be renamed, or removed again."""
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
         with open_private(beside) as target, staged.open("rb") as source:
             shutil.copyfileobj(source, target, 1024 * 1024)
             target.flush()
             os.fsync(target.fileno())
-        for side in side_files(path):
-            if side.exists():
-                raise FileExistsError(f"{side} is in the way")
-        os.link(beside, path)
+        yield beside
     finally:
         beside.unlink(missing_ok=True)
-    sync_directory(path.parent)
 
 
 def leave_wal_mode(path: Path) -> None:
     """Make a copy one self-contained file; a legacy copy may still be flagged for WAL."""
     with open_untrusted(path, str(path), writes=True) as copy:
         copy.execute("PRAGMA journal_mode=DELETE")
-
-
-def quarantine_folder(path: Path, run_id: str) -> Path:
-    """Where `quarantine` puts a database's files: on the same disk, beside them."""
-    return path.with_name(f"{path.name}.quarantine-{run_id}")
 
 
 def _prepare(staged: Path, page_size: int, source: Source, ask: Callable[[], None]) -> int:

@@ -84,7 +84,8 @@ def inspect_live(source: Source, busy_timeout: float) -> LiveState:
     try:
         with translated(what(source)), closing(connect(path, busy_timeout)) as connection:
             connection.execute("BEGIN")
-            fault = soundness_of(connection, "quick_check").fault
+            soundness = soundness_of(connection, "quick_check")
+            fault = soundness.fault or soundness.wrong_index or None  # whoever uses it needs both
             if fault is None:
                 return LiveState(source.name, path, "healthy", read_facts(connection).rows)
     except (DatabaseCorrupt, DatabaseNotSqlite, DatabaseDiskFault) as error:

@@ -16,7 +16,7 @@ from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.model import Source
 from backups.sources.links import real_source
-from backups.sources.live import side_files
+from backups.sources.quarantine.exchange import forget_exchange
 from backups.sources.switched import was_replaced
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.errors import AppError
@@ -91,16 +91,11 @@ class RestoreHistory:
         return next((real_source(one) for one in self.sources if one.name == name), None)
 
     def _forget_links(self, quarantine: Replaced) -> None:
-        """Remove a quarantine into which nothing was moved, but the links to side files."""
+        """Remove a quarantine into which nothing was moved, but links."""
         source, folder = self._source(quarantine.source), quarantine.path
-        if source is None or folder is None:
-            return
-        with suppress(OSError):  # whatever else is in it stays
-            for side in side_files(source.path):
-                kept = folder / side.name
-                if kept.exists() and side.exists() and kept.samefile(side):
-                    kept.unlink()
-            folder.rmdir()
+        if source is not None and folder is not None:
+            with suppress(OSError):  # whatever else is in it stays
+                forget_exchange(source.path, folder)
 
     def unfinished(self, set_id: str) -> tuple[Replaced, ...]:
         """What the run that this restore finishes had put aside, if the last one did not end.

@@ -1,8 +1,9 @@
 """What SQLite's own check says of a copy: sound, damaged, or not wholly checked, and why.
 
-An index with wrong entries loses nothing: the rows are in their table, and `REINDEX` makes the
-index anew. A schema that needs a collation or a function of the owner's program cannot be evaluated
-here: its pages are checked, and its rows counted, as far as that needs neither.
+An index with wrong entries, or with damaged pages, loses nothing: the rows are in their table.
+`REINDEX` makes the index anew; where pages are damaged, only another file does. A schema that
+needs a collation or a function of the owner's program cannot be evaluated here: its pages are
+checked, and its rows counted, as far as that needs neither.
 """
 
 from __future__ import annotations
@@ -29,6 +30,11 @@ _INDEX_ONLY = re.compile(
     r"|non-unique entry in index .+|row \d+ values differ from index .+"
     r"|rowid not at end-of-record for row \d+ of index .+"
 )
+# What the check says of a page, of the tree that the page is in, and of a tree that it cannot read
+# to its end (sqlite3 source, btree.c).
+_OF_A_PAGE = re.compile(r"[Pp]age (\d+)")
+_UNREACHED = re.compile(r"Page \d+ is never used|\*\*\* in database main \*\*\*")
+_OF_TYPE = "SELECT name FROM sqlite_schema WHERE type = ? AND rootpage > 0"
 
 
 @dataclass(frozen=True)
@@ -48,9 +54,13 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
     connection.text_factory = lambda text: text.decode("utf-8", "backslashreplace")
     try:
         if check == "quick_check":
-            return Soundness(fault_of(connection, check))
+            fault = fault_of(connection, check)
+            index = _damaged_index(connection) if fault else ""
+            return Soundness(wrong_index=index) if index else Soundness(fault)
         rows = connection.execute(f"PRAGMA {check}({_MOST_FINDINGS})").fetchall()
-    except sqlite3.OperationalError as error:
+    except sqlite3.DatabaseError as error:
+        if primary_code(error) == sqlite3.SQLITE_CORRUPT and (index := _damaged_index(connection)):
+            return Soundness(wrong_index=index)
         if primary_code(error) != sqlite3.SQLITE_ERROR or not harmless_text(error):
             raise
         return Soundness(
@@ -61,6 +71,8 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
         return Soundness()
     if found and all(_INDEX_ONLY.fullmatch(text) for text in found):
         return Soundness(wrong_index=found[0][:_LONGEST])
+    if index := _damaged_index(connection):
+        return Soundness(wrong_index=index)
     return Soundness(next((text for text in found if not _INDEX_ONLY.fullmatch(text)), "no answer"))
 
 
@@ -79,7 +91,7 @@ def examine(snapshots: Snapshots, progress: ProgressSink) -> tuple[Snapshots, li
         if soundness.wrong_index:
             reasons.append(
                 f"an index of {file.source} is damaged ({finding}), its table is not: run "
-                f"REINDEX on it, or restore {file.source}"
+                f"REINDEX on it; where that fails, restore {file.source}"
             )
             log.warning("suspect: %s", reasons[-1])
         elif finding:
@@ -107,6 +119,40 @@ def foreign_schemas(snapshots: Snapshots, schemas: Mapping[str, KnownSchema]) ->
             )
             source_log(file.source).warning("suspect: %s", reasons[-1])
     return reasons
+
+
+def _damaged_index(connection: sqlite3.Connection) -> str:
+    """Which index has damaged pages, if nothing else is damaged; empty for any other damage.
+
+    SQLite names the pages, and the table `dbstat` the trees in which they are; where it was built
+    without that, nothing is known. Every row of every table is read without an index.
+    """
+    try:
+        rows = connection.execute(f"PRAGMA quick_check({_MOST_FINDINGS})").fetchall()
+        lines = [line for row in rows for line in str(row[0]).splitlines()]
+        lines = [line for line in lines if not _UNREACHED.fullmatch(line)]
+        pages = {int(found[1]) for line in lines if (found := _OF_A_PAGE.search(line))}
+        if not pages or len(lines) >= _MOST_FINDINGS or not all(map(_is_of_index, lines)):
+            return ""
+        indexes = {str(row[0]) for row in connection.execute(_OF_TYPE, ("index",))}
+        trees = {
+            number: str(name)
+            for name, number in connection.execute("SELECT name, pageno FROM dbstat")
+        }
+        owners = {trees.get(page, "") for page in pages}
+        if not owners <= indexes:
+            return ""
+        for (name,) in connection.execute(_OF_TYPE, ("table",)).fetchall():
+            quoted = str(name).replace('"', '""')
+            for _ in connection.execute(f'SELECT * FROM "{quoted}" NOT INDEXED'):  # noqa: S608
+                pass
+    except sqlite3.Error:
+        return ""
+    return f"pages of {', '.join(sorted(owners))}"[:_LONGEST]
+
+
+def _is_of_index(line: str) -> bool:
+    return bool(_OF_A_PAGE.search(line) or _INDEX_ONLY.fullmatch(line))
 
 
 def _fault_of_pages(connection: sqlite3.Connection) -> str | None:

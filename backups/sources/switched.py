@@ -61,12 +61,17 @@ def schema_of(copy: Path) -> str:
 
 
 def is_aside(path: Path, quarantine: Replaced) -> bool:
-    """Whether the files of a database were moved to their quarantine."""
+    """Whether the files of a database were moved to their quarantine.
+
+    A main file that has a name at both places was not: another has not taken its place yet.
+    """
     folder = quarantine.path
     if folder is None:
         return False
-    wanted = (path,) if quarantine.main else side_files(path)
-    return any((folder / file.name).exists() for file in wanted)
+    if not quarantine.main:
+        return any((folder / side.name).exists() for side in side_files(path))
+    main = folder / path.name
+    return main.exists() and not (path.exists() and main.samefile(path))
 
 
 def has_same_content(one: Path, other: Path) -> bool:

@@ -64,6 +64,10 @@ class Headline:
     light: Light = "green"
 
 
+# Weaknesses beside which it stays true that every change is stored.
+_STORED_ALL_THE_SAME = frozenset({"not_offsite", "nobody_told", "drill_overdue"})
+
+
 def headline(status: Status, now: datetime) -> Headline:
     """What a person must know first; it agrees with the light."""
     match status.health.light:
@@ -98,7 +102,23 @@ def _newest(status: Status, now: datetime) -> str:
     newest = status.newest_restore_point
     if newest is None:
         return "There is no problem."
+    if status.newest_point_at and status.stored_within and stores_every_change(status):
+        return (
+            f"Every change is stored within {units.within(status.stored_within)}, read back and "
+            f"proven; newest point {units.clock(status.newest_point_at, now)}."
+        )
     return (
         f"The newest restore point is {units.age(now - newest.holds_until)} old, "
         "read back and proven."
     )
+
+
+def stores_every_change(status: Status) -> bool:
+    """Whether changes are followed, and nothing makes that doubtful."""
+    if status.follow not in ("wal", "compare"):
+        return False
+    doubts = {finding.code for finding in status.health.amber}
+    doubts |= {
+        fact.finding.code if fact.finding else "" for fact in status.health.facts if not fact.holds
+    }
+    return doubts <= _STORED_ALL_THE_SAME

@@ -63,10 +63,31 @@ def duration(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 60 else age(timedelta(seconds=seconds))
 
 
+def within(span: timedelta) -> str:
+    """`a second`, `a minute`, `90 s`, `2 h 0 min`: a promise."""
+    seconds = span.total_seconds()
+    names = {1: "a second", 60: "a minute", 3600: "an hour"}
+    return names.get(int(seconds)) or (
+        f"{seconds:.0f} s" if seconds < 120 else age(span).removesuffix(" 0 s")
+    )
+
+
 def moment(instant: datetime) -> str:
     """`22 Nov 2026, 01:00 UTC`."""
     utc = instant.astimezone(UTC)
     return f"{utc.day} {utc:%b %Y, %H:%M} UTC"
+
+
+def second(instant: datetime) -> str:
+    """`22 Nov, 01:00:07`: a second of the last days, in UTC."""
+    utc = instant.astimezone(UTC)
+    return f"{utc.day} {utc:%b, %H:%M:%S}"
+
+
+def clock(instant: datetime, now: datetime) -> str:
+    """`01:00:07` of today, `22 Nov, 01:00:07` of another day, in UTC."""
+    utc = instant.astimezone(UTC)
+    return f"{utc:%H:%M:%S}" if utc.date() == now.astimezone(UTC).date() else second(utc)
 
 
 def sentence(text: str) -> str:

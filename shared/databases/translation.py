@@ -74,6 +74,11 @@ _READ_FAULTS = {
     sqlite3.SQLITE_IOERR_CORRUPTFS,
     sqlite3.SQLITE_IOERR_DATA,
 }
+# What SQLite answers when it cannot make a `-shm` as large as it has to be, which takes room only
+# (`unixShmMap`, https://www.sqlite.org/src/file/src/os_unix.c).
+_NO_ROOM = {sqlite3.SQLITE_IOERR_SHMSIZE}
+# Of a write that failed SQLite says no more: only ENOSPC is SQLITE_FULL, and a quota is not.
+_WRITE_FAULTS = {sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_FSYNC}
 # Texts of SQLite that name a part of the schema. Any other text may quote a value of a row, such
 # as "Could not decode to UTF-8 column 'value' with text '…'".
 _NAMES_ONLY = re.compile(
@@ -104,7 +109,14 @@ def translate(error: sqlite3.Error, what: str, remedy: str | None = None) -> Dat
             f"{what} cannot be read: the disk returns an input/output error",
             "Check the disk (dmesg, smartctl). If it fails, restore onto another one.",
         )
+    if getattr(error, "sqlite_errorcode", None) in _WRITE_FAULTS:
+        return DatabaseError(
+            f"{what} cannot be written: the disk has a fault, or its quota is used up",
+            "Check the quota and the free space of that disk (quota, df), then the disk (dmesg).",
+        )
     primary = primary_code(error)
+    if getattr(error, "sqlite_errorcode", None) in _NO_ROOM:
+        primary = sqlite3.SQLITE_FULL
     if primary in _TRANSLATION:
         kind, happened, hint = _TRANSLATION[primary]
         return kind(f"{what} {happened}", remedy if remedy and kind in LOST else hint)

@@ -87,15 +87,19 @@ def with_untrusted(
         finally:
             ended.set()
 
-    threading.Thread(
+    thread = threading.Thread(
         target=contextvars.copy_context().run, args=(run,), name="untrusted", daemon=True
-    ).start()
+    )
+    thread.start()
     try:
         while not ended.wait(_SECONDS_BETWEEN_QUESTIONS):
             ask()
     except BaseException:
         _interrupt(opened, ended)
         raise
+    finally:
+        if ended.is_set():  # an interpreter that ends under a thread prints a traceback of it
+            thread.join()
     if failures:
         raise failures[0]
     return results[0]

@@ -62,6 +62,7 @@ class BackupSettings:
     drill_schedule: Crontab
     restore_on_empty: bool
     change_delay: int
+    change_delay_is_set: bool
     follow: Literal["auto", "compare", "wal", "off"]
     timeout: int
     keep: KeepSettings
@@ -237,6 +238,7 @@ def _read_backup(reader: SettingReader) -> BackupSettings:
         drill_schedule=reader.parsed("BACKUP_DRILL_SCHEDULE", "0 3 * * 0", Crontab),
         restore_on_empty=reader.flag("BACKUP_RESTORE_ON_EMPTY"),
         change_delay=reader.whole("BACKUP_CHANGE_DELAY", 1, 0, 86_400),
+        change_delay_is_set=reader.optional("BACKUP_CHANGE_DELAY") is not None,
         follow=cast(
             'Literal["auto", "compare", "wal", "off"]',
             reader.choice("BACKUP_FOLLOW", "auto", ("auto", "compare", "wal", "off")),

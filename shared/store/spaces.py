@@ -7,9 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from botocore import exceptions as boto_errors
+from botocore.httpsession import where
 from urllib3.exceptions import HTTPError
 
 from shared.errors import ObjectExists, ObjectMissing, StoreError, StoreOverwrites
@@ -30,6 +32,11 @@ from shared.store.s3_connections import OpenConnections
 from shared.store.s3_errors import FOREIGN_ERRORS, Access, NotS3Error, translate
 from shared.store.s3_uploads import WatchedBody, watch_uploads
 from shared.store.spaces_access import SpacesSettings
+
+
+def certificates() -> Path:
+    """The certificates of authorities that a client reads at each connection by default."""
+    return Path(where())
 
 
 class SpacesStore:
@@ -58,6 +65,9 @@ class SpacesStore:
         self._access = Access.of(self.location, settings.endpoint, hidden)
         watch_uploads(self._client)
         self._connections = OpenConnections(self._client, answer_timeout)
+        # Here, because the first reads a file of the SDK's.
+        self._listing = self._client.get_paginator("list_objects")
+        self._uploads = self._client.get_paginator("list_multipart_uploads")
 
     @property
     def location(self) -> str:
@@ -159,9 +169,7 @@ class SpacesStore:
         With the first version of the call: Spaces has had listings of the second that end
         after 1000 keys without an error.
         """
-        pages = iter(
-            self._client.get_paginator("list_objects").paginate(Bucket=self._bucket, Prefix=prefix)
-        )
+        pages = iter(self._listing.paginate(Bucket=self._bucket, Prefix=prefix))
         while True:
             with self._translated("list", prefix):
                 page = next(pages, None)
@@ -183,9 +191,7 @@ class SpacesStore:
     ) -> None:
         """See `ObjectStore.abort_unfinished`: Spaces keeps unfinished uploads for 30 days."""
         with self._translated("sweep", prefix):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(
-                Bucket=self._bucket, Prefix=prefix
-            )
+            pages = self._uploads.paginate(Bucket=self._bucket, Prefix=prefix)
             for page in pages:
                 for upload in page.get("Uploads", ()):
                     if upload["Initiated"] < before and could_be_ours(upload["Key"]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -61,8 +62,8 @@ print(json.dumps({"seen": seen, "threads": threading.active_count(), "modules": 
 
 def setting_names() -> set[str]:
     """Every name in `.env.example`."""
-    lines = (REPOSITORY / ".env.example").read_text().splitlines()
-    return {line.partition("=")[0] for line in lines if line and not line.startswith("#")}
+    example = (REPOSITORY / ".env.example").read_text()
+    return set(re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE))
 
 
 def all_modules() -> list[str]:

@@ -121,6 +121,15 @@ def live_through(steps: list[Step], moments: Moments) -> None:
         Step("undo"),
     ]
 )
+# An undo that puts a damaged file back is killed while it does.
+@example(
+    steps=[
+        Step("damage"),
+        Step("restore", only="tokens"),
+        Step("undo", fault="kill", at=47),
+        Step("undo"),
+    ]
+)
 @given(steps=st.lists(_STEPS, min_size=2, max_size=12))
 def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
     """Whatever happens in which order, and ends at which moment: all three promises hold."""

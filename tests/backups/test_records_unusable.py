@@ -165,10 +165,36 @@ def test_a_command_sees_that_the_disk_is_full(tmp_path: Path, files: str) -> Non
     assert "Make room" in found["records_unusable"]["hint"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["list", "run", "restore --undo --yes"])
+def test_a_command_on_a_full_disk_says_so(tmp_path: Path, command: str) -> None:
+    """No command calls a full disk an input/output error: it names the file, and what to do."""
+    installation = installation_in(tmp_path).make_databases()
+    installation.json("run")
+
+    done = on_a_full_disk(installation, "blocks", *command.split())
+
+    assert done.returncode == 1, done.stderr
+    assert "input/output error" not in done.stderr
+    assert str(tmp_path / "data" / "backups") in done.stderr
+    assert "the disk is full" in done.stderr
+    assert "Make room on that disk" in done.stderr
+
+
 def status_on_a_full_disk(
     installation: Installation, files: str
 ) -> dict[str, list[dict[str, str]]]:
-    """`status --json` where `BACKUP_DIR` is on a small disk of its own that has no room left."""
+    """`status --json` there, which is red."""
+    done = on_a_full_disk(installation, files, "status", "--json")
+    assert done.returncode == 3, done.stderr
+    document: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
+    return document
+
+
+def on_a_full_disk(
+    installation: Installation, files: str, *command: str
+) -> subprocess.CompletedProcess[str]:
+    """A command where `BACKUP_DIR` is on a small disk of its own that has no room left."""
     folder = installation.folder / "data" / "backups"
     limit, fill = {
         "blocks": ("size=4m", 'head -c 8m /dev/zero > "$0/filler"'),
@@ -178,10 +204,10 @@ def status_on_a_full_disk(
         f'cp -a "$0" "$0.kept" && mount -t tmpfs -o {limit} none "$0" && cp -a "$0.kept/." "$0"'
         f' && {{ {fill}; }} 2> "$0.errors"; "$@"; code=$?; rm -rf "$0.kept" "$0.errors"; exit $code'
     )
-    done = subprocess.run(
+    return subprocess.run(
         [
             *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(folder)),
-            *installation.command("status", "--json"),
+            *installation.command(*command),
         ],
         cwd=REPOSITORY,
         env=installation.environment,
@@ -190,9 +216,6 @@ def status_on_a_full_disk(
         timeout=60,
         check=False,
     )
-    assert done.returncode == 3, done.stderr
-    document: dict[str, list[dict[str, str]]] = json.loads(done.stdout)
-    return document
 
 
 def test_a_disk_without_room_is_full_and_one_that_does_not_count_is_not(

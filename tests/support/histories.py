@@ -359,6 +359,9 @@ class World:
         changed = {
             source: replaced[source] for source in SOURCES if after[source] != before[source]
         }
+        for source in SOURCES:
+            if step.act in _OPERATIONS and before[source] is not None and after[source] is None:
+                refuse(f"{step.act} leaves no {source} on {host.name}")
         if step.act == "restore":
             self._judge_restore(host, step, run, changed, replaced, before, after)
         elif step.act == "undo":
@@ -431,12 +434,7 @@ class World:
                 refuse(f"there is nothing to undo, and it should bring {_show_all(outcomes)}")
         elif changed:
             part = any(
-                all(
-                    after[source] in (before[source], one[source])
-                    # What is damaged is moved aside first.
-                    or (after[source] is None and not isinstance(before[source], frozenset))
-                    for source in SOURCES
-                )
+                all(after[source] in (before[source], one[source]) for source in SOURCES)
                 for one in outcomes
             )
             if not part:

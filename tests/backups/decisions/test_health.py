@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from backups.decisions.health import assess
 from backups.decisions.protection import HealthFacts
 from backups.model import Beat, DrillReport, Finding, MissingPoint
+from backups.vocabulary.following import Following, FollowState
 from shared.crontab import Crontab
 from tests.support.records import INSTANT, a_failed_run, a_run, a_set, a_stored_object
 
@@ -50,6 +51,11 @@ def codes(**other: Any) -> tuple[list[str], list[str]]:
     """The codes of the problems and of the warnings."""
     health = assess(facts(**other))
     return [one.code for one in health.problems], [one.code for one in health.warnings]
+
+
+def following(since: datetime | None = None, mode: FollowState = "compare") -> dict[str, Any]:
+    """Changes are followed, and one waits `since` a time."""
+    return {"following": Following(mode, "the disk is full", since)}
 
 
 def a_set_with(**other: Any) -> dict[str, Any]:
@@ -144,6 +150,11 @@ LOST = MissingPoint("20261121T010000Z", "vanished", INSTANT, INSTANT)
         (beats("alerts", age=4 * MINUTE), "red", ["thread_stuck"], []),
         ({**beats("follower", age=4 * MINUTE), "follows": False}, "red", ["thread_stuck"], []),
         ({"beats": (BEATS[0], BEATS[2]), "follows": False}, "green", [], []),
+        (following(), "green", [], []),
+        (following(NOW - 2 * MINUTE), "amber", [], ["changes_not_stored"]),
+        (following(NOW - 10 * MINUTE), "red", ["changes_not_stored"], []),
+        (following(NOW + MINUTE), "red", ["changes_not_stored"], []),
+        (following(mode="stopped"), "green", [], ["follow_stopped"]),
         (
             beats("alerts", failure="no network", failing_for=9 * MINUTE),
             "amber",
@@ -332,3 +343,21 @@ def test_health_is_judged_at_the_instant_given() -> None:
     """The same facts are healthy on one day and not on another: nothing reads a clock."""
     assert assess(facts(now=INSTANT)).healthy
     assert not assess(facts(now=at("2027-01-01T00:00:00"))).healthy
+
+
+@pytest.mark.parametrize(
+    ("kinds", "said"),
+    [
+        (("vanished",), "1 is gone"),
+        (("hollow",), "1 lacks objects or has objects of another size"),
+        (
+            ("vanished", "hollow", "hollow"),
+            "1 is gone, and 2 lack objects or have objects of another size",
+        ),
+    ],
+)
+def test_only_what_is_missing_is_named(kinds: tuple[Any, ...], said: str) -> None:
+    """`points_missing` counts no kind of which there is none."""
+    points = tuple(replace(LOST, kind=kind) for kind in kinds)
+    (problem,) = assess(facts(missing_points=points)).problems
+    assert problem.message.endswith(f": {said}")

@@ -26,7 +26,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppProcess]:
     give_history(installation, days=40, missed={10}, failed={20})
     with AppProcess.start(installation) as app:
         yield app
-    assert "Traceback" not in app.output()
+    output = app.output()
+    assert "Traceback" not in output, output
 
 
 @pytest.fixture

@@ -24,10 +24,10 @@ from tests.support.databases import write
 SECOND = timedelta(seconds=1)
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    """An installation that follows changes."""
-    with open_bench(tmp_path, follow="compare", change_delay=SECOND, run_by="app") as bench:
+@pytest.fixture(params=["compare", "wal"])
+def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    """An installation that follows changes, by both ways to find them."""
+    with open_bench(tmp_path, follow=request.param, change_delay=SECOND, run_by="app") as bench:
         yield bench
 
 

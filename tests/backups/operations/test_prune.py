@@ -28,8 +28,14 @@ NOTHING = RetentionPolicy(changes_hours=0, all_days=0, daily=0, weekly=0, monthl
 
 @pytest.fixture
 def clock() -> FixedClock:
-    """The real time of now, standing still: objects have the times of the real clock."""
-    return FixedClock(datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10))
+    """The real time of now, standing still: objects have the times of the real clock.
+
+    The sets of one test, a minute apart, are of one day of UTC.
+    """
+    start = datetime.now(UTC).replace(microsecond=0) - timedelta(minutes=10)
+    if start.date() != (start + timedelta(minutes=15)).date():
+        start -= timedelta(minutes=15)
+    return FixedClock(start)
 
 
 @pytest.fixture(params=["directory", pytest.param("spaces", marks=pytest.mark.slow)])

@@ -14,6 +14,7 @@ import pytest
 from backups.errors import OwnerDiffers, RunInterrupted
 from backups.model import Source
 from backups.sources import install
+from backups.sources.quarantine import moves
 from shared.errors import DatabaseLocked, DatabaseNotSqlite, DiskFull
 from tests.support.generations import bring_into, connect, leave_wal_behind, side_files
 from tests.support.installation import REPOSITORY
@@ -202,12 +203,12 @@ def test_quarantine_takes_all_files_together_and_brings_them_back(tmp_path: Path
     assert len(files) == 3
 
     aside = tmp_path / "aside"
-    install.quarantine(path, aside)
+    moves.quarantine(path, aside)
     assert {file.name: file.read_bytes() for file in aside.iterdir()} == files
     assert aside.stat().st_mode & 0o777 == 0o700
     assert not any(file.exists() for file in (path, *side_files(path)))
 
-    install.bring_back(aside, path)
+    moves.bring_back(aside, path)
     assert {name: (tmp_path / name).read_bytes() for name in files} == files
 
 
@@ -215,11 +216,11 @@ def test_quarantine_takes_all_files_together_and_brings_them_back(tmp_path: Path
 def test_bringing_back_overwrites_nothing(tmp_path: Path, end: str) -> None:
     """A database that has appeared in the meantime is in the way."""
     path = make(tmp_path / "t.db", "old")
-    install.quarantine(path, tmp_path / "aside")
+    moves.quarantine(path, tmp_path / "aside")
     in_the_way = path.with_name(f"t.db{end}")
     in_the_way.write_bytes(b"new")
     with pytest.raises(FileExistsError):
-        install.bring_back(tmp_path / "aside", path)
+        moves.bring_back(tmp_path / "aside", path)
     assert in_the_way.read_bytes() == b"new"
     assert names_in(tmp_path / "aside" / "t.db") == {"old"}
 
@@ -286,6 +287,7 @@ import sys
 from pathlib import Path
 from backups.model import Source
 from backups.sources import install
+from backups.sources.quarantine import moves
 from shared.errors import AppError
 from tests.backups.sources.test_install import make, names_in
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from backups.model import Source
-from backups.sources import install
 from backups.sources.live import inspect_live
+from backups.sources.quarantine import moves
 from tests.support.generations import LIVE_STATES, bring_into, checkpoint
 
 
@@ -60,6 +60,6 @@ def test_a_leftover_side_file_is_seen(tmp_path: Path, side: str) -> None:
     path = tmp_path / "t.db"
     path.with_name(f"t.db{side}").write_bytes(b"left")
     assert inspect_live(Source("t", path), 1.0).state == "leftover"
-    install.quarantine(path, tmp_path / "aside")
+    moves.quarantine(path, tmp_path / "aside")
     assert [file.name for file in (tmp_path / "aside").iterdir()] == [f"t.db{side}"]
     assert inspect_live(Source("t", path), 1.0).state == "missing"

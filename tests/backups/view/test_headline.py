@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any, Literal
 
 import pytest
 
@@ -104,3 +105,62 @@ def test_a_terminal_reads_the_same() -> None:
         "  problem last_run_failed: no answer",
         "    -> Check the network.",
     ]
+
+
+FOLLOWED = "Every change is stored within a second, read back and proven; newest point 06:12:00."
+
+
+def followed(*warnings: Finding, **other: Any) -> Status:
+    """How things stand while changes are followed: the newest point is of this second."""
+    given = {"follow": "wal", "newest_point_at": NOW, "stored_within": timedelta(seconds=1)}
+    return replace(a_status(warnings=warnings), **{**given, **other})
+
+
+@pytest.mark.parametrize("follow", ["wal", "compare"])
+def test_every_change_is_stored(follow: Literal["wal", "compare"]) -> None:
+    """While changes are followed the promise is the message, with the newest point."""
+    assert headline(followed(follow=follow), NOW).message == FOLLOWED
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"), [(60, "a minute"), (5, "5 s"), (600, "10 min"), (3600, "an hour")]
+)
+def test_a_longer_delay_is_said(seconds: int, words: str) -> None:
+    """What is promised is what was set."""
+    found = headline(followed(stored_within=timedelta(seconds=seconds)), NOW)
+    assert f"stored within {words}, " in found.message
+
+
+def test_a_newest_point_of_another_day_has_its_day() -> None:
+    """Nothing has changed since then; the time alone would say today."""
+    found = headline(followed(newest_point_at=NOW - timedelta(days=1)), NOW)
+    assert found.message.endswith("newest point 21 Nov, 06:12:00.")
+
+
+@pytest.mark.parametrize("code", ["not_offsite", "nobody_told", "drill_overdue"])
+def test_a_weakness_beside_the_promise(code: str) -> None:
+    """What has nothing to do with changes leaves the promise as it is."""
+    assert headline(followed(Finding(code, "weak", "")), NOW).message == FOLLOWED
+
+
+@pytest.mark.parametrize("code", [code for code in AMBER_CODES if code.startswith("thread")])
+def test_a_weakness_of_the_promise(code: str) -> None:
+    """Nothing is promised while a part of the app may not work."""
+    found = headline(followed(Finding(code, "weak", "")), NOW)
+    assert found.message.startswith("The newest restore point is ")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"follow": "sets"},
+        {"follow": "off"},
+        {"follow": "stopped"},
+        {"stored_within": None},
+        {"newest_point_at": None},
+        {"health": Health((Fact("proof", None, "not known"),), (), ())},
+    ],
+)
+def test_no_promise_without_following(other: dict[str, Any]) -> None:
+    """Then the age of the newest restore point is what is known."""
+    assert headline(followed(**other), NOW).message.startswith("The newest restore point is ")

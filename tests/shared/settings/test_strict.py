@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,9 +105,9 @@ def test_a_blank_misspelt_name_is_unset() -> None:
 
 def test_another_name_with_our_prefix_is_a_warning() -> None:
     """A name of a later version, say, is named with its place, and does not stop the start."""
-    settings = load("BACKUP_FOLLOW=wal\nSPACES_SECRET=s\n", COPY_BUCKET="b")
+    settings = load("BACKUP_WINDOW=wal\nSPACES_SECRET=s\n", COPY_BUCKET="b")
     assert unknown_in(settings) == [
-        ("BACKUP_FOLLOW", "on line 1 of .env", None),
+        ("BACKUP_WINDOW", "on line 1 of .env", None),
         ("SPACES_SECRET", "on line 2 of .env", "SPACES_API_SECRET"),
         ("COPY_BUCKET", "in the environment", None),
     ]
@@ -166,8 +167,23 @@ def test_a_foreign_name_of_the_environment_is_left_alone(name: str) -> None:
 def test_the_example_has_known_names_alone() -> None:
     """`.env.example`, filled in, has no line that is stopped or named, for the commands either."""
     example = re.sub(r"^(\w+)=$", "", (REPOSITORY / ".env.example").read_text(), flags=re.MULTILINE)
+    filled = re.sub(r"^#(?=[A-Z_]+=)", "", example, flags=re.MULTILINE)
     secrets = "".join(f"{name}={value}\n" for name, value in bot_secrets().items())
-    assert unknown_in(load(example + secrets)) == []
+    assert unknown_in(load(filled + secrets)) == []
+    assert filled != example
+
+
+def test_the_example_sets_nothing_and_shows_the_defaults() -> None:
+    """A default that changes in a later version changes for whoever copied the example, too; and
+    those that it shows are those of the program."""
+    example = (REPOSITORY / ".env.example").read_text()
+    secrets = "".join(f"{name}={value}\n" for name, value in bot_secrets().items())
+    shown = re.sub(r"^#(?=[A-Z_]+=)", "", example, flags=re.MULTILINE)
+    defaults = load(secrets)
+    assert re.findall(r"^[A-Z_]+=.+", example, re.MULTILINE) == []
+    assert load(example + secrets) == defaults
+    set_by_hand = replace(load(shown + secrets).backup, change_delay_is_set=False)
+    assert replace(load(shown + secrets), backup=set_by_hand) == defaults
 
 
 def test_a_missing_quote_is_named_with_its_line() -> None:
@@ -287,7 +303,7 @@ def test_edits_are_counted(left: str, right: str, edits: int) -> None:
 def test_no_two_settings_are_near_each_other() -> None:
     """Otherwise a misspelling of one might be the other, which nobody could notice."""
     example = (REPOSITORY / ".env.example").read_text()
-    names = re.findall(r"^([A-Z_]+)=", example, re.MULTILINE)
+    names = re.findall(r"^#?([A-Z_]+)=", example, re.MULTILINE)
     ours = [name for name in names if name.startswith(STRICT_PREFIXES)]
     assert len(ours) > 25
     for number, left in enumerate(ours):

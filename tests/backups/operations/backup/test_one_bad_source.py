@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -55,6 +56,47 @@ def wrong_index(path: Path) -> None:
             )
 
 
+def damaged_index(path: Path, page: str = "leaf", name: str = "sqlite_autoindex_orders_1") -> None:
+    """Fill a page of a tree with bytes that are no page: of an index, if no other is named."""
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE orders(key TEXT PRIMARY KEY, value)")
+        connection.executemany(
+            "INSERT INTO orders VALUES (?, ?)",
+            ((f"key-{number:05}", "x" * 100) for number in range(2000)),
+        )
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (number,) = connection.execute(
+            "SELECT max(pageno) FROM dbstat WHERE name = ? AND pagetype = ?", (name, page)
+        ).fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((number - 1) * size)
+        file.write(b"\xff" * size)
+
+
+def damaged_index_root(path: Path) -> None:
+    damaged_index(path, "internal")
+
+
+def damaged_table(path: Path) -> None:
+    damaged_index(path, name="orders")
+
+
+def disordered_table(path: Path) -> None:
+    """Exchange the first two rows of a leaf: https://www.sqlite.org/fileformat2.html#b_tree_pages."""
+    with closing(connect(path)) as connection:
+        connection.execute("CREATE TABLE orders(value)")
+        connection.executemany("INSERT INTO orders VALUES (?)", [("one",), ("two",)])
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_schema").fetchone()
+        (size,) = connection.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((root - 1) * size + 8)
+        pointers = file.read(4)
+        file.seek(-4, os.SEEK_CUR)
+        file.write(pointers[2:] + pointers[:2])
+
+
 @pytest.mark.parametrize(
     ("make", "proof", "protects", "finding"),
     [
@@ -62,6 +104,8 @@ def wrong_index(path: Path) -> None:
         (own_function, "sealed", True, "unknown function: own()"),
         (latin_1_comment, "full", True, ""),
         (wrong_index, "sealed", False, "index by_key"),
+        (damaged_index, "sealed", False, "pages of sqlite_autoindex_orders_1"),
+        (damaged_index_root, "sealed", False, "pages of sqlite_autoindex_orders_1"),
     ],
 )
 def test_a_source_that_sqlite_cannot_confirm_is_stored_and_marked(
@@ -95,6 +139,22 @@ def test_a_source_that_sqlite_cannot_confirm_is_stored_and_marked(
         assert shown == found
         bench.restored(made.id, to=tmp_path / "restored")
         assert (tmp_path / "restored" / "orders.db").is_file()
+
+
+@pytest.mark.parametrize("make", [damaged_table, disordered_table])
+def test_a_source_with_a_damaged_table_is_not_stored(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A page of a table is no page of an index, also where each row of it can be read: the run
+    fails, and the set does not have it."""
+    orders = Source("orders", tmp_path / "orders.db")
+    make(orders.path)
+    with open_bench(tmp_path, sources=(*make_sources(tmp_path / "data"), orders)) as bench:
+        run = bench.run()
+        assert run.error is not None
+        assert run.error.code == "database_corrupt"
+        (made,) = bench.service.catalogue.sets()
+        assert {stored.source for stored in made.objects} == {"tokens", "sessions"}
 
 
 def test_retries_do_not_store_the_same_incomplete_set_again(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def test_a_damaged_file_that_cannot_be_moved_aside_names_its_folder(
     rename = Path.rename
 
     def refuse(path: Path, target: Path) -> Path:
-        if path == bench.tokens:
+        if Path(target) == bench.tokens:
             raise OSError(number, os.strerror(number), str(path))
         return rename(path, target)
 

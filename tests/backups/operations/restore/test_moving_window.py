@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from backups.sources import install
+from backups.sources.quarantine import exchange, moves
 from shared.files import sync_directory
 from tests.support.bench import open_bench
 from tests.support.generations import SOURCES, bring_into, leave_wal_behind, side_files
@@ -50,11 +51,11 @@ def test_a_restore_that_succeeded_shows_only_its_own_rows(
         bring_into("zero bytes", bench.tokens)
 
         def open_the_window(folder: Path) -> None:
-            monkeypatch.setattr(install, "sync_directory", sync_directory)
+            monkeypatch.setattr(exchange, "sync_directory", sync_directory)
             sync_directory(folder)
             write_in_a_process(bench.tokens)
 
-        monkeypatch.setattr(install, "sync_directory", open_the_window)
+        monkeypatch.setattr(exchange, "sync_directory", open_the_window)
         bench.restored()
         assert tables(bench.tokens) == {"tokens"}
         assert bench.generations() == dict.fromkeys(SOURCES, "genset")
@@ -72,7 +73,7 @@ def test_a_kill_at_every_step_of_the_moving(tmp_path: Path, act: str, wal: bool)
         path = make(folder / "t.db", "old")
         make(folder / "staged.db", "new")
         if act == "undo":
-            install.quarantine(make(folder / "before.db", "new"), folder / "earlier")
+            moves.quarantine(make(folder / "before.db", "new"), folder / "earlier")
             leave_wal_behind(folder / "earlier" / "before.db")
             for file in (folder / "earlier").iterdir():
                 file.rename(file.with_name(file.name.replace("before", "t")))
@@ -84,11 +85,14 @@ def test_a_kill_at_every_step_of_the_moving(tmp_path: Path, act: str, wal: bool)
         )
         killed = mover.returncode == -signal.SIGKILL
         assert killed or mover.returncode == 0, mover.stderr
-        moved = (folder / "aside" / "t.db").exists()
+        aside = folder / "aside" / "t.db"
+        assert path.exists(), last
+        moved = aside.exists() and not aside.samefile(path)
         if killed:
             put(act, path)
         assert tables(path) == ({"new", "stale"} if act == "undo" else {"new"}), last
-        assert tables(folder / "aside" / "t.db") >= before | ({"foreign_rows"} if moved else set())
+        written = {"foreign_rows"} if moved and act == "restore" else set()
+        assert tables(aside) >= before | written
         last += 1
     assert last >= 4
 
@@ -111,6 +115,6 @@ def test_a_new_file_never_comes_beside_a_foreign_wal(tmp_path: Path) -> None:
     with pytest.raises(FileExistsError, match="-wal is in the way"):
         install.install_new(staged, path)
     assert not path.exists()
-    install.quarantine(path, tmp_path / "aside")
+    moves.quarantine(path, tmp_path / "aside")
     install.install_new(staged, path)
     assert tables(path) == {"new"}

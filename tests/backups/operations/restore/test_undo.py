@@ -11,7 +11,8 @@ import pytest
 
 from backups.errors import NothingToUndo
 from backups.model import Progress
-from backups.sources import install
+from backups.sources.quarantine import exchange
+from shared.files import sync_directory
 from tests.support.bench import Bench, open_bench
 from tests.support.generations import (
     SOURCES,
@@ -225,16 +226,19 @@ def test_a_record_of_an_earlier_version_is_not_trusted_where_its_run_did_not_end
 def test_a_database_that_is_made_anew_all_the_time_ends_the_restore(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After three tries the restore fails by name; each file is kept, and undo brings the first."""
+    """After three tries the restore fails by name; each file is kept, and none is put back: the
+    other process has replaced them."""
     bring_into("corrupt header", bench.tokens)
     damaged = bench.tokens.read_bytes()
 
-    def lose_the_race(staged: Path, path: Path) -> None:
-        path.touch()
-        raise FileExistsError(str(path))
+    def lose_the_race(folder: Path) -> None:
+        sync_directory(folder)
+        new = bench.tokens.with_name("new.db")
+        new.touch()
+        new.rename(bench.tokens)
 
     with monkeypatch.context() as patch:
-        patch.setattr(install, "install_new", lose_the_race)
+        patch.setattr(exchange, "sync_directory", lose_the_race)
         run = bench.restore(only="tokens")
 
     assert run.error is not None
@@ -242,5 +246,6 @@ def test_a_database_that_is_made_anew_all_the_time_ends_the_restore(
     assert "another process" in run.error.message
     kept = [folder / "tokens.db" for folder in bench.quarantined("tokens")]
     assert [file.read_bytes() for file in kept] == [damaged, b"", b""]
-    bench.undo()
-    assert bench.tokens.read_bytes() == damaged
+    with pytest.raises(NothingToUndo):
+        bench.undo()
+    assert bench.tokens.read_bytes() == b""

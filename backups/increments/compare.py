@@ -1,0 +1,78 @@
+"""Comparing a copy of a database with a shadow: the way to find changes that is always right."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import struct
+from contextlib import closing
+from pathlib import Path
+
+from backups.format.increment import MOST_CHANGED_BYTES
+from backups.increments.shadow import Delta, Shadow
+from shared.files import open_private
+
+_CHUNK = 1024 * 1024
+_PIECE = 16 * 1024
+_PAGES_A_STEP = 4096
+# Half of a file may change in an increment while that is no more than this.
+_SMALL_BYTES = 4 * 1024 * 1024
+
+
+def most_changed(pages: int, page_size: int) -> int:
+    """How many pages of a database of `pages` an increment carries at the most."""
+    return min(MOST_CHANGED_BYTES, max(_SMALL_BYTES, pages * page_size // 2)) // page_size
+
+
+def compare(path: Path, shadow: Shadow) -> Delta | str:
+    """What leads from a shadow to the database file at `path`; a text says why a full is needed."""
+    size = shadow.page_size
+    with path.open("rb", buffering=0) as copy:
+        if page_size_of(os.pread(copy.fileno(), 100, 0)) != size:
+            return "its page size has changed"
+        pages_after = os.fstat(copy.fileno()).st_size // size
+        most = most_changed(pages_after, size)
+        pages: dict[int, bytes] = {}
+        offset = 0
+        while new := os.pread(copy.fileno(), _CHUNK, offset):
+            _differences(new, shadow.chunk(offset, _CHUNK), offset, size, pages)
+            if len(pages) > most:
+                return f"more than {most:,} of its {pages_after:,} pages have changed"
+            offset += len(new)
+    return shadow.delta(pages, pages_after)
+
+
+def _differences(
+    new: bytes, old: bytes, offset: int, page_size: int, pages: dict[int, bytes]
+) -> None:
+    """Enter the pages of a chunk that differ; chunks and pieces that are equal cost one look."""
+    if new == old:
+        return
+    step = max(_PIECE, page_size)
+    for start in range(0, len(new), step):
+        if new[start : start + step] == old[start : start + step]:
+            continue
+        for at in range(start, min(start + step, len(new)), page_size):
+            page = new[at : at + page_size]
+            if page != old[at : at + page_size]:
+                pages[(offset + at) // page_size + 1] = page
+
+
+def page_size_of(header: bytes) -> int:
+    """The page size that the header of a database names; 0 where it is none.
+
+    https://www.sqlite.org/fileformat2.html#page_size
+    """
+    if len(header) < 18 or not header.startswith(b"SQLite format 3\x00"):
+        return 0
+    (size,) = struct.unpack(">H", header[16:18])
+    return 65536 if size == 1 else int(size)
+
+
+def copy_pages(connection: sqlite3.Connection, path: Path) -> None:
+    """Copy what a connection sees to a new 0600 file, page by page as it is."""
+    open_private(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as target:
+        target.execute("PRAGMA journal_mode=OFF")
+        target.execute("PRAGMA synchronous=OFF")
+        connection.backup(target, pages=_PAGES_A_STEP)

@@ -1,0 +1,1 @@
+"""Reading what changed from the `-wal` of large databases."""
