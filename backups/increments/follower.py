@@ -14,30 +14,23 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Literal
 
 from backups.errors import ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken
 from backups.format.chain import EndReason, RestoredTo
 from backups.format.chain_keys import chain_id, set_of
-from backups.host.state import HostState
 from backups.increments.capture import Capture, Captured
 from backups.increments.chain import Ends, begin_chain, sha256_of
-from backups.increments.checker import ChainChecker
-from backups.increments.follow_folder import ChainState, FollowFolder
-from backups.increments.lease import FollowLease
+from backups.increments.follow_folder import ChainState
+from backups.increments.keeping.self_check import Differs
+from backups.increments.parts import Parts
 from backups.increments.seconds import note_seconds
-from backups.increments.self_check import Differs
 from backups.increments.shadow import Shadow
-from backups.increments.step import OpenChain, Steps
+from backups.increments.step import OpenChain
 from backups.model import BackupSet, Progress
-from backups.sets.catalogue import Catalogue
 from backups.sets.chains import table
 from backups.vocabulary.following import Following
-from shared.clock import Clock
 from shared.errors import StoreError
 from shared.logs import fields
 from shared.process.lasting_work import beat, note
@@ -56,24 +49,6 @@ MOST_BACK = 5_000
 SHARE = 20
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 300.0
 _ENDS_A_CHAIN = (ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Parts:
-    """What a follower works with."""
-
-    steps: Steps
-    folder: FollowFolder
-    catalogue: Catalogue
-    facts: HostState
-    clock: Clock
-    lease: FollowLease
-    ours: Callable[[], frozenset[str]]
-    copy_of: Callable[[str, str], Path]
-    lasting: frozenset[str]  # the sources that are not volatile
-    delay: float
-    store_answers: Callable[[], bool] = lambda: False
-    checker: ChainChecker | None = None
 
 
 class Follower:

@@ -26,7 +26,7 @@ from backups.decisions.retention import PRE_RESTORE_DAYS
 from backups.errors import PruneIncomplete, SetNotFound
 from backups.format import naming
 from backups.host.state import HostState
-from backups.increments.removal import ChainRemoval
+from backups.increments.keeping.removal import ChainRemoval
 from backups.model import BackupSet, Progress, ProgressSink, Trigger
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets

@@ -5,11 +5,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 from backups.increments.capture import Capture
-from backups.increments.checker import ChainChecker, CheckParts
-from backups.increments.differential import ChainTools
 from backups.increments.follow_folder import FollowFolder
-from backups.increments.follower import Follower, Parts
+from backups.increments.follower import Follower
+from backups.increments.keeping.checker import ChainChecker, CheckParts
+from backups.increments.keeping.differential import ChainTools
 from backups.increments.lease import FollowLease
+from backups.increments.parts import Parts
 from backups.increments.step import Steps
 from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService

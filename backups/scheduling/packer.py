@@ -7,7 +7,7 @@ import threading
 from contextlib import suppress
 
 from backups.errors import RunInterrupted
-from backups.increments.pack import Packing, pack_chain
+from backups.increments.keeping.pack import Packing, pack_chain
 from backups.service import BackupService
 from backups.sets.chains import table
 from shared.errors import StoreError

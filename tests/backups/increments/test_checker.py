@@ -112,7 +112,7 @@ def test_a_chain_that_differs_ends(bench: Bench, monkeypatch: pytest.MonkeyPatch
         assert changed(bench, follower, "one", HOUR) == "stored"
         assert changed(bench, follower, "two") == "stored"
         monkeypatch.setattr(
-            "backups.increments.self_check.first_difference", lambda _shadow, _copy: 3
+            "backups.increments.keeping.self_check.first_difference", lambda _shadow, _copy: 3
         )
 
         assert changed(bench, follower, "three", HOUR) == "needs_full"
@@ -214,7 +214,7 @@ def test_status_says_that_a_chain_differs(bench: Bench, monkeypatch: pytest.Monk
         assert changed(bench, follower, "one") == "stored"
         assert "chain_differs" not in bench.problems()
         monkeypatch.setattr(
-            "backups.increments.self_check.first_difference", lambda _shadow, _copy: 3
+            "backups.increments.keeping.self_check.first_difference", lambda _shadow, _copy: 3
         )
         assert changed(bench, follower, "two", HOUR) == "needs_full"
         assert "chain_differs" in bench.problems()

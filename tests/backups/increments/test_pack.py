@@ -1,4 +1,4 @@
-"""Tests of `backups.increments.pack`: increments become a pack, and none is lost on the way."""
+"""Tests of `keeping.pack`: increments become a pack, and none is lost on the way."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain_keys, pack
-from backups.increments.pack import Packing, finish, pack_chain
+from backups.increments.keeping.pack import Packing, finish, pack_chain
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.pack_reader import fetch_pack, read_index, read_pack

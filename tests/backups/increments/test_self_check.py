@@ -1,4 +1,4 @@
-"""Tests of `backups.increments.self_check` and of differentials: a chain that checks itself."""
+"""Tests of `keeping.self_check` and of differentials: a chain that checks itself."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from backups.format import chain_keys, increment
 from backups.format.chain import Check
 from backups.format.increment import Increment
 from backups.increments.bodies import unfold
-from backups.increments.differential import (
+from backups.increments.keeping.differential import (
     ChainTools,
     FollowedSource,
     FullNeeded,
     changes_since,
     put_differential,
 )
-from backups.increments.self_check import (
+from backups.increments.keeping.self_check import (
     Differs,
     Good,
     check_hour,

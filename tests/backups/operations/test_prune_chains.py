@@ -16,7 +16,7 @@ import pytest
 from backups.decisions.retention import RetentionPolicy
 from backups.format import chain_keys
 from backups.format.chain import End, dump
-from backups.increments.pack import Packing, pack_chain
+from backups.increments.keeping.pack import Packing, pack_chain
 from backups.model import BackupSet
 from backups.sets.chains import objects_table, table
 from backups.view import documents, text

@@ -27,7 +27,7 @@ from backups.decisions.suspicion import Measures, suspicions
 from backups.format import chain
 from backups.format.chain import Check
 from backups.format.chain_keys import check_key
-from backups.increments.differential import (
+from backups.increments.keeping.differential import (
     ChainTools,
     FollowedSource,
     FullNeeded,

@@ -14,8 +14,8 @@ from pathlib import Path
 from backups.decisions.suspicion import Measures
 from backups.errors import BackupError
 from backups.format.chain_keys import set_of
-from backups.increments.differential import ChainTools, FollowedSource, FullNeeded
-from backups.increments.self_check import (
+from backups.increments.keeping.differential import ChainTools, FollowedSource, FullNeeded
+from backups.increments.keeping.self_check import (
     Differs,
     check_hour,
     last_good,

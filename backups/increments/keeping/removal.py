@@ -14,7 +14,7 @@ from backups.decisions.chains.retention import ChainPlan, DroppedObject
 from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain_keys
 from backups.format.mark import Marks
-from backups.increments.pack import is_of
+from backups.increments.keeping.pack import is_of
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
