@@ -28,7 +28,7 @@ PROBLEM_CODES = (
     "changes_not_stored",
     "token_key_lost",
     "started_empty",
-    "suspect",
+    *("suspect", "points_suspect", "chain_differs"),
     "two_writers",
     "future_set",
     "thread_stuck",

@@ -277,12 +277,10 @@ class Catalogue:
             return points_table.newest_drilled(connection, self._end())
 
     def newest_point_at(self) -> datetime | None:
-        """The instant of the newest proven point of a chain of ours.
-
-        Those of a chain that a restore has ended do not count.
-        """
+        """The instant of the newest proven point of our chains that no restore has ended."""
+        ours = self._ours() or ()
         with self._table.reading() as connection:
-            return table.newest_instant(connection, self._ours() or (), self._end())
+            return table.newest_instant(connection, ours, self._end())
 
     def next_sequence(self) -> int:
         """One more than the highest number of our line, of sets and of points of chains.

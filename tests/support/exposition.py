@@ -25,6 +25,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "backup_light": ("gauge", ()),
     "backup_protected_by": ("gauge", ("fact",)),
     "backup_newest_point_timestamp_seconds": ("gauge", ()),
+    "backup_follow_seconds": ("histogram", ()),
     "backup_problem": ("gauge", ("code",)),
     "backup_drill_rto_seconds": ("gauge", ()),
     "backup_notifications_total": ("counter", ("result",)),
