@@ -132,6 +132,8 @@ def _pack_group(packing: Packing, chain: str, group: Sequence[PointRow]) -> int:
 def _make(packing: Packing, chain: str, group: Sequence[PointRow]) -> None:
     key = pack_key(packing.prefix, chain, group[0].number, group[-1].number)
     body, whole = packing.scratch / "pack.body", packing.scratch / "pack.whole"
+    for left in (body, whole):  # of a process that died
+        remove_file(left)
     try:
         with open_private(body) as file:
             members = []
