@@ -393,25 +393,3 @@ class MissingPoint:
     kind: Literal["vanished", "hollow"]
     created_at: datetime
     noticed_at: datetime
-
-
-@dataclass(frozen=True)
-class Line:
-    """One thing that the doctor looked at; `hint` is the remedy when the level is not `ok`."""
-
-    level: Level
-    subject: str
-    message: str
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Examination:
-    """What the doctor found: all lines, in the order in which they were looked at."""
-
-    lines: tuple[Line, ...]
-
-    @property
-    def healthy(self) -> bool:
-        """Whether no line is a problem."""
-        return all(line.level != "problem" for line in self.lines)

@@ -20,7 +20,8 @@ from backups.host.state import HostState
 from backups.model import ContentCheck, ContentReport, Finding, ReadabilityCheck, Source
 from backups.operations.installation import Installation
 from backups.service import BackupService
-from backups.sets.catalogue import Catalogue, has_restore_points
+from backups.sets.catalogue import Catalogue
+from backups.sets.points_table import has_restore_points
 from backups.sources.links import real_source
 from backups.vocabulary.receivers import receivers_of
 from shared.clock import Clock, SystemClock

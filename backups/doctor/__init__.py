@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 
 from backups.doctor import host
 from backups.doctor.store import check_store
-from backups.model import Examination, Line
 from backups.service import BackupService
 from backups.view import units
+from backups.vocabulary.examination import Examination, Line
 from shared.clock import format_utc
 from shared.errors import AppError
 from shared.settings.load import Settings

@@ -10,13 +10,14 @@ from pathlib import Path
 
 from backups.decisions.marks import unchecked
 from backups.host.catalogues import FOLDER
-from backups.model import Line, Source
+from backups.model import Source
 from backups.service import BackupService
 from backups.sets.proof import size_of
 from backups.sets.seal import load_identities
 from backups.sources.live import look_at
 from backups.sources.pins import what
 from backups.sources.room import FileSize, bytes_of, room_for_restore
+from backups.vocabulary.examination import Line
 from shared.databases.translation import translated
 from shared.errors import DatabaseError
 from shared.settings.load import Settings

@@ -10,8 +10,8 @@ from email.utils import parsedate_to_datetime
 from io import BytesIO
 from uuid import uuid4
 
-from backups.model import Line
 from backups.service import BackupService
+from backups.vocabulary.examination import Line
 from shared.errors import ObjectMissing, ObjectTooLarge, StoreAccessDenied, StoreFailing
 from shared.settings.load import Settings
 from shared.store.object_store import BoundedSink, ObjectStore, get_document

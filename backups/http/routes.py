@@ -30,10 +30,11 @@ from backups.errors import (
     SourceUnknown,
 )
 from backups.http.begin import begin_confirmed_restore, leave_running, service_of
-from backups.model import Examination, Run
+from backups.model import Run
 from backups.runs.run import StartedRun
 from backups.view import documents
 from backups.view.report_document import report_document
+from backups.vocabulary.examination import Examination
 from shared.errors import StoreError
 from shared.web.admin_auth import (
     ADMIN_STATUSES,

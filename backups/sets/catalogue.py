@@ -12,7 +12,7 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 
 from backups.decisions import order
 from backups.decisions.evidence import KeptProof
@@ -21,7 +21,7 @@ from backups.decisions.order import end_of_present, next_sequence
 from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
-from backups.format.chain_keys import instance_of, parse_point_id
+from backups.format.chain_keys import parse_point_id
 from backups.format.manifest import Aside, load_aside
 from backups.format.mark import Marks
 from backups.host import catalogues
@@ -281,13 +281,8 @@ class Catalogue:
 
         Those of a chain that a restore has ended do not count.
         """
-        ours = self._ours() or ()
-        until = int(self._end().timestamp() * 1000)
         with self._table.reading() as connection:
-            for chain, instant in table.newest_instants(connection, until):
-                if instance_of(chain) in ours and not table.is_restored(connection, chain):
-                    return datetime.fromtimestamp(instant / 1000, UTC)
-        return None
+            return table.newest_instant(connection, self._ours() or (), self._end())
 
     def next_sequence(self) -> int:
         """One more than the highest number of our line, of sets and of points of chains.
@@ -398,15 +393,6 @@ class Catalogue:
             pass  # another process has learnt in between that it is gone
         else:
             yield found
-
-
-def has_restore_points(known: Database) -> bool:
-    """Whether a store is known to have any, without asking it or reading a manifest."""
-    with known.reading() as connection:
-        row = connection.execute(
-            "SELECT EXISTS(SELECT 1 FROM sets) OR EXISTS(SELECT 1 FROM dated_objects)"
-        ).fetchone()
-    return bool(row[0])
 
 
 def _next_sequence(connection: sqlite3.Connection, ours: Collection[str]) -> int:

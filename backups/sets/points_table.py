@@ -21,6 +21,7 @@ from backups.format import naming
 from backups.format.legacy import legacy_object_at, legacy_set
 from backups.model import BackupSet, MissingPoint, RestorePoint
 from shared.clock import parse_utc
+from shared.databases.sqlite import Database
 
 # In the column `protects`, beside 0 and 1: it protects, but a restore has passed it over.
 _PROTECTS_ASIDE = 2
@@ -361,3 +362,12 @@ def has_protecting(connection: sqlite3.Connection, instances: Collection[str]) -
     """Whether any of these instances has a set that protects, in whatever time."""
     rows = connection.execute("SELECT DISTINCT instance FROM points WHERE protects")
     return any(row[0] in instances for row in rows)
+
+
+def has_restore_points(known: Database) -> bool:
+    """Whether a store is known to have any, without asking it or reading a manifest."""
+    with known.reading() as connection:
+        row = connection.execute(
+            "SELECT EXISTS(SELECT 1 FROM sets) OR EXISTS(SELECT 1 FROM dated_objects)"
+        ).fetchone()
+    return bool(row[0])

@@ -17,13 +17,13 @@ from backups.format.chain_keys import point_id
 from backups.model import (
     BackupSet,
     DrillReport,
-    Examination,
     Finding,
     MissingPoint,
     PointRange,
     Run,
     StoredObject,
 )
+from backups.vocabulary.examination import Examination
 from backups.vocabulary.replaced import RestoreRecord
 from shared.clock import format_utc
 from shared.errors import AppError

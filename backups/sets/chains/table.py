@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from backups.format.chain_keys import instance_of
 from backups.model import Mark
 
 
@@ -120,17 +122,26 @@ def highest_sequence(connection: sqlite3.Connection) -> int:
     return int(row[0] or 0)
 
 
-def newest_instants(connection: sqlite3.Connection, until: int) -> list[tuple[str, int]]:
-    """Each chain with proven, unsuspected points, and the newest instant of those up to `until`.
+def newest_instant(
+    connection: sqlite3.Connection, instances: Collection[str], until: datetime
+) -> datetime | None:
+    """The instant of the newest proven, unsuspected point of chains of `instances`, packed or not.
 
-    Instants are in milliseconds since 1970; the newest chain is first.
+    Those of a chain that a restore has ended do not count, nor those after `until`.
     """
     rows = connection.execute(
-        "SELECT chain, max(instant) FROM chain_points WHERE proven AND suspect IS NULL"
-        " AND mark = 'valid' AND instant <= ? GROUP BY chain ORDER BY chain DESC",
-        (until,),
+        "SELECT chain, max(instant) AS newest FROM ("
+        " SELECT chain, instant FROM chain_points"
+        " WHERE proven AND suspect IS NULL AND mark = 'valid'"
+        " UNION ALL SELECT chain, last_instant FROM chain_objects"
+        " WHERE kind = 'pack' AND mark = 'valid' AND last_instant IS NOT NULL"
+        ") WHERE instant <= ? GROUP BY chain ORDER BY newest DESC",
+        (int(until.timestamp() * 1000),),
     )
-    return [(str(row[0]), int(row[1])) for row in rows]
+    for chain, instant in rows.fetchall():
+        if instance_of(chain) in instances and not is_restored(connection, chain):
+            return datetime.fromtimestamp(instant / 1000, UTC)
+    return None
 
 
 _CHAINS = "SELECT id, instance, head, head_mark, end, end_mark FROM chains"

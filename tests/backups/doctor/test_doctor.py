@@ -15,10 +15,11 @@ from types import SimpleNamespace
 import pytest
 
 from backups.doctor import examine
-from backups.model import Examination, Line, Run
+from backups.model import Run
 from backups.sets.seal import generate_key_pair
 from backups.sources.room import RESERVE_BYTES
 from backups.view.headline import headline
+from backups.vocabulary.examination import Examination, Line
 from backups.wiring import open_service
 from shared.clock import SystemClock
 from shared.databases.cipher import key_fingerprint
