@@ -224,6 +224,7 @@ def _prove(
 
 def _apply(tools: ChainTools, change: SourceChange, raw: bytes, source: FollowedSource) -> None:
     path = tools.scratch / f"{source.source}.differential"
+    remove_file(path)  # of a process that died
     try:
         with open_private(path) as file, source.full.open("rb") as full:
             shutil.copyfileobj(full, file, 1024 * 1024)

@@ -132,6 +132,8 @@ def _pack_group(packing: Packing, chain: str, group: Sequence[PointRow]) -> int:
 def _make(packing: Packing, chain: str, group: Sequence[PointRow]) -> None:
     key = pack_key(packing.prefix, chain, group[0].number, group[-1].number)
     body, whole = packing.scratch / "pack.body", packing.scratch / "pack.whole"
+    remove_file(body)  # of a process that died
+    remove_file(whole)
     try:
         with open_private(body) as file:
             members = []
@@ -161,10 +163,7 @@ def _make(packing: Packing, chain: str, group: Sequence[PointRow]) -> None:
     )
     with packing.known.transaction() as connection:
         objects_table.note_object(connection, row)
-    _log.info(
-        "packed",
-        extra=fields(chain=chain, first=index.first, last=index.last, bytes=size),
-    )
+    _log.info("packed", extra=fields(chain=chain, first=index.first, last=index.last, bytes=size))
     _delete_members(packing, index, group)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import replace
@@ -235,6 +238,65 @@ def test_an_interrupted_packing_is_finished_by_the_next(
     assert rows(chain) == []
     assert everything(chain, tmp_path) == before
     assert len(packs(chain)) == 1
+
+
+@only_folder
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("number", [0, 4, 5, 6, 7, 8, 10, 15])
+def test_a_packing_that_is_killed_is_finished_by_the_next(
+    chain: SmallChain, packing: Packing, tmp_path: Path, number: int, when: str
+) -> None:
+    """kill -9 at a get of a member, the put, the proof, a head and a delete: nothing is lost."""
+    before = members(chain)
+    arguments = [str(tmp_path), chain.id, str(chain.instant), str(number), when]
+
+    killed = subprocess.run(
+        [sys.executable, "-m", "tests.support.packing_process", *arguments], check=False
+    )
+
+    assert killed.returncode == -signal.SIGKILL
+    assert everything(chain, tmp_path) == before
+
+    pack_chain(packing, chain.id, chain.instant, ended=True)
+
+    assert members(chain) == {}
+    assert rows(chain) == []
+    assert everything(chain, tmp_path) == before
+    assert [(one.first, one.last) for one in noted(chain)] == [(1, 5)]
+
+
+@only_folder
+def test_seven_days_of_every_second_are_few_rows(chain: SmallChain) -> None:
+    """A row for each pack, and one for each point of two hours: what a host knows stays small."""
+    [row] = list(chain.grow(1))
+    with chain.known.transaction() as connection:
+        for day in range(7):
+            for hour in range(24):
+                number = day * 86_400 + hour * 3600
+                objects_table.note_object(
+                    connection,
+                    ObjectRow(
+                        chain_keys.pack_key(PREFIX, chain.id, number + 1, number + 3600),
+                        chain.id,
+                        "pack",
+                        number + 1,
+                        number + 3600,
+                        4_000_000,
+                        "valid",
+                        None,
+                        number * 1000,
+                        (number + 3600) * 1000,
+                        3600,
+                        row.sha256,
+                    ),
+                )
+        for number in range(604_800, 612_000):
+            key = chain_keys.increment_key(PREFIX, chain.id, number, sealed=True)
+            table.note_point(connection, replace(row, number=number, sequence=number, key=key))
+    chain.known.close()
+
+    assert sum(one.stat().st_size for one in chain.known.path.parent.glob("known.db*")) < 20_000_000
 
 
 @only_folder

@@ -153,6 +153,8 @@ def test_a_good_hour_leaves_a_differential(
     chain: SmallChain, tools: ChainTools, tmp_path: Path
 ) -> None:
     """With the full it gives the newest point; it has a row, and is the last good check."""
+    (tools.scratch / "tokens.differential").write_bytes(b"of a process that died")
+
     found = check_hour(tools, newest(chain), followed(chain, tmp_path), AT)
 
     key = chain_keys.differential_key(PREFIX, chain.id, 3, sealed=False)
