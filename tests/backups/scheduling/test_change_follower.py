@@ -635,7 +635,7 @@ def rows_with(installation: Installation, key: str, value: str) -> Callable[[], 
 @pytest.mark.slow
 def test_a_token_rotated_at_minute_0_is_in_a_proven_set_by_minute_2(tmp_path: Path) -> None:
     """With the delay of a real app scaled to 2 s: a change run stores it, while sessions churn."""
-    installation = installed(tmp_path, BACKUP_CHANGE_DELAY="2")
+    installation = installed(tmp_path, BACKUP_CHANGE_DELAY="2", BACKUP_FOLLOW="off")
     stop = threading.Event()
 
     def churn() -> None:
