@@ -137,8 +137,6 @@ class Follower:
             self._noticed_at = now
         if now < self._not_before and not (self._failures and self._parts.store_answers()):
             return "waiting" if self._noticed_at is not None else "idle"
-        if not self._parts.lease.take():
-            return "waiting"
         began = time.thread_time()
         try:
             outcome = self._step()
@@ -189,6 +187,11 @@ class Follower:
             return "needs_full"
 
     def _capture_and_store(self, chain: OpenChain) -> Outcome:
+        # Only what touches live databases needs the lease: the store may take its time.
+        if not self._parts.lease.take():
+            return "waiting"
+        if self._parts.facts.restored_chain() is not None:  # a restore was quicker
+            return "waiting"
         before = set(self._capture.pending)
         captured = self._capture.take(chain.shadows, _nobody)
         self._parts.lease.rest()

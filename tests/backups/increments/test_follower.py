@@ -11,7 +11,9 @@ import pytest
 from backups.errors import FollowerBusy
 from backups.format.chain import Head, load
 from backups.format.chain_keys import chain_id, head_key, increment_key
+from backups.host.machine import boot_id
 from backups.increments.follow_folder import FollowFolder
+from backups.increments.lease import FollowLease
 from backups.sets.chains import table
 from tests.support.bench import PREFIX, Bench
 from tests.support.databases import add_rows, connect, write
@@ -408,3 +410,49 @@ def test_a_writer_that_never_pauses_is_captured(bench: Bench, tmp_path: Path) ->
                 assert step(bench, follower) == "stored"
         writer.close()
     assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
+
+
+def test_a_step_that_waits_for_the_store_keeps_no_restore_waiting(bench: Bench) -> None:
+    """The lease is held while live databases are read, and not while an object is put."""
+    free: list[bool] = []
+    with following(bench) as follower:
+        begun(bench, follower)
+        rotate(bench, "a")
+        bench.watched.before(
+            "put", "/i/", lambda: free.append(bench.directory.follow_lease.is_free())
+        )
+        assert step(bench, follower) == "stored"
+    assert free == [True]
+
+
+def test_what_a_restore_put_there_is_never_in_the_chain_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore between two looks of a step: the step captures nothing, and the chain ends."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "a")
+        real = follower._parts.lease.take
+
+        def restored_before() -> bool:
+            monkeypatch.undo()
+            bench.restored()
+            return real()
+
+        monkeypatch.setattr(follower._parts.lease, "take", restored_before)
+        assert step(bench, follower) == "waiting"
+        assert increments(bench) == []
+        assert step(bench, follower) == "needs_full"
+    assert end_of(bench, chain).reason == "restore"
+
+
+@pytest.mark.parametrize(("at", "counts"), [(0.0, True), (-31.0, False), (5.0, False)])
+def test_a_request_counts_for_some_seconds(bench: Bench, at: float, counts: bool) -> None:
+    """Who asked the follower to let go, and died, keeps it off for half a minute at the most."""
+    lease = FollowLease(bench.directory.follow_lease, bench.facts, lambda: 1000.0)
+    bench.facts.ask_follower(f"{boot_id() or '-'} {1000.0 + at}")
+    assert lease.take() is not counts
+    lease.let_go()
+    bench.facts.ask_follower("another-start 1000.0")
+    assert lease.take()
+    lease.let_go()
