@@ -117,8 +117,6 @@ class Follower:
             self._noticed_at = now
         if now < self._not_before and not (self._failures and self._parts.store_answers()):
             return "waiting" if self._noticed_at is not None else "idle"
-        if not self._parts.lease.take():
-            return "waiting"
         began = time.thread_time()
         try:
             outcome = self._step()
@@ -186,6 +184,11 @@ class Follower:
             return "needs_full"
 
     def _capture_and_store(self, chain: OpenChain) -> Outcome:
+        # Only what touches live databases needs the lease: the store may take its time.
+        if not self._parts.lease.take():
+            return "waiting"
+        if self._parts.facts.restored_chain() is not None:  # a restore was quicker
+            return "waiting"
         before = set(self._capture.pending)
         checker = self._parts.checker
         self._capture.keeps_copies = checker is not None and checker.wants_copies

@@ -1,87 +1,42 @@
-"""Tests of the follower: a change becomes a proven point, whatever happens between."""
+"""Tests of the follower: a change becomes a proven point, and what ends a chain."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from backups.format.chain import End, Head, load
-from backups.format.chain_keys import chain_id, end_key, head_key, increment_key
-from backups.format.increment import Increment, line_of, load_line
+from backups.errors import FollowerBusy
+from backups.format.chain import Head, load
+from backups.format.chain_keys import chain_id, head_key, increment_key
+from backups.host.machine import boot_id
 from backups.increments.follow_folder import FollowFolder
-from backups.increments.follower import Follower, Outcome
-from backups.scheduling.follower_parts import make_follower
+from backups.increments.lease import FollowLease
 from backups.sets.chains import table
-from tests.support.bench import PREFIX, Bench, open_bench
-from tests.support.clock import FixedClock
-from tests.support.databases import write
-
-SECOND = timedelta(seconds=1)
+from tests.support.bench import PREFIX, Bench
+from tests.support.databases import add_rows, connect, write
+from tests.support.following import (
+    begun,
+    clock_of,
+    end_of,
+    following,
+    following_bench,
+    increment_of,
+    increments,
+    replayed,
+    rotate,
+    rows_of,
+    step,
+)
 
 
 @pytest.fixture(params=["compare", "wal"])
 def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Bench]:
     """An installation that follows changes, by both ways to find them."""
-    with open_bench(tmp_path, follow=request.param, change_delay=SECOND, run_by="app") as bench:
+    with following_bench(tmp_path, follow=request.param) as bench:
         yield bench
-
-
-@contextmanager
-def following(bench: Bench) -> Iterator[Follower]:
-    """A follower as the leader has one."""
-    with closing(make_follower(bench.service, SECOND)) as follower:
-        yield follower
-
-
-def clock_of(bench: Bench) -> FixedClock:
-    """The clock of the service."""
-    assert isinstance(bench.service.clock, FixedClock)
-    return bench.service.clock
-
-
-def step(bench: Bench, follower: Follower, seconds: float = 60) -> Outcome:
-    """A step some seconds later."""
-    clock_of(bench).advance(seconds=seconds)
-    return follower.step()
-
-
-def rotate(bench: Bench, value: str) -> None:
-    """Write one token anew."""
-    write(bench.tokens, f"UPDATE tokens SET value = '{value}' WHERE rowid = 1")
-
-
-def increment_of(bench: Bench, chain: str, number: int) -> Increment:
-    """The line of a stored increment."""
-    key = increment_key(PREFIX, chain, number, sealed=False)
-    line = line_of(bench.bytes_of(key), key)
-    assert bench.service.config.marks.check(key, line).outcome == "valid"
-    return load_line(line, key=key, chain=chain, number=number, kind="increment")
-
-
-def increments(bench: Bench) -> list[str]:
-    """The keys of the stored increments."""
-    return [key for key in bench.all_keys() if "/i/" in key]
-
-
-def end_of(bench: Bench, chain: str) -> End:
-    """The stored end of a chain."""
-    key = end_key(PREFIX, chain)
-    return load(End, bench.bytes_of(key), key=key, chain=chain)
-
-
-def begun(bench: Bench, follower: Follower) -> str:
-    """Make a full, and begin its chain."""
-    made = bench.made()
-    assert step(bench, follower) in ("idle", "stored")
-    chain = follower.chain
-    assert chain == chain_id(made.id, made.instance)
-    assert chain is not None
-    return chain
 
 
 # --- what a chain is ------------------------------------------------------------------------
@@ -232,6 +187,20 @@ def test_a_local_copy_begins_a_chain(bench: Bench) -> None:
 # --- it ends --------------------------------------------------------------------------------
 
 
+def test_a_small_step_back_of_the_clock_only_waits(bench: Bench) -> None:
+    """Within five seconds the instants of a chain stand still, and never go back."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "a")
+        step(bench, follower)
+        clock_of(bench).step(seconds=-63)
+        rotate(bench, "b")
+        assert step(bench, follower) == "stored"
+    first, second = (increment_of(bench, chain, number) for number in (1, 2))
+    assert first.instant == second.instant
+    assert first.sequence < second.sequence
+
+
 def test_a_clock_that_goes_back_ends_the_chain(bench: Bench) -> None:
     """More than five seconds back: the next points have the true time, in a new chain."""
     with following(bench) as follower:
@@ -272,3 +241,218 @@ def test_another_writer_ends_the_chain(bench: Bench) -> None:
         step(bench, follower)
     assert bench.bytes_of(key) == b"somebody else's"
     assert end_of(bench, chain).reason == "two_writers"
+
+
+def test_a_change_too_large_for_an_increment_needs_a_full(bench: Bench) -> None:
+    """More than half of the pages of a file that is not small: the chain ends, and a full follows.
+
+    That full begins the next chain.
+    """
+    with following(bench) as follower:
+        add_rows(bench.tokens, 2000, padding=4000)
+        chain = begun(bench, follower)
+        write(bench.tokens, "UPDATE tokens SET value = value || hex(randomblob(2000))")
+        assert step(bench, follower) == "needs_full"
+        step(bench, follower)
+        assert end_of(bench, chain).reason == "sources"
+        begun(bench, follower)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "VACUUM",
+        "DELETE FROM tokens",
+        "CREATE TABLE other(x)",
+        "PRAGMA user_version=7",
+        "INSERT INTO tokens SELECT key || 'x', hex(randomblob(3000)), 0 FROM tokens",
+        "PRAGMA wal_checkpoint(TRUNCATE)",
+    ],
+)
+def test_whatever_is_written_is_replayed(bench: Bench, tmp_path: Path, statement: str) -> None:
+    """Full and increments give what is live, after any statement."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        write(bench.tokens, statement)
+        step(bench, follower)
+        add_rows(bench.tokens, 1)
+        assert step(bench, follower) == "stored"
+    assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
+
+
+# --- the store ------------------------------------------------------------------------------
+
+
+def test_a_store_that_is_away_delays(bench: Bench, tmp_path: Path) -> None:
+    """Nothing is queued; once it answers, the attempt and one comparison cover all of it."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        bench.watched.break_at("put", 0)
+        rotate(bench, "a")
+        assert step(bench, follower) == "waiting"
+        for value in "bcd":
+            rotate(bench, value)
+            assert step(bench, follower, 1) == "waiting"
+        bench.watched.mend()
+        assert step(bench, follower, 600) == "stored"
+        assert len(increments(bench)) == 2
+    assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
+
+
+@pytest.mark.parametrize("operation", ["put", "get"])
+def test_an_answer_that_is_lost_is_no_other_writer(
+    bench: Bench, tmp_path: Path, operation: str
+) -> None:
+    """The object is there and is ours: the chain goes on, with it and with what came later."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "a")
+        bench.watched.break_at(operation, 0, done=True)  # type: ignore[arg-type]
+        assert step(bench, follower) == "waiting"
+        assert len(increments(bench)) == 1
+        bench.watched.mend()
+        rotate(bench, "b")
+        assert step(bench, follower, 600) == "stored"
+        assert follower.chain == chain
+        assert len(increments(bench)) == 2
+    assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
+
+
+def test_other_bytes_that_are_read_back_end_the_chain(bench: Bench) -> None:
+    """A point is proven by what the store has, or it is none."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        key = increment_key(PREFIX, chain, 1, sealed=False)
+
+        def spoil() -> None:
+            path = Path(bench.store.location) / key
+            content = bytearray(path.read_bytes())
+            content[-3] ^= 1
+            path.write_bytes(content)
+
+        bench.watched.after("put", key, spoil)
+        rotate(bench, "a")
+        assert step(bench, follower) == "needs_full"
+    with bench.known.reading() as connection:
+        assert table.last_point(connection, chain) is None
+
+
+# --- the lease ------------------------------------------------------------------------------
+
+
+def test_a_restore_waits_for_the_follower_and_then_touches_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A holder that does not let go: `follower_busy`, and the live data is as it was."""
+    monkeypatch.setattr("backups.increments.lease.PATIENCE_SECONDS", 0.1)
+    bench.made()
+    rotate(bench, "live")
+    before = rows_of(bench.tokens, "tokens")
+    held = bench.directory.follow_lease.try_acquire()
+    assert held is not None
+    run = bench.restore()
+    assert run.error is not None
+    assert run.error.code == FollowerBusy.code
+    assert rows_of(bench.tokens, "tokens") == before
+    assert bench.facts.restored_chain() is None
+    held.release()
+    bench.restored()
+
+
+def test_the_follower_keeps_off_while_a_restore_asks(bench: Bench) -> None:
+    """It reads the live databases again when nobody asks any more, or the one who did is dead."""
+    with following(bench) as follower:
+        begun(bench, follower)
+        rotate(bench, "a")
+        held = bench.directory.follow_lease.try_acquire()
+        assert held is not None
+        assert step(bench, follower) == "waiting"
+        held.release()
+        assert step(bench, follower) == "stored"
+
+
+def test_an_undo_ends_the_chain_too(bench: Bench) -> None:
+    """What an undo brings back is no point of a chain; nothing is set aside for it."""
+    with following(bench) as follower:
+        begun(bench, follower)
+        rotate(bench, "a")
+        step(bench, follower)
+        bench.restored()
+        step(bench, follower)
+        chain = begun(bench, follower)
+        bench.undo()
+        assert step(bench, follower) == "needs_full"
+    assert (end_of(bench, chain).reason, end_of(bench, chain).restored_to) == ("restore", None)
+
+
+def test_a_source_that_cannot_be_read_stops_only_itself(bench: Bench) -> None:
+    """The others are stored; its name is in status until it is back."""
+    with following(bench) as follower:
+        begun(bench, follower)
+        away = bench.sessions.rename(bench.sessions.with_name("away.db"))
+        rotate(bench, "a")
+        assert step(bench, follower) == "stored"
+        assert follower.failing == {"sessions"}
+        assert "sessions" in follower.following.reason
+        away.rename(bench.sessions)
+        rotate(bench, "b")
+        assert step(bench, follower) == "stored"
+        assert follower.failing == set()
+
+
+def test_a_writer_that_never_pauses_is_captured(bench: Bench, tmp_path: Path) -> None:
+    """What is committed after the gates were opened is in the next point."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        with connect(bench.tokens) as writer:
+            for number in range(5):
+                writer.execute("UPDATE tokens SET value = ? WHERE rowid = 2", (str(number),))
+                assert step(bench, follower) == "stored"
+        writer.close()
+    assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
+
+
+def test_a_step_that_waits_for_the_store_keeps_no_restore_waiting(bench: Bench) -> None:
+    """The lease is held while live databases are read, and not while an object is put."""
+    free: list[bool] = []
+    with following(bench) as follower:
+        begun(bench, follower)
+        rotate(bench, "a")
+        bench.watched.before(
+            "put", "/i/", lambda: free.append(bench.directory.follow_lease.is_free())
+        )
+        assert step(bench, follower) == "stored"
+    assert free == [True]
+
+
+def test_what_a_restore_put_there_is_never_in_the_chain_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A restore between two looks of a step: the step captures nothing, and the chain ends."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "a")
+        real = follower._parts.lease.take
+
+        def restored_before() -> bool:
+            monkeypatch.undo()
+            bench.restored()
+            return real()
+
+        monkeypatch.setattr(follower._parts.lease, "take", restored_before)
+        assert step(bench, follower) == "waiting"
+        assert increments(bench) == []
+        assert step(bench, follower) == "needs_full"
+    assert end_of(bench, chain).reason == "restore"
+
+
+@pytest.mark.parametrize(("at", "counts"), [(0.0, True), (-31.0, False), (5.0, False)])
+def test_a_request_counts_for_some_seconds(bench: Bench, at: float, counts: bool) -> None:
+    """Who asked the follower to let go, and died, keeps it off for half a minute at the most."""
+    lease = FollowLease(bench.directory.follow_lease, bench.facts, lambda: 1000.0)
+    bench.facts.ask_follower(f"{boot_id() or '-'} {1000.0 + at}")
+    assert lease.take() is not counts
+    lease.let_go()
+    bench.facts.ask_follower("another-start 1000.0")
+    assert lease.take()
+    lease.let_go()

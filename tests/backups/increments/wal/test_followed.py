@@ -11,7 +11,9 @@ import pytest
 from backups.increments.wal import logs
 from shared.errors import DiskFull
 from shared.store.directory import DirectoryStore
-from tests.backups.increments.test_follower import (
+from tests.support.bench import Bench, open_bench
+from tests.support.databases import connect
+from tests.support.following import (
     SECOND,
     begun,
     following,
@@ -19,8 +21,6 @@ from tests.backups.increments.test_follower import (
     rotate,
     step,
 )
-from tests.support.bench import Bench, open_bench
-from tests.support.databases import connect
 from tests.support.store_wrappers import WatchedStore
 
 
