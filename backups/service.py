@@ -1,4 +1,7 @@
-"""What all interfaces call: the operations, and what there is and how protected it is."""
+"""What all interfaces call: the operations, and what there is and how protected it is.
+
+One file, because the objects of a service are made from each other, in one order.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ from itertools import islice
 
 from backups.alerts.dispatch import Alerts
 from backups.alerts.notifier import Notifier
+from backups.decisions.chains.points import PointRange
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
 from backups.decisions.period import start_of_period
@@ -16,7 +20,7 @@ from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
 from backups.increments.replay import Replay
-from backups.model import BackupSet, PointRange, Run
+from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides

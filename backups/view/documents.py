@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from backups.decisions.chains.points import PointRange
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
@@ -20,7 +21,6 @@ from backups.model import (
     Examination,
     Finding,
     MissingPoint,
-    PointRange,
     Run,
     StoredObject,
 )
