@@ -157,22 +157,6 @@ class ChainPoint:
 
 
 @dataclass(frozen=True)
-class PointRange:
-    """Points of a chain without a gap: each second of a change from `begin` to `end`.
-
-    `begin` is that of the full, where the range begins with it; None where this host does not know
-    it. `proven` is whether the last one is.
-    """
-
-    chain: str
-    begin: datetime | None
-    end: datetime | None
-    points: int
-    last: int
-    proven: bool
-
-
-@dataclass(frozen=True)
 class BackupSet:
     """A restore point, from its manifest and the later verdicts on it."""
 

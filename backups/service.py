@@ -1,6 +1,6 @@
 """What all interfaces call: the operations, and what there is and how protected it is.
 
-One file, because all parts are put together here.
+One file, because the objects of a service are made from each other, in one order.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from itertools import islice
 
 from backups.alerts.dispatch import Alerts
 from backups.alerts.notifier import Notifier
+from backups.decisions.chains.points import PointRange
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
 from backups.decisions.period import start_of_period
@@ -20,7 +21,7 @@ from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
 from backups.increments.lease import LetGo
 from backups.increments.replay import Replay
-from backups.model import BackupSet, PointRange, Run
+from backups.model import BackupSet, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides

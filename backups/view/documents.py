@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from backups.decisions.chains.points import PointRange
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
@@ -19,7 +20,6 @@ from backups.model import (
     DrillReport,
     Finding,
     MissingPoint,
-    PointRange,
     Run,
     StoredObject,
 )

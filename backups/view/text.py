@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from backups.decisions.chains.points import PointRange
 from backups.decisions.health import Status
 from backups.decisions.restore_plan import IN_PLACE, TO_FOLDER, RestorePlan
 from backups.decisions.retention import RetentionPlan

@@ -12,6 +12,7 @@ import pytest
 
 from backups.sets.seal import generate_key_pair
 from tests.support.bench import open_bench
+from tests.support.chains import all_rows, stored_chain
 from tests.support.generations import SOURCES, generation_of, rows_of
 from tests.support.installation import REPOSITORY, spaces
 from tests.support.s3_server import S3Server
@@ -31,7 +32,7 @@ def script() -> str:
 
 
 def by_hand(
-    folder: Path, settings: dict[str, str], set_id: str
+    folder: Path, settings: dict[str, str], set_id: str, point: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """What a person gets who follows the document in an empty folder."""
     folder.mkdir()
@@ -45,6 +46,7 @@ def by_hand(
             "HOME": str(folder.parent),
             **settings,
             "SET": set_id,
+            "POINT": str(point),
             "IDENTITY_FILE": str(identity),
         },
         capture_output=True,
@@ -79,6 +81,34 @@ def test_the_document_brings_back_both_databases(
         shutil.copy(file, tmp_path / f"{source}.db")
         assert generation_of(tmp_path / f"{source}.db") == "genset"
         assert rows_of(tmp_path / f"{source}.db") == expected[source]
+
+
+@pytest.mark.parametrize("sealed", [False, True], ids=["plain", "sealed"])
+def test_the_document_brings_back_a_point_after_the_set(
+    tmp_path: Path, s3_server: S3Server, bucket: str, *, sealed: bool
+) -> None:
+    """Its commands alone replay a chain to a point, encrypted or not, and notice a flipped bit."""
+    settings = spaces(s3_server.settings(bucket))
+    seal = {"BACKUP_AGE_RECIPIENTS": PUBLIC} if sealed else {}
+    with open_bench(tmp_path / "installation", settings={**settings, **seal}) as bench:
+        bench.write("genset")
+        made = bench.made()
+        recipients = (PUBLIC,) if sealed else ()
+        with stored_chain(bench, made, recipients=recipients) as chain:
+            for generation in ("one", "two", "three"):
+                bench.write(generation)
+                chain.step()
+            expected = chain.rows(2)
+        done = by_hand(tmp_path / "hand", settings, made.id, point=2)
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.split()[-2:] == ["ok", "ok"]
+        for source in SOURCES:
+            (file,) = (tmp_path / "hand").glob(f"{source}_*.db")
+            assert all_rows(file) == expected[source]
+        stored = bytearray(bench.bytes_of(chain.key(2)))
+        stored[-3] ^= 1
+        bench.replace_object(chain.key(2), bytes(stored))
+    assert by_hand(tmp_path / "again", settings, made.id, point=2).returncode != 0
 
 
 def test_the_document_notices_an_object_that_was_changed(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from backups.decisions.chains.closure import ChainObject
 
@@ -41,6 +42,22 @@ class SetAside:
 
     after: int
     last: int
+
+
+@dataclass(frozen=True)
+class PointRange:
+    """Points of a chain without a gap: each second of a change from `begin` to `end`.
+
+    `begin` is that of the full, where the range begins with it; None where this host does not know
+    it. `proven` is whether the last one is.
+    """
+
+    chain: str
+    begin: datetime | None
+    end: datetime | None
+    points: int
+    last: int
+    proven: bool
 
 
 def stretches(objects: Iterable[ChainObject]) -> list[Stretch]:

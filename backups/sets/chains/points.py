@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 from backups.decisions.chains.points import (
     PointFacts,
+    PointRange,
     SetAside,
     is_set_aside,
     is_usable,
@@ -21,7 +22,7 @@ from backups.format import chain_keys
 from backups.format.chain_keys import point_id, set_of
 from backups.format.mark import Marks
 from backups.host.catalogues import rotated_keys
-from backups.model import BackupSet, ChainPoint, Finding, PointRange
+from backups.model import BackupSet, ChainPoint, Finding
 from backups.sets.chains import table
 from backups.sets.chains.learn import ChainListing, Known, known_chains, learn_chains
 from backups.sets.chains.objects_table import refused

@@ -1,7 +1,7 @@
 """One chain as this host knows it, and what is in its objects, read from the store when needed.
 
 Whatever is read is checked first (`objects.py`), and then noted: nothing is fetched twice.
-One file, because what is known and what has to be read for the rest are one decision.
+One file, because what a point is depends on all kinds of objects of its chain at once.
 """
 
 from __future__ import annotations
