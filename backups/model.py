@@ -144,6 +144,31 @@ class Verdict:
 
 
 @dataclass(frozen=True)
+class ChainPoint:
+    """Which point of a chain a restore point is; the newest one that can be restored is `last`."""
+
+    chain: str
+    number: int
+    last: int
+
+
+@dataclass(frozen=True)
+class PointRange:
+    """Points of a chain without a gap: each second of a change from `begin` to `end`.
+
+    `begin` is that of the full, where the range begins with it; None where this host does not know
+    it. `proven` is whether the last one is.
+    """
+
+    chain: str
+    begin: datetime | None
+    end: datetime | None
+    points: int
+    last: int
+    proven: bool
+
+
+@dataclass(frozen=True)
 class BackupSet:
     """A restore point, from its manifest and the later verdicts on it."""
 
@@ -172,6 +197,8 @@ class BackupSet:
     mark_key: str | None = None
     # The program that made it, as its manifest says.
     application: str = field(default="", compare=False)
+    # Where it is a point of a chain: the objects are then those of the full, before the changes.
+    point: ChainPoint | None = None
 
     @property
     def holds_until(self) -> datetime:

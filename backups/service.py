@@ -15,7 +15,8 @@ from backups.format import naming
 from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
 from backups.host.state import HostState
-from backups.model import BackupSet, Run
+from backups.increments.replay import Replay
+from backups.model import BackupSet, PointRange, Run
 from backups.operations.accept import Acceptance
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
@@ -93,7 +94,7 @@ class BackupService:
         self.writers = writers = Writers(installation, facts)
         self.later_marks = later_marks = LaterMarks(installation, known)
         self.upgrade_marks = UpgradeMarks(installation, facts, known, later_marks)
-        self.own_sets = own_sets = OwnSets(installation, facts, writers)
+        self.own_sets = own_sets = OwnSets(installation, facts, writers, known)
         self.alerts = alerts = Alerts(
             self.status, facts, notifier, clock, of_success=notify_success
         )
@@ -150,14 +151,24 @@ class BackupService:
             later_marks=later_marks,
             facts=facts,
         )
-        self.verify = Verify(catalogue, starter, own_sets, publisher=publisher, verdicts=verdicts)
         self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
+        replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,
             directory,
             config.identity_file,
             schemas=dict(config.schemas),
             schema_versions=config.schema_versions,
+            replay=replay.to,
+        )
+        self.verify = Verify(
+            catalogue,
+            starter,
+            own_sets,
+            publisher=publisher,
+            verdicts=verdicts,
+            fetcher=fetcher,
+            replay=replay,
         )
         replacer = Replacer(
             sources=config.sources,
@@ -242,6 +253,10 @@ class BackupService:
             )
         found = list(islice(self.catalogue.sets(before), limit + 1))
         return found[:limit], len(found) > limit
+
+    def list_ranges(self) -> list[PointRange]:
+        """The points of chains that can be restored, newest first; no network."""
+        return self.catalogue.chains.ranges(None)
 
     def get_run(self, run_id: str) -> Run:
         """One run; raises `RunNotFound`."""

@@ -91,6 +91,7 @@ def read_status(
             found_warnings=(
                 *find_damaged(installation.directory.path),
                 *installation.catalogue.unread.warnings(),
+                *installation.catalogue.chains.warnings(),
                 *_prune_failed(run_log.last("prune", "succeeded", "failed")),
                 *_not_wholly_checked(newest),
                 *adoption.warnings(),

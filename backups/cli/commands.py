@@ -64,14 +64,19 @@ def status(service: BackupService, options: argparse.Namespace) -> int:
 def list_sets(service: BackupService, options: argparse.Namespace) -> int:
     """`list`: restore points."""
     error = _look(service)
-    for warning in service.catalogue.unread.warnings():
+    catalogue = service.catalogue
+    for warning in (*catalogue.unread.warnings(), *catalogue.chains.warnings()):
         show(f"{warning.message}\n{warning.hint}", file=sys.stderr)
     found, more = service.list_sets(options.limit, options.before)
+    ranges = service.list_ranges()
     if options.json:
         listed_at = service.catalogue.listed_at()
-        print_json(documents.sets_document(found, more=more, listed_at=listed_at, error=error))
+        document = documents.sets_document(
+            found, more=more, ranges=ranges, listed_at=listed_at, error=error
+        )
+        print_json(document)
     else:
-        show(text.sets(found, more=more))
+        show(text.sets(found, more=more) + text.ranges(ranges))
     return DONE
 
 

@@ -58,6 +58,15 @@ def end_of_present(now: datetime) -> datetime:
     return now + min(FUTURE_TOLERANCE, _END - now)
 
 
+def newer(one: P | None, other: P | None) -> P | None:
+    """The newer one of two points of one line: by sequence where both have one, else by instant."""
+    if one is None or other is None:
+        return one or other
+    if one.sequence is not None and other.sequence is not None:
+        return other if other.sequence > one.sequence else one
+    return other if other.created_at > one.created_at else one
+
+
 def next_sequence(highest: int | None) -> int:
     """The number of a new set, after the `highest` of its line."""
     return min((highest or 0) + 1, HIGHEST_SEQUENCE)

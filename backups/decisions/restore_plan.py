@@ -160,13 +160,14 @@ def plan_restore(
     host: str | None = None,
     marks: MarkFacts = NOT_MARKING,
     not_asked: Finding | None = None,
+    uncovered: Finding | None = None,
 ) -> RestorePlan:
     """Plan the restore of a set onto sources as they are; raises `SourceUnknown`.
 
     `unread` are sets whose manifest nobody can read; a newer one is a warning. `others` are the
     other sets of this line, newest first: another schema than theirs is a warning. `made_elsewhere`
     and `host` say who made the set, `marks` what its mark is compared with, and `not_asked` why the
-    store could not say what it has.
+    store could not say what it has; `uncovered` of which time nothing is stored.
     """
     states = {state.source: state for state in live}
     stored = [one for one in backup_set.objects if only in (None, one.source)]
@@ -190,7 +191,7 @@ def plan_restore(
         blockers=(*_blockers(backup_set, keys, stored), *in_place),
         warnings=(
             *mark_warnings(backup_set, marks),
-            *((not_asked,) if not_asked else ()),
+            *(one for one in (not_asked, uncovered) if one),
             *_newer(backup_set, unread),
             *_changed_schemas(backup_set.id, stored, keys, others),
             *_warnings(backup_set, keys, foreign),

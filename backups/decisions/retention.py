@@ -3,16 +3,26 @@
 Every rule is of the form "the last of each period, up to an age", and a set is kept when any
 rule keeps it. So a larger count never drops what a smaller one kept, and a prune that comes
 late gives the same as one that came in time.
+
+One file, because a rule, and what stands above it, are read together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 from typing import Literal
 
+from backups.decisions.chains.retention import (
+    Chain,
+    ChainFacts,
+    ChainPlan,
+    UseOfFull,
+    plan_chains,
+    uses_of_fulls,
+)
 from backups.decisions.order import is_future, newest_first
 from backups.model import BackupSet, Mark, RestorePoint
 
@@ -38,7 +48,8 @@ class RetentionPolicy:
     Change sets: all for an hour, then the last of each hour for `changes_hours`. Other sets:
     all for `all_days`, then the last of each day for `daily` more days, of each ISO week for
     `weekly` more weeks, of each month for `monthly` more, of each year for `yearly` more.
-    None means for ever. `max_bytes` is how much all kept sets may have together.
+    None means for ever. `max_bytes` is how much all kept sets may have together, with the chains
+    that hang on them; the points of these are kept for `points_days`.
     """
 
     changes_hours: Count = 24
@@ -48,6 +59,7 @@ class RetentionPolicy:
     monthly: Count = 4
     yearly: Count = 2
     max_bytes: Count = None
+    points_days: Count = 7
 
 
 @dataclass(frozen=True)
@@ -59,7 +71,7 @@ class RetentionFacts:
     `hollow` are sets whose objects are missing, and whose loss nobody has accepted; `unread` are
     those with a verdict that nobody can read: it may say that they are good, or that they are not.
     `busy` are those of `ours` that were taken over, and made a set a short while ago: they may
-    live.
+    live. `chains` says, by the id of a full, what the chain that hangs on it means for it.
     """
 
     now: datetime
@@ -69,6 +81,7 @@ class RetentionFacts:
     hollow: frozenset[str] = frozenset()
     busy: frozenset[str] = frozenset()
     unread: frozenset[str] = frozenset()
+    chains: Mapping[str, UseOfFull] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -90,11 +103,15 @@ class Dropped:
 
 @dataclass(frozen=True)
 class RetentionPlan:
-    """What to keep and what to drop, newest first; `warning` when protection beats `max_bytes`."""
+    """What to keep and what to drop, newest first; `warning` when protection beats `max_bytes`.
+
+    `chains` is the plan for the objects of chains, which follows from what is kept of the sets.
+    """
 
     keep: tuple[Kept, ...]
     drop: tuple[Dropped, ...]
     warning: str | None = None
+    chains: ChainPlan = field(default_factory=ChainPlan)
 
 
 _Kind = Literal["change", "other"]
@@ -123,13 +140,49 @@ def plan_retention(
     for rule in _rules(policy):
         for one in _last_of_each(by_kind[rule.kind], rule, facts.now):
             reasons.setdefault(one.id, []).append(rule.name)
+    for one in ordered:
+        use = facts.chains.get(one.id)
+        if use is not None and use.reason and not use.protected:
+            reasons.setdefault(one.id, []).append(use.reason)
     keep = [
         Kept(one, tuple(reasons[one.id]), one.id in protected)
         for one in ordered
         if one.id in reasons
     ]
     drop = [Dropped(one, "no rule keeps it any longer") for one in ordered if one.id not in reasons]
-    return _fit(ordered, keep, drop, policy.max_bytes)
+    return _fit(ordered, keep, drop, policy.max_bytes, facts.chains)
+
+
+def plan_with_chains(
+    sets: Sequence[Retainable],
+    chains: Sequence[Chain],
+    policy: RetentionPolicy,
+    facts: RetentionFacts,
+    *,
+    own: str,
+) -> RetentionPlan:
+    """The same, and what becomes of the `chains` that hang on sets; `own` is this installation.
+
+    A full stays as long as a point that is kept needs it, and a chain goes with its full.
+    """
+    proven = [
+        one.created_at
+        for one in sets
+        if one.protects and one.instance in facts.ours and not is_future(one.created_at, facts.now)
+    ]
+    of_chains = ChainFacts(
+        now=facts.now,
+        own=own,
+        ours=facts.ours,
+        frozen=facts.frozen,
+        busy=facts.busy,
+        newest_set=max(proven, default=None),
+    )
+    days = policy.points_days
+    uses = uses_of_fulls(chains, days, of_chains)
+    plan = plan_retention(sets, policy, replace(facts, chains=uses))
+    fulls = {one.backup_set.id for one in plan.keep}
+    return replace(plan, chains=plan_chains(chains, fulls, days, of_chains))
 
 
 def _by_kind(ordered: Iterable[Retainable]) -> dict[_Kind, list[Retainable]]:
@@ -172,6 +225,9 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, "unread: a verdict on it cannot be read")
         if reason := _not_ours_to_drop(one, facts):
             protect(one, reason)
+        use = facts.chains.get(one.id)
+        if use is not None and use.reason and use.protected:
+            protect(one, use.reason)
         if one.kind == "pre-restore" and facts.now - one.created_at < pre_restore_age:
             protect(one, f"replaced by a restore within {PRE_RESTORE_DAYS} days")
     return found
@@ -234,20 +290,25 @@ def _last_of_each(ordered: Sequence[Retainable], rule: _Rule, now: datetime) -> 
 
 
 def _fit(
-    ordered: Sequence[Retainable], keep: list[Kept], drop: list[Dropped], max_bytes: Count
+    ordered: Sequence[Retainable],
+    keep: list[Kept],
+    drop: list[Dropped],
+    max_bytes: Count,
+    chains: Mapping[str, UseOfFull],
 ) -> RetentionPlan:
-    """Drop the oldest unprotected sets until the rest fits into `max_bytes`."""
+    """Drop the oldest unprotected sets, each with its chain, until the rest fits into
+    `max_bytes`."""
     if max_bytes is None:
         return RetentionPlan(tuple(keep), tuple(drop))
     # What a manifest without a mark says of its size must not push out a set of ours.
-    total = sum(one.backup_set.bytes for one in keep if _counts(one.backup_set))
+    total = sum(_bytes(one.backup_set, chains) for one in keep if _counts(one.backup_set))
     too_much: set[str] = set()
     for one in reversed(keep):
         if total <= max_bytes:
             break
         if not one.protected:
             too_much.add(one.backup_set.id)
-            total -= one.backup_set.bytes
+            total -= _bytes(one.backup_set, chains)
     reason = f"the total is above BACKUP_KEEP_MAX_BYTES ({max_bytes:,} bytes)"
     drop += [Dropped(one.backup_set, reason) for one in keep if one.backup_set.id in too_much]
     keep = [one for one in keep if one.backup_set.id not in too_much]
@@ -261,6 +322,10 @@ def _fit(
         places = {one.id: place for place, one in enumerate(ordered)}
         drop.sort(key=lambda one: places[one.backup_set.id])
     return RetentionPlan(tuple(keep), tuple(drop), warning)
+
+
+def _bytes(one: Retainable, chains: Mapping[str, UseOfFull]) -> int:
+    return one.bytes + (chains[one.id].bytes if one.id in chains else 0)
 
 
 def _counts(one: Retainable) -> bool:

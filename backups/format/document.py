@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -24,7 +25,21 @@ MOST_VALUES = 10_000  # of all objects and lists in it
 MOST_NESTED = 16
 
 
-def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Limits:
+    """How large a document may be: its bytes, and the values of all objects and lists in it."""
+
+    bytes: int = MOST_BYTES
+    values: int = MOST_VALUES
+
+
+ORDINARY = Limits()
+PACK_INDEX = Limits(2_000_000, 30_000)  # of 4,096 members (`backups/format/pack.py`)
+
+
+def read_object(
+    document: bytes, *, fractions: bool = False, limits: Limits = ORDINARY
+) -> dict[str, Any]:
     """The JSON object in a document; raises `ValueError` for anything else.
 
     So for a name that stands twice, `NaN`, and what is above a limit. Numbers that are not whole
@@ -32,14 +47,14 @@ def read_object(document: bytes, *, fractions: bool = False) -> dict[str, Any]:
     """
     if fractions:  # few have any: so one reading serves whoever checks the mark, too
         with suppress(ValueError):
-            return dict(_read_object(document, fractions=False))
-    return dict(_read_object(document, fractions=fractions))
+            return dict(_read_object(document, limits, fractions=False))
+    return dict(_read_object(document, limits, fractions=fractions))
 
 
 @lru_cache(maxsize=1)  # whoever checks the mark of a document reads it next
-def _read_object(document: bytes, *, fractions: bool) -> dict[str, Any]:
-    if len(document) > MOST_BYTES:
-        raise ValueError(f"it has {len(document):,} bytes, and a document at most {MOST_BYTES:,}")
+def _read_object(document: bytes, limits: Limits, *, fractions: bool) -> dict[str, Any]:
+    if len(document) > limits.bytes:
+        raise ValueError(f"it has {len(document):,} bytes, and a document at most {limits.bytes:,}")
     try:
         found = json.loads(
             document,
@@ -52,17 +67,23 @@ def _read_object(document: bytes, *, fractions: bool) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ValueError("no JSON object")  # noqa: TRY004 - one kind of error for bad input
     brackets = document.count(b"[") + document.count(b"{")
-    if len(document) > MOST_VALUES or brackets > MOST_NESTED:  # fewer cannot be too much
-        _refuse_much(found)
+    if len(document) > limits.values or brackets > MOST_NESTED:  # fewer cannot be too much
+        _refuse_much(found, limits.values)
     return found
 
 
 def read_as(
-    adapter: TypeAdapter[_Read], document: bytes, what: str, hint: str, *, fractions: bool = True
+    adapter: TypeAdapter[_Read],
+    document: bytes,
+    what: str,
+    hint: str,
+    *,
+    fractions: bool = True,
+    limits: Limits = ORDINARY,
 ) -> _Read:
     """The document as a record; raises `ManifestInvalid`, which names it as `what`."""
     try:
-        read_object(document, fractions=fractions)
+        read_object(document, fractions=fractions, limits=limits)
         return adapter.validate_json(document, strict=True)
     except ValidationError as error:
         fault = first_fault(error)
@@ -82,7 +103,7 @@ def first_fault(error: ValidationError) -> str:
     return printable(f"{where}: {first['msg']}" if where else str(first["msg"]), 200)
 
 
-def _refuse_much(found: dict[str, Any]) -> None:
+def _refuse_much(found: dict[str, Any], most: int) -> None:
     values = 0
     level: list[dict[str, Any] | list[Any]] = [found]
     for _ in range(MOST_NESTED):
@@ -94,8 +115,8 @@ def _refuse_much(found: dict[str, Any]) -> None:
                 for value in (one.values() if isinstance(one, dict) else one)
                 if isinstance(value, dict | list)
             ]
-        if values > MOST_VALUES:
-            raise ValueError(f"it has more than {counted(MOST_VALUES, 'value')}")
+        if values > most:
+            raise ValueError(f"it has more than {counted(most, 'value')}")
         level = below
         if not level:
             return

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from backups.format.chain_keys import parse_chain_key
-from backups.format.document import read_object
+from backups.format.document import ORDINARY, PACK_INDEX, read_object
 from backups.model import Mark
 
 INFO = b"backup mark v1"
@@ -62,7 +62,7 @@ class Marks:
         """
         if not self.keys:
             return document
-        found = parse(document)
+        found = _parse_as(key, document)
         found.pop(_MEMBER, None)
         signer = self.keys[0]
         mac = _mac(signer, self._text(key, found))
@@ -71,12 +71,12 @@ class Marks:
 
     def sign_line(self, key: str, line: bytes) -> bytes:
         """The same for the JSON line that an increment begins with; it stays one line."""
-        return canonical(parse(self.sign(key, line))) if self.keys else line
+        return canonical(_parse_as(key, self.sign(key, line))) if self.keys else line
 
     def check(self, key: str, document: bytes) -> Checked:
         """How the document that is stored under `key` is marked; never raises."""
         try:
-            found = parse(document)
+            found = _parse_as(key, document)
         except ValueError:
             return Checked("wrong" if _MEMBER.encode() in document else "unsigned")
         if _MEMBER not in found:
@@ -134,6 +134,11 @@ def kind_of(key: str) -> str:
 def parse(document: bytes) -> dict[str, Any]:
     """The JSON object; raises `ValueError` for a name twice, a fraction, or any other text."""
     return read_object(document)
+
+
+def _parse_as(key: str, document: bytes) -> dict[str, Any]:
+    """The same for the document under `key`: the index of a pack may be larger than others."""
+    return read_object(document, limits=PACK_INDEX if key.endswith(".pack") else ORDINARY)
 
 
 def canonical(document: Mapping[str, Any]) -> bytes:

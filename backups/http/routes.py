@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from backups.decisions.period import DEFAULT_SINCE
 from backups.doctor import examine
@@ -102,7 +102,10 @@ def backup_routes() -> APIRouter:
             _log.warning("could not refresh the catalogue; using local records: %s", error.message)
         found, more = service.list_sets(limit, before)
         listed_at = service.catalogue.listed_at()
-        return documents.sets_document(found, more=more, listed_at=listed_at, error=error)
+        ranges = service.list_ranges()
+        return documents.sets_document(
+            found, more=more, ranges=ranges, listed_at=listed_at, error=error
+        )
 
     @router.get("/sets/{set_id}", summary="One restore point")
     def one_set(request: Request, set_id: str) -> dict[str, Any]:
@@ -132,9 +135,15 @@ def backup_routes() -> APIRouter:
 
     @router.get("/sets/{set_id}/restore", summary="What a restore would do")
     def restore_plan(
-        request: Request, set_id: str, only: str | None = None, accept_unsigned: bool = False
+        request: Request,
+        set_id: str,
+        only: str | None = None,
+        accept_unsigned: bool = False,
+        at: AwareDatetime | None = None,
     ) -> dict[str, Any]:
-        plan = service_of(request).restore.plan(set_id, only=only, accept_unsigned=accept_unsigned)
+        plan = service_of(request).restore.plan(
+            set_id, at=at, only=only, accept_unsigned=accept_unsigned
+        )
         return documents.plan_document(plan)
 
     @router.post(

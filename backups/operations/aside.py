@@ -13,12 +13,14 @@ import time
 from collections.abc import Mapping
 from datetime import timedelta
 
+from backups.decisions import order
 from backups.format import manifest, naming
+from backups.format.chain_keys import set_of
 from backups.format.manifest import Aside
 from backups.format.mark import Marks
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
-from backups.model import Progress, ProgressSink
+from backups.model import BackupSet, Progress, ProgressSink
 from backups.operations.own_sets import OwnSets
 from backups.runs.parallel import in_parallel
 from backups.runs.run import Recorder, ignore_progress
@@ -66,16 +68,22 @@ class Asides:
         if error is not None:
             _log.warning("sets that this host does not know are not set aside: %s", error.message)
 
-    def pass_over(self, recorder: Recorder, restored: str) -> None:
-        """Set aside each set of this installation that is newer than the restored one."""
+    def pass_over(self, recorder: Recorder, restored: BackupSet) -> None:
+        """Set aside each set of this installation that is newer than the restored point.
+
+        Of a point of a chain these are the sets made after it: its full, and what was made while
+        the chain went on before it, are older. Points of chains are set aside by the chain's end.
+        """
         ours = self._own_sets.ours()
-        newer: list[str] = []
+        full = set_of(restored.point.chain) if restored.point else restored.id
+        later: list[str] = []
         for one in self._catalogue.sets():
-            if one.id == restored:
-                self._note(recorder, restored, dict.fromkeys(newer, True))
+            if one.id == full:
+                self._note(recorder, restored.id, dict.fromkeys(later, True))
                 return
-            if one.kind == "set" and one.instance in ours and one.set_aside is None:
-                newer.append(one.id)
+            is_later = restored.point is None or order.newer(restored, one) is one
+            if one.kind == "set" and one.instance in ours and one.set_aside is None and is_later:
+                later.append(one.id)
 
     def take_back(self, recorder: Recorder, undone: Undone, restored: str) -> None:
         """For the undo of a restore, or of an undo: the reverse of what it has set aside.

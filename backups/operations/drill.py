@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backups.config import BackupConfig
 from backups.errors import DrillFailed
+from backups.format.chain_keys import set_of
 from backups.host.state import HostState
 from backups.model import BackupSet, ContentReport, DrillReport, ProgressSink, Trigger
 from backups.operations.own_sets import OwnSets
@@ -95,7 +96,9 @@ class Drill:
         self.facts.set_last_drill(report)
         if failure is not None:
             raise failure
-        self.verdicts.note_drill(report)
+        # A point has no folder of its own: what was rehearsed was its full as well.
+        full = set_of(backup_set.point.chain) if backup_set.point else backup_set.id
+        self.verdicts.note_drill(replace(report, set_id=full))
         return report.set_id
 
     def _open_each(

@@ -12,7 +12,7 @@ from pathlib import Path
 from backups.decisions.due import STORE_FAILURES, may_try, owed_since, two_due_before
 from backups.decisions.marks import UnmarkedPoint, nothing_marked
 from backups.decisions.order import is_future
-from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_retention
+from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_with_chains
 from backups.decisions.succession import busy_ones
 from backups.decisions.suspicion import Measures, RestoredSource, measures
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound, SeveralInstallations
@@ -22,7 +22,9 @@ from backups.host.state import HostState
 from backups.model import BackupSet, Finding, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
 from backups.operations.writers import Writers
+from backups.sets.chains.known_chains import KnownChains
 from shared.clock import format_utc
+from shared.databases.sqlite import Database
 from shared.errors import StoreError
 
 # What a command takes in place of an id.
@@ -35,7 +37,10 @@ _RUNS_LOOKED_AT = 200
 class OwnSets:
     """Answers from the catalogue, the run log and the host's facts; raises `DatabaseError`."""
 
-    def __init__(self, installation: Installation, facts: HostState, writers: Writers) -> None:
+    def __init__(
+        self, installation: Installation, facts: HostState, writers: Writers, known: Database
+    ) -> None:
+        self._chains = KnownChains(known, installation.config.prefix)
         self.ours = installation.ours
         self._config = installation.config
         self._catalogue = installation.catalogue
@@ -366,7 +371,9 @@ class OwnSets:
             ),
             unread=frozenset(one.set_id for one in self._catalogue.unread.all()),
         )
-        return plan_retention(self._catalogue.points(), self._config.retention, facts)
+        points, policy = self._catalogue.points(), self._config.retention
+        own = self._directory.instance()
+        return plan_with_chains(points, self._chains.all(), policy, facts, own=own)
 
 
 def _is_there(path: Path) -> bool:

@@ -1,5 +1,7 @@
 """Prune: carry out the retention plan, and sweep what no manifest claims.
 
+One file, because what is deleted, and why it may be, are read together.
+
     finish what an earlier prune began -> drop -> sweep
 
 One object that the store refuses to show or to delete stops neither the other sets nor the sweep;
@@ -24,7 +26,8 @@ from backups.decisions.retention import PRE_RESTORE_DAYS
 from backups.errors import PruneIncomplete, SetNotFound
 from backups.format import naming
 from backups.host.state import HostState
-from backups.model import BackupSet, ProgressSink, Trigger
+from backups.increments.removal import ChainRemoval
+from backups.model import BackupSet, Progress, ProgressSink, Trigger
 from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
@@ -61,6 +64,7 @@ class Prune:
         self._own_sets = own_sets
         self._facts = facts
         self._known = known
+        self._chains = ChainRemoval(self._store, known, installation.config.marks)
 
     def begin(
         self, trigger: Trigger = "manual", progress: ProgressSink = ignore_progress
@@ -79,14 +83,17 @@ class Prune:
             self._facts.set_swept_at(swept)
         recently = abs(self._clock.now() - swept) < _SWEEP_INTERVAL  # the clock may have been ahead
         try:
-            if not recently or self._own_sets.plan_prune().drop:
+            plan = self._own_sets.plan_prune()
+            if not recently or plan.drop or plan.chains.drop:
                 self.begin("scheduled").execute()
         except AppError as error:
             _log.warning("prune failed: %s [%s]", error.message, error.code)
 
     def _prune(self, recorder: Recorder, _staging: Path) -> None:
         self._catalogue.refresh()
-        plan, ours = self._own_sets.plan_prune(), self._own_sets.ours()
+        ours = self._own_sets.ours()
+        self._chains.describe_packs(ours, lambda: recorder.progress(Progress("finish")))
+        plan = self._own_sets.plan_prune()
         recorder.stage("finish")
         refused: list[StoreError] = []
         kept = self._finish(refused)
@@ -97,6 +104,9 @@ class Prune:
                 kept += self._drop(self._catalogue.get(set_id), refused)
                 if not self._catalogue.has(set_id):
                     _log.info("dropped", extra=fields(set_id=set_id, reason=reason))
+        # Planned anew: a set that the store refused to drop keeps its chain.
+        chains = self._own_sets.plan_prune().chains
+        kept += self._chains.drop(chains, ours, has_manifest=self._has_manifest, refused=refused)
         recorder.stage("sweep")
         self.sweep(ours)
         if self._own_sets.frozen() is None:
@@ -140,6 +150,7 @@ class Prune:
                     error.message,
                     extra=fields(key=key),
                 )
+        removed += self._chains.sweep(ours, before)
         self._store.abort_unfinished(self._prefix, before, self._could_be_ours)
         return removed
 

@@ -11,6 +11,7 @@ One file, because what a restore would do and how it is done have to agree.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from backups.config import BackupConfig
 from backups.decisions.marks import MarkFacts
-from backups.decisions.order import is_future
+from backups.decisions.order import end_of_present, is_future, newer
 from backups.decisions.restore_plan import (
     KeyFacts,
     LiveState,
@@ -55,6 +56,8 @@ from shared.clock import Clock, format_utc
 from shared.errors import CipherError, StoreError, ValueUnreadable
 from shared.logs import fields
 from shared.words import counted
+
+_LIST = "python -m backups list"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +102,7 @@ class Restore:
             )
         refused = self.own_sets.refresh()
         chosen = self._choose(target, at, refused)
+        uncovered = self._uncovered(chosen, at) if at and target == "latest" else None
         keys = KeyFacts(
             self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
         )
@@ -131,6 +135,7 @@ class Restore:
                 checked=bool(self.config.mark_keys),
             ),
             not_asked=self._not_asked(refused) if refused else None,
+            uncovered=uncovered,
         )
 
     def begin(
@@ -202,7 +207,7 @@ class Restore:
             self.adoption.inherit(backup_set.instance)
         recorder.stage("keep")
         if passes_over:
-            self.asides.pass_over(recorder, backup_set.id)
+            self.asides.pass_over(recorder, backup_set)
         self.replacer.store_kept(replacement, staging)
         return backup_set.id
 
@@ -248,9 +253,9 @@ class Restore:
     def _choose(self, target: str, at: datetime | None, refused: StoreError | None) -> BackupSet:
         """The restore point that is meant; of the reasons why there is none, the store's first."""
         try:
-            # `get` says why, if a manifest cannot be read.
-            sets = self._present(at) if target == "latest" else [self.catalogue.get(target)]
-            return choose(sets, target, at)
+            if target == "latest":
+                return self._newest(at, ask=refused is None)
+            return self.catalogue.get(target)  # it says why, if a manifest cannot be read
         except (NoRestorePoint, SetNotFound) as error:
             if refused is not None:
                 raise refused from error
@@ -272,6 +277,44 @@ class Restore:
             "store_not_asked",
             f"the store could not be asked: {refused.message}. This is what this host knew {since}",
             refused.hint,
+        )
+
+    def _newest(self, at: datetime | None, *, ask: bool) -> BackupSet:
+        """The newest set or point of a chain up to a time; raises `NoRestorePoint`.
+
+        Unless the store may be asked, only what this host knows is one.
+        """
+        instances, now = self.own_sets.chosen_from(), self.clock.now()
+        point = self.catalogue.chains.newest(
+            instances, at or end_of_present(now), ask=ask, passed_over=at is not None
+        )
+        try:
+            newest = choose(self._present(at), "latest", at)
+        except NoRestorePoint as error:
+            if point is None:
+                if at is not None and (oldest := self._oldest()) is not None:
+                    error.hint = (
+                        f"The oldest one is {oldest.id}, of {format_utc(oldest.created_at)}: "
+                        f"python -m backups restore {oldest.id}. {error.hint}"
+                    )
+                raise
+            return point
+        return newer(newest, point) or newest
+
+    def _oldest(self) -> BackupSet | None:
+        instances = self.own_sets.chosen_from()
+        found = (one for one in self.catalogue.sets() if one.protects)
+        return next(iter(deque((one for one in found if one.instance in instances), 1)), None)
+
+    def _uncovered(self, chosen: BackupSet, at: datetime) -> Finding | None:
+        """Say so where nothing is known of the time between a point of a chain and `at`."""
+        if chosen.point is None or self.catalogue.chains.next_of(chosen.point):
+            return None
+        return Finding(
+            "time_not_covered",
+            f"nothing is stored of the time from {format_utc(chosen.created_at)} to "
+            f"{format_utc(at)}: what was written in it is not in this restore point",
+            f"It is the nearest good second before it. Look for others: {_LIST}",
         )
 
     def _present(self, at: datetime | None) -> Iterator[BackupSet]:

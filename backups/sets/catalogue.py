@@ -13,18 +13,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 
+from backups.decisions import order
 from backups.decisions.evidence import KeptProof
 from backups.decisions.marks import UnmarkedSets
 from backups.decisions.order import end_of_present, next_sequence
 from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
 from backups.format import manifest
+from backups.format.chain_keys import parse_point_id
 from backups.format.manifest import Aside, load_aside
 from backups.format.mark import Marks
 from backups.host import catalogues
 from backups.model import BackupSet, DrillReport, MissingPoint, Refusal, RestorePoint
 from backups.sets import marks_table, points_table
-from backups.sets.chains.stretches import ChainStretch, stretches
+from backups.sets.chains.points import ChainPoints
 from backups.sets.learn import OwnPoints, learn
 from backups.sets.missing import NotedPoint, UnreadDocuments
 from backups.sets.points_table import FuturePoint
@@ -65,6 +67,7 @@ class Catalogue:
         self._table = SetsTable(known, prefix, clock, ours, marks=marks)
         self._own = OwnPoints(ours, self._is_doomed, self._owed_marks, self._owe_mark)
         self.unread = UnreadDocuments(known)
+        self.chains = ChainPoints(known, store, marks or Marks((), prefix), self._get_set)
 
     def refresh(self) -> None:
         """Learn what the store has now. Raises `StoreError`, also for an incomplete listing.
@@ -72,7 +75,9 @@ class Catalogue:
         Why it would not be listed is remembered until it is.
         """
         try:
-            learn(self._table, self._store, self._clock, self._own, self.unread)
+            listing, before = self.chains.before()
+            learn(self._table, self._store, self._clock, self._own, self.unread, take=listing.take)
+            self.chains.learn(listing, before, self._ours())
         except StoreError as error:
             refused = Refusal(self._clock.now(), error.code, error.message, error.hint)
             with suppress(DatabaseError):  # the reason counts, not the note of it
@@ -103,7 +108,15 @@ class Catalogue:
 
     def get(self, set_id: str) -> BackupSet:
         """One restore point; raises `SetNotFound`, and `ManifestInvalid` for a manifest that is
-        bad, or that the store does not return (`ManifestUnread`)."""
+        bad, or that the store does not return (`ManifestUnread`).
+
+        Of a point of a chain, what is not known here is read: then `StoreError`.
+        """
+        if (point := parse_point_id(set_id)) is not None:
+            return self.chains.get(*point)
+        return self._get_set(set_id)
+
+    def _get_set(self, set_id: str) -> BackupSet:
         try:
             with self._table.reading() as connection:
                 return self._table.read(connection, set_id)
@@ -144,11 +157,6 @@ class Catalogue:
         with self._table.reading() as connection:
             return list(points_table.every(connection))
 
-    def stretches(self, since: datetime, instances: Collection[str]) -> list[ChainStretch]:
-        """What the chains of `instances` have since a time, without a break each."""
-        with self._table.reading_as_noted() as connection:
-            return list(stretches(connection, int(since.timestamp() * 1000), instances))
-
     def proofs(self) -> list[KeptProof]:
         """The proof of each restore point, without reading their manifests."""
         with self._table.reading() as connection:
@@ -183,8 +191,10 @@ class Catalogue:
             return self._table.read(connection, set_id) if set_id else None
 
     def latest(self, instances: Collection[str] | None = None) -> BackupSet | None:
-        """What `latest` means: the newest protecting set, of `instances` if they are given."""
-        return self.newest_protecting(instances)
+        """What `latest` means: the newest protecting point, of `instances` if they are given."""
+        newest = self.newest_protecting(instances)
+        point = self.chains.newest(instances, self._end(), ask=False, passed_over=False)
+        return order.newer(newest, point)
 
     def newest_unmarked(self) -> list[BackupSet]:
         """The newest set of each kind of mark but `valid`, and the newest legacy group.
@@ -327,7 +337,9 @@ class Catalogue:
             return points_table.count(connection)
 
     def has(self, set_id: str) -> bool:
-        """Whether a set with this id is known."""
+        """Whether a restore point with this id is known."""
+        if (point := parse_point_id(set_id)) is not None:
+            return self.chains.has(*point)
         with self._table.reading() as connection:
             return points_table.has(connection, set_id)
 

@@ -25,12 +25,16 @@ from shared.store.object_store import ObjectStore
 _log = logging.getLogger("backups.run")
 
 
+# Brings files of a full, by source, to a point of its chain, in place (`increments/replay.py`).
+ReplayTo = Callable[[BackupSet, Mapping[str, Path], Path | None, ProgressSink], None]
+
+
 @dataclass(frozen=True)
 class Fetcher:
     """Brings objects of a set to this host; `identity_file` opens those that are encrypted.
 
     `schemas` are those of the sources whose databases this program makes, and `schema_versions`
-    the newest `user_version` of each that it can open.
+    the newest `user_version` of each that it can open. `replay` makes a point out of its full.
     """
 
     store: ObjectStore
@@ -38,6 +42,7 @@ class Fetcher:
     identity_file: Path | None
     schemas: Mapping[str, KnownSchema] = field(default_factory=dict)
     schema_versions: Sequence[tuple[str, int]] = ()
+    replay: ReplayTo | None = None
 
     def fetch_to_install(
         self,
@@ -97,8 +102,9 @@ class Fetcher:
     ) -> dict[str, Path]:
         """Checked, self-contained files `<source>.db` in `staging`, by source.
 
-        With `copies`, a local copy serves if it is what the manifest describes. Raises
-        `ProofFailed`, `SealBroken`, `IdentityMissing`, `IdentityWrong`, `StoreError`.
+        With `copies`, a local copy serves if it is what the manifest describes. Of a point of a
+        chain they are its full's, replayed up to it, and checked again. Raises `ProofFailed`,
+        `SealBroken`, `IncrementBroken`, `IdentityMissing`, `IdentityWrong`, `StoreError`.
         """
         identity = identity_file or self.identity_file
         tools = proof.ProofTools(self.store, staging, identity, progress, stage="get")
@@ -107,8 +113,13 @@ class Fetcher:
             target = staging / f"{stored.source}.db"
             if not (copies and self._copy(backup_set, stored, target, tools)):
                 _download(tools, stored, target)
-            leave_wal_mode(target)
             files[stored.source] = target
+        if backup_set.point is not None and self.replay is not None:
+            self.replay(backup_set, files, identity, progress)
+        for stored in objects:
+            leave_wal_mode(files[stored.source])
+            if backup_set.point is not None:
+                proof.check_sound(files[stored.source], backup_set.id, tools.ask(stored))
         return files
 
     def _copy(

@@ -59,21 +59,27 @@ class OwnPoints:
 
 
 def learn(
-    table: SetsTable, store: ObjectStore, clock: Clock, own: OwnPoints, unread: UnreadDocuments
+    table: SetsTable,
+    store: ObjectStore,
+    clock: Clock,
+    own: OwnPoints,
+    unread: UnreadDocuments,
+    *,
+    take: Callable[[ObjectInfo], None],
 ) -> None:
-    """Bring `table` up to what the store has now, and note when that was.
+    """Bring `table` up to what the store has now, and note when that was; `take` gets the listing.
 
-    Raises `StoreError`; then the table is as it was, or a part further. A set is forgotten
-    when the store, asked for its manifest by name, has none: a listing that lacks one that is
-    there raises `StoreListingIncomplete`, after all that is new was learnt, and nothing is
-    forgotten. What is gone without our prune is noted as missing, and logged once. A document
-    that the store does not return, or that is invalid, is noted as unread, and stops nothing.
+    Raises `StoreError`; then the table is as it was, or a part further. A set is forgotten when the
+    store, asked for its manifest by name, has none: a listing that lacks one that is there raises
+    `StoreListingIncomplete`, after all that is new was learnt, and nothing is forgotten. What is
+    gone without our prune is noted as missing, and logged once. A document that the store does not
+    return, or that is invalid, is noted as unread, and stops nothing.
     """
     known = table.documents()  # before the listing: a set made during it must not be forgotten
     documents: dict[str, dict[str, ObjectInfo]] = {}
-    dated: dict[str, ObjectInfo] = {}
-    sizes: dict[str, int] = {}
+    dated, sizes = dict[str, ObjectInfo](), dict[str, int]()
     for listed in store.list(table.prefix):
+        take(listed)
         sizes[listed.key] = listed.size
         parsed = naming.parse_set_key(table.prefix, listed.key)
         data = naming.parse_data_key(table.prefix, listed.key)
@@ -103,8 +109,8 @@ def learn(
         _check_objects(table, store, sizes, now)
     _learn_dated(table, store, dated, complete=not unlisted)
     if not known.keys() - {*gone} <= table.documents().keys():
-        # The records were found damaged meanwhile, and made anew: they know less than was listed.
-        learn(table, store, clock, own, unread)
+        # The records were found damaged meanwhile, and made anew.
+        learn(table, store, clock, own, unread, take=take)
         return
     table.note_listed(sizes, now)
     if unlisted:
@@ -124,8 +130,7 @@ def _no_longer_stored(
     known: Mapping[str, set[str]],
 ) -> tuple[list[str], list[str]]:
     """The sets that are gone, and those that the listing only lacks."""
-    gone: list[str] = []
-    unlisted: list[str] = []
+    gone, unlisted = list[str](), list[str]()
     for set_id in sorted(known.keys() - set(stored)):
         is_set = naming.MANIFEST in known[set_id]
         key = naming.manifest_key(table.prefix, set_id)
@@ -366,9 +371,9 @@ def _learn_dated(
     """
     known = table.dated_objects()
     new = [
-        info
-        for info in stored.values()
-        if known.get(info.key) != (info.size, format_utc(info.modified_at))
+        one
+        for one in stored.values()
+        if known.get(one.key) != (one.size, format_utc(one.modified_at))
     ]
     claimed = table.claimed_on({table.day(info.key) for info in new})
     learnt = []

@@ -184,6 +184,23 @@ def check_database(path: Path, stored: StoredObject, ask: Callable[[], None]) ->
     return found
 
 
+def check_sound(path: Path, point: str, ask: Callable[[], None]) -> None:
+    """Raise `ProofFailed` unless SQLite finds the database at `path`, made for `point`, sound."""
+
+    def look(connection: sqlite3.Connection) -> str:
+        soundness = soundness_of(connection, "integrity_check")
+        return soundness.fault or soundness.wrong_index or ""
+
+    try:
+        fault = with_untrusted(path, point, look, ask)
+    except DiskFull:
+        raise
+    except DatabaseError as error:
+        fault = error.message
+    if fault:
+        raise ProofFailed(f"{path.name} of restore point {point} is damaged: {fault}", _HINT)
+
+
 def _refuse_foreign_schema(tools: ProofTools, stored: StoredObject, opened: Path) -> None:
     """Raise `ProofFailed` for a database that a restore in place refuses; of a newer version of
     this program nobody can tell here."""

@@ -13,12 +13,14 @@ from backups.decisions.health import Status
 from backups.decisions.restore_plan import RestorePlan
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
+from backups.format.chain_keys import point_id
 from backups.model import (
     BackupSet,
     DrillReport,
     Examination,
     Finding,
     MissingPoint,
+    PointRange,
     Run,
     StoredObject,
 )
@@ -75,6 +77,13 @@ def set_document(backup_set: BackupSet) -> Document:
         "hollow": backup_set.hollow,
         "set_aside": _time(backup_set.set_aside),
         "suspect": list(backup_set.suspect) if backup_set.suspect else None,
+        "point": {
+            "chain": backup_set.point.chain,
+            "number": backup_set.point.number,
+            "last": backup_set.point.last,
+        }
+        if backup_set.point
+        else None,
         "objects": [_object_document(stored) for stored in backup_set.objects],
     }
 
@@ -224,10 +233,23 @@ def missing_document(missing: Sequence[MissingPoint]) -> Document:
     }
 
 
+def range_document(points: PointRange) -> Document:
+    """Points of a chain without a gap."""
+    return {
+        "chain": points.chain,
+        "from": _time(points.begin),
+        "to": _time(points.end),
+        "points": points.points,
+        "newest": point_id(points.chain, points.last),
+        "proven": points.proven,
+    }
+
+
 def sets_document(
     sets: list[BackupSet],
     *,
     more: bool,
+    ranges: Sequence[PointRange] = (),
     listed_at: datetime | None = None,
     error: AppError | None = None,
 ) -> Document:
@@ -237,6 +259,7 @@ def sets_document(
     """
     return {
         "sets": [set_document(backup_set) for backup_set in sets],
+        "ranges": [range_document(one) for one in ranges],
         "next": sets[-1].id if more else None,
         "listed_at": _time(listed_at),
         "error": {"code": error.code, "message": error.message, "hint": error.hint}

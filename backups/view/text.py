@@ -13,12 +13,14 @@ from backups.decisions.health import Status
 from backups.decisions.restore_plan import IN_PLACE, TO_FOLDER, RestorePlan
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
+from backups.format.chain_keys import point_id, set_of
 from backups.model import (
     BackupSet,
     DrillReport,
     Examination,
     Finding,
     MissingPoint,
+    PointRange,
     ProofLevel,
     Run,
 )
@@ -110,6 +112,12 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
         f"Restore point {one.id} ({one.kind}, proof {one.proof}, {units.mark_of(one)}), "
         f"{format_utc(one.created_at)}, {units.old(found.age)}" + _made_by(found)
     ]
+    if one.point is not None:
+        set_id = set_of(one.point.chain)
+        lines.append(
+            f"  It is point {one.point.number:,} of {one.point.last:,} after set {set_id}: the "
+            "files of that set, with all changes up to it. Rows and bytes are those of the set:"
+        )
     for item in found.items:
         stored, live = item.stored, item.live
         rows = _rows(stored.rows) if stored.described else "rows unknown until it is read"
@@ -297,6 +305,21 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
             )
         )
     return _table(rows) + (f"\nFor older ones, add: --before {found[-1].id}" if more else "")
+
+
+def ranges(found: Sequence[PointRange]) -> str:
+    """What can be restored between the sets; empty where nothing can."""
+    if not found:
+        return ""
+    lines = ["\n", "Points in time (python -m backups restore --at TIME, or by the id of a point):"]
+    for one in found:
+        begin = format_utc(one.begin) if one.begin else "unknown"
+        end = format_utc(one.end) if one.end else "unknown"
+        lines.append(
+            f"  {begin} to {end}, {counted(one.points, 'point')}, the newest "
+            f"{point_id(one.chain, one.last)}{'' if one.proven else ', not proven'}"
+        )
+    return "\n".join(lines)
 
 
 def runs(found: Sequence[Run], *, more: bool) -> str:

@@ -42,6 +42,7 @@ class KeepSettings:
     monthly: int | None
     yearly: int | None
     max_bytes: int | None
+    points_days: int | None
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,7 @@ def _read_backup(reader: SettingReader) -> BackupSettings:
             monthly=reader.count("BACKUP_KEEP_MONTHLY", "4"),
             yearly=reader.count("BACKUP_KEEP_YEARLY", "2"),
             max_bytes=reader.count("BACKUP_KEEP_MAX_BYTES", "forever"),
+            points_days=reader.count("BACKUP_KEEP_POINTS_DAYS", "7"),
         ),
         notify_urls=_read_notify_urls(reader),
         heartbeat_url=_read_heartbeat_url(reader),

@@ -733,4 +733,4 @@ def test_pruning_twice_is_pruning_once(
 
 def test_every_count_is_tested() -> None:
     """The properties above know every setting of the policy."""
-    assert {one.name for one in fields(RetentionPolicy)} == {*COUNTS, "max_bytes"}
+    assert {one.name for one in fields(RetentionPolicy)} == {*COUNTS, "max_bytes", "points_days"}

@@ -1,0 +1,78 @@
+"""Reading an increment or a differential: its mark, its line, and its bodies by their SHA-256."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from hashlib import sha256
+
+from backups.errors import IncrementBroken, ManifestInvalid
+from backups.format import increment
+from backups.format.chain_keys import instance_of, parse_chain_key
+from backups.format.increment import Increment
+from backups.format.mark import Marks
+from shared.errors import ObjectMissing, ObjectTooLarge
+from shared.store.object_store import ObjectStore, get_document
+
+HINT = "Choose another restore point: python -m backups list"
+
+
+@dataclass(frozen=True)
+class ReadIncrement:
+    """An increment or differential that is what its key, its mark and its line say.
+
+    `stored` is the whole object, and `sha256` that of it, which the next one names.
+    """
+
+    key: str
+    line: Increment
+    stored: bytes
+    sha256: str
+
+    def body(self, source: str) -> memoryview | None:
+        """The body of a source, as stored; None where the source did not change."""
+        bodies = increment.split(self.stored, self.line, self.key)
+        found = zip(self.line.sources, bodies, strict=True)
+        return next((body for change, body in found if change.source == source), None)
+
+
+def fetch_increment(store: ObjectStore, marks: Marks, key: str, size: int) -> ReadIncrement:
+    """The object under `key`, which has `size` bytes in the listing.
+
+    Raises `IncrementBroken` and `ManifestInvalid` for one that is gone, or is not what its key,
+    its mark and its line say, and `StoreError`.
+    """
+    try:
+        stored = get_document(store, key, min(size, increment.MOST_BYTES))
+    except ObjectMissing as error:
+        raise IncrementBroken(f"{key} is not in the store any more", HINT) from error
+    except ObjectTooLarge as error:
+        raise IncrementBroken(f"{key} has more than its {size:,} bytes", HINT) from error
+    return read_increment(marks, key, stored)
+
+
+def read_increment(marks: Marks, key: str, stored: bytes) -> ReadIncrement:
+    """The same of bytes that are here."""
+    of = parse_chain_key(marks.prefix, key)
+    if of is None or of.kind not in ("increment", "differential"):
+        raise ManifestInvalid(f"{key} is no key of an increment", HINT)
+    line = increment.line_of(stored, key)
+    if (outcome := marks.check(key, line).outcome) != "valid":
+        raise IncrementBroken(f"{key} {_OF_A_MARK.get(outcome, 'is not marked')}", HINT)
+    kind: increment.IncrementKind = "increment" if of.kind == "increment" else "differential"
+    parsed = increment.load_line(line, key=key, chain=of.chain, number=of.first, kind=kind)
+    if parsed.instance != instance_of(of.chain):
+        raise ManifestInvalid(f"{key} was made by another installation than its chain", HINT)
+    bodies = increment.split(stored, parsed, key)
+    for change, body in zip(parsed.sources, bodies, strict=True):
+        if sha256(body).hexdigest() != change.sha256:
+            raise IncrementBroken(
+                f"the body of {change.source} in {key} is not what its line describes", HINT
+            )
+    return ReadIncrement(key, parsed, stored, sha256(stored).hexdigest())
+
+
+_OF_A_MARK = {
+    "unsigned": "has no mark",
+    "unknown_key": "was marked with a key that is not here",
+    "wrong": "has a mark that is not its own",
+}
