@@ -35,10 +35,10 @@ def last_day(
             _EPOCH + timedelta(milliseconds=one.first_instant),
             _EPOCH + timedelta(milliseconds=one.last_instant),
             follows=one.follows,
-            proven=one.proven,
+            proven=one.good,
             ended=one.ended,
         )
-        for one in service.catalogue.stretches(now - LENGTH, ours)
+        for one in service.catalogue.chains.stretches(ours)
     ]
     marks = [Mark(one.created_at, one.id) for one in sets if one.protects and one.instance in ours]
     delay = status.stored_within or timedelta(0)

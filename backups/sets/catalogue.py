@@ -29,7 +29,6 @@ from backups.model import BackupSet, DrillReport, MissingPoint, Refusal, Restore
 from backups.sets import marks_table, points_table
 from backups.sets.chains import table
 from backups.sets.chains.points import ChainPoints
-from backups.sets.chains.stretches import ChainStretch, stretches
 from backups.sets.learn import OwnPoints, learn
 from backups.sets.missing import NotedPoint, UnreadDocuments
 from backups.sets.points_table import FuturePoint
@@ -159,11 +158,6 @@ class Catalogue:
         """All restore points, newest first, without their objects: quick, however many."""
         with self._table.reading() as connection:
             return list(points_table.every(connection))
-
-    def stretches(self, since: datetime, instances: Collection[str]) -> list[ChainStretch]:
-        """What the chains of `instances` have since a time, without a break each."""
-        with self._table.reading_as_noted() as connection:
-            return list(stretches(connection, int(since.timestamp() * 1000), instances))
 
     def proofs(self) -> list[KeptProof]:
         """The proof of each restore point, without reading their manifests."""

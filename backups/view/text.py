@@ -15,7 +15,7 @@ from backups.decisions.restore_plan import IN_PLACE, TO_FOLDER, RestorePlan
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
-from backups.model import BackupSet, DrillReport, Finding, MissingPoint, PointRange, ProofLevel, Run
+from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLevel, Run
 from backups.view import units
 from backups.view.headline import headline
 from backups.vocabulary.examination import Examination

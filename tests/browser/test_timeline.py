@@ -12,11 +12,12 @@ from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import PHONE, Picture, Visit, Visitor, quiet_app
 from tests.support.app_process import AppProcess
-from tests.support.chain_rows import known_of, note_chain
+from tests.support.chain_rows import known_of, note_chain, note_differential, store_of
 from tests.support.history import give_history
 
 SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
 WIDTHS = (320, 768, 1400)
+NUMBERS = (1, 2, 4, 5)  # 3 is missing
 
 
 @pytest.fixture(scope="module")
@@ -39,11 +40,20 @@ def app(
     with quiet_app(tmp_path_factory.mktemp("timeline")) as (installation, start):
         newest, older, *_ = give_history(installation)
         ended, begun = gap
-        missing = now - 15 * HOUR
+        missing, store = now - 15 * HOUR, store_of(installation)
         before = [now - 26 * HOUR, missing, missing + 3 * MINUTE, ended]
         with known_of(installation) as known:
-            note_chain(known, older.id, older.instance, before, numbers=[1, 2, 4, 5], end="clock")
-            note_chain(known, newest.id, newest.instance, [begun, now - 2 * SECOND])
+            chain = note_chain(
+                known,
+                older.id,
+                older.instance,
+                before,
+                numbers=[1, 2, 4, 5],
+                end="clock",
+                store=store,
+            )
+            note_differential(known, chain, 4, store)
+            note_chain(known, newest.id, newest.instance, [begun, now - 2 * SECOND], store=store)
         yield start()
 
 

@@ -1,6 +1,8 @@
 """Points of chains as restore points: by their id, the newest, the newest at a time, and ranges.
 
 A point is restored from the full of its chain, and so is as good as that at most.
+
+One file, because all of it is asked of the same chains, with the same marks.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from backups.sets.chains import table
 from backups.sets.chains.learn import ChainListing, Known, known_chains, learn_chains
 from backups.sets.chains.objects_table import refused
 from backups.sets.chains.reading import ChainReader, open_chain
+from backups.sets.chains.stretches import ChainStretch, stretches_of
 from shared.databases.sqlite import Database
 from shared.store.object_store import ObjectStore
 from shared.words import counted
@@ -178,6 +181,13 @@ class ChainPoints:
             if (full := self._full_of(chain)) is not None
             for found in reversed(list(_ranges(chain, full)))
         ]
+
+    def stretches(self, instances: Collection[str] | None) -> list[ChainStretch]:
+        """The points whose full protects, without a break each, without the network."""
+        chains = self._chains(instances, ask=False)
+        fulls = ((chain, self._full_of(chain)) for chain in chains)
+        good = (chain for chain, full in fulls if full is not None and full.protects)
+        return [found for chain in good for found in stretches_of(chain)]
 
     # --- parts --------------------------------------------------------------------------
 

@@ -1,15 +1,14 @@
-"""Which points of the chains that this host knows can be restored without a break."""
+"""Which points of a chain are good without a break, as far as this host knows; no network."""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 
-from backups.errors import ManifestInvalid
-from backups.format import chain as chain_format
-from backups.format.chain import End, EndReason, Head
-from backups.format.chain_keys import end_key, head_key
+from backups.decisions.chains.points import Stretch
+from backups.format.chain import EndReason
+from backups.sets.chains.reading import ChainReader
 
 
 @dataclass(frozen=True)
@@ -17,7 +16,8 @@ class ChainStretch:
     """Points of a chain from number `first` to `last`, of which none is missing.
 
     Instants are in milliseconds since 1970. `follows` says that `first` is the number after the
-    last of the stretch before it; `ended` why nothing follows in the chain.
+    last of the stretch before it; `good`, that they are proven and not suspect; `ended`, why
+    nothing follows in the chain.
     """
 
     chain: str
@@ -26,74 +26,64 @@ class ChainStretch:
     first_instant: int
     last_instant: int
     follows: bool = False
-    proven: bool = True
+    good: bool = True
     ended: EndReason | None = None
 
 
-def stretches(
-    connection: sqlite3.Connection, since: int, instances: Collection[str]
-) -> Iterator[ChainStretch]:
-    """Those of the chains of `instances`, by chain and number: since the last point before `since`.
+def stretches_of(chain: ChainReader) -> Iterator[ChainStretch]:
+    """Those of a chain, by number. One in which nothing has changed yet has its full, number 0.
 
-    What has no valid mark is left out, and what is suspect or not proven is not `proven`. A chain
-    in which nothing has changed yet has a stretch of number 0, its full.
+    What is known of no instant is left out, as if it were missing.
     """
-    chains = connection.execute(
-        "SELECT id, instance, end, end_mark, head FROM chains WHERE head_mark = 'valid' ORDER BY id"
-    ).fetchall()
-    for chain, instance, end, end_mark, head in chains:
-        if instance not in instances:
-            continue
-        before = connection.execute(_LAST_BEFORE, {"chain": chain, "since": since}).fetchone()
-        start = before[0] if before else 0
-        rows = connection.execute(_STRETCHES, {"chain": chain, "start": start})
-        found = [
-            ChainStretch(chain, first, last, start_at, end_at, proven=bool(good))
-            for first, last, start_at, end_at, good in rows
-        ]
-        ended = _reason(chain, end) if end_mark == "valid" else None
-        if not found and (at := _began(chain, head)) is not None:
-            yield ChainStretch(chain, 0, 0, at, at, follows=True, ended=ended)
-        so_far = 0
-        for place, one in enumerate(found):
-            is_last = place == len(found) - 1
-            follows = one.first <= so_far + 1  # a pack and rows of its points may overlap
-            yield replace(one, follows=follows, ended=ended if is_last else None)
-            so_far = max(so_far, one.last)
+    usable = chain.stretches()
+    if not usable:
+        at = int(chain.head.at.timestamp() * 1000)
+        found = [ChainStretch(chain.id, 0, 0, at, at)]
+    else:
+        found = [part for one in usable for part in _parts(chain, one)]
+    before = 0
+    for place, one in enumerate(found):
+        is_last = place == len(found) - 1
+        ended = chain.end.reason if chain.end and is_last else None
+        yield replace(one, follows=one.first <= before + 1, ended=ended)
+        before = one.last
 
 
-def _began(chain: str, document: bytes) -> int | None:
-    try:
-        head = chain_format.load(Head, document, key=head_key("", chain), chain=chain)
-    except ManifestInvalid:
-        return None
-    return int(head.at.timestamp() * 1000)
+def _parts(chain: ChainReader, one: Stretch) -> Iterator[ChainStretch]:
+    """A stretch, divided where its points begin or cease to be good."""
+    start = one.first
+    for first, last in (*_bad(chain, one), (one.last + 1, one.last)):
+        yield from _part(chain, start, first - 1, good=True)
+        yield from _part(chain, first, last, good=False)
+        start = last + 1
 
 
-def _reason(chain: str, document: bytes) -> EndReason | None:
-    try:
-        return chain_format.load(End, document, key=end_key("", chain), chain=chain).reason
-    except ManifestInvalid:
-        return None
+def _part(chain: ChainReader, first: int, last: int, *, good: bool) -> Iterator[ChainStretch]:
+    if last < first:
+        return
+    known = [at for at in (_instant(chain, first), _instant(chain, last)) if at is not None]
+    if known:
+        yield ChainStretch(chain.id, first, last, known[0], known[-1], good=good)
 
 
-# Instants never go back within a chain, so that the newest rows are enough to find it.
-_LAST_BEFORE = """
-    SELECT number FROM chain_points WHERE chain = :chain AND instant < :since
-    ORDER BY number DESC LIMIT 1
-"""
-# Of points in a row that are alike, and of packs.
-_STRETCHES = """
-    SELECT min(number), max(number), min(instant), max(instant), good FROM (
-        SELECT number, instant, good,
-            number - row_number() OVER (PARTITION BY good ORDER BY number) AS island
-        FROM (
-            SELECT number, instant, proven AND suspect IS NULL AS good FROM chain_points
-            WHERE chain = :chain AND number >= :start AND mark = 'valid'
-        )
-    ) GROUP BY good, island
-    UNION ALL
-    SELECT first, last, first_instant, last_instant, 1 FROM chain_objects
-    WHERE chain = :chain AND kind = 'pack' AND mark = 'valid' AND first_instant IS NOT NULL
-    ORDER BY 1
-"""
+def _bad(chain: ChainReader, one: Stretch) -> Iterator[tuple[int, int]]:
+    """The first and the last number of each run of bad points; few of many points are."""
+    known = (chain.points[number] for number in chain.points if one.first <= number <= one.last)
+    bad = {point.number for point in known if not point.proven or point.suspect}
+    if chain.doubt is not None:
+        bad |= set(range(max(chain.doubt.good + 1, one.first), one.last + 1))
+    for _, run in groupby(enumerate(sorted(bad)), key=lambda each: each[1] - each[0]):
+        numbers = [number for _, number in run]
+        yield numbers[0], numbers[-1]
+
+
+def _instant(chain: ChainReader, number: int) -> int | None:
+    if (known := chain.instant(number)) is not None:
+        return known
+    for one in chain.objects.values():
+        if one.kind == "pack" and one.mark == "valid":
+            if number == one.first:
+                return one.first_instant
+            if number == one.last:
+                return one.last_instant
+    return None

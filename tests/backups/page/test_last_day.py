@@ -17,7 +17,7 @@ from backups.page.rendering import _templates
 from backups.view.timeline import Bar, Timeline
 from tests.support.app_process import AppProcess
 from tests.support.bench import Bench
-from tests.support.chain_rows import known_of, note_chain
+from tests.support.chain_rows import known_of, note_chain, store_of
 from tests.support.clock import FixedClock
 from tests.support.history import SESSIONS, TOKENS, give_history, quiet_settings
 from tests.support.installation import ADMIN_TOKEN, Installation, bot_secrets
@@ -106,7 +106,8 @@ def app(installation: Installation, newest: BackupSet) -> Iterator[AppProcess]:
     """Its app; a chain ended with its second point, an hour after the newest set."""
     start = newest.created_at + timedelta(minutes=1)
     with known_of(installation) as known:
-        note_chain(known, newest.id, newest.instance, [start, start + 9 * SECOND], end="clock")
+        points, store = [start, start + 9 * SECOND], store_of(installation)
+        note_chain(known, newest.id, newest.instance, points, end="clock", store=store)
     with AppProcess.start(installation) as app:
         yield app
     assert "Traceback" not in app.output()

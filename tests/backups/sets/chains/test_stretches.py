@@ -1,54 +1,67 @@
-"""Which points of known chains have none missing between them."""
+"""Which points of known chains are good, with none missing between them."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
+from backups.format import chain as chain_format
+from backups.format.chain import Check
+from backups.format.chain_keys import chain_id, check_key
+from backups.model import BackupSet
+from backups.sets.chains import objects_table
+from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.stretches import ChainStretch
 from tests.support.bench import Bench
 from tests.support.chain_rows import milliseconds, note_chain
-
-START = datetime(2026, 11, 22, 1, tzinfo=UTC)
-A, B = "20261121T010000Z", "20261122T010000Z"
-
-
-def after(*seconds: int) -> list[datetime]:
-    """Instants so many seconds after `START`."""
-    return [START + timedelta(seconds=number) for number in seconds]
-
-
-def shown(bench: Bench, since: datetime = START) -> list[tuple[int, int, bool, bool]]:
-    """First and last number, whether it follows, and whether it is proven."""
-    ours = bench.service.own_sets.ours()
-    found = bench.service.catalogue.stretches(since, ours)
-    return [(one.first, one.last, one.follows, one.proven) for one in found]
+from tests.support.marks import MARKS, PREFIX
 
 
 @pytest.fixture
-def instance(bench: Bench) -> str:
-    """Whose chains they are."""
-    return bench.directory.instance()
+def full(bench: Bench) -> BackupSet:
+    """What the chains hang on."""
+    return bench.made()
 
 
-def test_points_in_a_row(bench: Bench, instance: str) -> None:
+def note(bench: Bench, full: BackupSet, *seconds: int, **other: object) -> str:
+    """Enter a chain with points so many seconds after its full."""
+    at = [full.created_at + timedelta(seconds=number) for number in seconds]
+    return note_chain(bench.known, full.id, full.instance, at, **other)  # type: ignore[arg-type]
+
+
+def shown(bench: Bench) -> list[tuple[int, int, bool, bool]]:
+    """First and last number, whether it follows, and whether it is good."""
+    found = bench.service.catalogue.chains.stretches(bench.service.own_sets.ours())
+    return [(one.first, one.last, one.follows, one.good) for one in found]
+
+
+def test_points_in_a_row(bench: Bench, full: BackupSet) -> None:
     """They are one stretch from the first instant to the last."""
-    chain = note_chain(bench.known, B, instance, after(0, 1, 7), end="clock")
-    (found,) = bench.service.catalogue.stretches(START, [instance])
-    first, last = milliseconds(START), milliseconds(START) + 7000
-    assert found == ChainStretch(chain, 1, 3, first, last, follows=True, ended="clock")
+    chain = note(bench, full, 0, 1, 7, end="clock")
+    (found,) = bench.service.catalogue.chains.stretches(None)
+    first = milliseconds(full.created_at)
+    assert found == ChainStretch(chain, 1, 3, first, first + 7000, follows=True, ended="clock")
 
 
-def test_a_missing_number_ends_a_stretch(bench: Bench, instance: str) -> None:
-    """What comes after it is a stretch of its own that does not follow."""
-    note_chain(bench.known, B, instance, after(0, 1, 2, 3), numbers=[1, 2, 4, 5])
+def test_nothing_counts_after_a_missing_number(bench: Bench, full: BackupSet) -> None:
+    """What comes after it cannot be restored, and so is in no stretch."""
+    note(bench, full, 0, 1, 2, 3, numbers=[1, 2, 4, 5])
+    assert shown(bench) == [(1, 2, True, True)]
+
+
+def test_a_differential_begins_a_stretch_after_a_gap(bench: Bench, full: BackupSet) -> None:
+    """What comes after it does not follow what was before the gap."""
+    chain = note(bench, full, 0, 1, 2, 3, numbers=[1, 2, 4, 5])
+    with bench.known.transaction() as connection:
+        row = ObjectRow("d", chain, "differential", 4, 4, 9, "valid")
+        objects_table.note_object(connection, row)
     assert shown(bench) == [(1, 2, True, True), (4, 5, False, True)]
 
 
-def test_what_is_not_proven_or_suspect(bench: Bench, instance: str) -> None:
+def test_what_is_not_proven_or_suspect(bench: Bench, full: BackupSet) -> None:
     """It is there, and is not good."""
-    note_chain(bench.known, B, instance, after(0, 1, 2, 3, 4), unproven=[5], suspect=[2])
+    note(bench, full, 0, 1, 2, 3, 4, unproven=[5], suspect=[2])
     assert shown(bench) == [
         (1, 1, True, True),
         (2, 2, True, False),
@@ -57,40 +70,53 @@ def test_what_is_not_proven_or_suspect(bench: Bench, instance: str) -> None:
     ]
 
 
-def test_what_has_no_valid_mark_is_not_there(bench: Bench, instance: str) -> None:
+def test_what_a_check_found(bench: Bench, full: BackupSet) -> None:
+    """Everything after the last good point is not good."""
+    chain = note(bench, full, 0, 1, 2, 3)
+    key = check_key(PREFIX, chain, full.created_at)
+    check = Check(1, chain, full.created_at, 2, "it differs")
+    document = MARKS.sign(key, chain_format.dump(check))
+    with bench.known.transaction() as connection:
+        row = ObjectRow(key, chain, "check", 0, 0, len(document), "valid", document)
+        objects_table.note_object(connection, row)
+    assert shown(bench) == [(1, 2, True, True), (3, 4, True, False)]
+
+
+def test_what_has_no_valid_mark_is_not_there(bench: Bench, full: BackupSet) -> None:
     """A point without a mark is a missing one."""
-    note_chain(bench.known, B, instance, after(0, 1, 2), unmarked=[2])
-    assert shown(bench) == [(1, 1, True, True), (3, 3, False, True)]
+    note(bench, full, 0, 1, 2, unmarked=[2])
+    assert shown(bench) == [(1, 1, True, True)]
 
 
-def test_only_chains_of_ours(bench: Bench) -> None:
+def test_only_chains_of_ours(bench: Bench, full: BackupSet) -> None:
     """Another installation's points are not what this one can restore by a time."""
-    note_chain(bench.known, B, "0123456789abcdef", after(0, 1))
+    note_chain(bench.known, full.id, "0123456789abcdef", [full.created_at])
     assert shown(bench) == []
 
 
-def test_the_last_point_before_a_time_counts(bench: Bench, instance: str) -> None:
-    """It is what the data was at that time; older ones are not read."""
-    note_chain(bench.known, A, instance, after(0, 1, 5))
-    assert shown(bench, START + timedelta(seconds=3)) == [(2, 3, False, True)]
-    assert shown(bench, START + timedelta(days=3)) == [(3, 3, False, True)]
+def test_a_full_that_protects_nothing(bench: Bench) -> None:
+    """A point is as good as its full at most."""
+    full = bench.made(only="tokens")
+    note(bench, full, 0, 1)
+    assert shown(bench) == []
 
 
-def test_a_chain_without_a_change(bench: Bench, instance: str) -> None:
+def test_a_chain_without_a_change(bench: Bench, full: BackupSet) -> None:
     """Its full is what the data is."""
-    note_chain(bench.known, B, instance, (), began=START)
-    (found,) = bench.service.catalogue.stretches(START, [instance])
-    assert (found.first, found.last, found.follows) == (0, 0, True)
-    assert found.first_instant == found.last_instant == milliseconds(START)
+    note(bench, full, began=full.created_at)
+    (found,) = bench.service.catalogue.chains.stretches(None)
+    at = milliseconds(full.created_at)
+    chain = chain_id(full.id, full.instance)
+    assert found == ChainStretch(chain, 0, 0, at, at, follows=True)
 
 
-def test_a_pack_and_the_points_after_it(bench: Bench, instance: str) -> None:
-    """A pack has its points in a row; rows of them that are still there do not matter."""
-    chain = note_chain(bench.known, B, instance, after(3, 4, 5), numbers=[3, 4, 5])
+def test_a_pack_and_the_points_after_it(bench: Bench, full: BackupSet) -> None:
+    """A pack has its points in a row, and its edges are known without reading it."""
+    chain = note(bench, full, 4, 5, numbers=[4, 5])
+    first = milliseconds(full.created_at)
     with bench.known.transaction() as connection:
-        connection.execute(
-            "INSERT INTO chain_objects(key, chain, kind, first, last, bytes, mark, first_instant,"
-            " last_instant) VALUES ('a', ?, 'pack', 1, 3, 9, 'valid', ?, ?)",
-            (chain, milliseconds(START), milliseconds(START) + 3000),
-        )
-    assert shown(bench) == [(1, 3, True, True), (3, 5, True, True)]
+        row = ObjectRow("p", chain, "pack", 1, 3, 9, "valid", None, first, first + 3000, 3)
+        objects_table.note_object(connection, row)
+    (found,) = bench.service.catalogue.chains.stretches(None)
+    assert (found.first, found.last) == (1, 5)
+    assert (found.first_instant, found.last_instant) == (first, first + 5000)
