@@ -66,11 +66,11 @@ TARGET = {"kind", "offsite", "location", "last_contact_at"}
 PROBLEM = {"type", "title", "status", "detail", "code", "hint"}
 
 # What the documents have beyond the contract, which may be added to.
-ADDED_TO_SET = {"hollow"}
+ADDED_TO_SET = {"hollow", "point"}
 ADDED_TO_OBJECT = {"same_instant", "finding"}
 ADDED_TO_STATUS = {"last_drill"}
 
-_SET_ID = re.compile(r"\d{8}T\d{6}Z")
+_SET_ID = re.compile(r"\d{8}T\d{6}Z(\.\d+)?")
 _BEGINS_LIKE_A_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:")
 _TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d{3})?Z")
 

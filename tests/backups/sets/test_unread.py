@@ -228,7 +228,7 @@ def test_list_and_doctor_name_it(
     assert done.returncode == 0, done.stderr
     assert f"{sets[0].id}/manifest.json" in done.stderr
     document = installation.json("list")
-    assert set(document) == {"sets", "next", "listed_at", "error"}
+    assert set(document) == {"sets", "ranges", "next", "listed_at", "error"}
     assert [one["id"] for one in document["sets"]] == [sets[2].id, sets[1].id]
     found = examine(settings_of(installation), new_host.service)
     (line,) = [one for one in found.lines if "[document_unread]" in one.message]
