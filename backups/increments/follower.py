@@ -19,7 +19,7 @@ from typing import Literal
 
 from backups.errors import ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken
 from backups.format.chain import EndReason, RestoredTo
-from backups.format.chain_keys import chain_id, set_of
+from backups.format.chain_keys import chain_id, head_key, set_of
 from backups.increments.capture import Capture, Captured
 from backups.increments.chain import Ends, begin_chain, sha256_of
 from backups.increments.follow_folder import ChainState
@@ -186,6 +186,7 @@ class Follower:
     def _capture_and_store(self, chain: OpenChain) -> Outcome:
         # Only what touches live databases needs the lease: the store may take its time.
         if not self._parts.lease.take():
+            self._capture.let_go()  # whoever has it may need the -wal to be empty
             return "waiting"
         if self._parts.facts.restored_chain() is not None:  # a restore was quicker
             return "waiting"
@@ -266,9 +267,14 @@ class Follower:
 
     def _open(self, name: str, state: ChainState) -> OpenChain | None:
         with self._steps.known.reading() as connection:
-            if table.chain(connection, name) is None:
-                _log.warning("chain %s is not known here any more", name)
-                return None
+            known = table.chain(connection, name)
+        if known is None:
+            _log.warning("chain %s is not known here any more", name)
+            return None
+        marks = self._steps.marks.since_rotation(self._parts.catalogue.rotated())
+        if marks.check(head_key(self._steps.prefix, name), known.head).outcome != "valid":
+            _log.warning("chain %s was marked with a key that does not count any more", name)
+            return None
         shadows: dict[str, Shadow] = {}
         try:
             for source in state.sources:
