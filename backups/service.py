@@ -1,4 +1,7 @@
-"""What all interfaces call: the operations, and what there is and how protected it is."""
+"""What all interfaces call: the operations, and what there is and how protected it is.
+
+One file, because each operation is made here of the parts that others need, too.
+"""
 
 from __future__ import annotations
 
