@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from backups.config import SealConfig
 from backups.errors import FollowerBusy
 from backups.format.chain import Head, load
 from backups.format.chain_keys import chain_id, head_key, increment_key
@@ -15,6 +16,8 @@ from backups.host.machine import boot_id
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.lease import FollowLease
 from backups.sets.chains import table
+from backups.sets.seal import generate_key_pair
+from shared.errors import DatabaseLocked
 from tests.support.bench import PREFIX, Bench
 from tests.support.databases import add_rows, connect, write
 from tests.support.following import (
@@ -456,3 +459,66 @@ def test_a_request_counts_for_some_seconds(bench: Bench, at: float, counts: bool
     bench.facts.ask_follower("another-start 1000.0")
     assert lease.take()
     lease.let_go()
+
+
+def test_what_is_written_until_the_gates_close_is_of_the_same_instant(bench: Bench) -> None:
+    """A source that is written after the last look, and before the gates, goes along."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "a")
+        real = follower._parts.lease.take
+
+        def written_before() -> bool:
+            write(bench.sessions, "DELETE FROM sessions WHERE rowid = 1")
+            return real()
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(follower._parts.lease, "take", written_before)
+            assert step(bench, follower) == "stored"
+    assert [one.source for one in increment_of(bench, chain, 1).sources] == ["sessions", "tokens"]
+
+
+def test_records_that_cannot_be_written_delay_a_point(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shadow has it already: the next step finishes the same object, and the chain goes on."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "a")
+
+        def locked(*_: object) -> None:
+            monkeypatch.undo()
+            raise DatabaseLocked("the catalogue is locked", "Try again.")
+
+        monkeypatch.setattr("backups.increments.step.note_point", locked)
+        with pytest.raises(DatabaseLocked):
+            step(bench, follower)
+        rotate(bench, "b")
+        assert step(bench, follower) == "stored"
+        assert follower.chain == chain
+    assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
+
+
+def test_encrypted_points_are_proven_by_their_bytes(tmp_path: Path) -> None:
+    """Where no identity is on the host, other bytes that are read back still end the chain."""
+    _, public = generate_key_pair()
+    seal = SealConfig("zstd", (public,))
+    with following_bench(tmp_path, seal=seal) as bench, following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "a")
+        assert step(bench, follower) == "stored"
+        (key,) = increments(bench)
+        assert key.endswith(".inc.age")
+        assert b'"sources"' in bench.bytes_of(key).partition(b"\n")[0]
+
+        def spoil() -> None:
+            path = Path(bench.store.location) / key.replace("0000000001", "0000000002")
+            path.write_bytes(path.read_bytes()[:-3] + b"xyz")
+
+        bench.watched.after("put", "0000000002", spoil)
+        rotate(bench, "b")
+        assert step(bench, follower) == "needs_full"
+        with bench.known.reading() as connection:
+            row = table.last_point(connection, chain)
+        assert row is not None
+        assert row.number == 1
