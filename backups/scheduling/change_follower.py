@@ -53,7 +53,7 @@ class ChangeFollower:
     def step(self) -> Run | None:
         """Poll once; the run, if one was due and was made."""
         now = self._now()
-        if self._follower is not None:
+        if self._follower is not None and not self._service.own_sets.started_empty():
             outcome = self._follow(self._follower)
             if self._follower.chain is not None or outcome == "waiting":
                 self._changed_at, self._is_unsure = None, False

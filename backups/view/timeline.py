@@ -24,6 +24,7 @@ from backups.view.stretches import (
     cut_by,
     joined,
 )
+from shared.words import counted
 
 LENGTH = timedelta(hours=24)
 
@@ -123,9 +124,8 @@ class Timeline:
         if not self.bars:
             if not self.marks:
                 return "Nothing of the last 24 hours can be restored."
-            count = len(self.marks)
-            one = "1 restore point" if count == 1 else f"{count:,} restore points"
-            return f"{one} in the last 24 hours; {NOT_FOLLOWED}."
+            points = counted(len(self.marks), "restore point")
+            return f"{points} in the last 24 hours; {NOT_FOLLOWED}."
         first, last = self.bars[0], self.bars[-1]
         text = f"Every second from {span(first.start, last.end)} UTC can be restored"
         inner = [gap for gap in self.gaps if first.start <= gap.start and gap.end <= last.end]

@@ -706,3 +706,21 @@ def test_facts_of_a_change_are_replaceable() -> None:
     base = after(10, 0, failures=1)
     assert due_at(base, DELAY) != due_at(replace(base, failures=2), DELAY)
     assert due_at(QUIET, DELAY) != due_at(replace(QUIET, changed_at=AT + MINUTE), DELAY)
+
+
+def test_an_empty_database_beside_backups_makes_no_point(tmp_path: Path) -> None:
+    """What was created empty in place of a lost database must not become the newest point."""
+    with open_bench(tmp_path, follow="compare", change_delay=DELAY, run_by="app") as bench:
+        clock = bench.service.clock
+        assert isinstance(clock, FixedClock)
+        made = bench.made()
+        bench.service.facts.note_started_empty("tokens", clock.advance(seconds=60))
+        with closing(ChangeFollower(bench.service, DELAY)) as follower:
+            for _ in range(3):
+                clock.advance(seconds=120)
+                write(bench.tokens, "DELETE FROM tokens")
+                follower.step()
+        assert [key for key in bench.all_keys() if "/i/" in key] == []
+        latest = bench.service.own_sets.latest()
+        assert latest is not None
+        assert latest.id == made.id
