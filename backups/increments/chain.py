@@ -101,7 +101,10 @@ class Ends:
     def note(
         self, name: str, last: int, reason: EndReason, restored_to: RestoredTo | None = None
     ) -> None:
-        """End a chain after the number `last`; `send` brings it to the store."""
+        """End a chain after the number `last`, or the highest one that is known to be stored;
+        `send` brings the end to the store."""
+        with self._steps.known.reading() as connection:
+            last = max(last, table.highest_number(connection, name))
         at = self._clock.now().astimezone(UTC).replace(microsecond=0)
         key = end_key(self._steps.prefix, name)
         end = End(FORMAT, name, at, reason, last, restored_to)
@@ -113,9 +116,7 @@ class Ends:
     def note_of_other(self, name: str, reason: EndReason) -> None:
         """The same for a chain that is not open, after the last number that is known of it."""
         state = self._folder.state(name)
-        with self._steps.known.reading() as connection:
-            row = table.last_point(connection, name)
-        self.note(name, max(state.number if state else 0, row.number if row else 0), reason)
+        self.note(name, state.number if state else 0, reason)
 
     def send(self) -> None:
         """Store the ends that the store has yet to get. Raises `StoreError`, `ProofFailed`."""

@@ -326,6 +326,8 @@ class Follower:
             return False
         with self._steps.known.reading() as connection:
             row = table.chain(connection, name)
+            if table.has_numbers(connection, name):
+                return True  # only its own folder could go on from them
         return row is not None and (row.end is not None or name in self._folder.ended())
 
     def _copies_are_whole(self, full: BackupSet) -> bool:

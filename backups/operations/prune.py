@@ -150,7 +150,7 @@ class Prune:
                     error.message,
                     extra=fields(key=key),
                 )
-        removed += self._chains.sweep(ours, before)
+        removed += self._chains.sweep(ours)
         self._store.abort_unfinished(self._prefix, before, self._could_be_ours)
         return removed
 

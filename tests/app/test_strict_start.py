@@ -93,7 +93,7 @@ def test_a_misspelt_name_of_the_environment_stops_the_app(tmp_path: Path) -> Non
 def test_an_unknown_name_is_in_the_log_in_status_and_in_doctor(tmp_path: Path) -> None:
     """A name that may be another program's stops nothing, and nobody has to look for it."""
     installation = with_env_file(
-        tmp_path, "BACKUP_FOLLOW=wal", "SHOPIFY_API_KY=x", "COMPOSE_PROJECT_NAME=bot"
+        tmp_path, "BACKUP_WINDOW=wal", "SHOPIFY_API_KY=x", "COMPOSE_PROJECT_NAME=bot"
     ).with_settings(COPY_BUCKET="b")
     with AppProcess.start(installation) as app, app.client() as client:
         eventually(lambda: client.get("/admin/backups").json()["last_success"], "the first backup")
@@ -102,7 +102,7 @@ def test_an_unknown_name_is_in_the_log_in_status_and_in_doctor(tmp_path: Path) -
         output = app.output()
     found = [one["message"] for one in status["warnings"] if one["code"] == "unknown_setting"]
     assert [message.partition(" is not a setting")[0] for message in found] == [
-        "BACKUP_FOLLOW (on line 5 of .env)",
+        "BACKUP_WINDOW (on line 5 of .env)",
         "SHOPIFY_API_KY (on line 6 of .env)",
         "COPY_BUCKET (in the environment)",
     ]
@@ -110,9 +110,9 @@ def test_an_unknown_name_is_in_the_log_in_status_and_in_doctor(tmp_path: Path) -
     assert all(f"{message} [unknown_setting]" in str(doctor) for message in found)
     assert "COMPOSE" not in output
     shown = installation.cli("status").stdout
-    assert "warning unknown_setting: BACKUP_FOLLOW (on line 5 of .env)" in shown
+    assert "warning unknown_setting: BACKUP_WINDOW (on line 5 of .env)" in shown
     assert "SHOPIFY_API_KY" not in shown  # the commands read no platform
-    assert "BACKUP_FOLLOW (on line 5 of .env)" in installation.cli("doctor").stdout
+    assert "BACKUP_WINDOW (on line 5 of .env)" in installation.cli("doctor").stdout
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,9 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "backup_notifications_total": ("counter", ("result",)),
 }
 # What a histogram is made of.
-SERIES = frozenset(METRICS) - {"backup_stage_seconds"} | {
-    f"backup_stage_seconds_{end}" for end in ("bucket", "sum", "count")
+_HISTOGRAMS = {name for name, (kind, _) in METRICS.items() if kind == "histogram"}
+SERIES = frozenset(METRICS) - _HISTOGRAMS | {
+    f"{name}_{end}" for name in _HISTOGRAMS for end in ("bucket", "sum", "count")
 }
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
 
 from backups.decisions.chains.retention import ChainPlan, DroppedObject
 from backups.errors import IncrementBroken, ManifestInvalid
@@ -152,9 +151,9 @@ class ChainRemoval:
         self._store.delete(key)
         return True
 
-    def sweep(self, ours: Collection[str], before: datetime) -> list[str]:
-        """Delete what an interrupted prune left of chains of ours: it has no head any more, and was
-        put before a time. Whatever else is below `chains/` is left alone; its number is logged.
+    def sweep(self, ours: Collection[str]) -> list[str]:
+        """Delete what an interrupted prune left of chains of ours: it has no head any more, which
+        is put before all else. What else is below `chains/` is left alone; its number is logged.
 
         The keys that were deleted. Raises `StoreError` when the store cannot be listed.
         """
@@ -170,8 +169,6 @@ class ChainRemoval:
                 continue
             if found is None or chain_keys.instance_of(found.chain) not in ours:
                 foreign.append(one.key)
-                continue
-            if one.modified_at >= before:
                 continue
             try:
                 if self._is_without_head(found.chain) and self._remove(one.key, found.chain, ours):

@@ -122,6 +122,27 @@ def highest_sequence(connection: sqlite3.Connection) -> int:
     return int(row[0] or 0)
 
 
+def highest_number(connection: sqlite3.Connection, chain_id: str) -> int:
+    """The highest number of a chain that is known to be stored, packed or not; 0 for none."""
+    row = connection.execute(
+        "SELECT max((SELECT coalesce(max(number), 0) FROM chain_points WHERE chain = ?1),"
+        " (SELECT coalesce(max(last), 0) FROM chain_objects WHERE chain = ?1 AND kind = 'pack'"
+        " AND mark = 'valid'))",
+        (chain_id,),
+    ).fetchone()
+    return int(row[0])
+
+
+def has_numbers(connection: sqlite3.Connection, chain_id: str) -> bool:
+    """Whether anything with a number is known to lie in a chain, whoever put it there."""
+    row = connection.execute(
+        "SELECT EXISTS(SELECT 1 FROM chain_points WHERE chain = ?1)"
+        " OR EXISTS(SELECT 1 FROM chain_objects WHERE chain = ?1 AND last > 0)",
+        (chain_id,),
+    ).fetchone()
+    return bool(row[0])
+
+
 def newest_instant(
     connection: sqlite3.Connection, instances: Collection[str], until: datetime
 ) -> datetime | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from backups.config import SealConfig
 from backups.errors import FollowerBusy
 from backups.format.chain import Head, load
-from backups.format.chain_keys import chain_id, head_key, increment_key
+from backups.format.chain_keys import chain_id, end_key, head_key, increment_key, point_id
 from backups.host.machine import boot_id
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.lease import FollowLease
@@ -522,3 +523,38 @@ def test_encrypted_points_are_proven_by_their_bytes(tmp_path: Path) -> None:
             row = table.last_point(connection, chain)
         assert row is not None
         assert row.number == 1
+
+
+def test_a_lost_shadow_is_no_lost_point(bench: Bench) -> None:
+    """Without `BACKUP_DIR/follow` a full begins the next chain, and all points stay."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "one")
+        assert step(bench, follower) == "stored"
+    shutil.rmtree(bench.service.directory.path / "follow")
+
+    with following(bench) as follower:
+        rotate(bench, "two")
+        assert step(bench, follower) == "needs_full"
+        bench.made()
+        step(bench, follower)
+        assert follower.chain not in (None, chain)
+
+    bench.service.own_sets.refresh()
+    found = bench.service.catalogue.get(point_id(chain, 1))
+    assert found.protects
+    assert end_key(PREFIX, chain) not in bench.all_keys() or end_of(bench, chain).last >= 1
+
+
+def test_an_end_is_never_before_a_stored_point(bench: Bench) -> None:
+    """Where the folder of a chain says less than the records, these count."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        for value in ("one", "two"):
+            rotate(bench, value)
+            assert step(bench, follower) == "stored"
+    (bench.service.directory.path / "follow" / chain / "state.json").write_bytes(b"{}")
+    with following(bench) as follower:
+        step(bench, follower)
+        step(bench, follower)
+    assert end_of(bench, chain).last == 2
