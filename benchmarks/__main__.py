@@ -22,7 +22,17 @@ from benchmarks.plan import VERSION, Plan, find_programs, missing_programs, vers
 from benchmarks.report import host, report
 from benchmarks.results import Results, read_results, write_results
 from benchmarks.rounds import say
-from benchmarks.topics import answers, backup, change, cost, points, presence, restore, writers
+from benchmarks.topics import (
+    answers,
+    backup,
+    change,
+    cost,
+    following,
+    points,
+    presence,
+    restore,
+    writers,
+)
 
 Measure = Callable[[Plan, Place, Results], None]
 RESULTS = Path(__file__).parent / "results.json"
@@ -34,6 +44,7 @@ TOPICS: Mapping[str, Measure] = {
     "cost": cost.measure,
     "writers": writers.measure,
     "answers": answers.measure,
+    "following": following.measure,
     "presence": presence.measure,
     "points": points.measure,
 }

@@ -7,14 +7,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.contenders.contender import TO_LAST_PUT, WHOLE, WITH_PROOF
+from benchmarks.contenders.daemons import FollowingApp, LitestreamDaemon
 from benchmarks.contenders.floor import BarePut, BusyProcessor
 from benchmarks.place import STORE_YIELDS
 from benchmarks.results import Measure, Results
-from benchmarks.topics import answers, backup, change, cost, points, presence, writers
+from benchmarks.topics import (
+    answers,
+    backup,
+    change,
+    cost,
+    following,
+    points,
+    presence,
+    writers,
+)
 
 SCRIPTS = "two shell scripts"
 PEERS = (SCRIPTS, "two shell scripts at once", ".backup + rclone", ".backup + restic", "Litestream")
 APP, COMMAND = "ours in the app, ", "ours as a command, "
+FOLLOWS, FOLLOWS_NOT = FollowingApp.ON, FollowingApp.OFF
+LITESTREAM = LitestreamDaemon.name
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,7 @@ def budgets(results: Results) -> list[Budget]:
             *_memory(results),
             *_others(results, ""),
             *_others(results, STORE_YIELDS),
+            *_following(results),
             *_being_there(results),
         )
         if measured is not None
@@ -120,6 +133,39 @@ def _others(results: Results, way: str) -> Iterable[_Found]:
         yield name, 20.0, "ms", stall.most if stall else None
     for who in controls:
         yield f"answers, {who}: p99, of idle", None, "", asked(who)
+
+
+def _following(results: Results) -> Iterable[_Found]:
+    """What a burning host would lose, and what that costs; beside Litestream as a daemon."""
+    for megabytes in results.sizes(following.TOPIC):
+
+        def found(what: str, who: str = FOLLOWS, size: float = megabytes) -> Measure | None:
+            return results.find(following.TOPIC, size, who, what)
+
+        for what in (following.LOSS, following.OWN_LOSS):
+            windows = found(what)
+            name = f"{megabytes:g} MB, {what}"
+            yield f"{name}, median", 1.2, "s", windows.median if windows else None
+            yield f"{name}, worst", 2.5, "s", windows.most if windows else None
+        peer = found(following.LOSS, LITESTREAM)
+        name = f"{megabytes:g} MB, {following.LOSS} of {LITESTREAM}"
+        yield f"{name}, median", None, "s", peer.median if peer else None
+        yield f"{name}, worst", None, "s", peer.most if peer else None
+        for what, limit, unit in (
+            (f"{following.STORED} {following.TOKEN}", 1.2, "KB"),
+            (following.BUSY, 8.0, "%"),
+            (f"{following.SENT} {following.PART}", 0.6 if megabytes == 100 else None, "MB"),
+        ):
+            cost = found(what)
+            yield f"{megabytes:g} MB, {what}", limit, unit, cost.median if cost else None
+        off = found(following.P99, FOLLOWS_NOT)
+        name = f"{megabytes:g} MB, {following.P99} of a writer, of that without following"
+        yield name, 1.3, "", _ratio(found(following.P99), off)
+        idle, idle_off = found(following.IDLE), found(following.IDLE, FOLLOWS_NOT)
+        more = idle.median - idle_off.median if idle and idle_off else None
+        yield f"{megabytes:g} MB, {following.IDLE}, for following", 0.2, "%", more
+        put = found(following.IDLE_PUTS)
+        yield f"{megabytes:g} MB, {following.IDLE_PUTS}", 0.0, "", put.most if put else None
 
 
 def _being_there(results: Results) -> Iterable[_Found]:

@@ -1,10 +1,14 @@
-"""`CountingProxy`: passes bytes on to an S3 server, and counts requests and bytes both ways."""
+"""`CountingProxy`: passes bytes on to an S3 server, and counts requests and bytes both ways.
+
+It also notes when each object was stored: what a contender says of itself is then not needed.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -35,6 +39,14 @@ class Counted:
         return sum(self.requests.values())
 
 
+@dataclass(frozen=True)
+class Put:
+    """An object that the server has acknowledged at a monotonic instant; `key` with its bucket."""
+
+    at: float
+    key: str
+
+
 class _Requests:
     """Finds the requests in what one client sends on one connection."""
 
@@ -43,6 +55,14 @@ class _Requests:
         self._header = b""
         self._body = 0
         self._blind = False
+        self._asked = ""  # what is put by the request that is under way
+
+    def answered(self) -> str:
+        """The path of the PUT that was sent in full, when the first byte of an answer comes."""
+        if self._body or not self._asked:  # an answer before the body says that it may come
+            return ""
+        asked, self._asked = self._asked, ""
+        return asked
 
     def feed(self, data: bytes) -> None:
         """Look at the next bytes."""
@@ -62,6 +82,8 @@ class _Requests:
     def _begin(self, header: bytes) -> None:
         method = "LIST" if _OF_BUCKET.match(header) else header.split(b" ", 1)[0].decode()
         self._counter[method] += 1
+        path = header.split(b" ", 2)[1].decode()
+        self._asked = urlsplit(path).path.lstrip("/") if method == "PUT" else ""
         length = _LENGTH.search(header)
         self._body = int(length[1]) if length else 0
         self._blind = bool(_CHUNKED.search(header))  # no client here sends such a body
@@ -80,6 +102,7 @@ class CountingProxy:
         self._lock = threading.Lock()
         self._requests: Counter[str] = Counter()
         self._sent = self._received = 0
+        self._puts: list[Put] = []
 
     @property
     def endpoint(self) -> str:
@@ -93,6 +116,15 @@ class CountingProxy:
             self._requests.clear()
             self._sent = self._received = 0
         return found
+
+    def puts(self, bucket: str) -> list[Put]:
+        """The objects of a bucket that were stored so far, in order; their keys without it."""
+        with self._lock:
+            return [
+                Put(one.at, one.key.removeprefix(f"{bucket}/"))
+                for one in self._puts
+                if one.key.startswith(f"{bucket}/")
+            ]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -137,6 +169,9 @@ class CountingProxy:
         def received(data: bytes) -> None:
             with self._lock:
                 self._received += len(data)
+                stored = requests.answered()
+                if stored and data.startswith(b"HTTP/1.1 2"):
+                    self._puts.append(Put(time.monotonic(), stored))
 
         try:
             await asyncio.gather(

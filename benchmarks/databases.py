@@ -107,6 +107,14 @@ def change_rows(pair: Pair, part: float, values: Values) -> int:
     return len(chosen)
 
 
+def change_token(pair: Pair, values: Values) -> None:
+    """Give one token, any of them, a new value."""
+    with closing(sqlite3.connect(pair.tokens)) as connection, connection:
+        (rows,) = connection.execute("SELECT max(rowid) FROM tokens").fetchone()
+        chosen = random.randrange(rows) + 1
+        connection.execute("UPDATE tokens SET value = ? WHERE rowid = ?", (values.take(), chosen))
+
+
 def token_rows(values: Values) -> Iterator[tuple[str, str, str]]:
     """Shops and Pages in turn, each with a token and with the UUID of its user.
 

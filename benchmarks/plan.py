@@ -37,6 +37,8 @@ class Plan:
     busy_runs: int
     idle_seconds: float
     restore_points: int
+    follow_sizes: tuple[float, ...] = ()
+    follow_seconds: float = 15.0
     quick: bool = False
     target: str | None = None
 
@@ -55,6 +57,8 @@ class Plan:
             busy_runs=runs,
             idle_seconds=1.0 if quick else 2.0,
             restore_points=200 if quick else 10_000,
+            follow_sizes=tuple(sorted(middling)[-1 if quick else -2 :]),
+            follow_seconds=4.0 if quick else 15.0,
             quick=quick,
         )
 

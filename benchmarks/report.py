@@ -14,7 +14,17 @@ from rich.table import Table
 from benchmarks.budgets import SCRIPTS, Budget, budgets
 from benchmarks.contenders.contender import WHOLE
 from benchmarks.results import Results
-from benchmarks.topics import answers, backup, change, cost, points, presence, restore, writers
+from benchmarks.topics import (
+    answers,
+    backup,
+    change,
+    cost,
+    following,
+    points,
+    presence,
+    restore,
+    writers,
+)
 
 _WIDTH = 120
 
@@ -43,6 +53,8 @@ def report(results: Results) -> str:
         console.print(
             _times(results, change.TOPIC, megabytes, "Backup after 1% of the rows changed")
         )
+    for megabytes in results.sizes(following.TOPIC):
+        console.print(_times(results, following.TOPIC, megabytes, "Following every change"))
     for topic in (cost.BACKUP, cost.RESTORE):
         for megabytes in results.sizes(topic):
             console.print(_grid(results, topic, megabytes, topic.capitalize()))

@@ -1,5 +1,6 @@
-"""`python -m benchmarks.writer TOKENS SESSIONS RATE`: writes to both databases in turn.
+"""`python -m benchmarks.writer TOKENS SESSIONS RATE FIRST`: writes to both databases in turn.
 
+The newest row of `sessions` by its `uuid` is the last that was written to it: see `NEWEST_ROW`.
 It says that it has begun, writes until standard input ends, and prints what each transaction
 cost as JSON: when it began (monotonic), the seconds until it had the write lock, and in all.
 """
@@ -17,25 +18,28 @@ import time
 from contextlib import closing
 
 BUSY_TIMEOUT_SECONDS = 30.0
+# The number of the last transaction that is in a copy of `sessions`, as `w000000017`; those with an
+# even number are. Any other text that is a `uuid` comes before.
+NEWEST_ROW = "SELECT max(uuid) FROM sessions"
 _VALUES = [f"gAAAAA{base64.urlsafe_b64encode(os.urandom(150)).decode()}" for _ in range(1000)]
 
 
-def main(tokens_path: str, sessions_path: str, rate: str) -> None:
-    """Write until told to stop."""
+def main(tokens_path: str, sessions_path: str, rate: str, first: str) -> None:
+    """Write until told to stop; transactions are numbered from `first`, which is odd."""
     told = []
     pause = 1 / float(rate)
     with closing(_connect(tokens_path)) as tokens, closing(_connect(sessions_path)) as sessions:
         print("writing", flush=True)
-        number, due = 0, time.monotonic()
+        number, due = int(first), time.monotonic()
         while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
             due = max(due + pause, time.monotonic())
-            number += 1
             connection = tokens if number % 2 else sessions
             began = time.monotonic()
             connection.execute("BEGIN IMMEDIATE")
             locked = time.monotonic()
             _write(connection, number)
             connection.execute("COMMIT")
+            number += 1
             told.append((began, locked - began, time.monotonic() - began))
     print(json.dumps(told), flush=True)
 
@@ -50,7 +54,8 @@ def _write(connection: sqlite3.Connection, number: int) -> None:
         )
     else:
         connection.execute(
-            "INSERT INTO sessions VALUES (?, ?, ?)", (secrets.token_hex(32), key, int(time.time()))
+            "INSERT INTO sessions VALUES (?, ?, ?)",
+            (secrets.token_hex(32), f"w{number:09}", int(time.time())),
         )
 
 

@@ -34,8 +34,9 @@ _Control = BarePut | BusyProcessor
 class Writer:
     """A process that writes to both databases; see `benchmarks.writer`."""
 
-    def __init__(self, pair: Pair) -> None:
-        arguments = (str(pair.tokens), str(pair.sessions), str(TRANSACTIONS_A_SECOND))
+    def __init__(self, pair: Pair, first: int = 1) -> None:
+        """Its transactions are numbered from `first`, which is odd: those of `tokens` are."""
+        arguments = map(str, (pair.tokens, pair.sessions, TRANSACTIONS_A_SECOND, first))
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.writer", *arguments],
             cwd=REPOSITORY,
@@ -80,12 +81,13 @@ def _measure_all(plan: Plan, place: Place, results: Results) -> None:
         BusyProcessor,
     )
     for make in makers:
-        with _own_copy(place, plan.busy_size) as pair, closing(make(place, pair)) as one:
+        with own_copy(place, plan.busy_size) as pair, closing(make(place, pair)) as one:
             _measure(plan, one, place.named(one.name), results)
 
 
 @contextmanager
-def _own_copy(place: Place, megabytes: float) -> Iterator[Pair]:
+def own_copy(place: Place, megabytes: float) -> Iterator[Pair]:
+    """The live databases of that size again, for as long as the block lasts."""
     pair = place.copy_of(place.pair(megabytes))
     try:
         yield pair
