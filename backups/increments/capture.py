@@ -100,6 +100,11 @@ class Capture:
         self.copies = {}
 
     @property
+    def names(self) -> frozenset[str]:
+        """The names of the sources."""
+        return frozenset(source.name for source in self._sources)
+
+    @property
     def how(self) -> How:
         """`wal` while the -wal of a source is read."""
         return "wal" if self._logs.names else "compare"

@@ -71,11 +71,6 @@ class Follower:
         self._failing: frozenset[str] = frozenset()
 
     @property
-    def noticed_at(self) -> float | None:
-        """When the oldest change that is not stored was noticed, by the monotonic clock."""
-        return self._noticed_at
-
-    @property
     def following(self) -> Following:
         """How it follows, for status."""
         since, clock = self._noticed_at, self._clock
@@ -244,6 +239,10 @@ class Follower:
         if not begun:
             return
         state = self._folder.state(begun[0])
+        if state is not None and state.sources.keys() != self._capture.names:
+            self._full_reason = "a source was added, or taken away"
+            self._ends.note_of_other(begun[0], "sources")
+            return
         chain = self._open(begun[0], state) if state is not None else None
         if chain is None:
             self._full_reason = "its shadow is not what it was"
@@ -345,16 +344,18 @@ class Follower:
         if chain is None:
             return
         if reason != "new_chain":
-            _log.warning(
-                "chain %s ends after number %d, and a full follows: %s",
-                chain.id,
-                chain.state.number,
-                why or reason,
-            )
+            ends = "chain %s ends after number %d, and a full follows: %s"
+            _log.warning(ends, chain.id, chain.state.number, why or reason)
             self._full_reason = why or reason
         chain.close()
         self._chain = None
-        self._ends.note(chain.id, chain.state.number, reason, restored_to)
+        if (
+            reason == "two_writers"
+        ):  # the other one goes on with it: an end would cut its points off
+            self._folder.drop(chain.id)
+            self._refused.add(chain.id)
+        else:
+            self._ends.note(chain.id, chain.state.number, reason, restored_to)
 
     def _obey_restore(self) -> None:
         """A restore replaced live data: the chain ends there."""

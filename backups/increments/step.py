@@ -107,7 +107,8 @@ class Steps:
             kind="increment",
             chain=chain.id,
             seq=number,
-            sequence=captured.sequence,
+            # Another host with the id of this one counts for itself; within a chain it grows.
+            sequence=max(captured.sequence, chain.state.sequence + 1),
             instant=max(_milliseconds(captured), chain.state.instant),
             prev=chain.state.prev,
             base_seq=number - 1,

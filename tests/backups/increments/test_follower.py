@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -235,7 +236,8 @@ def test_a_restore_ends_the_chain(bench: Bench) -> None:
 
 
 def test_another_writer_ends_the_chain(bench: Bench) -> None:
-    """An object of somebody else under the next number is never overwritten or followed."""
+    """An object of somebody else under the next number is never overwritten or followed, and what
+    follows it is not cut off by an end."""
     with following(bench) as follower:
         chain = begun(bench, follower)
         key = increment_key(PREFIX, chain, 1, sealed=False)
@@ -244,7 +246,7 @@ def test_another_writer_ends_the_chain(bench: Bench) -> None:
         assert step(bench, follower) == "needs_full"
         step(bench, follower)
     assert bench.bytes_of(key) == b"somebody else's"
-    assert end_of(bench, chain).reason == "two_writers"
+    assert end_key(PREFIX, chain) not in bench.all_keys()
 
 
 def test_a_change_too_large_for_an_increment_needs_a_full(bench: Bench) -> None:
@@ -558,3 +560,19 @@ def test_an_end_is_never_before_a_stored_point(bench: Bench) -> None:
         step(bench, follower)
         step(bench, follower)
     assert end_of(bench, chain).last == 2
+
+
+@pytest.mark.parametrize("more", [True, False], ids=["added", "taken away"])
+def test_other_sources_begin_with_a_full(tmp_path: Path, *, more: bool) -> None:
+    """At the start after it: a point of the old chain would lack a source, or have one too many."""
+    with following_bench(tmp_path) as bench:
+        few = bench.sources
+        other = replace(few[0], name="orders", path=tmp_path / "orders.db")
+        shutil.copyfile(few[0].path, other.path)
+        before, after = (few, (*few, other)) if more else ((*few, other), few)
+        with following_bench(tmp_path, sources=before) as old, following(old) as follower:
+            chain = begun(old, follower)
+        with following_bench(tmp_path, sources=after) as new, following(new) as follower:
+            assert step(new, follower) == "needs_full"
+            assert step(new, follower) == "needs_full"
+            assert end_of(new, chain).reason == "sources"
