@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 from backups.config import SealConfig
 from backups.errors import FollowerBusy
@@ -35,6 +36,7 @@ from tests.support.following import (
     rows_of,
     step,
 )
+from tests.support.marks import MARK_KEY, mark_key_of
 
 
 @pytest.fixture(params=["compare", "wal"])
@@ -576,3 +578,21 @@ def test_other_sources_begin_with_a_full(tmp_path: Path, *, more: bool) -> None:
             assert step(new, follower) == "needs_full"
             assert step(new, follower) == "needs_full"
             assert end_of(new, chain).reason == "sources"
+
+
+def test_a_chain_with_a_key_that_was_rotated_away_is_not_gone_on_with(tmp_path: Path) -> None:
+    """Its head counts for nothing any more, and so would all points that follow it."""
+    key = mark_key_of(Fernet.generate_key().decode())
+    with following_bench(tmp_path) as bench, following(bench) as follower:
+        chain = begun(bench, follower)
+        sources = bench.sources
+    keys = (key, MARK_KEY)
+    with following_bench(tmp_path, sources=sources, mark_keys=keys) as bench:
+        with following(bench) as follower:
+            assert step(bench, follower) in ("idle", "stored")
+            assert follower.chain == chain
+        bench.service.catalogue.note_rotated(key.fingerprint)
+        with following(bench) as follower:
+            rotate(bench, "new")
+            assert step(bench, follower) == "needs_full"
+            assert follower.chain is None
