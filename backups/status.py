@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
@@ -22,6 +22,7 @@ from backups.operations.installation import Installation
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.sources.faults import source_faults
+from backups.vocabulary.following import GRACE
 from shared.clock import format_utc
 
 
@@ -136,7 +137,8 @@ def read_status(
         follow=following.mode if following else "sets" if config.change_delay else "off",
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
-        stored_within=config.change_delay or None,
+        # What is later than that is no fact that green rests on: see `Follower.following`.
+        stored_within=config.change_delay + timedelta(seconds=GRACE) if follows else None,
     )
 
 

@@ -30,7 +30,7 @@ from backups.increments.shadow import Shadow
 from backups.increments.step import OpenChain
 from backups.model import BackupSet, Progress
 from backups.sets.chains import table
-from backups.vocabulary.following import Following
+from backups.vocabulary.following import GRACE, Following
 from shared.errors import StoreError
 from shared.logs import fields
 from shared.process.lasting_work import beat, note
@@ -41,8 +41,6 @@ _log = logging.getLogger("backups.follow")
 # needs_full: only a full can store what was written.
 Outcome = Literal["idle", "stored", "waiting", "needs_full"]
 
-# How much longer than promised a change may wait before status says so, in seconds.
-GRACE = 5.0
 # How far the clock may go back within a chain; its instants then wait.
 MOST_BACK = 5_000
 # A step may compute for this part of the time.

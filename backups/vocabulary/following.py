@@ -9,6 +9,9 @@ from typing import Literal
 # Changes become increments, found in the `wal` or by comparison, or `sets`.
 FollowState = Literal["wal", "compare", "sets", "off", "stopped"]
 
+# How much longer than BACKUP_CHANGE_DELAY a change may wait before status says so, in seconds.
+GRACE = 5.0
+
 
 @dataclass(frozen=True)
 class Following:

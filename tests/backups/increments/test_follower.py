@@ -596,3 +596,27 @@ def test_a_chain_with_a_key_that_was_rotated_away_is_not_gone_on_with(tmp_path: 
             rotate(bench, "new")
             assert step(bench, follower) == "needs_full"
             assert follower.chain is None
+
+
+def test_what_the_headline_promises_is_what_turns_amber(bench: Bench) -> None:
+    """A change that waits for longer than that is a fact that does not hold, and no sooner."""
+    leading = bench.directory.scheduler_lease.try_acquire()
+    assert leading is not None
+    bench.directory.scheduler_lease.announce()
+    promised = bench.service.status().stored_within
+    leading.release()
+    assert promised is not None
+    with following(bench) as follower:
+        begun(bench, follower)
+        clock_of(bench).advance(seconds=60)
+        held = bench.directory.follow_lease.try_acquire()
+        assert held is not None
+        rotate(bench, "late")
+        assert follower.step() == "waiting"
+        clock_of(bench).advance(seconds=promised.total_seconds())
+        at_the_limit = follower.following.waiting_since
+        clock_of(bench).advance(seconds=1)
+        beyond_it = follower.following.waiting_since
+        held.release()
+    assert at_the_limit is None
+    assert beyond_it is not None
