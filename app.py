@@ -46,6 +46,7 @@ from shared.process.termination import after_termination
 from shared.settings.load import Settings, load_settings, read_environment, read_manager
 from shared.store.object_store import Interruptible
 from shared.web.address import check_address
+from shared.web.built_routes import build_routes
 from shared.web.problem_handlers import add_problem_handlers
 from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
@@ -75,6 +76,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
+            build_routes(app)
             try:
                 _open(app, stack, settings or read_settings(platforms=platforms), platforms)
             except AppError as error:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import UTC
-from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from backups.errors import ManifestInvalid
 from backups.format.document import read_as
+from shared.adapters import adapter_of
 from shared.bounded import Instant, SetId, Sha256, Text
 
 FORMAT = 1
@@ -47,21 +47,16 @@ class Acceptance:
         return name in self.proofs
 
 
-@cache
-def _documents() -> TypeAdapter[Acceptance]:
-    return TypeAdapter(Acceptance)
-
-
 def dump_acceptance(acceptance: Acceptance) -> bytes:
     """The bytes of the document, to be signed."""
     found = replace(acceptance, at=acceptance.at.astimezone(UTC))
-    return _documents().dump_json(found, indent=2) + b"\n"
+    return adapter_of(Acceptance).dump_json(found, indent=2) + b"\n"
 
 
 def load_acceptance(document: bytes, *, expected_id: str) -> Acceptance:
     """The acceptance; raises `ManifestInvalid`."""
     what = f"an acceptance of set {expected_id}"
-    found = read_as(_documents(), document, what, _HINT, fractions=False)
+    found = read_as(adapter_of(Acceptance), document, what, _HINT, fractions=False)
     if found.format != FORMAT or found.set_id != expected_id:
         raise ManifestInvalid(f"{what} is one of another set, or in another format", _HINT)
     return found

@@ -6,15 +6,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from backups.errors import ManifestInvalid
 from backups.format.chain_keys import ChainId, chain_id
 from backups.format.document import read_as
 from backups.format.page_sum import Sum
+from shared.adapters import adapter_of
 from shared.bounded import (
     MOST_OBJECTS,
     Count,
@@ -104,20 +104,15 @@ class Check:
 _Document = TypeVar("_Document", Head, End, Check)
 
 
-@cache
-def _adapters() -> dict[type, TypeAdapter[Any]]:
-    return {kind: TypeAdapter(kind) for kind in (Head, End, Check)}
-
-
 def dump(document: Head | End | Check) -> bytes:
     """The bytes of a document of a chain, to be signed."""
-    dumped: bytes = _adapters()[type(document)].dump_json(document, indent=2, exclude_none=True)
+    dumped: bytes = adapter_of(type(document)).dump_json(document, indent=2, exclude_none=True)
     return dumped + b"\n"
 
 
 def load(kind: type[_Document], document: bytes, *, key: str, chain: str) -> _Document:
     """The document under `key`; raises `ManifestInvalid` for one of another chain."""
-    found: _Document = read_as(_adapters()[kind], document, key, _HINT, fractions=False)
+    found: _Document = read_as(adapter_of(kind), document, key, _HINT, fractions=False)
     if found.format != FORMAT or found.chain != chain:
         raise ManifestInvalid(f"{key} speaks of another chain, or in another format", _HINT)
     if isinstance(found, Head) and chain_id(found.set_id, found.instance) != chain:

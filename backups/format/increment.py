@@ -13,15 +13,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from backups.errors import ManifestInvalid
 from backups.format.chain_keys import ChainId
 from backups.format.document import read_as
 from backups.format.page_sum import Sum
+from shared.adapters import adapter_of
 from shared.bounded import (
     MOST_OBJECTS,
     Count,
@@ -107,14 +107,9 @@ class Increment:
         return sum(change.bytes for change in self.sources)
 
 
-@cache
-def _lines() -> TypeAdapter[Increment]:
-    return TypeAdapter(Increment)
-
-
 def dump_line(increment: Increment) -> bytes:
     """The line without its end and its mark, to be signed (`Marks.sign_line`)."""
-    return _lines().dump_json(increment, exclude_none=True)
+    return adapter_of(Increment).dump_json(increment, exclude_none=True)
 
 
 def assemble(line: bytes, bodies: Sequence[bytes]) -> bytes:
@@ -140,7 +135,7 @@ def load_line(line: bytes, *, key: str, chain: str, number: int, kind: Increment
 
     Raises `ManifestInvalid` for one that is not what its key says, or contradicts itself.
     """
-    found = read_as(_lines(), line, key, _HINT, fractions=False)
+    found = read_as(adapter_of(Increment), line, key, _HINT, fractions=False)
     if fault := _fault_of(found, chain, number, kind):
         raise ManifestInvalid(f"{key} cannot be read: {fault}", _HINT)
     return found

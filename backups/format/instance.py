@@ -11,13 +11,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import cache
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
 from backups.format import naming
 from backups.format.document import first_fault, read_object
+from shared.adapters import adapter_of
 from shared.bounded import HIGHEST_SEQUENCE, Instant, Printable, Sha256
 
 FORMAT = 1
@@ -90,14 +90,9 @@ def machine_hash(machine_id: str) -> str | None:
     return hashlib.sha256(f"{_OURS}{found}".encode()).hexdigest()
 
 
-@cache
-def _documents() -> TypeAdapter[InstanceDocument]:
-    return TypeAdapter(InstanceDocument)
-
-
 def dump_instance(document: InstanceDocument) -> bytes:
     """The bytes of a document."""
-    return _documents().dump_json(document, indent=2) + b"\n"
+    return adapter_of(InstanceDocument).dump_json(document, indent=2) + b"\n"
 
 
 def load_instance(document: bytes, *, instance: str, at: datetime) -> InstanceDocument:
@@ -106,7 +101,7 @@ def load_instance(document: bytes, *, instance: str, at: datetime) -> InstanceDo
         raise ValueError("too large")
     read_object(document)
     try:
-        found = _documents().validate_json(document, strict=True)
+        found = adapter_of(InstanceDocument).validate_json(document, strict=True)
     except ValidationError as error:
         raise ValueError(first_fault(error)) from None
     if found.format != FORMAT:

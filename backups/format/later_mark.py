@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
 from typing import Annotated
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from backups.errors import ManifestInvalid
 from backups.format.document import read_as
+from shared.adapters import adapter_of
 from shared.bounded import Instant, SetId, Sha256
 
 FORMAT = 1
@@ -34,21 +34,16 @@ class LaterMark:
     documents: Annotated[Mapping[_Name, Sha256], Field(max_length=MOST_DOCUMENTS)]
 
 
-@cache
-def _documents() -> TypeAdapter[LaterMark]:
-    return TypeAdapter(LaterMark)
-
-
 def dump_later_mark(set_id: str, at: datetime, documents: Mapping[str, str]) -> bytes:
     """The bytes of the document, to be signed."""
     found = LaterMark(FORMAT, set_id, at.astimezone(UTC), dict(sorted(documents.items())))
-    return _documents().dump_json(found, indent=2) + b"\n"
+    return adapter_of(LaterMark).dump_json(found, indent=2) + b"\n"
 
 
 def load_later_mark(document: bytes, *, expected_id: str) -> LaterMark:
     """The document; its own mark is the caller's to check. Raises `ManifestInvalid`."""
     what = f"a later mark of set {expected_id}"
-    found = read_as(_documents(), document, what, "", fractions=False)
+    found = read_as(adapter_of(LaterMark), document, what, "", fractions=False)
     if found.format != FORMAT or found.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of another set, or in another format", "")
     return found

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from backups.errors import ManifestInvalid, ManifestNewer
 from backups.format import naming
@@ -27,6 +26,7 @@ from backups.model import (
     Trigger,
     Verdict,
 )
+from shared.adapters import adapter_of
 from shared.bounded import (
     MOST_OBJECTS,
     MOST_REASONS,
@@ -94,16 +94,6 @@ class _DrillDocument:
     milliseconds: Annotated[int, Field(ge=0, lt=1000)] = 0
 
 
-@cache
-def _manifests() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest)
-
-
-@cache
-def _verdicts() -> TypeAdapter[_VerdictDocument]:
-    return TypeAdapter(_VerdictDocument)
-
-
 def dump_manifest(backup_set: BackupSet, *, application: str, sqlite: str) -> bytes:
     """The bytes of the manifest of a set that has just been proven."""
     if backup_set.proven_at is None:
@@ -126,7 +116,7 @@ def dump_manifest(backup_set: BackupSet, *, application: str, sqlite: str) -> by
         recipients=backup_set.recipients,
         sequence=backup_set.sequence,
     )
-    return _manifests().dump_json(manifest, indent=2) + b"\n"
+    return adapter_of(Manifest).dump_json(manifest, indent=2) + b"\n"
 
 
 def _shown(reasons: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -143,7 +133,7 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
     """
     what = f"the manifest of set {expected_id}" if expected_id else "the manifest"
     _refuse_newer(document, what)
-    manifest = read_as(_manifests(), document, what, _HINT)
+    manifest = read_as(adapter_of(Manifest), document, what, _HINT)
     fault = _fault(manifest, prefix, expected_id)
     if fault:
         raise ManifestInvalid(f"{what} is not valid: {fault}", _HINT)
@@ -168,13 +158,16 @@ def load_manifest(document: bytes, *, prefix: str, expected_id: str | None = Non
 def dump_verdict(verdict: Verdict) -> bytes:
     """The bytes of a verdict; of a long reason, its beginning."""
     shown = replace(verdict, reason=printable(verdict.reason, MOST_TEXT))
-    return _verdicts().dump_json(_VerdictDocument(FORMAT, **vars(shown)), indent=2) + b"\n"
+    return (
+        adapter_of(_VerdictDocument).dump_json(_VerdictDocument(FORMAT, **vars(shown)), indent=2)
+        + b"\n"
+    )
 
 
 def dump_drill(report: DrillReport) -> bytes:
     """The bytes of a drill's report; whole numbers only, so that they can be marked."""
     milliseconds = round(report.seconds * 1000)
-    found = TypeAdapter(DrillReport).dump_python(report, mode="json")
+    found = adapter_of(DrillReport).dump_python(report, mode="json")
     found |= {"seconds": milliseconds // 1000, "milliseconds": milliseconds % 1000}
     return json.dumps(found, indent=2).encode() + b"\n"
 
@@ -196,29 +189,24 @@ class Aside:
 
 def dump_aside(aside: Aside) -> bytes:
     """The bytes of a note that a set is set aside, or no longer."""
-    return _asides().dump_json(aside, indent=2) + b"\n"
+    return adapter_of(Aside).dump_json(aside, indent=2) + b"\n"
 
 
 def load_aside(document: bytes, *, expected_id: str) -> Aside:
     """The note; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
     what = f"a note that set {expected_id} is set aside"
     _refuse_newer(document, what)
-    aside = read_as(_asides(), document, what, _HINT)
+    aside = read_as(adapter_of(Aside), document, what, _HINT)
     if aside.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {aside.set_id!r}", _HINT)
     return aside
-
-
-@cache
-def _asides() -> TypeAdapter[Aside]:
-    return TypeAdapter(Aside)
 
 
 def load_verdict(document: bytes, *, expected_id: str) -> Verdict:
     """The verdict; raises `ManifestNewer` and `ManifestInvalid` like `load_manifest`."""
     what = f"a verdict on set {expected_id}"
     _refuse_newer(document, what)
-    verdict = read_as(_verdicts(), document, what, _HINT)
+    verdict = read_as(adapter_of(_VerdictDocument), document, what, _HINT)
     if verdict.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {verdict.set_id!r}", _HINT)
     return Verdict(verdict.set_id, verdict.at, verdict.proof, verdict.reason, verdict.manifest)
@@ -230,7 +218,7 @@ def load_drill(document: bytes, *, expected_id: str) -> DrillReport:
     Only good drills leave one: a failure, which would be a text of any length, is refused.
     """
     what = f"the report of a drill of set {expected_id}"
-    found = read_as(TypeAdapter(_DrillDocument), document, what, _HINT)
+    found = read_as(adapter_of(_DrillDocument), document, what, _HINT)
     if found.set_id != expected_id:
         raise ManifestInvalid(f"{what} speaks of set {found.set_id!r}", _HINT)
     return DrillReport(

@@ -12,15 +12,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field
 
 from backups.errors import ManifestInvalid
 from backups.format import increment
 from backups.format.chain_keys import ChainId
 from backups.format.document import PACK_INDEX, read_as
+from shared.adapters import adapter_of
 from shared.bounded import Count, Sha256
 from shared.bounded import Sequence as SequenceNumber
 
@@ -61,11 +61,6 @@ class PackIndex:
         return sum(member.bytes for member in self.members)
 
 
-@cache
-def _lines() -> TypeAdapter[PackIndex]:
-    return TypeAdapter(PackIndex)
-
-
 def index_of(chain: str, members: Sequence[Member]) -> PackIndex:
     """The index of a pack of `members`, which follow one upon the other; at least one."""
     return PackIndex(FORMAT, chain, members[0].number, members[-1].number, tuple(members))
@@ -73,7 +68,7 @@ def index_of(chain: str, members: Sequence[Member]) -> PackIndex:
 
 def dump_line(index: PackIndex) -> bytes:
     """The line without its end and its mark, to be signed (`Marks.sign_line`)."""
-    return _lines().dump_json(index)
+    return adapter_of(PackIndex).dump_json(index)
 
 
 def line_of(stored: bytes | memoryview, key: str) -> bytes:
@@ -93,7 +88,7 @@ def load_line(line: bytes, *, key: str, chain: str, first: int, last: int) -> Pa
 
     Raises `ManifestInvalid` for one that is not what its key says, or contradicts itself.
     """
-    found = read_as(_lines(), line, key, _HINT, fractions=False, limits=PACK_INDEX)
+    found = read_as(adapter_of(PackIndex), line, key, _HINT, fractions=False, limits=PACK_INDEX)
     if fault := _fault_of(found, chain, first, last):
         raise ManifestInvalid(f"{key} cannot be read: {fault}", _HINT)
     return found

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter
 
 from backups.host import totals
 from backups.vocabulary.receivers import ReceiverState, SentMessage
+from shared.adapters import adapter_of
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
@@ -23,8 +24,8 @@ _log = logging.getLogger(__name__)
 KEPT_FOR = timedelta(days=400)
 # The newest stay whatever their age: a clock that was wrong once must not empty the log.
 _ALWAYS_KEPT = 1000
-_STATE: TypeAdapter[ReceiverState] = TypeAdapter(ReceiverState)
-_CODES = TypeAdapter(tuple[str, ...])
+_STATE: TypeAdapter[ReceiverState] = adapter_of(ReceiverState)
+_CODES = adapter_of(tuple[str, ...])
 
 States = Mapping[str, ReceiverState]
 

@@ -26,17 +26,15 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-
-from pydantic import TypeAdapter
 
 from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
 from backups.model import Baseline, DrillReport
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
+from shared.adapters import adapter_of
 from shared.clock import format_utc, parse_utc
 from shared.databases.sqlite import Database
 
@@ -86,21 +84,16 @@ def _document(name: str, kind: type[D]) -> _Record[D]:
     hashable: Any = kind  # mypy takes the class of a dataclass for one that has no hash
 
     def load(text: str) -> D:
-        document: D = _adapter(hashable).validate_json(text)
+        document: D = adapter_of(hashable).validate_json(text)
         if document.at.tzinfo is None:
             raise ValueError("a time without a zone has no instant")
         return document
 
-    return _Record(name, lambda value: _adapter(hashable).dump_json(value).decode(), load)
+    return _Record(name, lambda value: adapter_of(hashable).dump_json(value).decode(), load)
 
 
 def _time(name: str) -> _Record[datetime]:
     return _Record(name, format_utc, parse_utc)
-
-
-@cache
-def _adapter(kind: Any) -> TypeAdapter[Any]:
-    return TypeAdapter(kind)
 
 
 _LAST_DRILL = _document("last_drill", DrillReport)
@@ -118,7 +111,7 @@ _INSTANCES: _Record[str] = _Record("instances", str, str)
 _OWED_ASIDES: _Record[tuple[tuple[str, str], ...]] = _Record(
     "owed_asides",
     json.dumps,
-    lambda text: tuple(_adapter(list[tuple[str, str]]).validate_json(text)),
+    lambda text: tuple(adapter_of(list[tuple[str, str]]).validate_json(text)),
 )
 
 # Beginnings of names that end in what the value is about.

@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from backups.format.chain_keys import is_chain_id
 from backups.host.directory import BackupDirectory, disk_errors
@@ -28,6 +28,7 @@ from backups.host.removal import remove_file, remove_folder
 from backups.increments.compare import page_size_of
 from backups.increments.shadow import Shadow
 from backups.vocabulary.following import Following
+from shared.adapters import adapter_of
 from shared.files import make_private_directory, open_private, sync_directory
 
 _STATE = "state.json"
@@ -59,8 +60,8 @@ class ChainState:
     sources: dict[str, SourceState]
 
 
-_STATES = TypeAdapter(ChainState)
-_FOLLOWING = TypeAdapter(Following)
+_STATES = adapter_of(ChainState)
+_FOLLOWING = adapter_of(Following)
 
 
 class FollowFolder:

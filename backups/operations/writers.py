@@ -10,10 +10,9 @@ import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import islice
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from backups.decisions.succession import Choice, line_of, lines_of, several_installations
 from backups.errors import SeveralInstallations
@@ -22,6 +21,7 @@ from backups.format.instance import MOST_BYTES, InstanceDocument, load_instance
 from backups.format.mark import Checked
 from backups.host.state import HostState
 from backups.operations.installation import Installation
+from shared.adapters import adapter_of
 from shared.errors import (
     ObjectMissing,
     ObjectTooLarge,
@@ -68,11 +68,6 @@ class _Read:
         return marked or not counting
 
 
-@cache
-def _adapter() -> TypeAdapter[Known]:
-    return TypeAdapter(Known)
-
-
 class Writers:
     """Reads who writes to the store, and remembers it. Raises `DatabaseError`."""
 
@@ -93,7 +88,7 @@ class Writers:
         """What was last read in this store; no network."""
         text = self._facts.instances()
         try:
-            known = _adapter().validate_json(text) if text else None
+            known = adapter_of(Known).validate_json(text) if text else None
         except ValidationError:
             return None
         if known is None or known.place != self._place:
@@ -106,7 +101,7 @@ class Writers:
 
     def note(self, known: Known) -> None:
         """Remember what the store has."""
-        self._facts.set_instances(_adapter().dump_json(known).decode())
+        self._facts.set_instances(adapter_of(Known).dump_json(known).decode())
 
     def documents(self) -> Mapping[str, InstanceDocument]:
         """The newest known document of each other installation; no network."""

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
 from typing import Any
-
-from pydantic import TypeAdapter
 
 from backups.decisions.chains.points import PointRange
 from backups.decisions.health import Status
@@ -25,6 +22,7 @@ from backups.model import (
 )
 from backups.vocabulary.examination import Examination
 from backups.vocabulary.replaced import RestoreRecord
+from shared.adapters import adapter_of
 from shared.clock import format_utc
 from shared.errors import AppError
 
@@ -281,13 +279,8 @@ def runs_document(runs: list[Run], *, more: bool) -> Document:
 
 
 def _object_document(stored: StoredObject) -> Document:
-    document: Document = _objects().dump_python(stored, include=_SHOWN_OF_AN_OBJECT)
+    document: Document = adapter_of(StoredObject).dump_python(stored, include=_SHOWN_OF_AN_OBJECT)
     return document
-
-
-@cache
-def _objects() -> TypeAdapter[StoredObject]:
-    return TypeAdapter(StoredObject)
 
 
 def _finding_document(finding: Finding) -> Document:

@@ -6,11 +6,15 @@ import re
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from fastapi.testclient import TestClient
+from pydantic import TypeAdapter
 
+from app import create_app, read_settings
 from tests.support.app_process import AppProcess
 from tests.support.installation import ADMIN_TOKEN, REPOSITORY, Installation, bot_secrets
 from tests.support.open_race import DATABASES
@@ -125,3 +129,31 @@ def test_many_may_open_a_new_database_at_once(tmp_path: Path) -> None:
     )
     assert (done.stdout, done.stderr) == ("", "")
     assert len(list(tmp_path.glob("*.db"))) == DATABASES
+
+
+def test_no_request_makes_readers_of_parameters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are made before the lifespan starts a thread: pydantic does not promise to make two."""
+    monkeypatch.chdir(tmp_path)
+    made: list[str] = []
+    threads_then: list[set[str]] = []
+    inner = TypeAdapter.__init__
+
+    def counted(self: TypeAdapter[object], kind: object, **options: object) -> None:
+        if "fastapi" in sys._getframe(1).f_code.co_filename:
+            made.append(str(kind))
+            threads_then.append({thread.name for thread in threading.enumerate()})
+        inner(self, kind, _parent_depth=3, **options)  # type: ignore[arg-type]
+
+    app = create_app(read_settings(Installation(tmp_path, bot_secrets()).settings))
+    monkeypatch.setattr(TypeAdapter, "__init__", counted)
+    before = {thread.name for thread in threading.enumerate()}
+    with TestClient(app, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}) as client:
+        assert made
+        assert not [new for names in threads_then for new in names - before if "backup" in new]
+        made.clear()
+        for path in ("/healthz", "/", "/admin/backups", "/admin/backups/sets?limit=1", "/metrics"):
+            client.get(path)
+        client.post("/admin/backups/sets/20261122T010000Z/verify")
+    assert made == []

@@ -65,6 +65,7 @@ COMPUTES_ONLY = {
     "zlib",
     "cronsim",
     "pydantic",
+    "shared.adapters.adapter_of",
     "shared.clock.format_utc",
     "shared.clock.parse_utc",
     "shared.printable.printable",
