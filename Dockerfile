@@ -9,7 +9,7 @@ COPY requirements.txt ./
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
         -r requirements.txt \
     && /venv/bin/pip uninstall --yes pip setuptools
-COPY app.py ./
+COPY app.py bot ./
 COPY shared/ shared/
 COPY backups/ backups/
 COPY facebook_integration/ facebook_integration/

@@ -15,7 +15,7 @@ run: $(VENV)/.runtime env
 	$(BIN)/python app.py
 
 env: $(VENV)/.runtime
-	@$(BIN)/python -m shared env
+	@./bot shared env
 
 test: $(VENV)/.dev
 	@tests/tools.sh

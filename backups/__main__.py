@@ -1,4 +1,4 @@
-"""`python -m backups`: the command line."""
+"""`./bot backups`: the command line."""
 
 from __future__ import annotations
 

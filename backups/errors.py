@@ -20,7 +20,7 @@ class LeaseHeld(BackupError):
         named = f"run {run_id}" if run_id else "another run"
         super().__init__(
             f"{named} is in progress on this host",
-            "Wait until it is over (python -m backups runs), then try again.",
+            "Wait until it is over (./bot backups runs), then try again.",
         )
         self.run_id = run_id
 

@@ -255,9 +255,7 @@ class BackupService:
         Raises `SetNotFound` for a `before` that is no id.
         """
         if before is not None and not (naming.is_set_id(before) or naming.is_legacy_id(before)):
-            raise SetNotFound(
-                f"{before!r} is no id of a restore point", "See: python -m backups list"
-            )
+            raise SetNotFound(f"{before!r} is no id of a restore point", "See: ./bot backups list")
         found = list(islice(self.catalogue.sets(before), limit + 1))
         return found[:limit], len(found) > limit
 

@@ -157,7 +157,7 @@ def _prune_failed(last: Run | None) -> tuple[Finding, ...]:
         Finding(
             "prune_failed",
             f"the last prune, run {last.id}, failed: {last.error.message}",
-            last.error.hint or "Find out why: python -m backups prune",
+            last.error.hint or "Find out why: ./bot backups prune",
         ),
     )
 
@@ -170,7 +170,7 @@ def _not_wholly_checked(newest: BackupSet | None) -> tuple[Finding, ...]:
             f"source {stored.source} could not be checked whole: {stored.finding}. Its copy in set "
             f"{newest.id} has the bytes of the source",
             "If its own program can read the database, nothing is to do. To try it with what a "
-            f"restore gives: python -m backups restore {newest.id} --to DIR",
+            f"restore gives: ./bot backups restore {newest.id} --to DIR",
         )
         for stored in (newest.objects if newest else ())
         if newest and stored.finding

@@ -1,4 +1,4 @@
-"""`python -m shared`: `env` writes the first `.env`, `rotate-keys` re-encrypts the tokens.
+"""`./bot shared`: `env` writes the first `.env`, `rotate-keys` re-encrypts the tokens.
 
 `rotate-keys` then marks the backups again with the first key.
 """
@@ -22,7 +22,7 @@ from shared.words import counted
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; 0 done, 1 failed, 2 usage or settings."""
-    parser = argparse.ArgumentParser(prog="python -m shared")
+    parser = argparse.ArgumentParser(prog="./bot shared")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     commands.add_parser("env", help="write .env from .env.example with fresh secrets")
     commands.add_parser(

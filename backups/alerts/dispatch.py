@@ -117,7 +117,7 @@ class Alerts:
             return self._unknown(
                 error,
                 f"a bug in this program ({type(error).__name__})",
-                "The log of the app has the traceback. Look yourself: python -m backups status",
+                "The log of the app has the traceback. Look yourself: ./bot backups status",
             )
         self._logged_fault = ""
         now = self._clock.now()

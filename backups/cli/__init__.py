@@ -1,1 +1,1 @@
-"""The commands of `python -m backups`."""
+"""The commands of `./bot backups`."""

@@ -154,7 +154,7 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
     elif ended.error is None:
         show(
             "What the last restore had replaced is back. "
-            "To reverse this: python -m backups restore --undo"
+            "To reverse this: ./bot backups restore --undo"
         )
     return _outcome(ended, options)
 
@@ -260,12 +260,12 @@ def keygen(options: argparse.Namespace) -> int:
     except FileExistsError:
         raise TargetOccupied(
             f"{path} exists already, and was not overwritten",
-            "Name another file: python -m backups keygen --to FILE",
+            "Name another file: ./bot backups keygen --to FILE",
         ) from None
     except OSError as error:
         raise DatabaseUnreadable(
             f"{path} cannot be written: {error.strerror}",
-            "Name another file: python -m backups keygen --to FILE",
+            "Name another file: ./bot backups keygen --to FILE",
         ) from error
     if options.json:
         print_json({"public_key": public, "identity_file": str(path)})

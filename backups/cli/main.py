@@ -61,7 +61,7 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
-        show("Interrupted. To see how far it got: python -m backups runs", file=sys.stderr)
+        show("Interrupted. To see how far it got: ./bot backups runs", file=sys.stderr)
         return 128 + signal.SIGINT
 
 
@@ -130,7 +130,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m backups",
+        prog="./bot backups",
         description="Backups of the bot's databases.",
         epilog="Exit codes: 0 done, 1 failed, 2 usage or settings, 3 unhealthy, 4 another run is"
         " in progress.",

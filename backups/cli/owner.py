@@ -32,7 +32,7 @@ def become_owner(settings: Settings) -> DocumentStore | None:
 
     Returns the store in Spaces, if it had to be built before: its client reads files of Python.
 
-    Otherwise `sudo python -m backups ...` would leave files that the app may not open. Where an app
+    Otherwise `sudo ./bot backups ...` would leave files that the app may not open. Where an app
     that root runs has left files of its own, only root can open those: then nothing changes.
     """
     parents = settings.token_db_path.absolute().parents

@@ -207,7 +207,7 @@ def alerts_that_fail(
             f"no message about the backups has arrived for {min(failing) // timedelta(minutes=1)} "
             f"minutes: {', '.join(str(one) for one in receivers)} of BACKUP_NOTIFY_URLS cannot be "
             "reached",
-            "Test them: python -m backups doctor --notify. Correct BACKUP_NOTIFY_URLS in .env, and "
+            "Test them: ./bot backups doctor --notify. Correct BACKUP_NOTIFY_URLS in .env, and "
             "restart.",
         ),
     )

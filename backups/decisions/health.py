@@ -156,7 +156,7 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
             "started_empty",
             f"{source} was missing when the app started, and an empty database was created "
             "although backups exist",
-            f"Restore it: python -m backups restore --only {source} --in-place --yes",
+            f"Restore it: ./bot backups restore --only {source} --in-place --yes",
         )
     made = facts.newest_made
     if made is not None and made.suspect:
@@ -164,8 +164,8 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
             "suspect",
             f"set {made.id} is suspect (the data looks damaged): "
             f"{'; '.join(made.suspect)}. Nothing is pruned meanwhile",
-            "If data is lost: python -m backups restore --in-place --yes. If the data is as it "
-            f"should be: python -m backups accept {made.id}",
+            "If data is lost: ./bot backups restore --in-place --yes. If the data is as it "
+            f"should be: ./bot backups accept {made.id}",
         )
     if facts.other_writer is not None:
         yield Finding(
@@ -197,8 +197,8 @@ def _missing(facts: HealthFacts) -> Iterator[Finding]:
     yield Finding(
         "points_missing",
         f"the store lost restore points without a prune ({ids}{more}): {', and '.join(lost)}",
-        "Find out who deletes in the bucket, and make a new backup: python -m backups run. Then: "
-        "python -m backups accept --missing",
+        "Find out who deletes in the bucket, and make a new backup: ./bot backups run. Then: "
+        "./bot backups accept --missing",
     )
 
 
@@ -212,7 +212,7 @@ def _of_the_future(facts: HealthFacts, *, problem: bool = True) -> Iterator[Find
         "future_set",
         f"the time of {ids} lies in the future, so it counts for nothing: the clock of a host was "
         "wrong, or somebody put it into the bucket",
-        f"{check}, then make a new backup: python -m backups run"
+        f"{check}, then make a new backup: ./bot backups run"
         if problem
         else f"{check}. A newer right backup is there: nothing else is to do",
     )
@@ -224,7 +224,7 @@ def _drills(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             "drill_failed",
             f"the last rehearsal of a restore failed: {last.failure}",
-            "Find out why before a restore is needed: python -m backups drill",
+            "Find out why before a restore is needed: ./bot backups drill",
         )
     if _missed_drills(facts) >= _DRILLS_MISSED_FOR_RED:
         yield _drill_overdue(facts)
@@ -249,7 +249,7 @@ def _drill_overdue(facts: HealthFacts) -> Finding:
     return Finding(
         "drill_overdue",
         f"no restore has been rehearsed {when}, although drills are scheduled",
-        "Run one: python -m backups drill" + ("" if facts.drill_possible else " --identity FILE"),
+        "Run one: ./bot backups drill" + ("" if facts.drill_possible else " --identity FILE"),
     )
 
 
@@ -266,7 +266,7 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
             "nobody_told",
             "nobody is notified of a problem",
             "Set BACKUP_NOTIFY_URLS or BACKUP_HEARTBEAT_URL in .env, and restart. Try it: "
-            "python -m backups doctor --notify",
+            "./bot backups doctor --notify",
         )
     if _DRILLS_MISSED_FOR_AMBER <= _missed_drills(facts) < _DRILLS_MISSED_FOR_RED:
         yield _drill_overdue(facts)
@@ -275,14 +275,14 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             "follow_stopped",
             f"changes are not followed, and each starts a whole backup: {facts.following.reason}",
-            "Find out why: python -m backups doctor",
+            "Find out why: ./bot backups doctor",
         )
     if not facts.drill_possible:
         yield Finding(
             "drill_not_possible",
             "backups are encrypted and the age identity is not on this host, so the "
             "scheduled drill (test restore) cannot run",
-            "Run it yourself, with the identity: python -m backups drill --identity FILE",
+            "Run it yourself, with the identity: ./bot backups drill --identity FILE",
         )
     if facts.last_run is not None and facts.last_run.status == "interrupted":
         yield Finding(
@@ -290,7 +290,7 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
             f"the last backup, run {facts.last_run.id}, was interrupted",
             "Nothing to do: the scheduler will run it again."
             if facts.run_by == "app"
-            else "Make one: python -m backups run",
+            else "Make one: ./bot backups run",
         )
     if facts.retention_warning is not None:
         yield Finding(
@@ -302,7 +302,7 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
         yield Finding(
             "receiver_broken",
             f"messages do not reach {', '.join(facts.broken_receivers)} of BACKUP_NOTIFY_URLS",
-            "Test them: python -m backups doctor --notify. Correct BACKUP_NOTIFY_URLS in .env, "
+            "Test them: ./bot backups doctor --notify. Correct BACKUP_NOTIFY_URLS in .env, "
             "and restart.",
         )
     for stored in facts.newest.objects if facts.newest else ():

@@ -62,8 +62,7 @@ class UnmarkedPoint:
 def mark_blockers(one: BackupSet, facts: MarkFacts, only: str | None = None) -> Iterator[Finding]:
     """Why a set, or `only` a source of it, may not replace live data; any may go into a folder."""
     folder = (
-        "Into a folder, to look at it: "
-        f"python -m backups restore {one.id}{only_option(only)} --to DIR"
+        f"Into a folder, to look at it: ./bot backups restore {one.id}{only_option(only)} --to DIR"
     )
     yours = f"{_command(one, accept=True, only=only)}. {folder}"
     if one.kind == "legacy":
@@ -77,7 +76,7 @@ def mark_blockers(one: BackupSet, facts: MarkFacts, only: str | None = None) -> 
         yield Finding(
             "mark_wrong",
             "its mark is not that of its content: it was changed, or copied from another place",
-            f"Choose another restore point (python -m backups list). {folder}",
+            f"Choose another restore point (./bot backups list). {folder}",
         )
     elif one.mark == "unknown_key" and not facts.accepted:
         yield Finding(
@@ -104,17 +103,17 @@ def mark_warnings(one: BackupSet, facts: MarkFacts) -> Iterator[Finding]:
             "it is restored although it carries no valid mark"
             + (f" ({_made_with(one.mark_key)})" if one.mark == "unknown_key" else ""),
             "Afterwards, to count the sets of its installation: "
-            f"python -m backups adopt {one.instance} {ACCEPT}",
+            f"./bot backups adopt {one.instance} {ACCEPT}",
         )
 
 
 def adopting(one: BackupSet) -> str:
     """The imperative that makes the sets of the installation of `one` count as this one's."""
-    adopt = f"python -m backups adopt {one.instance}"
+    adopt = f"./bot backups adopt {one.instance}"
     if one.mark == "unknown_key":
         return f"{put_back(one.mark_key)} Then: {adopt}"
     if one.mark == "wrong":
-        return f"python -m backups restore {one.id} --to DIR (its mark is wrong: look at it first)"
+        return f"./bot backups restore {one.id} --to DIR (its mark is wrong: look at it first)"
     return f"{adopt} {ACCEPT}" if one.mark == "unsigned" else adopt
 
 
@@ -142,7 +141,7 @@ def nothing_marked(
             "no_restore_point",
             f"the newest restore point with a valid mark, {unusable.id}, {_fault_of(unusable)}, so "
             f"nothing was chosen. Without a valid mark: {named}",
-            " ".join(["See what is wrong: python -m backups status.", *lines]),
+            " ".join(["See what is wrong: ./bot backups status.", *lines]),
         )
     return Finding(
         "no_restore_point",
@@ -172,7 +171,7 @@ def unmarked_warnings(
                 f"not believed, for lack of a valid mark: {counted(len(verdicts), 'verdict')}, "
                 f"{first}{', …' if len(verdicts) > 3 else ''}",
                 "Find out who can write to the bucket. To prove a set again: "
-                "python -m backups verify SET",
+                "./bot backups verify SET",
             )
         )
     return tuple(warnings)
@@ -196,12 +195,12 @@ def _warning(one: UnmarkedSets) -> Finding:
             "mark_wrong",
             f"not counted: {of}. A mark is not that of its content",
             "Find out who can write to the bucket. To look at one: "
-            f"python -m backups restore {one.newest} --to DIR",
+            f"./bot backups restore {one.newest} --to DIR",
         )
     return Finding(
         "sets_unsigned",
         f"not counted, for lack of a mark: {of}",
-        f"If they are yours: python -m backups adopt {one.instance} {ACCEPT}",
+        f"If they are yours: ./bot backups adopt {one.instance} {ACCEPT}",
     )
 
 
@@ -222,7 +221,7 @@ def _remedy(point: BackupSet, *, is_marking: bool) -> str:
     if point.mark == "unknown_key":
         return f"{put_back(point.mark_key)} If it is lost: {_command(point, accept=True)}."
     if point.mark == "wrong":
-        return f"To look at {point.id}: python -m backups restore {point.id} --to DIR."
+        return f"To look at {point.id}: ./bot backups restore {point.id} --to DIR."
     accept = is_marking or point.kind != "legacy"
     return f"If {point.id} is yours: {_command(point, accept=accept)}."
 
@@ -233,7 +232,7 @@ def _made_with(key: str | None) -> str:
 
 def _command(one: BackupSet, *, accept: bool, only: str | None = None) -> str:
     more = f" {ACCEPT}" if accept else ""
-    return f"python -m backups restore {one.id}{only_option(only)} --in-place --yes{more}"
+    return f"./bot backups restore {one.id}{only_option(only)} --in-place --yes{more}"
 
 
 def only_option(source: str | None) -> str:

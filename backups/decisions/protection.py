@@ -137,7 +137,7 @@ def _attempt(facts: HealthFacts) -> Fact:
     failed = facts.failure
     if failed is None and not facts.attempts_are_known:
         detail = "the run log has no complete backup, so it is not known whether one has failed"
-        hint = "Make a backup: python -m backups run. The app makes one by itself within minutes."
+        hint = "Make a backup: ./bot backups run. The app makes one by itself within minutes."
         holds = _unknown_since(facts.begun_at, facts.now) if facts.begun_at else None
         return Fact("attempt", holds, detail, Finding("attempts_unknown", detail, hint))
     if failed is None:
@@ -150,7 +150,7 @@ def _attempt(facts: HealthFacts) -> Fact:
         Finding(
             "last_run_failed",
             f"the last backup, run {failed.id}, failed: {message}",
-            failed.error.hint if failed.error else "See: python -m backups runs",
+            failed.error.hint if failed.error else "See: ./bot backups runs",
         ),
     )
 
@@ -181,7 +181,7 @@ def _point(facts: HealthFacts) -> Fact:
                 "no_restore_point",
                 "this host knows no complete, proven backup, and the store could not be asked at "
                 f"{format_utc(facts.refusal.at)}: {facts.refusal.message}",
-                f"{facts.in_other_places}{facts.refusal.hint} Then: python -m backups list",
+                f"{facts.in_other_places}{facts.refusal.hint} Then: ./bot backups list",
             ),
         )
     return Fact(
@@ -191,8 +191,8 @@ def _point(facts: HealthFacts) -> Fact:
         Finding(
             "no_restore_point",
             "there is no complete, proven backup yet",
-            f"{facts.in_other_places}Make one now: python -m backups run. On a host that replaces "
-            "another one, restore first: python -m backups restore",
+            f"{facts.in_other_places}Make one now: ./bot backups run. On a host that replaces "
+            "another one, restore first: ./bot backups restore",
         ),
     )
 
@@ -224,7 +224,7 @@ def _age(facts: HealthFacts) -> Fact:
         Finding(
             "overdue",
             message,
-            "Make one now: python -m backups run. To see why none was made: python -m backups runs",
+            "Make one now: ./bot backups run. To see why none was made: ./bot backups runs",
         ),
     )
 
@@ -249,8 +249,8 @@ def _seen(facts: HealthFacts) -> Fact:
     finding = Finding(
         "not_seen",
         f"{detail}, which is configured now",
-        "Check it: python -m backups doctor. If the settings of the store were changed: "
-        "python -m backups run",
+        "Check it: ./bot backups doctor. If the settings of the store were changed: "
+        "./bot backups run",
     )
     since = newest.proven_at if last is None else last + SEEN_WITHIN
     return Fact("seen", _unknown_since(since, facts.now), detail, finding)
@@ -279,8 +279,7 @@ def _keys(facts: HealthFacts) -> Fact:
             Finding(
                 "keys_unknown",
                 detail,
-                "Set TOKEN_ENCRYPTION_KEYS for this command, then make a backup: "
-                "python -m backups run",
+                "Set TOKEN_ENCRYPTION_KEYS for this command, then make a backup: ./bot backups run",
             ),
         )
     return Fact("keys", True, f"key {newest.token_key} is in TOKEN_ENCRYPTION_KEYS")
@@ -298,7 +297,7 @@ def _changes(following: Following, now: datetime) -> Fact:
     finding = Finding(
         "changes_not_stored",
         detail,
-        "See why: python -m backups doctor. To store all now: python -m backups run",
+        "See why: ./bot backups doctor. To store all now: ./bot backups run",
     )
     return Fact("changes", _unknown_since(since, now), detail, finding)
 
@@ -348,7 +347,7 @@ def _unled(facts: HealthFacts, name: str) -> Fact:
         "not_scheduled",
         "no running process schedules backups on this host",
         "Start the app as this host does: its service, its container, or make run. If cron runs "
-        "`python -m backups run` here in place of the app: BACKUP_RUN_BY=cron",
+        "`./bot backups run` here in place of the app: BACKUP_RUN_BY=cron",
     )
     return Fact(
         name,

@@ -103,7 +103,7 @@ class RestorePlan:
         """What a person types to do this restore, and no other: `target` says where to."""
         accept = f" {ACCEPT}" if self.accepted and target != TO_FOLDER else ""
         one = self.backup_set.id
-        return f"python -m backups restore {one}{only_option(self.only)} {target}{accept}"
+        return f"./bot backups restore {one}{only_option(self.only)} {target}{accept}"
 
     def blocking(self, *, in_place: bool) -> tuple[Finding, ...]:
         """The blockers of a restore in place, or else of one into a folder."""
@@ -132,7 +132,7 @@ def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> Backu
         if named is None:
             raise SetNotFound(
                 f"there is no restore point {target!r}",
-                "List them with: python -m backups list",
+                "List them with: ./bot backups list",
             )
         return named
     for one in sets:  # no further than needed: each is a manifest to be read
@@ -143,7 +143,7 @@ def choose(sets: Iterable[BackupSet], target: str, at: datetime | None) -> Backu
     when = f" at or before {format_utc(at)}" if at else ""
     raise NoRestorePoint(
         f"there is no complete, proven, unsuspected restore point{when}",
-        "List all of them, and restore one by its id: python -m backups list",
+        "List all of them, and restore one by its id: ./bot backups list",
     )
 
 
@@ -212,7 +212,7 @@ def _newer(backup_set: BackupSet, unread: Sequence[str]) -> Iterator[Finding]:
             yield Finding(
                 "newer_unread",
                 f"the store has a newer restore point, {set_id}, whose manifest cannot be read",
-                "Find out why, if there is time: python -m backups list",
+                "Find out why, if there is time: ./bot backups list",
             )
 
 
@@ -235,7 +235,7 @@ def _changed_schemas(
                     f"its {last.source} has other tables, indexes, views or triggers than in the "
                     f"last other set, {other.id}",
                     "If nobody has changed them on purpose, look at the file first: "
-                    f"python -m backups restore {set_id} --only {last.source} --to DIR",
+                    f"./bot backups restore {set_id} --only {last.source} --to DIR",
                 )
         if not left:
             return
@@ -251,7 +251,7 @@ def _live_blockers(
         if live.state in _CANNOT_BE_REPLACED and live.fault is not None:
             ways = [f"{only_option(one.source)} {IN_PLACE}{accept}" for one in free]
             ways.append(f"{only_option(only)} {TO_FOLDER}")
-            others = " or ".join(f"python -m backups restore {backup_set.id}{way}" for way in ways)
+            others = " or ".join(f"./bot backups restore {backup_set.id}{way}" for way in ways)
             yield replace(live.fault, hint=f"{live.fault.hint} Without it: {others}")
 
 
@@ -289,7 +289,7 @@ def _warnings(backup_set: BackupSet, keys: KeyFacts, foreign: Sequence[str]) -> 
             Finding(
                 "hollow",
                 "objects of it are missing in the store, or have another size",
-                "Choose another restore point (python -m backups list), or bring the objects back, "
+                "Choose another restore point (./bot backups list), or bring the objects back, "
                 "from the bucket's older versions or a copy.",
             )
         )
@@ -298,14 +298,14 @@ def _warnings(backup_set: BackupSet, keys: KeyFacts, foreign: Sequence[str]) -> 
             Finding(
                 "not_proven",
                 "it has not been proven; the restore checks it before it touches anything",
-                f"Prove it first: python -m backups verify {backup_set.id}",
+                f"Prove it first: ./bot backups verify {backup_set.id}",
             )
         )
     found += [
         Finding(
             "suspect",
             f"it is suspect (the data looks damaged): {reason}",
-            "Choose another restore point: python -m backups list",
+            "Choose another restore point: ./bot backups list",
         )
         for reason in backup_set.suspect or ()
     ]
@@ -329,7 +329,7 @@ def newer_schemas(
             "schema_newer",
             f"its {source} has schema version {found[source]}, and this program supports {newest}",
             "Start the newer version of this program that wrote it, or choose an older restore "
-            "point (python -m backups list). Into a folder: python -m backups restore ID --to DIR",
+            "point (./bot backups list). Into a folder: ./bot backups restore ID --to DIR",
         )
         for source, newest in schema_versions
         if found.get(source, 0) > newest

@@ -204,8 +204,8 @@ def several_installations(choices: Collection[Choice]) -> tuple[str, str]:
     )
     commands = "; ".join(
         f"{_name(one)}: "
-        + (f"python -m backups restore {one.newest.id} --in-place --yes or " if one.newest else "")
-        + f"python -m backups adopt {one.line.head}"
+        + (f"./bot backups restore {one.newest.id} --in-place --yes or " if one.newest else "")
+        + f"./bot backups adopt {one.line.head}"
         for one in choices
     )
     return (
@@ -280,7 +280,7 @@ def earlier_finding(found: EarlierInstallation) -> Finding:
         f"{what} {found.instance} ({host}last set {format_utc(found.newest_at)}), has "
         f"{counted(found.sets, 'set')} in the store, which "
         f"{'is' if found.sets == 1 else 'are'} not counted as this one's",
-        f"To count them as this one's: python -m backups adopt {found.instance}",
+        f"To count them as this one's: ./bot backups adopt {found.instance}",
     )
 
 

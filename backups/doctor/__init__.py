@@ -53,13 +53,13 @@ def _notifications(settings: Settings, service: BackupService, *, notify: bool) 
             "warning",
             "notify",
             "no notification is sent when backups fail",
-            "Set BACKUP_NOTIFY_URLS (docs/settings.md), then: python -m backups doctor --notify",
+            "Set BACKUP_NOTIFY_URLS (docs/settings.md), then: ./bot backups doctor --notify",
         )
     elif not notify:
         yield Line(
             "ok",
             "notify",
-            f"{counted(count, 'URL')}; to test them: python -m backups doctor --notify",
+            f"{counted(count, 'URL')}; to test them: ./bot backups doctor --notify",
         )
     elif unreached := service.alerts.send_test_message():
         names = ", ".join(str(receiver) for receiver in unreached)

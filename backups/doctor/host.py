@@ -103,7 +103,7 @@ def databases(service: BackupService) -> Iterator[Line]:
                 "problem",
                 "databases",
                 fault,
-                f"{disk}Restore it: python -m backups restore --in-place --yes",
+                f"{disk}Restore it: ./bot backups restore --in-place --yes",
             )
             continue
         rows = sum((state.rows or {}).values())
@@ -183,7 +183,7 @@ def keys(service: BackupService) -> Iterator[Line]:
             "warning",
             "keys",
             "backups are encrypted, and the identity is not on this host",
-            "From time to time, test a restore with it: python -m backups drill --identity FILE",
+            "From time to time, test a restore with it: ./bot backups drill --identity FILE",
         )
 
 

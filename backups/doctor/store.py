@@ -38,8 +38,8 @@ def check_store(settings: Settings, service: BackupService, *, write: bool) -> I
             "store",
             f"{counted(len(missing), 'restore point')} vanished or lost their "
             f"objects: {', '.join(one.id for one in missing[:5])}{' …' if missing[5:] else ''}",
-            "Bring them back from the bucket's older versions, or make a set (python -m backups "
-            "run) and accept the loss: python -m backups accept --missing",
+            "Bring them back from the bucket's older versions, or make a set (./bot backups "
+            "run) and accept the loss: ./bot backups accept --missing",
         )
     latest = service.own_sets.latest()
     if latest is not None:

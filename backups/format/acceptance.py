@@ -15,7 +15,7 @@ from shared.bounded import Instant, SetId, Sha256, Text
 
 FORMAT = 1
 MOST_LISTED = 5_000
-_HINT = "Accept the set again: python -m backups accept SET"
+_HINT = "Accept the set again: ./bot backups accept SET"
 
 _Proof = Annotated[str, Field(pattern=r"^proof-\d{8}T\d{6}Z$")]
 

@@ -30,7 +30,7 @@ from shared.bounded import (
 )
 
 FORMAT = 1
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 
 EndReason = Literal[
     "new_chain",  # a newer full begins another one

@@ -43,7 +43,7 @@ MOST_LINE_BYTES = 64 * 1024
 MOST_CHANGED_BYTES = 64 * 1024 * 1024
 # A line, and what zstd and age can make of eight such changes at worst.
 MOST_BYTES = MOST_LINE_BYTES + MOST_OBJECTS * (MOST_CHANGED_BYTES + 4 * 1024 * 1024)
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 
 IncrementKind = Literal["increment", "differential"]
 How = Literal["wal", "compare"]

@@ -240,7 +240,7 @@ def with_verdict(backup_set: BackupSet, verdict: Verdict) -> BackupSet:
     return replace(backup_set, proof="none", proven_at=None, suspect=suspect)
 
 
-_HINT = "Choose another restore point (python -m backups list)."
+_HINT = "Choose another restore point (./bot backups list)."
 
 
 def _refuse_newer(document: bytes, what: str) -> None:

@@ -28,7 +28,7 @@ FORMAT = 1
 MOST_MEMBERS = 4096
 MOST_LINE_BYTES = PACK_INDEX.bytes
 MOST_BYTES = 512 * 1024 * 1024
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ _OWED_MARK = "owed mark "
 
 _log = logging.getLogger(__name__)
 
-_REMEDY = "It is made anew. Then run: python -m backups list"
+_REMEDY = "It is made anew. Then run: ./bot backups list"
 
 # Instants of `points` are in microseconds since the year 1. `stamped` is the latest instant that
 # a document of the set names, and `ahead` whether it lay in the future when that was noted.

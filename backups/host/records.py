@@ -89,7 +89,7 @@ ADDITIONS = """
 
 _REMEDY = (
     "Move it aside, with its -wal and -shm: the program then makes a new one, and reads from the "
-    "store again what is there. Then: python -m backups list"
+    "store again what is there. Then: ./bot backups list"
 )
 
 

@@ -80,7 +80,7 @@ class RunLog:
                 "UPDATE runs SET status = 'interrupted', finished_at = ?, error_code ="
                 " 'interrupted', error_message = 'the process ended during the run', error_hint ="
                 " CASE operation WHEN 'backup' THEN 'If its set was published, it is in the list:"
-                " python -m backups list. If not: python -m backups run'"
+                " ./bot backups list. If not: ./bot backups run'"
                 " ELSE 'Give its command again, if it is still needed.' END"
                 " WHERE status = 'running'",
                 (format_utc(at),),
@@ -93,9 +93,7 @@ class RunLog:
         """One run; raises `RunNotFound`."""
         found = self._select("WHERE id = ?", (run_id,))
         if not found:
-            raise RunNotFound(
-                f"there is no run {run_id!r}", "List them with: python -m backups runs"
-            )
+            raise RunNotFound(f"there is no run {run_id!r}", "List them with: ./bot backups runs")
         return found[0]
 
     def page(self, limit: int, before: str | None = None) -> list[Run]:

@@ -13,7 +13,7 @@ from backups.sets.seal import unseal_into
 from backups.sets.seal_streams import HashingWriter
 
 _LEVEL = 1
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 
 
 def fold(raw: bytes, recipients: Sequence[str] = ()) -> bytes:

@@ -268,11 +268,11 @@ def _refuse_unusable(source: Source) -> None:
     except OSError as error:
         raise DatabaseMissing(
             f"{what(source)} cannot be reached: {error.strerror}",
-            f"If it was lost, restore it: python -m backups restore --only {source.name} "
+            f"If it was lost, restore it: ./bot backups restore --only {source.name} "
             "--in-place --yes",
         ) from error
     if not size:  # SQLite would unlink the `-wal` as it opens it
         raise DatabaseMissing(
             f"{what(source)} has zero bytes",
-            "Keep the -wal beside it, if there is one. Then: python -m backups doctor",
+            "Keep the -wal beside it, if there is one. Then: ./bot backups doctor",
         )

@@ -97,7 +97,7 @@ class LetGo:
             raise FollowerBusy(
                 "the process that follows changes did not let go of the live databases within "
                 f"{self._patience:.0f} s. Nothing was touched",
-                "Try again. If it happens twice, see what holds it (python -m backups doctor), "
+                "Try again. If it happens twice, see what holds it (./bot backups doctor), "
                 "and restart the app.",
             )
         try:

@@ -39,7 +39,7 @@ _WORKERS = 8
 _AHEAD_BYTES = 16 * 1024 * 1024
 _AHEAD = 64
 _ASK_EVERY = 64
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Replay:
             if missing := files.keys() - shadows.keys():
                 raise ProofFailed(
                     f"the head of chain {chain.id} does not have {', '.join(sorted(missing))}",
-                    f"Restore the set itself: python -m backups restore {set_of(chain.id)}",
+                    f"Restore the set itself: ./bot backups restore {set_of(chain.id)}",
                 )
             folder = next(iter(files.values())).parent
             walk = _Walk(chain, point.number, shadows, identity_file)
@@ -217,7 +217,7 @@ def _broken(chain: ChainReader, good: int, why: str) -> IncrementBroken:
     return IncrementBroken(
         f"chain {chain.id} breaks after {f'point {good}' if good else 'its full'}: {why}. "
         "Nothing live was touched",
-        f"The newest good second before it: python -m backups restore {near}",
+        f"The newest good second before it: ./bot backups restore {near}",
     )
 
 
@@ -228,7 +228,7 @@ def _open(opened: ExitStack, path: Path, source: HeadSource) -> Shadow:
     if (shadow.sum, shadow.pages) != (source.sum, source.pages):
         raise ProofFailed(
             f"the full's {source.source} is not the one that its chain begins with",
-            "Choose another restore point: python -m backups list",
+            "Choose another restore point: ./bot backups list",
         )
     return shadow
 

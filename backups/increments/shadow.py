@@ -18,7 +18,7 @@ from backups.format.increment import SourceChange
 from backups.format.page_sum import MODULUS, page_sum, text_of
 from shared.words import counted
 
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 _PAGES_AT_A_TIME = 256
 
 # What `Connection.backup` itself sets in the first page of its copy: the versions of the format,

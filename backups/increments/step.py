@@ -40,7 +40,7 @@ from shared.databases.sqlite import Database
 from shared.errors import ObjectExists, ObjectMissing
 from shared.store.object_store import ObjectStore, get_document
 
-_HINT = "The follower begins a new chain with a full backup. See: python -m backups status"
+_HINT = "The follower begins a new chain with a full backup. See: ./bot backups status"
 
 
 @dataclass(frozen=True)

@@ -212,6 +212,6 @@ def unknown_instance(instance: str, sets: Iterable[BackupSet]) -> InstanceUnknow
         )
     return InstanceUnknown(
         f"the store has no set of an installation {instance!r}",
-        "python -m backups status names the earlier one; python -m backups list --json "
+        "./bot backups status names the earlier one; ./bot backups list --json "
         "shows the installation of each set.",
     )

@@ -133,7 +133,7 @@ def _unreadable(
     if about:
         return DrillFailed(
             f"{unreadable} of {counted(rows, 'row')} of set {set_id} cannot be read. {about}",
-            "Drill an older set: python -m backups list",
+            "Drill an older set: ./bot backups list",
         )
     return DrillFailed(
         f"{unreadable} of {counted(rows, 'row')} of set {set_id} cannot be decrypted with "

@@ -97,9 +97,9 @@ class OwnSets:
             raise NoRestorePoint(
                 "there is no complete, proven restore point"
                 + (f" (the time of {future[0]} lies in the future)" if future else ""),
-                "Check the clock of this host, then restore by the id: python -m backups list"
+                "Check the clock of this host, then restore by the id: ./bot backups list"
                 if future
-                else self.in_other_places() + "Make one: python -m backups run",
+                else self.in_other_places() + "Make one: ./bot backups run",
             )
         return newest
 

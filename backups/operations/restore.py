@@ -58,7 +58,7 @@ from shared.errors import CipherError, StoreError, ValueUnreadable
 from shared.logs import fields
 from shared.words import counted
 
-_LIST = "python -m backups list"
+_LIST = "./bot backups list"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +99,8 @@ class Restore:
         if accept_unsigned and (target == "latest" or at is not None):
             raise SetNotNamed(
                 "--accept-unsigned takes the id of a set, neither `latest` nor --at",
-                "List the ids (python -m backups list), then: "
-                "python -m backups restore SET --accept-unsigned",
+                "List the ids (./bot backups list), then: "
+                "./bot backups restore SET --accept-unsigned",
             )
         refused = self.own_sets.refresh()
         chosen = self._choose(target, at, refused)
@@ -269,7 +269,7 @@ class Restore:
                         f"; the store has {counted(len(unread), 'set')} whose manifest cannot be "
                         f"read, the newest {unread[0]}"
                     )
-                    error.hint = f"Find out why: python -m backups list. {error.hint}"
+                    error.hint = f"Find out why: ./bot backups list. {error.hint}"
             error.hint = f"{self.own_sets.in_other_places()}{error.hint}"
             raise
 
@@ -298,7 +298,7 @@ class Restore:
                 if at is not None and (oldest := self._oldest()) is not None:
                     error.hint = (
                         f"The oldest one is {oldest.id}, of {format_utc(oldest.created_at)}: "
-                        f"python -m backups restore {oldest.id}. {error.hint}"
+                        f"./bot backups restore {oldest.id}. {error.hint}"
                     )
                 raise
             return point
@@ -376,7 +376,7 @@ class Restore:
                     raise ValueUnreadable(
                         f"none of {report.rows} sampled values of {name} can be read: "
                         f"{report.about}. Nothing was touched",
-                        "Restore another set: python -m backups list. With this one: --to DIR.",
+                        "Restore another set: ./bot backups list. With this one: --to DIR.",
                     )
                 raise CipherError(
                     f"the current keys decrypt none of {report.rows} sampled values of {name}. "

@@ -113,8 +113,7 @@ class RestoreOnEmpty:
                     f"{', '.join(missing)} missing, and could not be restored: the newest restore "
                     f"point, {found.id}, "
                     + ("lacks objects in the store" if found.hollow else "was set aside"),
-                    "Choose one (python -m backups list), and restore it by its id. "
-                    + _START_EMPTY,
+                    "Choose one (./bot backups list), and restore it by its id. " + _START_EMPTY,
                 )
             if found.suspect:
                 self._refuse_to_forget_suspect_set(missing, found)
@@ -127,7 +126,7 @@ class RestoreOnEmpty:
             raise DatabaseMissing(
                 f"{', '.join(missing)} missing, and could not be restored: the manifest of the "
                 f"newest restore point, {unread[0]}, cannot be read",
-                f"What the store says: python -m backups list. {_START_EMPTY}",
+                f"What the store says: ./bot backups list. {_START_EMPTY}",
             )
         for set_id in unread:
             if chosen is not None and naming.instant_of(set_id) > chosen.created_at:
@@ -137,8 +136,8 @@ class RestoreOnEmpty:
         raise DatabaseMissing(
             f"{', '.join(missing)} missing, and could not be restored: the newest restore point, "
             f"{suspect.id}, is suspect ({'; '.join(suspect.suspect or ())})",
-            f"If its data is good: python -m backups accept {suspect.id}, or restore it by its "
-            f"id: python -m backups restore {suspect.id} --in-place --yes. {_START_EMPTY}",
+            f"If its data is good: ./bot backups accept {suspect.id}, or restore it by its "
+            f"id: ./bot backups restore {suspect.id} --in-place --yes. {_START_EMPTY}",
         )
 
     def _refuse_to_forget_future_sets(self, missing: list[str]) -> None:
@@ -150,7 +149,7 @@ class RestoreOnEmpty:
             f"{', '.join(missing)} missing, and could not be restored: the time of the newest "
             f"restore point, {future[0]}, lies in the future",
             "Check the clock of this host (timedatectl set-ntp true), then start again. To restore "
-            f"it by its id: python -m backups restore {future[0]} --in-place --yes. {_START_EMPTY}",
+            f"it by its id: ./bot backups restore {future[0]} --in-place --yes. {_START_EMPTY}",
         )
 
     def _refuse_to_forget_parts(self, missing: list[str]) -> None:
@@ -165,6 +164,5 @@ class RestoreOnEmpty:
         raise DatabaseMissing(
             f"{', '.join(missing)} missing, and could not be restored: the newest restore point, "
             f"{newest.id}, {why}",
-            f"To restore it: python -m backups restore {newest.id} --in-place --yes. "
-            + _START_EMPTY,
+            f"To restore it: ./bot backups restore {newest.id} --in-place --yes. " + _START_EMPTY,
         )

@@ -20,7 +20,7 @@ from backups.sources.live import look_at
 from backups.sources.room import FileSize, room_for_restore
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 
-_BY_ID = "Restore a set by its id instead: python -m backups list"
+_BY_ID = "Restore a set by its id instead: ./bot backups list"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -40,7 +40,7 @@ def stream(store: ObjectStore, stored: StoredObject) -> StreamingResponse:
     if stored.described and size != stored.bytes:
         raise ObjectMissing(
             f"{stored.key} has {size:,} bytes, but its manifest records {stored.bytes:,}",
-            "Do not use this object. Check the set: python -m backups verify SET",
+            "Do not use this object. Check the set: ./bot backups verify SET",
         )
     headers = {
         "Content-Length": str(size),

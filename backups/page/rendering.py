@@ -55,7 +55,7 @@ _templates.filters.update(
     legacy=naming.is_legacy_id,
 )
 
-_COMMAND = re.compile(r"python -m backups(?: [\w.-]+)*[\w-]")
+_COMMAND = re.compile(r"\./bot backups(?: [\w.-]+)*[\w-]")
 
 
 def commands(text: str) -> Markup:

@@ -102,7 +102,7 @@ class Recorder:
         if not self._keep_lease():
             raise DirectoryUnusable(
                 "BACKUP_DIR was removed during the run, and another run has begun since",
-                "Wait until that run is over (python -m backups runs), then try again.",
+                "Wait until that run is over (./bot backups runs), then try again.",
             )
         left = self.leave_stage()
         self.run = replace(self.run, stage=name)

@@ -147,7 +147,7 @@ class DueRuns:
     def _announce(self, set_id: str | None) -> None:
         status = self._service.status()
         _log.info(
-            "protected: set %s is in %s; next backup at %s; see: python -m backups status",
+            "protected: set %s is in %s; next backup at %s; see: ./bot backups status",
             set_id,
             status.location,
             format_utc(status.next_run_at),

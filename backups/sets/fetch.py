@@ -84,8 +84,8 @@ class Fetcher:
                 set_id,
                 "schema_differs",
                 error.message,
-                "No live database was changed. Choose another restore point (python -m backups "
-                f"list), or look at it: python -m backups restore {set_id} --only {source} "
+                "No live database was changed. Choose another restore point (./bot backups "
+                f"list), or look at it: ./bot backups restore {set_id} --only {source} "
                 "--to DIR",
             ) from error
         leave_wal_mode(path)

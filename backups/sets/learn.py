@@ -118,7 +118,7 @@ def learn(
             "the store's listing lacks objects that the store returns by name: "
             + ", ".join(sorted(unlisted)[:5])
             + (" and others" if len(unlisted) > 5 else ""),
-            "Nothing is removed until the listing is complete. Run: python -m backups list; "
+            "Nothing is removed until the listing is complete. Run: ./bot backups list; "
             "if it fails again, ask the store's provider.",
         )
 

@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 _MOST_NAMED = 3
 _UNREAD_HINT = (
     "Check the rights of the key on this object and the bucket's lifecycle rules (an archived "
-    "object has to be restored first), then: python -m backups list. Nothing of that set is deleted"
+    "object has to be restored first), then: ./bot backups list. Nothing of that set is deleted"
 )
 
 

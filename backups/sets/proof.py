@@ -31,7 +31,7 @@ from shared.errors import (
 from shared.files import open_private
 from shared.store.object_store import CHUNK_BYTES, BoundedSink, ByteProgress, ObjectStore
 
-_HINT = "Do not trust this object. Make a new set now (python -m backups run), or use another."
+_HINT = "Do not trust this object. Make a new set now (./bot backups run), or use another."
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def load_identities(identity_file: Path | None) -> list[Any]:
         raise IdentityMissing(
             "this backup is encrypted, and no age identity to decrypt it is set",
             "Copy the identity file to this host, and set BACKUP_AGE_IDENTITY_FILE to it "
-            "(for a drill: python -m backups drill --identity FILE).",
+            "(for a drill: ./bot backups drill --identity FILE).",
         )
     try:
         lines = identity_file.read_text().splitlines()
@@ -185,7 +185,7 @@ def load_identities(identity_file: Path | None) -> list[Any]:
     if not identities:
         raise KeyMalformed(
             f"{identity_file} holds no age identity (AGE-SECRET-KEY-1...)",
-            "Make a pair with: python -m backups keygen",
+            "Make a pair with: ./bot backups keygen",
         )
     return identities
 

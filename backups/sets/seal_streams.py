@@ -21,7 +21,7 @@ _WRITTEN_AT_A_TIME = 256 * 1024
 # What a frame may need to be unfolded: all that is sealed here needs less, and so does what
 # `zstd -19` makes (https://datatracker.ietf.org/doc/html/rfc8878#section-3.1.1.1.2).
 _MOST_WINDOW = 8 * 1024 * 1024
-BROKEN_HINT = "Choose another restore point (python -m backups list)."
+BROKEN_HINT = "Choose another restore point (./bot backups list)."
 
 
 @contextmanager

@@ -396,5 +396,5 @@ def _line(ours: frozenset[str]) -> str:
 
 def _not_found(set_id: str) -> SetNotFound:
     return SetNotFound(
-        f"there is no restore point {set_id!r}", "List them with: python -m backups list"
+        f"there is no restore point {set_id!r}", "List them with: ./bot backups list"
     )

@@ -77,7 +77,7 @@ def _damage(source: Source, code: str, fault: str) -> Finding:
     return Finding(
         code,
         f"{what(source)} {fault}",
-        f"Restore it: python -m backups restore --only {source.name} --in-place --yes",
+        f"Restore it: ./bot backups restore --only {source.name} --in-place --yes",
     )
 
 

@@ -45,7 +45,7 @@ def refuse_foreign_owner(path: Path, beside: Iterable[Path] = ()) -> None:
         raise OwnerDiffers(
             f"{data} belongs to user {owner}, and this process runs as user {os.geteuid()}: "
             "restored files would have the wrong owner. Nothing was changed",
-            f"Run it as the owner: sudo -u '#{owner}' python -m backups restore ...",
+            f"Run it as the owner: sudo -u '#{owner}' ./bot backups restore ...",
         )
 
 

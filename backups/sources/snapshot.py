@@ -182,7 +182,7 @@ def _refuse_unusable(source: Source, staging: Path) -> None:
     except FileNotFoundError:
         raise DatabaseMissing(
             f"{what(source)} is missing",
-            f"If it was lost, restore it: python -m backups restore --only {source.name} "
+            f"If it was lost, restore it: ./bot backups restore --only {source.name} "
             "--in-place --yes. If the path is wrong, correct it in .env. If the app has just been "
             "started for the first time, run it again.",
         ) from None

@@ -86,7 +86,7 @@ def verified(set_id: str, level: ProofLevel) -> str:
         return (
             f"Set {set_id}: the stored bytes are those that were uploaded. They were not fully "
             "checked. Either they were not decrypted, because the age identity is not on this host "
-            "(to test a restore: python -m backups drill --identity FILE), or the manifest has a "
+            "(to test a restore: ./bot backups drill --identity FILE), or the manifest has a "
             "finding about a source"
         )
     return f"Set {set_id} was read back and is proven."
@@ -148,11 +148,11 @@ def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
     one = found.backup_set
     accept = (
         "\nTo mark the other sets of its installation, as far as they prove: "
-        f"python -m backups adopt {one.instance} --accept-unsigned"
+        f"./bot backups adopt {one.instance} --accept-unsigned"
     )
     return (
         f"{names}: restored from set {ended.set_id}. A running app uses it already.\n"
-        "What was replaced is kept. To put it back: python -m backups restore --undo --yes"
+        "What was replaced is kept. To put it back: ./bot backups restore --undo --yes"
         + (accept if one.mark == "unsigned" and one.instance else "")
     )
 
@@ -170,7 +170,7 @@ def adopted(found: EarlierInstallation) -> str:
 def marked(instance: str, count: int) -> str:
     """After an adoption that accepted what had no mark."""
     if not count:
-        return f"No set of installation {instance} was marked: see python -m backups list."
+        return f"No set of installation {instance} was marked: see ./bot backups list."
     return (
         f"Marked {counted(count, 'set')} of installation {instance}: now `latest`, restores and "
         "retention take what it made for this one's."
@@ -181,7 +181,7 @@ def owed_asides(count: int) -> str:
     """After a restore whose notes could not all be stored."""
     return (
         f"{counted(count, 'set')} that the restore passed over could not be set aside in the store "
-        "yet. The next run will do it: python -m backups run"
+        "yet. The next run will do it: ./bot backups run"
     )
 
 
@@ -200,9 +200,7 @@ def undo_plan(record: RestoreRecord) -> str:
         "nothing": "did not exist before that restore, and would stay as it is",
     }
     lines += [f"  {one.source} {words[one.kind]}" for one in record.to_put_back]
-    return "\n".join(
-        [*lines, "Nothing was changed. To do it: python -m backups restore --undo --yes"]
-    )
+    return "\n".join([*lines, "Nothing was changed. To do it: ./bot backups restore --undo --yes"])
 
 
 def retention(found: RetentionPlan) -> str:
@@ -231,7 +229,7 @@ def accepted(found: BackupSet, newest: BackupSet | None) -> str:
     if newest is not None and newest.suspect:
         line += (
             f" The newest, {newest.id}, is still suspect. If its data is as it should be: "
-            f"python -m backups accept {newest.id}"
+            f"./bot backups accept {newest.id}"
         )
     return line
 
@@ -244,7 +242,7 @@ def accepted_missing(found: Sequence[MissingPoint], *, still: int) -> str:
     lines.append(f"The loss of {counted(len(found), 'restore point')} is accepted.")
     if still:
         lines.append(
-            "It remains a problem until a newer set is proven. Make one: python -m backups run"
+            "It remains a problem until a newer set is proven. Make one: ./bot backups run"
         )
     return "\n".join(lines)
 
@@ -277,14 +275,14 @@ def key_pair(public: str, path: Path) -> str:
         "password manager, and on paper.\nThe server needs only the public key. In .env:\n"
         f"  BACKUP_AGE_RECIPIENTS={public}\n"
         "Leave BACKUP_AGE_IDENTITY_FILE blank to keep the identity off the server. The scheduled "
-        "drill cannot run then; from time to time, run:\n  python -m backups drill --identity FILE"
+        "drill cannot run then; from time to time, run:\n  ./bot backups drill --identity FILE"
     )
 
 
 def sets(found: Sequence[BackupSet], *, more: bool) -> str:
     """A table of restore points."""
     if not found:
-        return "There are no restore points. Make one: python -m backups run"
+        return "There are no restore points. Make one: ./bot backups run"
     rows = [("SET", "KIND", "TRIGGER", "PROOF", "ROWS", "BYTES", "NOTE")]
     for one in found:
         notes = [] if one.complete or one.kind == "pre-restore" else ["not all sources"]
@@ -310,7 +308,7 @@ def ranges(found: Sequence[PointRange]) -> str:
     """What can be restored between the sets; empty where nothing can."""
     if not found:
         return ""
-    lines = ["\n", "Points in time (python -m backups restore --at TIME, or by the id of a point):"]
+    lines = ["\n", "Points in time (./bot backups restore --at TIME, or by the id of a point):"]
     for one in found:
         begin = format_utc(one.begin) if one.begin else "unknown"
         end = format_utc(one.end) if one.end else "unknown"

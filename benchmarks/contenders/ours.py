@@ -1,4 +1,4 @@
-"""Ours: a run in the app that serves, and `python -m backups run` as a command."""
+"""Ours: a run in the app that serves, and `./bot backups run` as a command."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ class InApp:
 
 
 class AsCommand:
-    """`python -m backups run`, as cron would start it."""
+    """`./bot backups run`, as cron would start it."""
 
     in_go: bool = False
 

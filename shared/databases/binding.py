@@ -26,7 +26,7 @@ _LENGTH_BYTES = 4
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _TOKEN = re.compile(r"[!-z|~]+")  # no braces: those begin a document
 _REMEDY = (
-    "Restore it from a set in which it is right (python -m backups list), or delete the row and "
+    "Restore it from a set in which it is right (./bot backups list), or delete the row and "
     "connect the account again."
 )
 

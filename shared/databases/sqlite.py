@@ -55,7 +55,7 @@ Renewed = Callable[[DatabaseError, Path | None], None]
 
 def restore_remedy(source: str) -> str:
     """The hint for a missing or damaged database that is backed up under the name `source`."""
-    return f"Restore it: python -m backups restore --only {source} --in-place --yes"
+    return f"Restore it: ./bot backups restore --only {source} --in-place --yes"
 
 
 @contextmanager

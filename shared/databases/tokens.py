@@ -105,7 +105,7 @@ class TokenStorage:
         if value is not None and not is_uuid(value):
             raise ValueUnreadable(
                 f"the value of {key!a} in tokens.db is not a UUID",
-                "Restore it from a set in which it is right: python -m backups list",
+                "Restore it from a set in which it is right: ./bot backups list",
             )
         return value
 

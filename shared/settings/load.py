@@ -305,7 +305,7 @@ def _parse_recipients(text: str) -> tuple[str, ...]:
             except pyrage.RecipientError:
                 raise ValueError(
                     "age public keys begin with age1, and are separated by commas; "
-                    "make a pair with: python -m backups keygen"
+                    "make a pair with: ./bot backups keygen"
                 ) from None
     return recipients
 

@@ -58,7 +58,7 @@ _FULL = (
     StoreFull,
     "the store is full, or its quota is used up",
     "Raise the quota at the store's provider, or keep less: lower the BACKUP_KEEP_ settings, then: "
-    "python -m backups prune",
+    "./bot backups prune",
 )
 _REFUSALS: dict[str, tuple[type[StoreError], str, str]] = {
     "InvalidAccessKeyId": (StoreUnknownKey, "the access key is unknown", _KEY_HINT),

@@ -177,7 +177,7 @@ def test_commands_do_not_mind_the_host_of_a_shell(tmp_path: Path) -> None:
 
 
 def test_the_first_env_file_is_written_beside_odd_names(tmp_path: Path) -> None:
-    """`python -m shared env` reads no setting: it works whatever the environment has."""
+    """`./bot shared env` reads no setting: it works whatever the environment has."""
     (tmp_path / ".env.example").write_bytes((REPOSITORY / ".env.example").read_bytes())
     installation = Installation(tmp_path, {"BACKUP_AGE_RECIPIENT": "x"})
     assert command(installation, "-m", "shared", "env").returncode == 0

@@ -37,7 +37,7 @@ KINDS = {
     ("backups.sessions", "proven"),
     (
         "backups.scheduling.due_runs",
-        "protected: set %s is in %s; next backup at %s; see: python -m backups status",
+        "protected: set %s is in %s; next backup at %s; see: ./bot backups status",
     ),
 }
 # Status has nothing that begins and ends within less: what is not known has ten minutes.

@@ -385,7 +385,7 @@ def test_a_host_that_burned_down_before_the_upgrade_comes_back_with_the_typed_li
 
     refused = new.cli("restore", "--in-place", "--yes")
     assert refused.returncode != 0
-    (line,) = re.findall(r"python -m backups (restore \S+ .*--accept-unsigned)", refused.stderr)
+    (line,) = re.findall(r"\./bot backups (restore \S+ .*--accept-unsigned)", refused.stderr)
     restored = new.cli(*line.split())
 
     assert restored.returncode == 0, restored.stderr

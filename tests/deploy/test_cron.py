@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -20,6 +21,7 @@ def installation(tmp_path: Path) -> Installation:
     """A host as the guide sets it up: code, virtual environment and `.env` in one folder."""
     for name in ("app.py", "backups", "shared"):
         (tmp_path / name).symlink_to(REPOSITORY / name)
+    shutil.copy2(REPOSITORY / "bot", tmp_path / "bot")
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     lines = [f"{name}={value}" for name, value in bot_secrets().items()]
     (tmp_path / ".env").write_text("\n".join(lines) + "\n")
@@ -33,7 +35,7 @@ def command_of(name: str) -> str:
     """The crontab's line that runs this command; what follows the five fields."""
     lines = [one for one in CRONTAB.read_text().splitlines() if one and not one.startswith("#")]
     lines.remove(SETTING)
-    (line,) = [one for one in lines if f"-m backups {name} " in one]
+    (line,) = [one for one in lines if f"bot backups {name} " in one]
     # cron(8) makes a new line of a percent sign, and reads no line of more than 998 characters.
     assert "%" not in line
     assert len(line) < 998

@@ -20,7 +20,7 @@ ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
 LINES_OF_TWO_SCREENS = 90
 WIDEST = 100
 
-COMMAND = re.compile(r"python -m backups ([a-z]+)([^\n`#|)]*)")
+COMMAND = re.compile(r"\./bot backups ([a-z]+)([^\n`#|)]*)")
 # How the names of settings begin; `AWS_…` and the like belong to others.
 SETTING = re.compile(
     r"`((?:ADMIN|BACKUP|FACEBOOK|INBOX|METRICS|SESSION|SHOPIFY|SPACES|STATE|SYNC|TOKEN)_[A-Z_]*[A-Z])"

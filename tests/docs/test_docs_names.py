@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from tests.support.app_process import AppProcess
 from tests.support.doc_examples import examples
 from tests.support.exposition import METRICS
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
+from tests.support.typed import type_in
 from tests.support.waiting import eventually
 from tests.support.warm_python import run_warm
 
@@ -196,7 +196,7 @@ def test_examples_that_are_not_run_name_what_is_there() -> None:
         assert (done.returncode, done.stderr) == (0, ""), block
         for path in re.findall(r"deploy/[\w./-]+", block):
             assert (REPOSITORY / path).exists(), path
-        for command in re.findall(r"python -m backups (\w+)", block):
+        for command in re.findall(r"\./bot backups (\w+)", block):
             assert command in commands_that_there_are()
         for service in re.findall(r"docker compose exec (\w+)", block):
             assert service in services
@@ -222,19 +222,7 @@ def test_examples_run(tmp_path: Path) -> None:
         eventually(lambda: client.get("/admin/backups").json()["healthy"], "the first backup")
         for block in blocks:
             script = "\n".join(line for line in block.splitlines() if not line.startswith("make "))
-            done = subprocess.run(
-                ["bash", "-euc", script.replace("127.0.0.1:5000", f"127.0.0.1:{app.port}")],
-                cwd=tmp_path,
-                env={
-                    **installation.environment,
-                    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-                    "no_proxy": "*",
-                },
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
+            here = script.replace("127.0.0.1:5000", f"127.0.0.1:{app.port}")
+            done = type_in(installation, f"export no_proxy='*'\n{here}")
             assert done.returncode == 0, f"{script}\n{done.stderr}"
             assert "urn:backup:" not in done.stdout

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -15,6 +12,7 @@ import pytest
 
 from tests.support.doc_examples import examples, examples_below
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
+from tests.support.typed import type_in
 
 pytestmark = pytest.mark.slow
 
@@ -43,21 +41,6 @@ class Hosts:
 @pytest.fixture
 def hosts(tmp_path: Path) -> Hosts:
     return Hosts(tmp_path)
-
-
-def type_in(host: Installation, line: str) -> subprocess.CompletedProcess[str]:
-    """Type a line into a shell in the folder of a host."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    return subprocess.run(
-        ["bash", "-euc", line],
-        cwd=host.folder,
-        env={**host.environment, "PATH": path},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
 
 
 def follow_the_bad_day(host: Installation) -> None:
@@ -178,7 +161,7 @@ def test_one_beside_a_living_staging(hosts: Hosts) -> None:
     lines = {
         instance: line
         for line, instance in re.findall(
-            r"(python -m backups restore \S+ --in-place --yes) or python -m backups adopt (\w+)",
+            r"(\./bot backups restore \S+ --in-place --yes) or \./bot backups adopt (\w+)",
             done.stderr,
         )
     }
@@ -209,7 +192,7 @@ def test_adopting_brings_the_right_one_without_its_id(hosts: Hosts) -> None:
     made(staging)
     new = hosts.new()
 
-    assert type_in(new, f"python -m backups adopt {mine}").returncode == 0
+    assert type_in(new, f"./bot backups adopt {mine}").returncode == 0
 
     assert new.json("restore")["set"]["id"] == newest
     follow_the_bad_day(new)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -19,6 +16,7 @@ from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
 from tests.support.doc_examples import examples_below
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
+from tests.support.typed import type_in
 
 BAD_DAY = REPOSITORY / "docs" / "bad-day.md"
 SECURITY = REPOSITORY / "docs" / "security.md"
@@ -33,21 +31,9 @@ def host(tmp_path: Path) -> Installation:
     return host
 
 
-def type_in(host: Installation, script: str) -> str:
-    """Type a block of a document into a shell in the host's folder; what it printed."""
-    done = subprocess.run(
-        ["bash", "-euc", script],
-        cwd=host.folder,
-        env={
-            **host.environment,
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+def printed_by(host: Installation, script: str) -> str:
+    """What a block of a document prints, typed into a shell; it must succeed."""
+    done = type_in(host, script)
     assert done.returncode == 0, f"{script}\n{done.stderr}"
     return done.stdout
 
@@ -74,11 +60,11 @@ def test_rows_that_are_gone(host: Installation) -> None:
     in_tokens(host, "DELETE FROM tokens WHERE rowid <= 5")
     in_tokens(host, "INSERT INTO tokens VALUES ('since', 'x', 'token')")
 
-    type_in(host, missing_rows)
+    printed_by(host, missing_rows)
     assert tokens_of(host) == TOKENS + 1
     assert not (host.folder / "data" / "salvage").exists()
 
-    type_in(host, all_of_it)
+    printed_by(host, all_of_it)
     assert tokens_of(host) == TOKENS
 
 
@@ -99,7 +85,7 @@ def test_a_file_that_is_gone_or_damaged(
     (line,) = examples_below(BAD_DAY, "A file is gone or damaged", "sh")
     lose(host)
 
-    type_in(host, line)
+    printed_by(host, line)
 
     assert tokens_of(host) == TOKENS
     assert host.json("doctor")["healthy"]
@@ -113,7 +99,7 @@ def test_a_host_that_is_gone(host: Installation) -> None:
     (told,) = host.json("status", exit_code=3)["problems"]
     assert told["code"] == "no_restore_point"
 
-    type_in(host, block)
+    printed_by(host, block)
 
     assert tokens_of(host) == TOKENS
     assert host.json("status")["healthy"]
@@ -128,7 +114,7 @@ def test_a_restore_that_was_wrong(host: Installation) -> None:
     host.json("restore", "--in-place", "--yes")
     assert tokens_of(host) == TOKENS
 
-    type_in(host, block)
+    printed_by(host, block)
 
     assert tokens_of(host) == TOKENS + 1
 
@@ -140,7 +126,7 @@ def test_a_suspect_set(host: Installation) -> None:
     host.json("run")
     assert host.json("status", exit_code=3)["problems"][0]["code"] == "suspect"
 
-    assert "suspect: tokens.tokens has 5 rows" in type_in(host, block)
+    assert "suspect: tokens.tokens has 5 rows" in printed_by(host, block)
     host.json("restore", "--in-place", "--yes")
     host.json("run")
     assert tokens_of(host) == TOKENS
@@ -158,9 +144,9 @@ def test_lost_token_keys(host: Installation) -> None:
     assert both.json("drill")["drill"]["unreadable"] == 0
 
     before, _, after = as_this_user(block).partition("systemctl start messenger-bot")
-    type_in(replaced, before)
+    printed_by(replaced, before)
     TokenStorage(host.tokens_path, TokenCipher((new,))).close()  # what the start does
-    type_in(replaced, after)
+    printed_by(replaced, after)
     replaced.json("accept", replaced.json("list")["sets"][0]["id"])
 
     assert replaced.json("status")["healthy"]
@@ -173,7 +159,7 @@ def test_changing_the_token_key(host: Installation) -> None:
     host = Installation(host.folder)  # the settings are those of the file
     (block,) = examples_below(SECURITY, "Changing each secret", "bash")
 
-    type_in(host, as_this_user(block))
+    printed_by(host, as_this_user(block))
 
     keys = re.search(r"^TOKEN_ENCRYPTION_KEYS=(.+),(.+)$", (host.folder / ".env").read_text(), re.M)
     assert keys is not None

@@ -31,7 +31,7 @@ _CALLS = {"x86_64": (0xC000003E, 17), "aarch64": (0xC00000B7, 67)}
 def run_with_failing_disk(
     installation: Installation, offset: int, *arguments: str
 ) -> subprocess.CompletedProcess[str]:
-    """`python -m backups …`, which cannot read what lies at `offset` or behind it in any file."""
+    """`./bot backups …`, which cannot read what lies at `offset` or behind it in any file."""
     return run_warm(
         [sys.executable, "-m", "tests.support.failing_disk", str(offset), *arguments],
         cwd=installation.folder,

@@ -144,11 +144,11 @@ class Installation:
             connection.execute("ROLLBACK")
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line of `python -m backups`."""
+        """The command line of `./bot backups`."""
         return [sys.executable, "-m", "backups", *arguments]
 
     def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run `python -m backups` to its end."""
+        """Run `./bot backups` to its end."""
         return run_warm(self.command(*arguments), cwd=self.folder, env=self.environment)
 
     def json(self, *arguments: str, exit_code: int = 0) -> dict[str, Any]:

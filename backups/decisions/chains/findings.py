@@ -35,11 +35,11 @@ def finding_of(doubt: Doubt) -> Finding:
             "chain_differs",
             f"the points after {doubt.newest_good} are not what the databases were: {doubt.reason}",
             "Check the disk and memory of this host. Make a new full if the app has not yet: "
-            f"python -m backups run. The newest good point: {doubt.newest_good}",
+            f"./bot backups run. The newest good point: {doubt.newest_good}",
         )
     return Finding(
         "points_suspect",
         f"what was stored after {doubt.newest_good} looks damaged: {doubt.reason}",
-        f"To get back what was there before: python -m backups restore {doubt.newest_good} "
-        "--in-place. If the data is as it should be: python -m backups run, then accept that set.",
+        f"To get back what was there before: ./bot backups restore {doubt.newest_good} "
+        "--in-place. If the data is as it should be: ./bot backups run, then accept that set.",
     )

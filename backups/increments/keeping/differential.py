@@ -116,7 +116,7 @@ def put_differential(
         if found.after != one.shadow.sum:
             raise IncrementBroken(
                 f"the differential of {one.source} does not lead to its shadow",
-                "Make a new full: python -m backups run",
+                "Make a new full: ./bot backups run",
             )
         if not found.is_empty:
             deltas[one.source] = found

@@ -42,7 +42,7 @@ _WORKERS = 8
 # What the members of one batch, which are in memory together, have at most; a larger one is alone.
 _BATCH_BYTES = 16 * 1024 * 1024
 _BATCH_MEMBERS = 64
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 
 
 def _go_on() -> None:

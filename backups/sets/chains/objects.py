@@ -13,7 +13,7 @@ from backups.format.mark import Marks
 from shared.errors import ObjectMissing, ObjectTooLarge
 from shared.store.object_store import ObjectStore, get_document
 
-HINT = "Choose another restore point: python -m backups list"
+HINT = "Choose another restore point: ./bot backups list"
 
 
 @dataclass(frozen=True)

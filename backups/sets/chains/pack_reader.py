@@ -21,7 +21,7 @@ from shared.errors import ObjectMissing
 from shared.files import open_private
 from shared.store.object_store import BoundedSink, ObjectStore
 
-_HINT = "Choose another restore point: python -m backups list"
+_HINT = "Choose another restore point: ./bot backups list"
 
 
 class OpenPack:

@@ -34,7 +34,7 @@ from shared.databases.sqlite import Database
 from shared.store.object_store import ObjectStore
 from shared.words import counted
 
-_LIST = "List what can be restored: python -m backups list"
+_LIST = "List what can be restored: ./bot backups list"
 _MOST_NAMED = 3
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -100,7 +100,7 @@ class ChainPoints:
         if chain is None:
             raise SetNotFound(
                 f"set {full_id} has no chain of points that is marked with a key of this host",
-                f"{_LIST}. The set itself: python -m backups restore {full_id}",
+                f"{_LIST}. The set itself: ./bot backups restore {full_id}",
             )
         usable = chain.stretches()
         facts = chain.facts(number) if is_usable(number, usable) else None
@@ -131,7 +131,7 @@ class ChainPoints:
                 f"{counted(len(found), 'object')} of chains in the store are not used, because "
                 f"they are not marked with a key of this host, or are broken: {named}{more}",
                 "Look who wrote them (they may be planted), then delete them in the bucket. What "
-                "can be restored: python -m backups list",
+                "can be restored: ./bot backups list",
             ),
         )
 
@@ -276,7 +276,7 @@ class ChainPoints:
         )
         return SetNotFound(
             f"restore point {name} cannot be restored: {why}",
-            f"The newest good second before it: python -m backups restore {near}",
+            f"The newest good second before it: ./bot backups restore {near}",
         )
 
 

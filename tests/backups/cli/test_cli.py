@@ -1,4 +1,4 @@
-"""The command line: `python -m backups` as a process, judged by its streams and exit codes."""
+"""The command line: `./bot backups` as a process, judged by its streams and exit codes."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_usage_errors(installation: Installation, arguments: list[str]) -> None:
     done = installation.cli(*arguments)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.startswith("usage: python -m backups")
+    assert done.stderr.startswith("usage: ./bot backups")
 
 
 def test_a_held_lease_is_exit_4(installation: Installation) -> None:
@@ -318,7 +318,7 @@ def test_status_of_an_empty_installation(empty: Installation) -> None:
     done = empty.cli("status")
     assert done.returncode == 3
     assert done.stdout.startswith("NOT HEALTHY.")
-    assert "python -m backups run" in done.stdout
+    assert "./bot backups run" in done.stdout
 
 
 def test_lists_of_an_empty_installation(empty: Installation) -> None:
@@ -415,8 +415,8 @@ def test_verify_of_a_changed_object(installation: Installation) -> None:
 def test_verify_without_a_set(empty: Installation) -> None:
     """`verify` of what does not exist is exit 1 with the way to what does."""
     cases = {
-        ("verify",): ("no_restore_point", "python -m backups run"),
-        ("verify", "20260101T000000Z"): ("set_not_found", "python -m backups list"),
+        ("verify",): ("no_restore_point", "./bot backups run"),
+        ("verify", "20260101T000000Z"): ("set_not_found", "./bot backups list"),
     }
     for arguments, (code, remedy) in cases.items():
         problem = empty.json(*arguments, exit_code=1)

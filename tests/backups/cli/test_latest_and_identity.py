@@ -66,7 +66,7 @@ def test_accept_latest_names_the_suspect_set_that_it_passed_over(tmp_path: Path)
     done = installation_in(tmp_path).cli("accept", "latest")
     assert done.returncode == 0
     assert f"{suspect.id}, is still suspect" in done.stdout
-    assert f"python -m backups accept {suspect.id}" in done.stdout
+    assert f"./bot backups accept {suspect.id}" in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -147,7 +147,7 @@ def test_nothing_to_undo(installation: Installation) -> None:
     """Without a restore, undo fails with exit 1 and says what else to do."""
     done = installation.cli("restore", "--undo", "--yes")
     assert done.returncode == 1
-    assert "python -m backups list" in done.stderr
+    assert "./bot backups list" in done.stderr
 
 
 @pytest.mark.parametrize("state", LIVE_STATES)
@@ -343,7 +343,7 @@ def test_doctor_says_what_to_do(installation: Installation) -> None:
     bring_into("corrupt header", installation.tokens_path)
     ill = installation.cli("doctor")
     assert ill.returncode == 3
-    assert "-> Restore it: python -m backups restore --in-place --yes" in ill.stdout
+    assert "-> Restore it: ./bot backups restore --in-place --yes" in ill.stdout
 
 
 def test_nothing_secret_is_ever_printed(installation: Installation) -> None:

@@ -132,9 +132,9 @@ def test_no_line_of_a_log_has_it(formatter: logging.Formatter) -> None:
 def test_no_page_has_it() -> None:
     """A bidirectional mark is shown in a page as well, and markup of ours stays markup."""
     template = rendering._templates.from_string("{{ text }} {{ text | commands }} {{ 7 }}")
-    page = template.render(text=f"python -m backups list {ESCAPES}<b>")
+    page = template.render(text=f"./bot backups list {ESCAPES}<b>")
     assert not RAW.search(page)
-    assert "<code>python -m backups list</code>" in page
+    assert "<code>./bot backups list</code>" in page
     assert "&lt;b&gt;" in page
     assert page.count(r"\u202e") == 2
     assert page.endswith(" 7")

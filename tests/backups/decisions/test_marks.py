@@ -99,6 +99,6 @@ def test_the_host_and_the_version_are_named_where_they_are_known() -> None:
         found.message
     )
     assert found.hint == (
-        "If 20261122T010000Z is yours: python -m backups restore 20261122T010000Z --in-place --yes "
+        "If 20261122T010000Z is yours: ./bot backups restore 20261122T010000Z --in-place --yes "
         "--accept-unsigned."
     )

@@ -35,14 +35,14 @@ def plan(
 def shown(found: RestorePlan) -> list[str]:
     """The lines of commands in a plan."""
     lines = text.plan(found, to=None, ask=True).splitlines()
-    return [line.strip() for line in lines if "python -m backups" in line]
+    return [line.strip() for line in lines if "./bot backups" in line]
 
 
 def test_the_lines_of_one_source() -> None:
     """Who asks for one source is not given the line that replaces all."""
     assert shown(plan(only="tokens")) == [
-        f"python -m backups restore {SET_ID} --only tokens --in-place --yes",
-        f"python -m backups restore {SET_ID} --only tokens --to DIR",
+        f"./bot backups restore {SET_ID} --only tokens --in-place --yes",
+        f"./bot backups restore {SET_ID} --only tokens --to DIR",
     ]
 
 
@@ -50,16 +50,16 @@ def test_the_lines_of_an_accepted_set() -> None:
     """The line that is given is the one that succeeds: it accepts the lack of a mark again."""
     *_, in_place, folder = shown(plan(only="tokens", mark="unsigned", accepted=True))
     assert in_place == (
-        f"python -m backups restore {SET_ID} --only tokens --in-place --yes --accept-unsigned"
+        f"./bot backups restore {SET_ID} --only tokens --in-place --yes --accept-unsigned"
     )
-    assert folder == f"python -m backups restore {SET_ID} --only tokens --to DIR"
+    assert folder == f"./bot backups restore {SET_ID} --only tokens --to DIR"
 
 
 @pytest.mark.parametrize("mark", ["unsigned", "unknown_key", "wrong"])
 def test_the_hint_of_a_mark_keeps_the_source(mark: Mark) -> None:
     """What a set without a valid mark needs is said of the source that was asked for."""
     (found,) = plan(only="sessions", mark=mark).blockers
-    commands = found.hint.split(f"python -m backups restore {SET_ID}")[1:]
+    commands = found.hint.split(f"./bot backups restore {SET_ID}")[1:]
     assert commands
     assert all(one.startswith(" --only sessions ") for one in commands)
 
@@ -68,8 +68,8 @@ def test_the_hint_of_a_locked_source_keeps_what_was_accepted() -> None:
     """The way around a source that cannot be replaced is one that succeeds."""
     (found,) = plan(mark="unsigned", accepted=True, locked="tokens").blockers
     assert found.hint.endswith(
-        f"python -m backups restore {SET_ID} --only sessions --in-place --yes --accept-unsigned"
-        f" or python -m backups restore {SET_ID} --to DIR"
+        f"./bot backups restore {SET_ID} --only sessions --in-place --yes --accept-unsigned"
+        f" or ./bot backups restore {SET_ID} --to DIR"
     )
     (alone,) = plan(only="tokens", locked="tokens").blockers
-    assert alone.hint.endswith(f"python -m backups restore {SET_ID} --only tokens --to DIR")
+    assert alone.hint.endswith(f"./bot backups restore {SET_ID} --only tokens --to DIR")

@@ -109,7 +109,7 @@ def test_the_warning_names_it_with_the_command() -> None:
     assert finding.code == "earlier_installation"
     assert f"this host's earlier installation {E} (host bot-1, " in finding.message
     assert "has 20 sets" in finding.message
-    assert finding.hint.endswith(f"python -m backups adopt {E}")
+    assert finding.hint.endswith(f"./bot backups adopt {E}")
     assert f"an earlier installation, {E} (last set 2026-11-20T" in earlier_finding(unknown).message
 
 
@@ -244,6 +244,6 @@ def test_several_installations_are_listed_with_the_commands_for_each() -> None:
 
     assert f"host bot-1 (installation {E}), whose newest set is of 2026-11-22T01:00:00Z" in message
     assert f"an unnamed host (installation {F}), whose sets were set aside" in message
-    assert f"python -m backups restore {newest.id} --in-place --yes" in hint
-    assert f"python -m backups adopt {E}" in hint
-    assert hint.endswith(f"python -m backups adopt {F}")
+    assert f"./bot backups restore {newest.id} --in-place --yes" in hint
+    assert f"./bot backups adopt {E}" in hint
+    assert hint.endswith(f"./bot backups adopt {F}")

@@ -150,7 +150,7 @@ def test_runs_whose_process_died_become_interrupted(run_log: RunLog) -> None:
     assert (dead.status, dead.finished_at, dead.stage) == ("interrupted", later, "store")
     assert dead.error is not None
     assert dead.error.code == "interrupted"
-    assert "python -m backups run" in dead.error.hint
+    assert "./bot backups run" in dead.error.hint
     assert "retry" not in dead.error.hint
     assert run_log.get("failed") == a_failed_run("failed")
     assert run_log.running() is None

@@ -89,7 +89,7 @@ def test_the_remedy_for_another_writer_without_marks_is_the_one_that_works(
     with pytest.raises(InstanceUnknown, match=r"no set of .* carries a valid mark") as refused:
         bench.service.adoption.adopt(instance)
 
-    line = f"python -m backups adopt {instance} --accept-unsigned"
+    line = f"./bot backups adopt {instance} --accept-unsigned"
     assert f"{line}." in found.hint
     assert refused.value.hint == f"If they are yours: {line}"
 

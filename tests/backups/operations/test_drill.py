@@ -196,7 +196,7 @@ def test_a_legacy_group_is_not_drilled(tmp_path: Path) -> None:
             put(bench.store, f"{PREFIX}{source}_2025-07-04.db", body)
         with pytest.raises(NoRestorePoint, match="legacy-2025-07-04") as none:
             drill(bench)
-        assert "python -m backups restore legacy-2025-07-04 --in-place --yes" in none.value.hint
+        assert "./bot backups restore legacy-2025-07-04 --in-place --yes" in none.value.hint
 
 
 @pytest.mark.parametrize("possible", [True, False])

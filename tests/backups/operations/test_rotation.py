@@ -341,7 +341,7 @@ def test_the_sets_of_others_are_not_marked(opened: Open, made: list[str]) -> Non
 
 
 def test_the_command_encrypts_the_tokens_and_marks_the_sets(tmp_path: Path) -> None:
-    """`python -m shared rotate-keys`: then a new host needs the new key alone."""
+    """`./bot shared rotate-keys`: then a new host needs the new key alone."""
     installation = installation_in(tmp_path / "old", BACKUP_LOCAL_STORE=str(tmp_path / "bucket"))
     installation.make_databases()
     made = installation.json("run")["set"]

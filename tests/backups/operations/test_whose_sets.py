@@ -447,7 +447,7 @@ def test_the_sets_from_before_backup_dir_was_lost_are_adopted_not_orphaned(
         (hint,) = [
             one.hint for one in after.service.status().health.problems if one.code == "two_writers"
         ]
-        assert f"python -m backups adopt {me(production)}." in hint
+        assert f"./bot backups adopt {me(production)}." in hint
 
         after.service.adoption.adopt(me(production))
         nightly(after, clock, nights=3)
@@ -505,8 +505,8 @@ def test_between_two_installations_nothing_is_chosen(
     nightly(staging, clock)
     nightly(production, clock)
     expected = {
-        f"python -m backups restore {sets_of(bench)[-1]} --in-place --yes or "
-        f"python -m backups adopt {me(bench)}"
+        f"./bot backups restore {sets_of(bench)[-1]} --in-place --yes or "
+        f"./bot backups adopt {me(bench)}"
         for bench in (production, staging)
     }
     service, now = fresh.service, clock.now()
@@ -595,5 +595,5 @@ def test_a_start_begins_empty_only_where_there_is_no_point_of_any_kind(
         fresh.service.restore_on_empty.restore_missing()
 
     assert f"the newest restore point, {part.id}, does not have all sources" in str(caught.value)
-    assert f"python -m backups restore {part.id} --in-place --yes" in caught.value.hint
+    assert f"./bot backups restore {part.id} --in-place --yes" in caught.value.hint
     assert not fresh.tokens.exists()

@@ -53,7 +53,7 @@ def this_process(installation: Installation) -> Iterator[BackupService]:
 
 @contextmanager
 def running(installation: Installation) -> Iterator[subprocess.Popen[str]]:
-    """`python -m backups run --json` in a process of its own."""
+    """`./bot backups run --json` in a process of its own."""
     with subprocess.Popen(
         installation.command("run", "--json"),
         cwd=installation.folder,

@@ -70,7 +70,7 @@ def test_what_is_gone_or_damaged_is_named_with_its_own_remedy(
 
     assert (found.code, said in found.message) == (code, True)
     assert f"source tokens ({tokens})" in found.message
-    assert found.hint == ("Restore it: python -m backups restore --only tokens --in-place --yes")
+    assert found.hint == ("Restore it: ./bot backups restore --only tokens --in-place --yes")
 
 
 def test_a_damaged_header_is_seen_at_once(sources: tuple[Source, ...], tokens: Path) -> None:

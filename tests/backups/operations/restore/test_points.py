@@ -140,7 +140,7 @@ def test_a_gap_ends_what_can_be_restored(tmp_path: Path) -> None:
             bench.service.catalogue.refresh()
             with pytest.raises(SetNotFound) as refused:
                 bench.service.restore.plan(chain.point(4))
-            assert f"python -m backups restore {chain.point(2)}" in refused.value.hint
+            assert f"./bot backups restore {chain.point(2)}" in refused.value.hint
             plan = bench.service.restore.plan(at=chain.at)
             assert plan.backup_set.id == chain.point(2)
             assert "time_not_covered" in {one.code for one in plan.warnings}

@@ -502,7 +502,7 @@ sys.exit(main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_root_goes_on_as_the_owner_of_the_data(open_folder: Path) -> None:
-    """`sudo python -m backups restore` leaves no file of root's in the data directory."""
+    """`sudo ./bot backups restore` leaves no file of root's in the data directory."""
     with scene(open_folder, clock=SystemClock()):  # the set of an old one would be pruned
         pass
     data, owner = open_folder / "data", os.geteuid()

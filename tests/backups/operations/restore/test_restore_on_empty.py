@@ -132,8 +132,8 @@ def test_a_suspect_set_is_neither_restored_nor_forgotten(empty: Installation) ->
     assert app.wait_until_it_ends() != 0
     for expected in (
         f"the newest restore point, {set_id}, is suspect (most rows are gone)",
-        f"python -m backups accept {set_id}",
-        f"python -m backups restore {set_id} --in-place --yes",
+        f"./bot backups accept {set_id}",
+        f"./bot backups restore {set_id} --in-place --yes",
         "BACKUP_RESTORE_ON_EMPTY=false",
     ):
         assert expected in app.output()

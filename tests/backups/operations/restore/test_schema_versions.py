@@ -88,7 +88,7 @@ def test_a_newer_set_blocks_the_plan_and_a_restore_in_place(bench: Bench) -> Non
     (blocker,) = bench.service.restore.plan(made).blockers
     assert blocker.code == "schema_newer"
     assert "its tokens has schema version 9, and this program supports 3" in blocker.message
-    assert "python -m backups list" in blocker.hint
+    assert "./bot backups list" in blocker.hint
     with pytest.raises(RestoreBlocked, match="schema version 9") as blocked:
         bench.restore(made)
     assert blocked.value.code == "schema_newer"

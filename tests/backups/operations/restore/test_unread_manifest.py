@@ -22,7 +22,7 @@ def test_no_restore_point_names_the_manifest_that_cannot_be_read(tmp_path: Path)
         assert caught.value.message.endswith(
             f"; the store has 1 set whose manifest cannot be read, the newest {made.id}"
         )
-        assert caught.value.hint.startswith("Find out why: python -m backups list.")
+        assert caught.value.hint.startswith("Find out why: ./bot backups list.")
 
 
 def test_a_long_name_does_not_hide_what_is_wrong_with_a_manifest(tmp_path: Path) -> None:

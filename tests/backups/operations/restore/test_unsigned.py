@@ -130,7 +130,7 @@ def test_a_marked_set_that_lost_its_objects_is_named_before_a_planted_one(
         bench.service.restore.plan()
     assert f"{ours.id}, lacks objects in the store" in caught.value.message
     assert caught.value.message.index(ours.id) < caught.value.message.index(planted)
-    assert caught.value.hint.startswith("See what is wrong: python -m backups status.")
+    assert caught.value.hint.startswith("See what is wrong: ./bot backups status.")
 
 
 def test_status_counts_them_and_names_the_line(bench: Bench, clock: FixedClock) -> None:
@@ -144,7 +144,7 @@ def test_status_counts_them_and_names_the_line(bench: Bench, clock: FixedClock) 
     assert f"1 set of installation {THIEF} (the newest: {planted})" in (
         found["sets_unsigned"].message
     )
-    assert f"python -m backups adopt {THIEF} --accept-unsigned" in found["sets_unsigned"].hint
+    assert f"./bot backups adopt {THIEF} --accept-unsigned" in found["sets_unsigned"].hint
 
 
 def test_a_planted_set_is_never_pruned_and_stands_for_no_period(
@@ -222,7 +222,7 @@ def test_restore_on_empty_does_not_take_a_planted_trigger_unasked(
         bring_into("missing", bench.live(source))
     with pytest.raises(DatabaseMissing, match=f"The newest: {planted}") as stopped:
         bench.service.restore_on_empty.restore_missing()
-    line = f"python -m backups restore {planted} --in-place --yes --accept-unsigned"
+    line = f"./bot backups restore {planted} --in-place --yes --accept-unsigned"
     assert line in stopped.value.hint
     assert not any(live_path(bench.folder, source).exists() for source in SOURCES)
 
