@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -61,6 +62,11 @@ class Container:
         }
         return Installation(self.folder, {**bot_secrets(), **settings, "PYTHONPATH": ""})
 
+    @property
+    def path(self) -> str:
+        """The image's own Python is the first one there."""
+        return f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
     def command(self, arguments: Sequence[str]) -> list[str]:
         """A command of the image, inside."""
         program = [sys.executable if word == "python" else word for word in arguments]
@@ -74,7 +80,7 @@ class Container:
         return subprocess.run(
             self.command(arguments),
             cwd=self.folder,
-            env={**self.installation.environment, **more},
+            env={**self.installation.environment, "PATH": self.path, **more},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -107,9 +113,7 @@ def test_the_app_needs_nothing_writable_but_its_volume(container: Container) -> 
         port = {"PORT": str(app.port)}
         eventually(lambda: client.get(BASE).json()["healthy"], "the first backup")
         assert container.run(*container.image.health, **port).returncode == 0
-        drill = container.run(
-            "python", "-m", "backups", "drill", "--json", BACKUP_COMPRESSION="zstd"
-        )
+        drill = container.run("./bot", "backups", "drill", "--json", BACKUP_COMPRESSION="zstd")
         assert json.loads(drill.stdout)["status"] == "succeeded", drill.stderr
         assert app.terminate()[0] == -signal.SIGTERM
         assert container.run(*container.image.health, **port).returncode == 1
@@ -131,7 +135,7 @@ def test_the_image_has_all_that_the_app_imports(container: Container) -> None:
     """Every package of the program is copied, and nothing that it does not need."""
     copied = set(container.image.copied)
     packages = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")}
-    assert copied == packages - {"tests", "benchmarks"} | {"app.py", "requirements.txt"}
+    assert copied == packages - {"tests", "benchmarks"} | {"app.py", "bot", "requirements.txt"}
 
 
 def test_no_secret_goes_to_the_builder() -> None:
