@@ -130,6 +130,15 @@ def live_through(steps: list[Step], moments: Moments) -> None:
         Step("undo"),
     ]
 )
+# What is written after an undo that was killed had put a database back stays when it is finished.
+@example(
+    steps=[
+        Step("restore", pick=3, only="sessions"),
+        Step("undo", fault="kill", at=100),
+        Step("write"),
+        Step("undo"),
+    ]
+)
 @given(steps=st.lists(_STEPS, min_size=2, max_size=12))
 def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
     """Whatever happens in which order, and ends at which moment: all three promises hold."""

@@ -415,6 +415,10 @@ class World:
         refused: bool,
     ) -> None:
         outcomes = [{**before, **one} for one in host.undone]
+        # What one that did not end has put back is in use again: what is written there stays.
+        for source in host.half:
+            if isinstance(before[source], frozenset):
+                outcomes += [{**one, source: before[source]} for one in outcomes]
         back: Outcome = {source: found for source, found in changed.items() if found is not None}
         if run is not None and run.status == "succeeded":
             if after not in outcomes:
