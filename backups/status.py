@@ -133,7 +133,7 @@ def read_status(
         newest_restore_point=latest,
         restore_points=installation.catalogue.count(),
         last_drill=last_drill,
-        newest_point_at=_newest_point_at(installation, newest),
+        newest_point_at=_newest_point_at(latest, newest),
         follow=following.mode if following else "sets" if config.change_delay else "off",
         run_by=config.run_by,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
@@ -142,11 +142,15 @@ def read_status(
     )
 
 
-def _newest_point_at(installation: Installation, newest: BackupSet | None) -> datetime | None:
-    """The instant of the newest point that protects: an increment, or a set."""
-    at = installation.catalogue.newest_point_at()
-    instants = [one for one in (at, newest.holds_until if newest else None) if one is not None]
-    return max(instants, default=None)
+def _newest_point_at(latest: BackupSet | None, newest: BackupSet | None) -> datetime | None:
+    """The instant of the newest point that protects: an increment, or a set.
+
+    It is one that can be restored: a point after a gap in its chain is none.
+    """
+    return max(
+        (one.holds_until for one in (latest, newest) if one is not None and one.protects),
+        default=None,
+    )
 
 
 def _prune_failed(last: Run | None) -> tuple[Finding, ...]:

@@ -169,7 +169,9 @@ class CountingProxy:
         def received(data: bytes) -> None:
             with self._lock:
                 self._received += len(data)
-                stored = requests.answered()
+                while data.startswith(b"HTTP/1.1 100"):  # that is no answer yet
+                    data = data.partition(_HEADER_END)[2]
+                stored = requests.answered() if data else ""
                 if stored and data.startswith(b"HTTP/1.1 2"):
                     self._puts.append(Put(time.monotonic(), stored))
 

@@ -181,6 +181,9 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
     yield from _drills(facts)
 
 
+_WITH_WHAT_FOLLOWS = ", and with a point (its id has a dot) those that follow it in its chain"
+
+
 def _missing(facts: HealthFacts) -> Iterator[Finding]:
     """Points that the store lost: red until a person has said that it is known."""
     if not facts.missing_points:
@@ -196,7 +199,8 @@ def _missing(facts: HealthFacts) -> Iterator[Finding]:
     ]
     yield Finding(
         "points_missing",
-        f"the store lost restore points without a prune ({ids}{more}): {', and '.join(lost)}",
+        f"the store lost restore points without a prune ({ids}{more}): {', and '.join(lost)}"
+        f"{_WITH_WHAT_FOLLOWS if any('.' in one.id for one in facts.missing_points) else ''}",
         "Find out who deletes in the bucket, and make a new backup: ./bot backups run. Then: "
         "./bot backups accept --missing",
     )

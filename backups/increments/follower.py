@@ -29,6 +29,7 @@ from backups.increments.seconds import note_seconds
 from backups.increments.shadow import Shadow
 from backups.increments.step import OpenChain
 from backups.model import BackupSet, Progress
+from backups.sets import missing
 from backups.sets.chains import table
 from backups.vocabulary.following import GRACE, Following
 from shared.errors import StoreError
@@ -160,6 +161,9 @@ class Follower:
         if self._chain is None:
             return "needs_full" if self._noticed_at is not None or self._full_reason else "idle"
         chain = self._chain
+        if missing.breaks_after(self._steps.known, set_of(chain.id)):
+            self._end("differs", "the store lost an object of it")
+            return "needs_full"
         try:
             if chain.attempt is not None:
                 self._finish(chain)

@@ -79,7 +79,7 @@ class Catalogue:
         try:
             listing, before = self.chains.before()
             learn(self._table, self._store, self._clock, self._own, self.unread, take=listing.take)
-            self.chains.learn(listing, before, self._ours())
+            self.chains.learn(listing, before, self._ours(), self._clock.now())
         except StoreError as error:
             refused = Refusal(self._clock.now(), error.code, error.message, error.hint)
             with suppress(DatabaseError):  # the reason counts, not the note of it
@@ -269,12 +269,6 @@ class Catalogue:
         """The id of the newest set that passed a drill."""
         with self._table.reading() as connection:
             return points_table.newest_drilled(connection, self._end())
-
-    def newest_point_at(self) -> datetime | None:
-        """The instant of the newest proven point of our chains that no restore has ended."""
-        ours = self._ours() or ()
-        with self._table.reading() as connection:
-            return table.newest_instant(connection, ours, self._end())
 
     def next_sequence(self) -> int:
         """One more than the highest number of our line, of sets and of points of chains.

@@ -87,6 +87,16 @@ def note(connection: sqlite3.Connection, point: MissingPoint, keys: Collection[s
     return True
 
 
+def breaks_after(known: Database, set_id: str) -> bool:
+    """Whether points of the chain on a set are missing, accepted or not."""
+    with known.reading() as connection:
+        row = connection.execute(
+            "SELECT 1 FROM missing_points WHERE id > ? AND id < ? LIMIT 1",
+            (f"{set_id}.", f"{set_id}/"),  # a slash follows the dot in ASCII
+        ).fetchone()
+    return row is not None
+
+
 def forget(connection: sqlite3.Connection, point_id: str) -> None:
     """Remove a missing point: it is there again, or was removed on purpose."""
     connection.execute("DELETE FROM missing_points WHERE id = ?", (point_id,))

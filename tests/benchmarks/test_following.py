@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,6 +65,39 @@ def test_the_proxy_notes_what_was_stored(s3_server: S3Server, bucket: str) -> No
         puts = proxy.puts(bucket)
     assert [put.key for put in puts] == ["of/0", "of/10", "of/2000000"]
     assert [put.at for put in puts] == sorted(put.at for put in puts)
+
+
+def test_a_server_that_asks_for_a_body_has_not_answered_yet() -> None:
+    """`100 Continue`, alone or with the answer behind it, even for a body of no bytes."""
+    continues, done = b"HTTP/1.1 100 Continue\r\n\r\n", b"HTTP/1.1 200 OK\r\n\r\n"
+
+    def answer(sock: socket.socket, *, apart: bool) -> None:
+        sock.recv(65536)
+        sock.sendall(continues if apart else continues + done)
+        if apart:
+            sock.recv(1)  # the client has seen the first
+            sock.sendall(done)
+
+    for apart in (True, False):
+        with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+            endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
+            with CountingProxy(endpoint) as proxy:
+                host, port = proxy.endpoint.removeprefix("http://").split(":")
+                with socket.create_connection((host, int(port))) as client:
+                    accepted = server.accept()[0]
+                    with accepted:
+                        served = pool.submit(answer, accepted, apart=apart)
+                        client.sendall(
+                            b"PUT /bucket/empty HTTP/1.1\r\nContent-Length: 0\r\n"
+                            b"Expect: 100-continue\r\n\r\n"
+                        )
+                        found = client.recv(len(continues), socket.MSG_WAITALL)
+                        assert found == continues
+                        if apart:
+                            client.sendall(b" ")
+                        assert client.recv(len(done), socket.MSG_WAITALL) == done
+                        served.result(timeout=10)
+                assert [put.key for put in proxy.puts("bucket")] == ["empty"]
 
 
 def test_what_ours_loses_is_measured_from_outside(s3_server: S3Server, tmp_path: Path) -> None:

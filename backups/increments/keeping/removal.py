@@ -107,6 +107,12 @@ class ChainRemoval:
     ) -> list[str]:
         kept, gone = [], []
         size = 0
+        keys = [one.object.key for one in going]
+        with self._known.transaction() as connection:
+            # Before the first delete: what this host knows, and the store lacks, was lost.
+            objects_table.forget_objects(connection, keys)
+            if chain_keys.head_key(self._marks.prefix, chain) in keys:
+                objects_table.forget_chain(connection, chain)
         for one in sorted(
             going, key=lambda one: (_HEAD_FIRST.get(one.object.kind, 1), one.object.last)
         ):
@@ -122,10 +128,6 @@ class ChainRemoval:
                 refused.append(error)
                 if one.object.kind == "head":
                     break  # the chain is there as long as its head is
-        with self._known.transaction() as connection:
-            objects_table.forget_objects(connection, gone)
-            if chain_keys.head_key(self._marks.prefix, chain) in gone:
-                objects_table.forget_chain(connection, chain)
         if gone:
             _log.info(
                 "dropped %s of a chain",

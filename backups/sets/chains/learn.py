@@ -1,6 +1,6 @@
 """Learning which chains the store has, from the listing that `sets/learn.py` makes.
 
-    documents that are new -> objects that are new -> objects that are gone
+    documents that are new -> objects that are new -> objects that are gone -> what was lost
 
 Heads, ends and checks are fetched, each once. Of an increment, a differential and a pack only the
 key and the size are noted: what is in one is read when it is needed (`reading.py`). What this
@@ -13,6 +13,7 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from backups.errors import ManifestInvalid
 from backups.format import chain as chain_format
@@ -23,6 +24,7 @@ from backups.format.mark import Marks
 from backups.format.pack import MOST_MEMBERS
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
+from backups.sets.chains.lost import Lost, instants, usable_points
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.missing import may_be_stored
 from shared.databases.sqlite import Database
@@ -71,18 +73,20 @@ def learn_chains(
     marks: Marks,
     listing: ChainListing,
     before: Mapping[str, Known],
-) -> None:
-    """Bring the tables of chains up to a listing that went to the end.
+) -> list[Lost]:
+    """Bring the tables of chains up to a listing that went to the end; what the store lost.
 
     Raises `StoreError`. `before` is what `known_chains` said before the store was listed.
     """
+    lost: list[Lost] = []
     for chain, listed in sorted(listing.chains.items()):
         _learn_documents(known, store, marks, chain, listed)
         with known.transaction() as connection:
             if table.chain(connection, chain) is not None:
-                _note_objects(connection, chain, listed)
+                lost += _note_objects(connection, chain, listed)
     for chain, of_chain in before.items():
-        _forget_gone(known, store, listing, chain, of_chain)
+        lost += _forget_gone(known, store, listing, chain, of_chain)
+    return lost
 
 
 def _known(connection: sqlite3.Connection, chain: str) -> Known:
@@ -165,8 +169,12 @@ def _note_objects(
     connection: sqlite3.Connection,
     chain: str,
     listed: Mapping[str, tuple[ChainKey, ObjectInfo]],
-) -> None:
+) -> list[Lost]:
     known = _known(connection, chain)
+    replaced = [
+        key for key, (_, info) in listed.items() if known.points.get(key, info.size) != info.size
+    ]
+    before = _usable(connection, chain) if replaced else None
     for key, (parsed, info) in listed.items():
         if parsed.kind in _DOCUMENTS:
             continue
@@ -181,7 +189,28 @@ def _note_objects(
         if key in known.points:
             objects_table.forget_objects(connection, [key])
             _log.warning("%s is not what was stored", key, extra=fields(chain=chain))
+            new = replace(new, mark="wrong")
         objects_table.note_object(connection, new)
+    return _lost(connection, chain, before) if before else []
+
+
+@dataclass(frozen=True)
+class _Usable:
+    """The points of a chain that can be restored, and when those in no pack were made."""
+
+    numbers: set[int]
+    instants: Mapping[int, datetime]
+
+
+def _usable(connection: sqlite3.Connection, chain: str) -> _Usable:
+    return _Usable(usable_points(connection, chain), instants(connection, chain))
+
+
+def _lost(connection: sqlite3.Connection, chain: str, before: _Usable) -> list[Lost]:
+    """The first point that could be restored before, and cannot any more, if there is one."""
+    gone = before.numbers - usable_points(connection, chain)
+    first = min(gone, default=None)
+    return [] if first is None else [Lost(chain, first, before.instants.get(first))]
 
 
 def _forget_gone(
@@ -190,7 +219,7 @@ def _forget_gone(
     listing: ChainListing,
     chain: str,
     before: Known,
-) -> None:
+) -> list[Lost]:
     """Forget what was known before the listing, is not in it, and is not there by name either."""
     listed = listing.chains.get(chain, {})
     packed = {
@@ -210,16 +239,12 @@ def _forget_gone(
     if head not in listed and not may_be_stored(store, head):
         _log.warning("%s is not in the store any more", head, extra=fields(chain=chain))
         with known.transaction() as connection:
+            usable = _usable(connection, chain)
             objects_table.forget_chain(connection, chain)
-        return
-    if gone:
-        with known.transaction() as connection:
-            objects_table.forget_objects(connection, gone)
-        lost = [key for key in gone if numbers.get(key) not in packed]
-        if lost:
-            _log.warning(
-                "%s and %d other objects of a chain are not in the store any more",
-                lost[0],
-                len(lost) - 1,
-                extra=fields(chain=chain),
-            )
+            return _lost(connection, chain, usable)
+    if not gone:
+        return []
+    with known.transaction() as connection:
+        usable = _usable(connection, chain)
+        objects_table.forget_objects(connection, gone)
+        return _lost(connection, chain, usable)

@@ -27,6 +27,7 @@ from backups.host.catalogues import rotated_keys
 from backups.model import BackupSet, ChainPoint, Finding
 from backups.sets.chains import table
 from backups.sets.chains.learn import ChainListing, Known, known_chains, learn_chains
+from backups.sets.chains.lost import end_missing, note_lost
 from backups.sets.chains.objects_table import refused
 from backups.sets.chains.reading import ChainReader, open_chain
 from backups.sets.chains.stretches import ChainStretch, stretches_of
@@ -68,12 +69,16 @@ class ChainPoints:
         listing: ChainListing,
         before: Mapping[str, Known],
         ours: Collection[str] | None,
+        now: datetime,
     ) -> None:
         """Take in a listing that went to the end, and read the newest point of each chain.
 
-        Of those of `ours` alone; None: of all.
+        Of those of `ours` alone; None: of all. What the store lost of them is noted as missing.
         """
-        learn_chains(self._known, self._store, self._marks, listing, before)
+        lost = learn_chains(self._known, self._store, self._marks, listing, before)
+        with self._known.transaction() as connection:
+            note_lost(connection, lost, ours, now)
+            end_missing(connection)
         for chain in self._chains(ours, ask=True):
             self._read_edges(chain)
 

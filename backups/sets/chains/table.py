@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
-from backups.format.chain_keys import instance_of
 from backups.model import Mark
 
 
@@ -141,28 +139,6 @@ def has_numbers(connection: sqlite3.Connection, chain_id: str) -> bool:
         (chain_id,),
     ).fetchone()
     return bool(row[0])
-
-
-def newest_instant(
-    connection: sqlite3.Connection, instances: Collection[str], until: datetime
-) -> datetime | None:
-    """The instant of the newest proven, unsuspected point of chains of `instances`, packed or not.
-
-    Those of a chain that a restore has ended do not count, nor those after `until`.
-    """
-    rows = connection.execute(
-        "SELECT chain, max(instant) AS newest FROM ("
-        " SELECT chain, instant FROM chain_points"
-        " WHERE proven AND suspect IS NULL AND mark = 'valid'"
-        " UNION ALL SELECT chain, last_instant FROM chain_objects"
-        " WHERE kind = 'pack' AND mark = 'valid' AND last_instant IS NOT NULL"
-        ") WHERE instant <= ? GROUP BY chain ORDER BY newest DESC",
-        (int(until.timestamp() * 1000),),
-    )
-    for chain, instant in rows.fetchall():
-        if instance_of(chain) in instances and not is_restored(connection, chain):
-            return datetime.fromtimestamp(instant / 1000, UTC)
-    return None
 
 
 _CHAINS = "SELECT id, instance, head, head_mark, end, end_mark FROM chains"

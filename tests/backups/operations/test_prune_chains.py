@@ -312,3 +312,45 @@ def test_a_pack_of_which_only_the_name_is_known_is_read_first(house: House) -> N
     assert policy.prune().status == "succeeded"
 
     assert house.keys(old) == []
+
+
+def test_what_a_prune_removes_is_never_missed(
+    house: House, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks at the store after each delete of ours sees that nothing was lost."""
+    strict = house.under(NOTHING)
+    looks = 0
+    inner = store.delete
+
+    def delete_and_look(key: str) -> None:
+        nonlocal looks
+        inner(key)
+        strict.service.catalogue.refresh()
+        assert strict.service.own_sets.missing_points() == ()
+        looks += 1
+
+    monkeypatch.setattr(store, "delete", delete_and_look)
+    assert strict.prune().status == "succeeded"
+
+    assert house.keys(house.chains[0]) == []
+    assert looks >= len(PACKED)
+
+
+def test_what_a_packing_removes_is_never_missed(
+    house: House, store: WatchedStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The members of a pack go one by one, and their points stay."""
+    live = house.chains[1]
+    looks = 0
+    inner = store.delete
+
+    def delete_and_look(key: str) -> None:
+        nonlocal looks
+        inner(key)
+        house.bench.service.catalogue.refresh()
+        assert house.bench.service.own_sets.missing_points() == ()
+        looks += 1
+
+    monkeypatch.setattr(store, "delete", delete_and_look)
+    house.end(live)
+    assert looks == len([key for key in LIVE if key.endswith(".inc")])
