@@ -139,6 +139,15 @@ def live_through(steps: list[Step], moments: Moments) -> None:
         Step("undo"),
     ]
 )
+# A row comes while an undo puts back what is the same but for it: the next undo brings it back.
+@example(
+    steps=[
+        Step("restore", pick=2),
+        Step("restore", pick=2),
+        Step("undo", fault="write", at=80),
+        Step("undo"),
+    ]
+)
 @given(steps=st.lists(_STEPS, min_size=2, max_size=12))
 def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
     """Whatever happens in which order, and ends at which moment: all three promises hold."""

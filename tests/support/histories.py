@@ -365,7 +365,7 @@ class World:
         if step.act == "restore":
             self._judge_restore(host, step, run, changed, replaced, before, after)
         elif step.act == "undo":
-            self._judge_undo(host, run, changed, before, after, refused=refused)
+            self._judge_undo(host, run, changed, replaced, before, after, refused=refused)
         elif step.act in _BESIDE_LIVE and changed:
             refuse(f"{step.act} changed {', '.join(changed)}")
 
@@ -409,6 +409,7 @@ class World:
         host: Host,
         run: Run | None,
         changed: Outcome,
+        replaced: Outcome,
         before: Outcome,
         after: Outcome,
         *,
@@ -420,6 +421,12 @@ class World:
             if isinstance(before[source], frozenset):
                 outcomes += [{**one, source: before[source]} for one in outcomes]
         back: Outcome = {source: found for source, found in changed.items() if found is not None}
+        # What was written to it just before is not live any more: it was switched for the same.
+        back |= {
+            source: found
+            for source, found in replaced.items()
+            if source not in changed and found != before[source]
+        }
         if run is not None and run.status == "succeeded":
             if after not in outcomes:
                 refuse(f"undo on {host.name} brings {_show(after)}, not {_show_all(outcomes)}")
