@@ -14,6 +14,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from hashlib import file_digest, sha256
 from pathlib import Path
@@ -27,6 +28,7 @@ from backups.format.mark import Marks
 from backups.format.pack import Member, PackIndex
 from backups.host.removal import remove_file
 from backups.sets.chains import objects_table, table
+from backups.sets.chains.lost import lost_since, note_lost, usable
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.pack_reader import read_pack
 from backups.sets.chains.table import PointRow
@@ -71,10 +73,11 @@ class Packing:
 class _NotPackable(Exception):
     """A member that is not what it should be: it stays, and what is beside it is packed."""
 
-    def __init__(self, number: int, error: BackupError) -> None:
+    def __init__(self, number: int, error: BackupError, *, is_lost: bool = False) -> None:
         super().__init__(error.message)
         self.number = number
         self.error = error
+        self.is_lost = is_lost  # the store does not have what was proven any more
 
 
 def pack_chain(packing: Packing, chain: str, now: int, *, ended: bool) -> int:
@@ -91,7 +94,7 @@ def pack_chain(packing: Packing, chain: str, now: int, *, ended: bool) -> int:
         ]
     made = 0
     for group in due(points, now, ended=ended):
-        made += _pack_group(packing, chain, group)
+        made += _pack_group(packing, chain, group, now)
     return made
 
 
@@ -112,7 +115,7 @@ def finish(packing: Packing, chain: str) -> None:
         _delete_members(packing, index, left)
 
 
-def _pack_group(packing: Packing, chain: str, group: Sequence[PointRow]) -> int:
+def _pack_group(packing: Packing, chain: str, group: Sequence[PointRow], now: int) -> int:
     """Pack `group`, around what cannot be packed; how many packs were made."""
     try:
         _make(packing, chain, group)
@@ -120,13 +123,26 @@ def _pack_group(packing: Packing, chain: str, group: Sequence[PointRow]) -> int:
         _log.warning(
             "increment %d of chain %s is not packed: %s", found.number, chain, found.error.message
         )
+        if found.is_lost:
+            _note_lost(packing, next(one for one in group if one.number == found.number), now)
         before = [one for one in group if one.number < found.number]
         after = [one for one in group if one.number > found.number]
-        return sum(_pack_group(packing, chain, part) for part in (before, after) if part)
+        return sum(_pack_group(packing, chain, part, now) for part in (before, after) if part)
     except BackupError as error:
         _log.warning("the increments of a pack are kept: %s", error.message)
         return 0
     return 1
+
+
+def _note_lost(packing: Packing, row: PointRow, now: int) -> None:
+    """What was proven is not in the store any more: its point is missing from now on."""
+    broken = ObjectRow(row.key, row.chain, "increment", row.number, row.number, row.bytes, "wrong")
+    with packing.known.transaction() as connection:
+        before = usable(connection, row.chain)
+        objects_table.forget_points(connection, row.chain, row.number, row.number)
+        objects_table.note_object(connection, broken)
+        lost = lost_since(connection, row.chain, before)
+        note_lost(connection, lost, {packing.instance}, datetime.fromtimestamp(now / 1000, UTC))
 
 
 def _make(packing: Packing, chain: str, group: Sequence[PointRow]) -> None:
@@ -195,15 +211,17 @@ def _get(packing: Packing, row: PointRow) -> bytes:
     try:
         return get_document(packing.store, row.key, row.bytes)
     except (ObjectMissing, ObjectTooLarge) as error:
-        raise _NotPackable(row.number, IncrementBroken(error.message, _HINT)) from error
+        gone = IncrementBroken(error.message, _HINT)
+        raise _NotPackable(row.number, gone, is_lost=True) from error
 
 
 def _checked(packing: Packing, row: PointRow, stored: bytes, before: PointRow | None) -> Member:
     """What the index says of a member that is as its row and its own mark say."""
     digest = sha256(stored).hexdigest()
+    if digest != row.sha256:
+        broken = IncrementBroken(f"{row.key} is not what was proven", _HINT)
+        raise _NotPackable(row.number, broken, is_lost=True)
     try:
-        if digest != row.sha256:
-            raise IncrementBroken(f"{row.key} is not what was proven", _HINT)
         line = increment.line_of(stored, row.key)
         if packing.marks.check(row.key, line).outcome != "valid":
             raise ManifestInvalid(f"{row.key} is not marked with a key of this host", _HINT)

@@ -13,7 +13,6 @@ import logging
 import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 
 from backups.errors import ManifestInvalid
 from backups.format import chain as chain_format
@@ -24,7 +23,7 @@ from backups.format.mark import Marks
 from backups.format.pack import MOST_MEMBERS
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
-from backups.sets.chains.lost import Lost, instants, usable_points
+from backups.sets.chains.lost import Lost, lost_since, usable
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.missing import may_be_stored
 from shared.databases.sqlite import Database
@@ -174,7 +173,7 @@ def _note_objects(
     replaced = [
         key for key, (_, info) in listed.items() if known.points.get(key, info.size) != info.size
     ]
-    before = _usable(connection, chain) if replaced else None
+    before = usable(connection, chain) if replaced else None
     for key, (parsed, info) in listed.items():
         if parsed.kind in _DOCUMENTS:
             continue
@@ -191,26 +190,7 @@ def _note_objects(
             _log.warning("%s is not what was stored", key, extra=fields(chain=chain))
             new = replace(new, mark="wrong")
         objects_table.note_object(connection, new)
-    return _lost(connection, chain, before) if before else []
-
-
-@dataclass(frozen=True)
-class _Usable:
-    """The points of a chain that can be restored, and when those in no pack were made."""
-
-    numbers: set[int]
-    instants: Mapping[int, datetime]
-
-
-def _usable(connection: sqlite3.Connection, chain: str) -> _Usable:
-    return _Usable(usable_points(connection, chain), instants(connection, chain))
-
-
-def _lost(connection: sqlite3.Connection, chain: str, before: _Usable) -> list[Lost]:
-    """The first point that could be restored before, and cannot any more, if there is one."""
-    gone = before.numbers - usable_points(connection, chain)
-    first = min(gone, default=None)
-    return [] if first is None else [Lost(chain, first, before.instants.get(first))]
+    return lost_since(connection, chain, before) if before else []
 
 
 def _forget_gone(
@@ -239,12 +219,12 @@ def _forget_gone(
     if head not in listed and not may_be_stored(store, head):
         _log.warning("%s is not in the store any more", head, extra=fields(chain=chain))
         with known.transaction() as connection:
-            usable = _usable(connection, chain)
+            before_it = usable(connection, chain)
             objects_table.forget_chain(connection, chain)
-            return _lost(connection, chain, usable)
+            return lost_since(connection, chain, before_it)
     if not gone:
         return []
     with known.transaction() as connection:
-        usable = _usable(connection, chain)
+        before_it = usable(connection, chain)
         objects_table.forget_objects(connection, gone)
-        return _lost(connection, chain, usable)
+        return lost_since(connection, chain, before_it)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -31,30 +31,38 @@ class Lost:
     at: datetime | None
 
 
-def usable_points(connection: sqlite3.Connection, chain: str) -> set[int]:
-    """The numbers of a chain of ours that can be restored, as far as this host knows."""
+@dataclass(frozen=True)
+class Usable:
+    """The numbers of a chain that can be restored, and when those in no pack were made."""
+
+    numbers: set[int]
+    instants: Mapping[int, datetime]
+
+
+def usable(connection: sqlite3.Connection, chain: str) -> Usable:
+    """What can be restored of a chain that is marked, as far as this host knows."""
     row = table.chain(connection, chain)
     if row is None or row.head_mark != "valid":
-        return set()
+        return Usable(set(), {})
+    points = [one for one in table.points(connection, chain) if one.mark == "valid"]
     found = [
-        ChainObject(one.key, one.kind, one.first, one.last, one.bytes)
-        for one in objects_table.objects(connection, chain)
-        if one.mark in (None, "valid")
+        *(
+            ChainObject(one.key, one.kind, one.first, one.last, one.bytes)
+            for one in objects_table.objects(connection, chain)
+            if one.mark in (None, "valid")
+        ),
+        *(ChainObject(one.key, "increment", one.number, one.number, one.bytes) for one in points),
     ]
-    found += [
-        ChainObject(one.key, "increment", one.number, one.number, one.bytes)
-        for one in table.points(connection, chain)
-        if one.mark == "valid"
-    ]
-    return {number for one in stretches(found) for number in range(max(one.first, 1), one.last + 1)}
+    return Usable(
+        {number for one in stretches(found) for number in range(one.first, one.last + 1)},
+        {one.number: datetime.fromtimestamp(one.instant / 1000, UTC) for one in points},
+    )
 
 
-def instants(connection: sqlite3.Connection, chain: str) -> dict[int, datetime]:
-    """When each point of a chain that is in no pack was made."""
-    return {
-        one.number: datetime.fromtimestamp(one.instant / 1000, UTC)
-        for one in table.points(connection, chain)
-    }
+def lost_since(connection: sqlite3.Connection, chain: str, before: Usable) -> list[Lost]:
+    """The first point that could be restored before, and cannot any more, if there is one."""
+    first = min(before.numbers - usable(connection, chain).numbers, default=None)
+    return [] if first is None else [Lost(chain, first, before.instants.get(first))]
 
 
 def note_lost(
@@ -84,6 +92,6 @@ def end_missing(connection: sqlite3.Connection) -> None:
             continue
         full, number = parsed
         chains = [row.id for row in table.chains(connection) if set_of(row.id) == full]
-        if any(number in usable_points(connection, chain) for chain in chains):
+        if any(number in usable(connection, chain).numbers for chain in chains):
             missing.forget(connection, noted.point.id)
             _log.info("point %s can be restored again", noted.point.id)
