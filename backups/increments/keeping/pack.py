@@ -6,6 +6,8 @@
 A process that dies at any arrow loses nothing, and the next packing goes on: a pack that is there
 already is read, and used if it is the right one; one that is not keeps its members. From its row on
 a reader takes a pack in place of its members.
+
+One file, because each arrow relies on the one before it.
 """
 
 from __future__ import annotations
