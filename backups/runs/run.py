@@ -36,6 +36,7 @@ from shared.clock import Clock
 from shared.errors import AppError, StoreUnreachable
 from shared.logs import fields, lines_of_run
 from shared.process.lasting_work import beat, patience
+from shared.process.termination import signal_in
 
 _log = logging.getLogger("backups.run")
 
@@ -186,6 +187,8 @@ class StartedRun:
                         with self._starter.staging(self.run) as staging:
                             set_id = self._work(self._recorder, staging)
                     except Exception as error:  # recorded: a run must end with an outcome
+                        if (interruption := signal_in(error)) is not None:
+                            raise interruption from error
                         failure, set_id = error, self.run.set_id
                     run = self._starter.finish(self._recorder, set_id, failure)
             finally:

@@ -90,8 +90,8 @@ def with_untrusted(
     thread = threading.Thread(
         target=contextvars.copy_context().run, args=(run,), name="untrusted", daemon=True
     )
-    thread.start()
     try:
+        thread.start()
         while not ended.wait(_SECONDS_BETWEEN_QUESTIONS):
             ask()
     except BaseException:

@@ -55,3 +55,15 @@ def after_termination(seconds: float, act: Callable[[], None]) -> Iterator[None]
         waiter.join()
         os.close(reading)
         os.close(writing)
+
+
+def signal_in(error: BaseException) -> BaseException | None:
+    """What a signal raised, in whose place `error` came: `KeyboardInterrupt` or `SystemExit`.
+
+    A signal in the middle of `Condition.wait` leaves its lock unacquired, and the end of the block
+    raises "release unlocked lock" in its place: https://github.com/python/cpython/issues/118433.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, KeyboardInterrupt | SystemExit):
+        found = found.__context__
+    return found

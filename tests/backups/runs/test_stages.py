@@ -1,9 +1,9 @@
-"""A run enters only the stages that its operation has."""
+"""A run enters only the stages that its operation has; a signal is no fault of it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 
 import pytest
 
@@ -11,6 +11,7 @@ from backups.host.records import open_records
 from backups.host.run_log import RunLog
 from backups.runs.run import Recorder
 from backups.vocabulary.stages import STAGES
+from tests.support.bench import Bench
 from tests.support.records import a_run
 
 
@@ -29,3 +30,21 @@ def test_a_stage_that_the_operation_does_not_have_is_refused(tmp_path: Path) -> 
 
     assert run_log.get(run.id).stage == recorder.run.stage == "open"
     records.close()
+
+
+@pytest.mark.parametrize("raised", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_error_in_place_of_a_signal_is_no_bug_of_a_run(
+    bench: Bench, raised: BaseException
+) -> None:
+    """The interpreter raised another error in its place: the run ends as the signal wants it."""
+
+    def work(*_: object) -> str:
+        try:
+            raise raised
+        finally:
+            Lock().release()
+
+    run = bench.service.undo.starter.begin("backup", "manual", work)
+    with pytest.raises(type(raised)):
+        run.execute()
+    assert bench.is_free()
