@@ -29,6 +29,7 @@ from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
 from backups.operations.marking.accept_unsigned import UnsignedSets
+from backups.operations.marking.chain_marks import ChainMarks
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.marking.rotation import Rotation
 from backups.operations.marking.upgrade import UpgradeMarks
@@ -155,6 +156,7 @@ class BackupService:
             adopt=self.adoption,
             writers=writers,
             later_marks=later_marks,
+            chain_marks=ChainMarks(installation, known),
             facts=facts,
         )
         self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)

@@ -18,7 +18,7 @@ from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain as chain_format
 from backups.format import increment
 from backups.format.chain import Check, End, Head
-from backups.format.chain_keys import end_key, head_key
+from backups.format.chain_keys import DOCUMENTS, end_key, head_key
 from backups.format.document import read_object
 from backups.format.mark import Marks
 from backups.format.pack import PackIndex
@@ -27,6 +27,7 @@ from backups.sets.chains.objects import ReadIncrement, fetch_increment
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.pack_reader import read_index, read_pack
 from backups.sets.chains.table import ChainRow, PointRow
+from backups.sets.chains.vouched import vouched
 from shared.databases.sqlite import Database
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
@@ -91,7 +92,7 @@ class ChainReader:
         last = self.end.last if self.end else None
         for one in self.objects.values():
             beyond = last is not None and one.last > last
-            is_used = one.mark in (None, "valid") and one.kind not in ("head", "end", "check")
+            is_used = one.mark in (None, "valid") and one.kind not in DOCUMENTS
             if is_used and not beyond:
                 yield ChainObject(
                     one.key, one.kind, one.first, one.last, one.bytes, one.last_instant
@@ -300,13 +301,17 @@ class ChainReader:
 def open_chain(
     known: Database, store: ObjectStore, marks: Marks, chain: str, *, ask: bool = True
 ) -> ChainReader | None:
-    """A chain whose head is marked with a key of ours; None where there is none."""
+    """A chain whose head is marked with a key of ours, or that a later mark of it vouches for.
+
+    None where there is none.
+    """
     with known.reading() as connection:
         row = table.chain(connection, chain)
         if row is None:
             return None
         points = {one.number: one for one in table.points(connection, chain)}
         objects = {one.key: one for one in objects_table.objects(connection, chain)}
+    marks = vouched(marks, chain, objects.values())
     if marks.check(head_key(marks.prefix, chain), row.head).outcome != "valid":
         return None
     return ChainReader(known, store, marks, row, points, objects, ask)

@@ -63,6 +63,8 @@ def test_a_chain_begins_with_a_full_that_was_handed_over(bench: Bench) -> None:
         one.source: one.snapshot_sha256 for one in full.objects
     }
     assert head.sequence == full.sequence
+    metadata = bench.store.head(key).metadata
+    assert (metadata["chain"], metadata["instance"]) == (chain, full.instance)
     assert increments(bench) == []  # nothing has changed since
 
 
@@ -143,6 +145,7 @@ def test_a_newer_full_begins_a_new_chain(bench: Bench) -> None:
 
     assert old != new
     assert (end_of(bench, old).reason, end_of(bench, old).last) == ("new_chain", 1)
+    assert bench.store.head(end_key(PREFIX, old)).metadata["chain"] == old
     assert FollowFolder(bench.directory).begun() == [new]
     assert FollowFolder(bench.directory).ended() == []
 
