@@ -22,7 +22,7 @@ from backups.host.state import HostState
 from backups.increments.lease import LetGo
 from backups.increments.replay import Replay
 from backups.model import BackupSet, Run
-from backups.operations.accept import Acceptance
+from backups.operations.accept import Acceptance, ChainAcceptance
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.backup import Backup
@@ -159,7 +159,14 @@ class BackupService:
             chain_marks=ChainMarks(installation, known),
             facts=facts,
         )
-        self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
+        self.acceptance = Acceptance(
+            catalogue,
+            verdicts,
+            facts,
+            chains=ChainAcceptance(store, known, config.marks, clock.now),
+            own_sets=own_sets,
+            alerts=alerts,
+        )
         replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,

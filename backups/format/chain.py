@@ -91,15 +91,23 @@ class End:
     kind: Literal["end"] = "end"
 
 
+_CheckName = Annotated[str, Field(pattern=r"^check-\d{8}T\d{6}Z\.json$")]
+
+
 @dataclass(frozen=True)
 class Check:
-    """A later verdict on a chain: up to `good` it is right; with `reason`, what follows is not."""
+    """A later verdict on a chain: up to `good` it is right; with `reason`, what follows is not.
+
+    With `accepts` a person says so: these verdicts count no more, and neither does what the
+    increments up to `good` say against themselves.
+    """
 
     format: int
     chain: ChainId
     at: Instant
     good: Count
     reason: Text | None = None
+    accepts: Annotated[tuple[_CheckName, ...] | None, Field(max_length=MOST_MARKED)] = None
     kind: Literal["check"] = "check"
 
 

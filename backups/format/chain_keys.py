@@ -114,9 +114,14 @@ def end_key(prefix: str, chain: str) -> str:
     return f"{chain_prefix(prefix, chain)}end.json"
 
 
+def checks_prefix(prefix: str, chain: str) -> str:
+    """With which the keys of all verdicts on a chain begin."""
+    return f"{chain_prefix(prefix, chain)}check-"
+
+
 def check_key(prefix: str, chain: str, at: datetime) -> str:
     """The key of a verdict on a chain."""
-    return f"{chain_prefix(prefix, chain)}check-{naming.stamp(at)}.json"
+    return f"{checks_prefix(prefix, chain)}{naming.stamp(at)}.json"
 
 
 def mark_key(prefix: str, chain: str, at: datetime) -> str:

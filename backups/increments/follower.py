@@ -198,7 +198,9 @@ class Follower:
             self._end("clock", "the clock was set back")
             return "needs_full"
         if captured.deltas.keys() & self._parts.lasting:
-            self._steps.prepare(chain, captured, "change")
+            checker = self._parts.checker
+            suspect = checker.suspicions(chain.id) if checker is not None else ()
+            self._steps.prepare(chain, captured, "change", suspect)
             self._finish(chain)
         else:  # of what others cause nothing is lost: it is carried by the next
             self._capture.forget(captured.deltas)

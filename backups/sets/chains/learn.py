@@ -29,6 +29,7 @@ from backups.format.mark import Marks
 from backups.format.pack import MOST_MEMBERS
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
+from backups.sets.chains.checks import known_verdicts
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.vouched import judge_again
 from backups.sets.missing import may_be_stored
@@ -171,6 +172,8 @@ def _note_document(
     else:
         row = ObjectRow(info.key, chain, parsed.kind, 0, 0, info.size, mark, document)
         objects_table.note_object(connection, row)
+        if parsed.kind == "check":
+            objects_table.accept_to(connection, chain, known_verdicts(connection, chain).accepted)
 
 
 def _note_objects(

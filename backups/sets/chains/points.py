@@ -241,7 +241,7 @@ class ChainPoints:
         """The point as a restore point: its full, with what is its own."""
         at = instant_of(facts.instant)
         row = chain.points.get(facts.number)
-        reasons = [row.suspect] if row and row.suspect else []
+        reasons = [said] if row and (said := chain.suspicion(row)) else []
         if chain.doubt is not None and facts.number > chain.doubt.good:
             reasons.append(chain.doubt.reason or "a check of its chain failed")
         if not facts.good and not reasons:
