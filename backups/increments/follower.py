@@ -267,8 +267,8 @@ class Follower:
     def _open(self, name: str, state: ChainState) -> OpenChain | None:
         with self._steps.known.reading() as connection:
             known = table.chain(connection, name)
-        if known is None:
-            _log.warning("chain %s is not known here any more", name)
+        if known is None or not self._parts.catalogue.has(set_of(name)):
+            _log.warning("chain %s is not known here any more, or its set is not", name)
             return None
         marks = self._steps.marks.since_rotation(self._parts.catalogue.rotated())
         if marks.check(head_key(self._steps.prefix, name), known.head).outcome != "valid":
