@@ -22,13 +22,14 @@ from backups.host.state import HostState
 from backups.increments.lease import LetGo
 from backups.increments.replay import Replay
 from backups.model import BackupSet, Run
-from backups.operations.accept import Acceptance
+from backups.operations.accept import Acceptance, ChainAcceptance
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
 from backups.operations.marking.accept_unsigned import UnsignedSets
+from backups.operations.marking.chain_marks import ChainMarks
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.marking.rotation import Rotation
 from backups.operations.marking.upgrade import UpgradeMarks
@@ -155,9 +156,17 @@ class BackupService:
             adopt=self.adoption,
             writers=writers,
             later_marks=later_marks,
+            chain_marks=ChainMarks(installation, known),
             facts=facts,
         )
-        self.acceptance = Acceptance(catalogue, verdicts, facts, own_sets=own_sets, alerts=alerts)
+        self.acceptance = Acceptance(
+            catalogue,
+            verdicts,
+            facts,
+            chains=ChainAcceptance(store, known, config.marks, clock.now),
+            own_sets=own_sets,
+            alerts=alerts,
+        )
         replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,

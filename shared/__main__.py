@@ -61,8 +61,9 @@ def _rotate_keys() -> int:
         "TOKEN_ENCRYPTION_KEYS for as long as you keep backups made with them."
     )
     with open_service(settings, store=store) as service:
-        marked = service.rotation.mark_again()
-    print(f"Marked {counted(marked, 'set')} again with the first key.")
+        sets, chains = service.rotation.mark_again()
+    what = counted(sets, "set") + (f" and {counted(chains, 'chain')}" if chains else "")
+    print(f"Marked {what} again with the first key.")
     return 0
 
 

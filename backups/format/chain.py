@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeVar
 
@@ -30,6 +31,7 @@ from shared.bounded import (
 )
 
 FORMAT = 1
+MOST_MARKED = 5_000
 _HINT = "Choose another restore point: ./bot backups list"
 
 EndReason = Literal[
@@ -89,22 +91,54 @@ class End:
     kind: Literal["end"] = "end"
 
 
+_CheckName = Annotated[str, Field(pattern=r"^check-\d{8}T\d{6}Z\.json$")]
+
+
 @dataclass(frozen=True)
 class Check:
-    """A later verdict on a chain: up to `good` it is right; with `reason`, what follows is not."""
+    """A later verdict on a chain: up to `good` it is right; with `reason`, what follows is not.
+
+    With `accepts` a person says so: these verdicts count no more, and neither does what the
+    increments up to `good` say against themselves.
+    """
 
     format: int
     chain: ChainId
     at: Instant
     good: Count
     reason: Text | None = None
+    accepts: Annotated[tuple[_CheckName, ...] | None, Field(max_length=MOST_MARKED)] = None
     kind: Literal["check"] = "check"
 
 
-_Document = TypeVar("_Document", Head, End, Check)
+_Marked = Annotated[
+    str,
+    Field(
+        pattern=r"^(head\.json|end\.json|check-\d{8}T\d{6}Z\.json"
+        r"|[id]/\d{10}\.inc(\.age)?|p/\d{10}-\d{10}\.pack)$"
+    ),
+]
 
 
-def dump(document: Head | End | Check) -> bytes:
+@dataclass(frozen=True)
+class ChainMark:
+    """That these objects of a chain are what we hold for ours: by their keys below the chain.
+
+    The SHA-256 is that of a document, or of the line that an increment, a differential or a pack
+    begins with, without its end: that has the SHA-256 of what follows.
+    """
+
+    format: int
+    chain: ChainId
+    at: Instant
+    documents: Annotated[Mapping[_Marked, Sha256], Field(min_length=1, max_length=MOST_MARKED)]
+    kind: Literal["mark"] = "mark"
+
+
+_Document = TypeVar("_Document", Head, End, Check, ChainMark)
+
+
+def dump(document: Head | End | Check | ChainMark) -> bytes:
     """The bytes of a document of a chain, to be signed."""
     dumped: bytes = adapter_of(type(document)).dump_json(document, indent=2, exclude_none=True)
     return dumped + b"\n"

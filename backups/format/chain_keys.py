@@ -5,6 +5,7 @@ PREFIX chains/<chain>/i/0000000017.inc[.age]               an increment
 PREFIX chains/<chain>/d/0000003600.inc[.age]               a differential: all since the full
 PREFIX chains/<chain>/p/0000000001-0000003600.pack         increments of an hour, end to end
 PREFIX chains/<chain>/check-20261122T130000Z.json          a verdict on a chain
+PREFIX chains/<chain>/mark-20261122T130000Z.json           a later mark: it vouches for these
 PREFIX chains/<chain>/end.json                             why nothing follows
 
 The id of a chain is that of its full and of the installation that made it; the id of a point in it
@@ -31,13 +32,15 @@ _CHAIN_ID = re.compile(rf"(?P<set_id>{_SET})-(?P<instance>[0-9a-f]{{8,64}})", re
 _KEY = re.compile(
     rf"chains/(?P<chain>{_CHAIN})/(?:"
     r"(?P<document>head|end)\.json"
-    rf"|check-(?P<stamp>{_SET})\.json"
+    rf"|(?P<later>check|mark)-(?P<stamp>{_SET})\.json"
     r"|(?P<folder>[id])/(?P<number>\d{10})\.inc(?P<sealed>\.age)?"
     r"|p/(?P<first>\d{10})-(?P<last>\d{10})\.pack)",
     re.ASCII,
 )
 
-ChainKind = Literal["head", "end", "check", "increment", "differential", "pack"]
+ChainKind = Literal["head", "end", "check", "mark", "increment", "differential", "pack"]
+# They are read whole, and cover no numbers.
+DOCUMENTS: tuple[ChainKind, ...] = ("head", "end", "check", "mark")
 _FOLDERS: dict[str, ChainKind] = {"i": "increment", "d": "differential"}
 
 ChainId = Annotated[str, Field(pattern=rf"^{_CHAIN}$")]
@@ -111,9 +114,19 @@ def end_key(prefix: str, chain: str) -> str:
     return f"{chain_prefix(prefix, chain)}end.json"
 
 
+def checks_prefix(prefix: str, chain: str) -> str:
+    """With which the keys of all verdicts on a chain begin."""
+    return f"{chain_prefix(prefix, chain)}check-"
+
+
 def check_key(prefix: str, chain: str, at: datetime) -> str:
     """The key of a verdict on a chain."""
-    return f"{chain_prefix(prefix, chain)}check-{naming.stamp(at)}.json"
+    return f"{checks_prefix(prefix, chain)}{naming.stamp(at)}.json"
+
+
+def mark_key(prefix: str, chain: str, at: datetime) -> str:
+    """The key of a later mark of a chain."""
+    return f"{chain_prefix(prefix, chain)}mark-{naming.stamp(at)}.json"
 
 
 def increments_prefix(prefix: str, chain: str) -> str:
@@ -145,7 +158,8 @@ def parse_chain_key(prefix: str, key: str) -> ChainKey | None:
     if found["document"]:
         return ChainKey(chain, "head" if found["document"] == "head" else "end")
     if found["stamp"]:
-        return ChainKey(chain, "check") if naming.is_set_id(found["stamp"]) else None
+        later: ChainKind = "check" if found["later"] == "check" else "mark"
+        return ChainKey(chain, later) if naming.is_set_id(found["stamp"]) else None
     if found["folder"]:
         number = int(found["number"])
         kind = _FOLDERS[found["folder"]]

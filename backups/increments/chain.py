@@ -45,7 +45,8 @@ def begin_chain(steps: Steps, name: str, full: BackupSet, now: int) -> OpenChain
         head = Head(FORMAT, name, full.id, full.instance, at, full.sequence, sources)
         key = head_key(steps.prefix, name)
         document = steps.marks.sign(key, dump(head))
-        put_document(steps.store, key, document, {"instance": full.instance})
+        metadata = {"chain": name, "instance": full.instance}
+        put_document(steps.store, key, document, metadata)
         with steps.known.transaction() as connection:
             table.note_head(connection, name, full.instance, document, "valid")
         state = ChainState(
@@ -122,7 +123,7 @@ class Ends:
         """Store the ends that the store has yet to get. Raises `StoreError`, `ProofFailed`."""
         for name in self._folder.ended():
             key = end_key(self._steps.prefix, name)
-            metadata = {"instance": self._steps.instance}
+            metadata = {"chain": name, "instance": self._steps.instance}
             try:
                 put_document(self._steps.store, key, self._folder.end(name), metadata)
             except ObjectExists:

@@ -202,7 +202,9 @@ class Follower:
             self._end("clock", "the clock was set back")
             return "needs_full"
         if captured.deltas.keys() & self._parts.lasting:
-            self._steps.prepare(chain, captured, "change")
+            checker = self._parts.checker
+            suspect = checker.suspicions(chain.id) if checker is not None else ()
+            self._steps.prepare(chain, captured, "change", suspect)
             self._finish(chain)
         else:  # of what others cause nothing is lost: it is carried by the next
             self._capture.forget(captured.deltas)
@@ -269,8 +271,8 @@ class Follower:
     def _open(self, name: str, state: ChainState) -> OpenChain | None:
         with self._steps.known.reading() as connection:
             known = table.chain(connection, name)
-        if known is None:
-            _log.warning("chain %s is not known here any more", name)
+        if known is None or not self._parts.catalogue.has(set_of(name)):
+            _log.warning("chain %s is not known here any more, or its set is not", name)
             return None
         marks = self._steps.marks.since_rotation(self._parts.catalogue.rotated())
         if marks.check(head_key(self._steps.prefix, name), known.head).outcome != "valid":

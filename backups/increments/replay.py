@@ -234,7 +234,7 @@ def _open(opened: ExitStack, path: Path, source: HeadSource) -> Shadow:
 
 
 def _member(chain: ChainReader, pack: OpenPack, number: int) -> ReadIncrement:
-    return read_increment(chain.marks, pack.key_of(number), pack.member(number))
+    return read_increment(chain.marks, pack.key_of(number), pack.member(number), of_pack=True)
 
 
 def _fail(error: AppError) -> ReadIncrement:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,8 +81,11 @@ class Steps:
     recipients: tuple[str, ...] = ()
     identity_file: Path | None = None
 
-    def prepare(self, chain: OpenChain, captured: Captured, trigger: str) -> None:
-        """Make the next object of a chain, and keep it as the attempt."""
+    def prepare(
+        self, chain: OpenChain, captured: Captured, trigger: str, suspect: Sequence[str] = ()
+    ) -> None:
+        """Make the next object of a chain, and keep it as the attempt; `suspect` is why it should
+        not be trusted."""
         number = chain.state.number + 1
         key = increment_key(self.prefix, chain.id, number, sealed=bool(self.recipients))
         bodies, changes = [], []
@@ -117,6 +120,7 @@ class Steps:
             instance=self.instance,
             same_instant=captured.same_instant,
             sources=tuple(changes),
+            suspect=tuple(suspect) or None,
             proven=Proven(chain.state.number, chain.state.proven_at)
             if chain.state.number
             else None,
@@ -230,6 +234,7 @@ class Steps:
             sha256=hashlib.sha256(stored).hexdigest(),
             mark="valid",
             proven=True,
+            suspect="; ".join(increment.suspect) if increment.suspect else None,
         )
         with self.known.transaction() as connection:
             note_point(connection, row)

@@ -2,12 +2,70 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import datetime
+
 from backups.alerts.dispatch import Alerts
+from backups.format.chain import FORMAT, Check
+from backups.format.chain_keys import chain_id, check_key, set_of
+from backups.format.mark import Marks
 from backups.host.state import HostState
 from backups.model import BackupSet, MissingPoint
 from backups.operations.own_sets import OwnSets
 from backups.sets.catalogue import Catalogue
+from backups.sets.chains import table
+from backups.sets.chains.check_puts import put_check
+from backups.sets.chains.checks import known_verdicts
+from backups.sets.chains.objects_table import objects
 from backups.sets.verdicts import Verdicts
+from shared.databases.sqlite import Database
+from shared.store.object_store import ObjectStore
+
+
+class ChainAcceptance:
+    """Clears chains of suspicion, here and in the store."""
+
+    def __init__(
+        self, store: ObjectStore, known: Database, marks: Marks, now: Callable[[], datetime]
+    ) -> None:
+        self._store = store
+        self._known = known
+        self._marks = marks
+        self._now = now
+
+    def accept(self, chain: str, *, suspect: bool) -> None:
+        """Leave that the points of a chain which are known now are to be trusted.
+
+        Nothing where nothing speaks against them; with `suspect` their full, or one of them, did.
+        Raises `StoreError`, `ProofFailed`.
+        """
+        with self._known.reading() as connection:
+            row = table.chain(connection, chain)
+            doubts = known_verdicts(connection, chain).doubts
+            says = any(one.suspect for one in table.points(connection, chain))
+            read = [one.last for one in objects(connection, chain) if one.mark == "valid"]
+            last = max(table.highest_number(connection, chain), *read, 0)
+        if row is None or not (suspect or doubts or says):
+            return
+        names = tuple(check_key("", chain, one.at).rpartition("/")[2] for one in doubts)
+        at = self._now().replace(microsecond=0)
+        put_check(
+            self._store, self._known, self._marks, Check(FORMAT, chain, at, last, accepts=names)
+        )
+
+    def going_on(self, instance: str, set_id: str) -> str | None:
+        """The newest chain of an installation, if it goes on, and hangs on a set before `set_id`.
+
+        The set has what that chain had at its instant: both are as they should be, or neither.
+        """
+        with self._known.reading() as connection:
+            rows = table.chains(connection)
+        newest = next(
+            (one for one in rows if one.instance == instance and one.head_mark == "valid"), None
+        )
+        if newest is None or newest.end is not None or set_of(newest.id) >= set_id:
+            return None
+        return newest.id
 
 
 class Acceptance:
@@ -19,23 +77,35 @@ class Acceptance:
         verdicts: Verdicts,
         facts: HostState,
         *,
+        chains: ChainAcceptance,
         own_sets: OwnSets,
         alerts: Alerts,
     ) -> None:
         self._catalogue = catalogue
+        self._chains = chains
         self._own_sets = own_sets
         self._verdicts = verdicts
         self._facts = facts
         self._alerts = alerts
 
     def accept(self, target: str) -> BackupSet:
-        """Clear a set of suspicion, and its sources of having been begun anew.
+        """Clear a set of suspicion, its chain with it, and its sources of having been begun anew.
 
-        `target` is its id, or `latest`. Raises what `OwnSets.named` does, and `StoreError`.
+        `target` is its id, `latest`, or the id of a point: then it is the chain of that point, and
+        its full where that is suspect. Raises what `OwnSets.named` does, and `StoreError`.
         """
         self._catalogue.refresh()
         cleared = self._own_sets.named(target)
-        self._verdicts.note_acceptance(cleared.id)
+        point = cleared.point
+        full = self._catalogue.get(set_of(point.chain)) if point else cleared
+        if point is None or full.suspect:
+            self._verdicts.note_acceptance(full.id)
+        if full.kind == "set":
+            chain = chain_id(full.id, full.instance)
+            self._chains.accept(chain, suspect=bool(cleared.suspect or full.suspect))
+            other = self._chains.going_on(full.instance, full.id) if point is None else None
+            if other is not None:
+                self._chains.accept(other, suspect=False)
         for stored in cleared.objects:
             self._facts.forget_started_empty(stored.source)
             self._facts.forget_baseline(stored.source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from backups.errors import ManifestInvalid, SetNotFound
 from backups.increments.capture import Capture
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.follower import Follower
@@ -61,6 +62,13 @@ def make_follower(service: BackupService, delay: timedelta) -> Follower:
 
 def _checker(service: BackupService) -> ChainChecker:
     config, directory = service.config, service.directory
+
+    def suspicions_of(set_id: str) -> tuple[str, ...]:
+        try:
+            return service.catalogue.get(set_id).suspect or ()
+        except (ManifestInvalid, SetNotFound):
+            return ()
+
     return ChainChecker(
         CheckParts(
             tools=ChainTools(
@@ -78,5 +86,6 @@ def _checker(service: BackupService) -> ChainChecker:
             measures=service.own_sets.measures,
             volatile=frozenset(source.name for source in config.sources if source.volatile),
             readable=dict(config.readability_checks),
+            suspicions_of=suspicions_of,
         )
     )

@@ -122,7 +122,7 @@ class StoredChain:
                 table.note_point(connection, row)
         return self.point(self.number)
 
-    def differential(self) -> str:
+    def differential(self, suspect: tuple[str, ...] | None = None) -> str:
         """Put a differential of the state after the newest increment; its key."""
         fulls = {
             source: Shadow(path, self._shadows[source].page_size)
@@ -133,7 +133,7 @@ class StoredChain:
         finally:
             for shadow in fulls.values():
                 shadow.close()
-        key, stored, _ = self._object("differential", deltas, self.prev, None, proven=True)
+        key, stored, _ = self._object("differential", deltas, self.prev, suspect, proven=True)
         self.put(key, stored)
         return key
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from backups.decisions.chains.closure import ChainObject, Steps
-from backups.format.chain_keys import set_of
+from backups.format.chain_keys import DOCUMENTS, set_of
 from backups.model import Mark
 
 Days = int | None
@@ -197,7 +197,7 @@ def _divide(
             reasons.setdefault(one.key, "a differential is kept with its full")
     documents = standing.why or next(iter(reasons.values()), "")
     for one in chain.objects:
-        if one.kind in ("head", "end", "check") and documents:
+        if one.kind in DOCUMENTS and documents:
             reasons[one.key] = documents
     gone = (
         "BACKUP_KEEP_POINTS_DAYS is 0"

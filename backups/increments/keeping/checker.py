@@ -6,17 +6,18 @@ Only where something changed. The follower calls it between two steps, from its 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.suspicion import Measures
 from backups.errors import BackupError
-from backups.format.chain_keys import set_of
+from backups.format.chain_keys import checks_prefix, set_of
 from backups.increments.keeping.differential import ChainTools, FollowedSource, FullNeeded
 from backups.increments.keeping.self_check import (
     Differs,
+    Look,
     check_hour,
     last_good,
     look_at,
@@ -25,6 +26,7 @@ from backups.increments.keeping.self_check import (
 from backups.increments.shadow import Shadow
 from backups.model import ReadabilityCheck
 from backups.sets.chains import objects_table, table
+from backups.sets.chains.checks import known_verdicts
 from shared.errors import StoreError
 from shared.files import make_private_directory
 from shared.process.lasting_work import beat
@@ -40,7 +42,7 @@ class CheckParts:
     """What a checker works with; `copy_of` has the local copy of a source of a set, if it is there.
 
     `measures` are what new sets are compared with; `volatile` names the sources whose rows come and
-    go.
+    go; `suspicions_of` says why a set, by its id, should not be trusted.
     """
 
     tools: ChainTools
@@ -50,6 +52,7 @@ class CheckParts:
     measures: Callable[[], Measures]
     volatile: frozenset[str] = frozenset()
     readable: Mapping[str, ReadabilityCheck] = field(default_factory=dict)
+    suspicions_of: Callable[[str], Sequence[str]] = lambda _: ()
 
 
 class ChainChecker:
@@ -62,6 +65,25 @@ class ChainChecker:
         self._looked_at = began
         self._good: dict[str, int] = {}
         self._said: tuple[str, int] | None = None
+        self._suspicions: tuple[str, int, tuple[str, ...]] | None = None
+        self._accepted: tuple[str, int, Measures] | None = None
+
+    def suspicions(self, chain: str) -> tuple[str, ...]:
+        """Why the next point of a chain should not be trusted: its full, or the chain itself.
+
+        What changes in the full is noticed within a minute, a verdict on the chain at once. Raises
+        `DatabaseError`.
+        """
+        tools = self._parts.tools
+        with tools.known.reading() as connection:
+            count = objects_table.count_below(connection, checks_prefix(tools.marks.prefix, chain))
+            if self._suspicions is not None and self._suspicions[:2] == (chain, count):
+                return self._suspicions[2]
+            last = known_verdicts(connection, chain).last
+        reasons = [*self._parts.suspicions_of(set_of(chain))]
+        reasons += [last.reason] if last is not None and last.reason else []
+        self._suspicions = chain, count, tuple(dict.fromkeys(reasons))
+        return self._suspicions[2]
 
     @property
     def wants_copies(self) -> bool:
@@ -113,18 +135,18 @@ class ChainChecker:
             point = table.last_point(connection, chain)
         if point is None:
             return
-        reasons = look_at(
-            {source: shadow.path for source, shadow in shadows.items()},
-            self._parts.measures(),
-            self._parts.volatile,
-            self._parts.readable,
+        self._suspicions = None
+        look = look_at(
+            {source: shadow.path for source, shadow in shadows.items()}, self._parts.readable
         )
+        reasons = look.reasons(self._measures(chain, look), self._parts.volatile)
         if not reasons:
             self._good = {chain: point.number}
             return
         good = self._good.get(chain)
         if good is None:
             good = last_good(tools, chain)
+        good = max(good, self._accepted[1] if self._accepted else 0)
         if self._said == (chain, good):  # the store has it: what came since is suspect here, too
             with tools.known.transaction() as connection:
                 objects_table.suspect_after(connection, chain, good, "; ".join(reasons))
@@ -134,3 +156,16 @@ class ChainChecker:
             self._said = chain, good
         except StoreError as error:
             _log.warning("the verdict on chain %s is not stored yet: %s", chain, error.message)
+
+    def _measures(self, chain: str, look: Look) -> Measures:
+        """What the newest point is compared with: what a person has accepted, if there is that.
+
+        The acceptance says that the data was as it should be; how it was then, this look shows.
+        """
+        with self._parts.tools.known.reading() as connection:
+            accepted = known_verdicts(connection, chain).accepted
+        if not accepted:
+            return self._parts.measures()
+        if self._accepted is None or self._accepted[:2] != (chain, accepted):
+            self._accepted = chain, accepted, look.as_measure
+        return self._accepted[2]

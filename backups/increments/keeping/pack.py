@@ -13,9 +13,9 @@ One file, because each arrow relies on the one before it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from hashlib import file_digest, sha256
@@ -25,15 +25,17 @@ from shutil import copyfileobj
 from backups.decisions.chains.packing import due
 from backups.errors import BackupError, IncrementBroken, ManifestInvalid
 from backups.format import increment, pack
-from backups.format.chain_keys import instance_of, pack_key
+from backups.format.chain_keys import pack_key
 from backups.format.mark import Marks
 from backups.format.pack import Member, PackIndex
 from backups.host.removal import remove_file
+from backups.increments.keeping.own_objects import is_of
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.lost import lost_since, note_lost, usable
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.pack_reader import read_pack
 from backups.sets.chains.table import PointRow
+from backups.sets.chains.vouched import vouched
 from shared.databases.sqlite import Database
 from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge, StoreError
 from shared.files import open_private
@@ -89,6 +91,9 @@ def pack_chain(packing: Packing, chain: str, now: int, *, ended: bool) -> int:
     an earlier packing has left is finished. Call it each hour, beside the steps: it takes a request
     for the pack, and three for each member. Raises `StoreError`, `DatabaseError`, `OSError`.
     """
+    with packing.known.reading() as connection:
+        objects = objects_table.objects(connection, chain)
+    packing = replace(packing, marks=vouched(packing.marks, chain, objects))
     finish(packing, chain)
     with packing.known.reading() as connection:
         points = [
@@ -285,12 +290,6 @@ def _delete_members(packing: Packing, index: PackIndex, rows: Sequence[PointRow]
             with packing.known.transaction() as connection:
                 for row in gone:
                     objects_table.forget_points(connection, index.chain, row.number, row.number)
-
-
-def is_of(metadata: Mapping[str, str], chain: str) -> bool:
-    """Whether an object says that it was put for a chain, by the installation that made it."""
-    is_theirs = metadata.get("instance") == instance_of(chain)
-    return is_theirs and metadata.get("chain", chain) == chain
 
 
 def remove_member(store: ObjectStore, key: str, chain: str, member: Member) -> bool:

@@ -13,11 +13,12 @@ from backups.decisions.chains.retention import ChainPlan, DroppedObject
 from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain_keys
 from backups.format.mark import Marks
-from backups.increments.keeping.pack import is_of
+from backups.increments.keeping.own_objects import is_of_chain
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.pack_reader import read_index
+from backups.sets.chains.vouched import vouched
 from shared.databases.sqlite import Database
 from shared.errors import ObjectMissing, StoreAccessDenied, StoreError, StoreFailing
 from shared.logs import fields
@@ -25,7 +26,7 @@ from shared.store.object_store import ObjectStore
 from shared.words import counted
 
 _log = logging.getLogger("backups.run")
-_HEAD_FIRST = {"head": 0, "end": 2, "check": 2}
+_HEAD_FIRST = {"head": 0, "end": 2, "check": 2, "mark": 2}
 
 
 class ChainRemoval:
@@ -43,23 +44,23 @@ class ChainRemoval:
         between two, and may raise. Raises `StoreError`, `DatabaseError`.
         """
         with self._known.reading() as connection:
-            unread = [
-                row
-                for chain in table.chains(connection)
-                if chain.head_mark == "valid" and chain.instance in ours
-                for row in objects_table.objects(connection, chain.id, "pack")
-                if row.mark is None
-            ]
-        for row in unread:
+            unread = []
+            for chain in table.chains(connection):
+                if chain.head_mark == "valid" and chain.instance in ours:
+                    objects = objects_table.objects(connection, chain.id, "pack", "mark")
+                    marks = vouched(self._marks, chain.id, objects)
+                    packs = (row for row in objects if row.kind == "pack")
+                    unread += [(row, marks) for row in packs if row.mark is None]
+        for row, marks in unread:
             ask()
-            described = self._described(row)
+            described = self._described(row, marks)
             with self._known.transaction() as connection:
                 objects_table.note_object(connection, described)
 
-    def _described(self, row: ObjectRow) -> ObjectRow:
+    def _described(self, row: ObjectRow, marks: Marks) -> ObjectRow:
         mark: Mark = "valid"
         try:
-            index = read_index(self._store, self._marks, row.key)
+            index = read_index(self._store, marks, row.key)
         except (ManifestInvalid, IncrementBroken) as error:
             _log.warning("a pack is not used: %s", error.message)
             mark = "wrong"
@@ -142,7 +143,8 @@ class ChainRemoval:
             metadata = self._store.head(key).metadata
         except ObjectMissing:
             return True
-        if not is_of(metadata, chain) or metadata["instance"] not in ours:
+        is_theirs = is_of_chain(self._store, self._marks.prefix, key, metadata, chain)
+        if not is_theirs or metadata["instance"] not in ours:
             _log.warning(
                 "kept an object whose metadata does not name chain %s: copy it there again with "
                 "its metadata, or delete it by hand",

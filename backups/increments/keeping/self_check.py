@@ -15,18 +15,15 @@ once; after `FullNeeded` it asks for a full when that is cheap for it, and goes 
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from hashlib import sha256
+from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.suspicion import Measures, suspicions
 from backups.format import chain
 from backups.format.chain import Check
-from backups.format.chain_keys import check_key
 from backups.increments.keeping.differential import (
     ChainTools,
     FollowedSource,
@@ -34,20 +31,18 @@ from backups.increments.keeping.differential import (
     put_differential,
 )
 from backups.increments.shadow import Shadow, same_first_page
-from backups.model import ReadabilityCheck, SnapshotFile
+from backups.model import ReadabilityCheck, SnapshotFile, StoredObject
 from backups.sets.chains import objects_table
-from backups.sets.chains.objects_table import ObjectRow
+from backups.sets.chains.check_puts import put_check
 from backups.sets.chains.table import PointRow
 from backups.sources.inspection import read_facts
 from backups.sources.soundness import soundness_of
 from shared.databases.untrusted import open_untrusted, with_untrusted
-from shared.errors import DatabaseCorrupt, DatabaseError, ObjectExists
+from shared.errors import DatabaseCorrupt, DatabaseError
 
 _log = logging.getLogger("backups.follow")
 
 _CHUNK_BYTES = 1024 * 1024  # a whole number of pages of any size
-# A second is the name of one verdict.
-_MOST_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -158,7 +153,8 @@ def last_good(tools: ChainTools, chain_id: str) -> int:
 
 def note_good(tools: ChainTools, point: PointRow, at: datetime) -> None:
     """Leave that a chain was found good up to a point, where no differential says it."""
-    _put_check(tools, point.chain, point.number, None, at)
+    check = Check(chain.FORMAT, point.chain, at, point.number)
+    put_check(tools.store, tools.known, tools.marks, check)
 
 
 def note_suspicion(
@@ -172,53 +168,55 @@ def note_suspicion(
     with tools.known.transaction() as connection:
         objects_table.suspect_after(connection, chain_id, good, text)
     _log.warning("chain %s is suspect after number %d: %s", chain_id, good, text)
-    _put_check(tools, chain_id, good, text, at)
+    check = Check(chain.FORMAT, chain_id, at, good, text)
+    put_check(tools.store, tools.known, tools.marks, check)
 
 
-def _put_check(
-    tools: ChainTools, chain_id: str, good: int, reason: str | None, at: datetime
-) -> None:
-    for seconds in range(_MOST_TRIES):
-        stamp = at + timedelta(seconds=seconds)
-        key = check_key(tools.marks.prefix, chain_id, stamp)
-        document = tools.marks.sign(
-            key, chain.dump(Check(chain.FORMAT, chain_id, stamp, good, reason))
+@dataclass(frozen=True)
+class Look:
+    """How the shadows look: `files`, values that nobody can read by source, what cannot be read."""
+
+    files: tuple[SnapshotFile, ...]
+    unreadable: Mapping[str, int]
+    faults: tuple[str, ...]
+
+    def reasons(self, compared: Measures, volatile: frozenset[str]) -> tuple[str, ...]:
+        """Why the newest point should not be trusted, as a set is judged
+        (`decisions/suspicion.py`); `compared` are the measures of new sets."""
+        return (*self.faults, *suspicions(self.files, compared, volatile, self.unreadable))
+
+    @property
+    def as_measure(self) -> Measures:
+        """The same as what is compared with from now on."""
+        return {one.source: (self._stored(one),) for one in self.files}
+
+    def _stored(self, one: SnapshotFile) -> StoredObject:
+        facts = one.facts
+        return StoredObject(
+            source=one.source,
+            key="",
+            bytes=one.bytes,
+            sha256="",
+            snapshot_bytes=one.bytes,
+            snapshot_sha256="",
+            page_size=facts.page_size,
+            page_count=facts.page_count,
+            user_version=facts.user_version,
+            rows=facts.rows,
+            same_instant=True,
+            journal_mode="wal",
+            schema=facts.schema,
+            unreadable=self.unreadable[one.source],
         )
-        digest = sha256(document).hexdigest()
-        metadata = {"chain": chain_id, "instance": tools.instance, "sha256": digest}
-        try:
-            tools.store.put(key, io.BytesIO(document), metadata)
-            break
-        except ObjectExists:
-            if seconds == _MOST_TRIES - 1:
-                raise
-    row = ObjectRow(
-        key,
-        chain_id,
-        "check",
-        0,
-        0,
-        len(document),
-        "valid",
-        document=document,
-        sha256=digest,
-    )
-    with tools.known.transaction() as connection:
-        objects_table.note_object(connection, row)
 
 
-def look_at(
-    shadows: Mapping[str, Path],
-    compared: Measures,
-    volatile: frozenset[str],
-    readable: Mapping[str, ReadabilityCheck],
-) -> tuple[str, ...]:
-    """Why the newest point should not be trusted, as a set is judged (`decisions/suspicion.py`).
+def look_at(shadows: Mapping[str, Path], readable: Mapping[str, ReadabilityCheck]) -> Look:
+    """Look at the newest point.
 
-    `shadows` are files that nobody writes meanwhile; `compared` are the measures of new sets,
-    `readable` samples the values of a source. SQLite opens no shadow for writing.
+    `shadows` are files that nobody writes meanwhile, `readable` samples the values of a source.
+    SQLite opens no shadow for writing.
     """
-    files, unreadable, reasons = [], {}, []
+    files, unreadable, faults = [], {}, []
     for source, path in shadows.items():
         try:
             with open_untrusted(path, f"the shadow of source {source}") as connection:
@@ -226,7 +224,7 @@ def look_at(
             check = readable.get(source)
             unreadable[source] = check(path).unreadable if check else 0
         except DatabaseError as error:
-            reasons.append(error.message)
+            faults.append(error.message)
             continue
         files.append(SnapshotFile(source, path, path.stat().st_size, "", facts, True, "wal"))
-    return (*reasons, *suspicions(files, compared, volatile, unreadable))
+    return Look(tuple(files), unreadable, tuple(faults))

@@ -1,6 +1,7 @@
 """Marking again, with the first key, what this host holds for its own under older keys.
 
-    ask the store -> mark each set again (one object) -> store them -> say so, marked by that key
+    ask the store -> mark each set again (one object) -> store them -> mark each chain again
+    -> say so, marked by that key
 
 Only where the last step is seen does a mark by an older key alone say nothing any more. A command
 that is killed before is repeated, and marks what is left.
@@ -10,10 +11,11 @@ from __future__ import annotations
 
 from backups.errors import LeaseHeld, RotationUnfinished
 from backups.format import naming
-from backups.format.mark import Marks, sha256_of
+from backups.format.mark import sha256_of
 from backups.host.state import HostState
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
+from backups.operations.marking.chain_marks import ChainMarks
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.writers import Writers
@@ -34,9 +36,9 @@ class Rotation:
         adopt: Adopt,
         writers: Writers,
         later_marks: LaterMarks,
+        chain_marks: ChainMarks,
         facts: HostState,
     ) -> None:
-        self._prefix = installation.config.prefix
         self._marks = installation.config.marks
         self._directory = installation.directory
         self._run_log = installation.run_log
@@ -45,10 +47,11 @@ class Rotation:
         self._adopt = adopt
         self._writers = writers
         self._later_marks = later_marks
+        self._chain_marks = chain_marks
         self._facts = facts
 
-    def mark_again(self) -> int:
-        """Mark all of it with the first key, and say so in the store; how many sets that were.
+    def mark_again(self) -> tuple[int, int]:
+        """Mark all of it with the first key, and say so in the store; how many sets, and chains.
 
         Raises `LeaseHeld`, `StoreError`, and `RotationUnfinished` when not all could be marked.
         """
@@ -62,19 +65,20 @@ class Rotation:
             older = self._marked_with_older_keys()
             self._later_marks.note(older)
             self._later_marks.finish()
+            chains = self._chain_marks.mark_again(self._own_sets.ours())
             self._refuse_to_leave_some()
             self._refuse_while_app_has_older_key()
             self._catalogue.note_rotated(self._marks.keys[0].fingerprint)
             self._adopt.say_who_this_is()
         finally:
             held.release()
-        return len(older)
+        return len(older), chains
 
     def _marked_with_older_keys(self) -> dict[str, dict[str, str]]:
         """The documents of each set of ours that are valid, but not by the first key."""
         ours = self._own_sets.ours()
         marks = self._marks.since_rotation(self._catalogue.rotated())
-        first = Marks(self._marks.keys, self._prefix, only={self._marks.keys[0].fingerprint})
+        first = self._marks.of_first()
         older: dict[str, dict[str, str]] = {}
         for one in self._catalogue.points():
             if one.instance not in ours and not naming.is_legacy_id(one.id):

@@ -9,8 +9,9 @@ from backups.decisions.chains.closure import ChainObject
 from backups.decisions.chains.findings import Doubt
 from backups.decisions.chains.retention import Chain
 from backups.format import chain, chain_keys
-from backups.format.chain import Check, End
+from backups.format.chain import End
 from backups.sets.chains import objects_table, table
+from backups.sets.chains.checks import known_verdicts
 from backups.sets.chains.table import ChainRow
 from shared.databases.sqlite import Database
 
@@ -41,16 +42,8 @@ class KnownChains:
         with self._known.reading() as connection:
             own = [one for one in table.chains(connection) if one.instance == instance]
             newest = next((one for one in own if one.head_mark == "valid"), None)
-            rows = objects_table.objects(connection, newest.id, "check") if newest else []
-        if newest is None:
-            return None
-        checks = [
-            chain.load(Check, row.document, key=row.key, chain=newest.id)
-            for row in rows
-            if row.mark == "valid" and row.document is not None
-        ]
-        last = max((one for one in checks if one.reason), key=lambda one: one.at, default=None)
-        if last is None:
+            last = known_verdicts(connection, newest.id).last if newest else None
+        if newest is None or last is None:
             return None
         differs = False
         if newest.end is not None and newest.end_mark == "valid":

@@ -16,15 +16,23 @@ from dataclasses import dataclass, field, replace
 
 from backups.errors import ManifestInvalid
 from backups.format import chain as chain_format
-from backups.format.chain import Check, End, Head
-from backups.format.chain_keys import ChainKey, head_key, instance_of, parse_chain_key
+from backups.format.chain import ChainMark, Check, End, Head
+from backups.format.chain_keys import (
+    DOCUMENTS,
+    ChainKey,
+    head_key,
+    instance_of,
+    parse_chain_key,
+)
 from backups.format.document import MOST_BYTES
 from backups.format.mark import Marks
 from backups.format.pack import MOST_MEMBERS
 from backups.model import Mark
 from backups.sets.chains import objects_table, table
+from backups.sets.chains.checks import known_verdicts
 from backups.sets.chains.lost import Lost, lost_since, usable
 from backups.sets.chains.objects_table import ObjectRow
+from backups.sets.chains.vouched import judge_again
 from backups.sets.missing import may_be_stored
 from shared.databases.sqlite import Database
 from shared.errors import ObjectMissing, ObjectTooLarge, StoreAccessDenied, StoreFailing
@@ -32,7 +40,6 @@ from shared.logs import fields
 from shared.store.object_store import ObjectInfo, ObjectStore, get_document
 
 _log = logging.getLogger(__name__)
-_DOCUMENTS = ("head", "end", "check")
 
 
 @dataclass
@@ -105,8 +112,9 @@ def _learn_documents(
     with known.reading() as connection:
         row = table.chain(connection, chain)
         others = {one.key: one for one in objects_table.objects(connection, chain)}
+    new_mark = False
     for key, (parsed, info) in sorted(listed.items(), key=lambda one: one[1][0].kind != "head"):
-        if parsed.kind not in _DOCUMENTS:
+        if parsed.kind not in DOCUMENTS:
             continue
         noted = others.get(key)
         have = noted.bytes if noted else None
@@ -120,6 +128,9 @@ def _learn_documents(
         if found is not None:
             with known.transaction() as connection:
                 _note_document(connection, chain, parsed, info, found)
+            new_mark = new_mark or parsed.kind == "mark"
+    with known.transaction() as connection:
+        judge_again(connection, chain, marks, refused_too=new_mark)
 
 
 def _fetch(
@@ -134,8 +145,10 @@ def _fetch(
             chain_format.load(Head, document, key=info.key, chain=chain)
         elif parsed.kind == "end":
             chain_format.load(End, document, key=info.key, chain=chain)
-        else:
+        elif parsed.kind == "check":
             chain_format.load(Check, document, key=info.key, chain=chain)
+        else:
+            chain_format.load(ChainMark, document, key=info.key, chain=chain)
     except (ManifestInvalid, ObjectTooLarge) as error:
         _log.warning("%s", error.message, extra=fields(chain=chain))
         return None, "wrong"
@@ -162,6 +175,8 @@ def _note_document(
     else:
         row = ObjectRow(info.key, chain, parsed.kind, 0, 0, info.size, mark, document)
         objects_table.note_object(connection, row)
+        if parsed.kind == "check":
+            objects_table.accept_to(connection, chain, known_verdicts(connection, chain).accepted)
 
 
 def _note_objects(
@@ -175,7 +190,7 @@ def _note_objects(
     ]
     before = usable(connection, chain) if replaced else None
     for key, (parsed, info) in listed.items():
-        if parsed.kind in _DOCUMENTS:
+        if parsed.kind in DOCUMENTS:
             continue
         if parsed.kind == "increment" and known.points.get(key) == info.size:
             continue

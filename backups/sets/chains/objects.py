@@ -50,14 +50,22 @@ def fetch_increment(store: ObjectStore, marks: Marks, key: str, size: int) -> Re
     return read_increment(marks, key, stored)
 
 
-def read_increment(marks: Marks, key: str, stored: bytes) -> ReadIncrement:
-    """The same of bytes that are here."""
+def read_increment(
+    marks: Marks, key: str, stored: bytes, *, of_pack: bool = False
+) -> ReadIncrement:
+    """The same of bytes that are here.
+
+    `of_pack`: they are those that the marked index of a pack names. That counts where their own
+    mark was made with a key that was rotated away since.
+    """
     of = parse_chain_key(marks.prefix, key)
     if of is None or of.kind not in ("increment", "differential"):
         raise ManifestInvalid(f"{key} is no key of an increment", HINT)
     line = increment.line_of(stored, key)
-    if (outcome := marks.check(key, line).outcome) != "valid":
-        raise IncrementBroken(f"{key} {_OF_A_MARK.get(outcome, 'is not marked')}", HINT)
+    checked = marks.check(key, line)
+    by_older_key = checked.outcome in ("unknown_key", "unsigned") and checked.fingerprint
+    if checked.outcome != "valid" and not (of_pack and by_older_key):
+        raise IncrementBroken(f"{key} {_OF_A_MARK.get(checked.outcome, 'is not marked')}", HINT)
     kind: increment.IncrementKind = "increment" if of.kind == "increment" else "differential"
     parsed = increment.load_line(line, key=key, chain=of.chain, number=of.first, kind=kind)
     if parsed.instance != instance_of(of.chain):

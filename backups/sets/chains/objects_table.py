@@ -73,6 +73,14 @@ def objects(connection: sqlite3.Connection, chain: str, *kinds: ChainKind) -> li
     return [one for one in found if not kinds or one.kind in kinds]
 
 
+def count_below(connection: sqlite3.Connection, start: str) -> int:
+    """How many objects have a key that begins with `start`."""
+    row = connection.execute(
+        "SELECT count(*) FROM chain_objects WHERE key >= ?1 AND key < ?1 || '~'", (start,)
+    ).fetchone()
+    return int(row[0])
+
+
 def refused(connection: sqlite3.Connection) -> list[str]:
     """The keys of what is not used: heads, ends and objects without a valid mark, or broken."""
     rows = connection.execute(
@@ -109,6 +117,13 @@ def suspect_after(connection: sqlite3.Connection, chain: str, good: int, reason:
     connection.execute(
         "UPDATE chain_points SET suspect = ? WHERE chain = ? AND number > ? AND suspect IS NULL",
         (reason, chain, good),
+    )
+
+
+def accept_to(connection: sqlite3.Connection, chain: str, good: int) -> None:
+    """Note that a person trusts the points of a chain up to `good`."""
+    connection.execute(
+        "UPDATE chain_points SET suspect = NULL WHERE chain = ? AND number <= ?", (chain, good)
     )
 
 

@@ -99,7 +99,16 @@ class ChainPoints:
     def get(self, full_id: str, number: int) -> BackupSet:
         """The point `number` of the chain on a set; raises `SetNotFound` where it cannot be
         restored, with the nearest one before it; what `get_set` raises, `StoreError`."""
-        full = self._get_set(full_id)
+        try:
+            full = self._get_set(full_id)
+        except SetNotFound as error:
+            if full_id not in self._without_set():
+                raise
+            raise SetNotFound(
+                f"restore point {full_id}.{number} cannot be restored: the set that it is made "
+                "from is not in the store any more",
+                _LIST,
+            ) from error
         chain_id = chain_keys.chain_id(full.id, full.instance)
         chain = self._open(chain_id, ask=True) if full.kind == "set" else None
         if chain is None:
@@ -123,22 +132,47 @@ class ChainPoints:
         return chain is not None and is_usable(number, chain.stretches())
 
     def warnings(self) -> tuple[Finding, ...]:
-        """The objects of chains that are not used: their mark is not ours, or they are broken."""
+        """The objects of chains that are not used: their mark is not ours, or they are broken; and
+        the chains whose set is gone."""
         with self._known.reading() as connection:
             found = refused(connection)
-        if not found:
-            return ()
-        named = ", ".join(found[:_MOST_NAMED])
-        more = f" and {len(found) - _MOST_NAMED} more" if len(found) > _MOST_NAMED else ""
-        return (
-            Finding(
-                "chain_object_refused",
-                f"{counted(len(found), 'object')} of chains in the store are not used, because "
-                f"they are not marked with a key of this host, or are broken: {named}{more}",
-                "Look who wrote them (they may be planted), then delete them in the bucket. What "
-                "can be restored: ./bot backups list",
-            ),
-        )
+        findings = []
+        if found:
+            findings.append(
+                Finding(
+                    "chain_object_refused",
+                    f"{counted(len(found), 'object')} of chains in the store are not used, because "
+                    f"they are not marked with a key of this host, or are broken: {_few(found)}",
+                    "Look who wrote them (they may be planted), then delete them in the bucket. "
+                    "What can be restored: ./bot backups list",
+                )
+            )
+        if lost := self._without_set():
+            findings.append(
+                Finding(
+                    "points_without_set",
+                    "the points after these sets cannot be restored, because the sets are not in "
+                    f"the store any more: {_few(lost)}",
+                    "A version before chains drops sets that points need. The next prune deletes "
+                    "the points: ./bot backups prune --dry-run shows them.",
+                )
+            )
+        return tuple(findings)
+
+    def _without_set(self) -> list[str]:
+        """The ids of the sets that chains with a marked head hang on, and that are gone."""
+        with self._known.reading() as connection:
+            ids = [set_of(row.id) for row in table.chains(connection) if row.head_mark == "valid"]
+        return [one for one in ids if self._is_gone(one)]
+
+    def _is_gone(self, set_id: str) -> bool:
+        try:
+            self._get_set(set_id)
+        except SetNotFound:
+            return True
+        except ManifestInvalid:
+            return False
+        return False
 
     def newest(
         self,
@@ -246,7 +280,7 @@ class ChainPoints:
         """The point as a restore point: its full, with what is its own."""
         at = instant_of(facts.instant)
         row = chain.points.get(facts.number)
-        reasons = [row.suspect] if row and row.suspect else []
+        reasons = [said] if row and (said := chain.suspicion(row)) else []
         if chain.doubt is not None and facts.number > chain.doubt.good:
             reasons.append(chain.doubt.reason or "a check of its chain failed")
         if not facts.good and not reasons:
@@ -297,6 +331,11 @@ def _ranges(chain: ChainReader, full: BackupSet) -> Iterator[PointRange]:
             one.last,
             proven=bool(last and last.good) and full.proof != "none",
         )
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def milliseconds(at: datetime) -> int:

@@ -14,19 +14,22 @@ from functools import cached_property
 
 from backups.decisions.chains.closure import ChainObject, Steps
 from backups.decisions.chains.points import PointFacts, Stretch, stretches
+from backups.decisions.chains.verdicts import Verdicts
 from backups.errors import IncrementBroken, ManifestInvalid
 from backups.format import chain as chain_format
 from backups.format import increment
 from backups.format.chain import Check, End, Head
-from backups.format.chain_keys import end_key, head_key
+from backups.format.chain_keys import DOCUMENTS, end_key, head_key
 from backups.format.document import read_object
 from backups.format.mark import Marks
 from backups.format.pack import PackIndex
 from backups.sets.chains import objects_table, table
+from backups.sets.chains.checks import verdicts_of
 from backups.sets.chains.objects import ReadIncrement, fetch_increment
 from backups.sets.chains.objects_table import ObjectRow
 from backups.sets.chains.pack_reader import read_index, read_pack
 from backups.sets.chains.table import ChainRow, PointRow
+from backups.sets.chains.vouched import vouched
 from shared.databases.sqlite import Database
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
@@ -75,23 +78,21 @@ class ChainReader:
         return chain_format.load(End, self.row.end, key=key, chain=self.id)
 
     @cached_property
+    def verdicts(self) -> Verdicts:
+        """What is said of its points later."""
+        return verdicts_of(self.objects.values(), self.marks)
+
+    @property
     def doubt(self) -> Check | None:
         """The verdict that leaves the fewest good points, if there is one."""
-        found = [
-            chain_format.load(Check, one.document, key=one.key, chain=self.id)
-            for one in self.objects.values()
-            if one.kind == "check"
-            and one.document
-            and self.marks.check(one.key, one.document).outcome == "valid"
-        ]
-        return min((one for one in found if one.reason), key=lambda one: one.good, default=None)
+        return self.verdicts.worst
 
     def chain_objects(self) -> Iterator[ChainObject]:
         """What its points can need: without what was read, and is not ours."""
         last = self.end.last if self.end else None
         for one in self.objects.values():
             beyond = last is not None and one.last > last
-            is_used = one.mark in (None, "valid") and one.kind not in ("head", "end", "check")
+            is_used = one.mark in (None, "valid") and one.kind not in DOCUMENTS
             if is_used and not beyond:
                 yield ChainObject(
                     one.key, one.kind, one.first, one.last, one.bytes, one.last_instant
@@ -138,7 +139,7 @@ class ChainReader:
         Raises `StoreError`.
         """
         if (point := self.points.get(number)) is not None:
-            good = point.mark == "valid" and point.proven and not point.suspect
+            good = point.mark == "valid" and point.proven and not self.suspicion(point)
             good = good and not self._is_doubted(number)
             return PointFacts(number, point.sequence, point.instant, good)
         for one in self._with(number):
@@ -148,7 +149,8 @@ class ChainReader:
             elif one.kind == "pack" and (facts := self._facts_in_pack(one, number)):
                 return facts
             elif one.kind == "differential" and (line := self.line_of(one)) is not None:
-                good = not line.suspect and not self._is_doubted(number)
+                good = not line.suspect or number <= self.verdicts.accepted
+                good = good and not self._is_doubted(number)
                 return PointFacts(number, line.sequence, line.instant, good)
         return None
 
@@ -239,7 +241,8 @@ class ChainReader:
         if index is None:
             return None
         member = index.members[number - index.first]
-        good = good and number not in self._suspects_in(row, index)
+        if number > self.verdicts.accepted:
+            good = good and number not in self._suspects_in(row, index)
         return PointFacts(number, member.sequence, member.instant, good)
 
     def _suspects_in(self, row: ObjectRow, index: PackIndex) -> set[int]:
@@ -293,6 +296,10 @@ class ChainReader:
             objects_table.note_object(connection, row)
         self.objects[row.key] = row
 
+    def suspicion(self, point: PointRow) -> str | None:
+        """What an increment says against itself, unless a person has accepted it."""
+        return point.suspect if point.number > self.verdicts.accepted else None
+
     def _is_doubted(self, number: int) -> bool:
         return self.doubt is not None and number > self.doubt.good
 
@@ -300,13 +307,17 @@ class ChainReader:
 def open_chain(
     known: Database, store: ObjectStore, marks: Marks, chain: str, *, ask: bool = True
 ) -> ChainReader | None:
-    """A chain whose head is marked with a key of ours; None where there is none."""
+    """A chain whose head is marked with a key of ours, or that a later mark of it vouches for.
+
+    None where there is none.
+    """
     with known.reading() as connection:
         row = table.chain(connection, chain)
         if row is None:
             return None
         points = {one.number: one for one in table.points(connection, chain)}
         objects = {one.key: one for one in objects_table.objects(connection, chain)}
+    marks = vouched(marks, chain, objects.values())
     if marks.check(head_key(marks.prefix, chain), row.head).outcome != "valid":
         return None
     return ChainReader(known, store, marks, row, points, objects, ask)

@@ -69,7 +69,7 @@ def _part(chain: ChainReader, first: int, last: int, *, good: bool) -> Iterator[
 def _bad(chain: ChainReader, one: Stretch) -> Iterator[tuple[int, int]]:
     """The first and the last number of each run of bad points; few of many points are."""
     known = (chain.points[number] for number in chain.points if one.first <= number <= one.last)
-    bad = {point.number for point in known if not point.proven or point.suspect}
+    bad = {point.number for point in known if not point.proven or chain.suspicion(point)}
     if chain.doubt is not None:
         bad |= set(range(max(chain.doubt.good + 1, one.first), one.last + 1))
     for _, run in groupby(enumerate(sorted(bad)), key=lambda each: each[1] - each[0]):

@@ -54,10 +54,11 @@ def test_keys_of_packs_go_both_ways(first: int, last: int) -> None:
 
 
 def test_keys_of_documents_go_both_ways() -> None:
-    """Head, end and verdicts."""
+    """Head, end, verdicts and later marks."""
     assert parse_chain_key(PREFIX, keys.head_key(PREFIX, CHAIN)) == ChainKey(CHAIN, "head")
     assert parse_chain_key(PREFIX, keys.end_key(PREFIX, CHAIN)) == ChainKey(CHAIN, "end")
     assert parse_chain_key(PREFIX, keys.check_key(PREFIX, CHAIN, AT)) == ChainKey(CHAIN, "check")
+    assert parse_chain_key(PREFIX, keys.mark_key(PREFIX, CHAIN, AT)) == ChainKey(CHAIN, "mark")
 
 
 def test_keys_of_a_chain_sort_by_number() -> None:
@@ -75,6 +76,7 @@ def test_keys_of_a_chain_sort_by_number() -> None:
         f"chains/{CHAIN}/i/0000000001.inc.zst",
         f"chains/{CHAIN}/p/0000000002-0000000001.pack",
         f"chains/{CHAIN}/check-20261340T010000Z.json",
+        f"chains/{CHAIN}/mark-20261340T010000Z.json",
         f"chains/{CHAIN}/tail.json",
         f"chains/20261322T010000Z-{INSTANCE}/head.json",
         f"chains/{CHAIN}/head.json ",

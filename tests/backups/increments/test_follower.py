@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 from backups.config import SealConfig
 from backups.errors import FollowerBusy
 from backups.format.chain import Head, load
-from backups.format.chain_keys import chain_id, end_key, head_key, increment_key, point_id
+from backups.format.chain_keys import chain_id, end_key, head_key, increment_key, point_id, set_of
 from backups.host.machine import boot_id
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.lease import FollowLease
@@ -63,6 +63,8 @@ def test_a_chain_begins_with_a_full_that_was_handed_over(bench: Bench) -> None:
         one.source: one.snapshot_sha256 for one in full.objects
     }
     assert head.sequence == full.sequence
+    metadata = bench.store.head(key).metadata
+    assert (metadata["chain"], metadata["instance"]) == (chain, full.instance)
     assert increments(bench) == []  # nothing has changed since
 
 
@@ -143,6 +145,7 @@ def test_a_newer_full_begins_a_new_chain(bench: Bench) -> None:
 
     assert old != new
     assert (end_of(bench, old).reason, end_of(bench, old).last) == ("new_chain", 1)
+    assert bench.store.head(end_key(PREFIX, old)).metadata["chain"] == old
     assert FollowFolder(bench.directory).begun() == [new]
     assert FollowFolder(bench.directory).ended() == []
 
@@ -620,3 +623,15 @@ def test_what_the_headline_promises_is_what_turns_amber(bench: Bench) -> None:
         held.release()
     assert at_the_limit is None
     assert beyond_it is not None
+
+
+def test_a_chain_whose_set_is_gone_is_not_gone_on_with(bench: Bench) -> None:
+    """Nobody could restore its points: a full follows."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+    bench.store.delete(bench.manifest_key(set_of(chain)))
+    bench.service.catalogue.refresh()
+    with following(bench) as follower:
+        rotate(bench, "new")
+        assert step(bench, follower) == "needs_full"
+        assert follower.chain is None

@@ -410,12 +410,12 @@ def test_a_mass_deletion_is_seen_in_the_shadow(chain: SmallChain) -> None:
     shadows = {"tokens": chain.shadow_path}
     before = sorted(chain.shadow_path.parent.iterdir())
 
-    assert look_at(shadows, {"tokens": [stored]}, frozenset(), {}) == (
+    assert look_at(shadows, {}).reasons({"tokens": [stored]}, frozenset()) == (
         "tokens.rows has 203 rows, 900 before",
     )
-    assert look_at(shadows, {"tokens": [stored]}, frozenset({"tokens"}), {}) == ()
+    assert look_at(shadows, {}).reasons({"tokens": [stored]}, frozenset({"tokens"})) == ()
     few = replace(stored, rows={"rows": 210})
-    assert look_at(shadows, {"tokens": [few]}, frozenset(), {}) == ()
+    assert look_at(shadows, {}).reasons({"tokens": [few]}, frozenset()) == ()
     assert sorted(chain.shadow_path.parent.iterdir()) == before
 
 
@@ -424,7 +424,8 @@ def test_values_that_nobody_can_read_are_seen(chain: SmallChain) -> None:
     stored = replace(a_stored_object("tokens", INSTANT), rows={"rows": 203}, schema="")
     readable = {"tokens": lambda _: ContentReport(203, 7)}
 
-    [reason] = look_at({"tokens": chain.shadow_path}, {"tokens": [stored]}, frozenset(), readable)
+    look = look_at({"tokens": chain.shadow_path}, readable)
+    [reason] = look.reasons({"tokens": [stored]}, frozenset())
 
     assert "7 sampled values of tokens cannot be read" in reason
 
@@ -436,7 +437,7 @@ def test_a_shadow_that_is_no_database_is_a_reason(chain: SmallChain, tmp_path: P
     stored = replace(a_stored_object("tokens", INSTANT), rows={"rows": 900}, schema="")
     shadows = {"sessions": odd, "tokens": chain.shadow_path}
 
-    found = look_at(shadows, {"tokens": [stored]}, frozenset(), {})
+    found = look_at(shadows, {}).reasons({"tokens": [stored]}, frozenset())
 
     assert len(found) == 2
     assert "the shadow of source sessions" in found[0]

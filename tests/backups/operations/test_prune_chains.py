@@ -16,6 +16,7 @@ import pytest
 from backups.decisions.retention import RetentionPolicy
 from backups.format import chain_keys
 from backups.format.chain import End, dump
+from backups.format.mark import MarkKey
 from backups.increments.keeping.pack import Packing, pack_chain
 from backups.model import BackupSet
 from backups.sets.chains import objects_table, table
@@ -26,7 +27,7 @@ from shared.store.spaces import SpacesStore
 from tests.backups.conftest import LogLines
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
-from tests.support.marks import MARKS
+from tests.support.marks import MARK_KEY, MARKS, a_token_key, mark_key_of
 from tests.support.small_chain import SmallChain
 from tests.support.store_wrappers import WatchedStore
 
@@ -101,8 +102,8 @@ class House:
         packing = Packing(self.store, chain.known, MARKS, chain.instance, scratch)
         assert pack_chain(packing, chain.id, chain.instant, ended=True) >= 1
 
-    def under(self, policy: RetentionPolicy) -> Bench:
-        """The same installation under another policy."""
+    def under(self, policy: RetentionPolicy, *keys: MarkKey) -> Bench:
+        """The same installation under another policy, and with these keys, if they are given."""
         return self.stack.enter_context(
             open_bench(
                 self.folder,
@@ -110,6 +111,7 @@ class House:
                 clock=self.clock,
                 sources=self.bench.sources,
                 retention=policy,
+                mark_keys=keys or (MARK_KEY,),
             )
         )
 
@@ -257,6 +259,23 @@ def test_a_host_that_knows_nothing_finishes_it(
     assert house.keys(live) == LIVE
 
 
+@only_folder
+def test_a_chain_that_was_marked_again_goes_with_its_marks(house: House) -> None:
+    """Also where the records are lost, and only the later mark says that its head is ours."""
+    new = mark_key_of(a_token_key("new"))
+    old, live = house.chains
+    house.under(NOTHING, new, MARK_KEY).service.rotation.mark_again()
+    assert any(key.startswith("mark-") for key in house.keys(old))
+    with house.bench.known.transaction() as connection:
+        for chain in house.chains:
+            objects_table.forget_chain(connection, chain.id)
+
+    assert house.under(NOTHING, new).prune().status == "succeeded"
+
+    assert house.keys(old) == []
+    assert [key for key in house.keys(live) if not key.startswith("mark-")] == LIVE
+
+
 # --- what is not ours -------------------------------------------------------------------
 
 
@@ -278,6 +297,57 @@ def test_what_does_not_say_that_it_is_of_the_chain_is_kept_and_named(
     assert (run.error.code, key in run.error.message) == ("prune_incomplete", True)
     assert house.keys(old) == PACKED[2:]
     assert key in log_lines.text()
+
+
+def renamed(house: House, key: str, body: bytes | None = None, **changed: str | None) -> None:
+    """Put an object again with other metadata (None: without that name), or other bytes."""
+    named = {**dict(house.store.head(key).metadata), **changed}
+    body = house.bench.bytes_of(key) if body is None else body
+    house.store.delete(key)
+    metadata = {name: value for name, value in named.items() if value is not None}
+    house.store.put(key, io.BytesIO(body), metadata)
+
+
+@only_folder
+def test_a_pack_that_names_no_chain_is_kept(house: House) -> None:
+    """All that is not a head or an end has always named it."""
+    old = house.chains[0]
+    renamed(house, chain_keys.chain_prefix(PREFIX, old.id) + PACKED[2], chain=None)
+    assert house.under(NOTHING).prune().error is not None
+    assert house.keys(old) == PACKED[2:]
+
+
+@only_folder
+def test_heads_and_ends_of_earlier_versions_name_their_chain_inside(house: House) -> None:
+    """They go with their chain, although their metadata has the installation alone."""
+    old = house.chains[0]
+    for name in PACKED[:2]:
+        renamed(house, chain_keys.chain_prefix(PREFIX, old.id) + name, chain=None)
+    assert house.under(NOTHING).prune().status == "succeeded"
+    assert house.keys(old) == []
+
+
+@only_folder
+@pytest.mark.parametrize("name", PACKED[:2])
+@pytest.mark.parametrize("theirs", ["instance", "body", "no document", "chain"])
+def test_a_head_or_end_of_another_chain_is_kept(house: House, name: str, theirs: str) -> None:
+    """One that another installation names, or that speaks of another chain, or is no document."""
+    old, live = house.chains
+    key = chain_keys.chain_prefix(PREFIX, old.id) + name
+    own = house.bench.bytes_of(key)
+    if theirs == "instance":
+        renamed(house, key, chain=None, instance="f" * 16)
+    elif theirs == "body":
+        renamed(house, key, own.replace(old.id.encode(), live.id.encode()), chain=None)
+    elif theirs == "no document":
+        renamed(house, key, b"x" * len(own), chain=None)
+    else:
+        renamed(house, key, chain=live.id)
+
+    assert house.under(NOTHING).prune().error is not None
+
+    assert house.keys(old) == [name]
+    assert house.keys(live) == LIVE
 
 
 @only_folder

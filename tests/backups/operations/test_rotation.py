@@ -101,7 +101,7 @@ def test_each_set_gets_one_object_and_needs_the_old_key_no_more(
     bench = opened(NEW, OLD)
     before = bench.all_keys()
 
-    assert bench.service.rotation.mark_again() == 3
+    assert bench.service.rotation.mark_again() == (3, 0)
 
     keys = new_keys(bench, before)
     assert [key.rpartition("/")[0] for key in keys] == [f"{PREFIX}sets/{one}" for one in made]
@@ -153,7 +153,7 @@ def test_older_keys_count_until_the_running_app_has_the_new_one(
         held.release()
     assert "Restart the app" in refused.value.hint
 
-    assert bench.service.rotation.mark_again() == 1
+    assert bench.service.rotation.mark_again() == (1, 0)
 
     assert marks(opened(NEW, directory="next")) == dict.fromkeys([*made, late], "valid")
 
@@ -203,7 +203,7 @@ def test_a_set_that_is_planted_after_it_is_not_marked_again(
     clock.advance(minutes=1)
 
     again = opened(NEXT, NEW, OLD)
-    assert again.service.rotation.mark_again() == 3
+    assert again.service.rotation.mark_again() == (3, 0)
 
     assert marks(again)[late] == "unsigned"
     assert rotated_in(again)[-1] == NEXT.fingerprint
@@ -303,7 +303,7 @@ def test_one_that_was_killed_before_it_was_said_is_finished(
         bench.service.rotation.mark_again()
     clock.advance(minutes=1)
 
-    assert opened(NEW, OLD).service.rotation.mark_again() == 0
+    assert opened(NEW, OLD).service.rotation.mark_again() == (0, 0)
 
     assert rotated_in(bench)[-1] == NEW.fingerprint
 
@@ -335,7 +335,7 @@ def test_the_sets_of_others_are_not_marked(opened: Open, made: list[str]) -> Non
     other = opened(OLD, directory="other").made().id
     bench = opened(NEW, OLD)
 
-    assert bench.service.rotation.mark_again() == 3
+    assert bench.service.rotation.mark_again() == (3, 0)
 
     assert marks(opened(NEW, directory="next"))[other] == "unknown_key"
 
