@@ -109,6 +109,11 @@ class Capture:
         """`wal` while the -wal of a source is read."""
         return "wal" if self._logs.names else "compare"
 
+    @property
+    def log_seconds(self) -> float:
+        """How much this thread has computed to read logs: waiting longer saves nothing of it."""
+        return self._logs.cpu_seconds
+
     def poll(self) -> None:
         """Notice what was written since the last poll; whoever waits for a held read gets it."""
         self.pending |= self._watch.changed()

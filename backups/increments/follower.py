@@ -44,7 +44,7 @@ Outcome = Literal["idle", "stored", "waiting", "needs_full"]
 
 # How far the clock may go back within a chain; its instants then wait.
 MOST_BACK = 5_000
-# A step may compute for this part of the time.
+# A step may compute for this part of the time, beside reading logs: that is no less work later.
 SHARE = 20
 _FIRST_WAIT, _LONGEST_WAIT = 5.0, 300.0
 _ENDS_A_CHAIN = (ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken)
@@ -111,7 +111,7 @@ class Follower:
             self._noticed_at = now
         if now < self._not_before and not (self._failures and self._parts.store_answers()):
             return "waiting" if self._noticed_at is not None else "idle"
-        began = time.thread_time()
+        began, before = time.thread_time() - self._capture.log_seconds, self.chain
         try:
             outcome = self._step()
         except StoreError as error:
@@ -128,7 +128,9 @@ class Follower:
         if self._failures:
             _log.info("the store answers again: changes are stored")
         self._failures = 0
-        cost = (time.thread_time() - began) * SHARE
+        cost = (time.thread_time() - self._capture.log_seconds - began) * SHARE
+        if self.chain != before:  # a chain begins once a day, and its next point is waited for
+            cost = 0.0
         self._not_before = max(now + max(self._parts.delay, cost), self._clock.monotonic())
         if outcome in ("idle", "stored"):
             note(None)

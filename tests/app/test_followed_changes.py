@@ -170,11 +170,7 @@ def test_writers_that_never_pause_are_followed(followed: Followed) -> None:
     with Load(followed.installation, pause=0) as load, followed.serving() as app:
         for _ in range(3):
             number = len(followed.oracle.points())
-            eventually(
-                lambda least=number: len(followed.oracle.points()) > least,  # type: ignore[misc]
-                "a point more",
-                seconds=90,
-            )
+            eventually(lambda least=number: len(followed.oracle.points()) > least, "a point more")  # type: ignore[misc]
         assert load.written > 0
         is_true(followed, app, "NEWEST")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import stat
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,9 @@ from backups.increments.wal.index import WalIndex
 from backups.model import Source
 from backups.sources.links import real_path
 from backups.sources.pins import open_pin, what
+
+# For so long somebody has the write lock, and commits nothing, before a checkpoint is assumed.
+_STAYS_SECONDS = 0.05
 
 # Device and inode of the main file, and of the -wal.
 Files = tuple[int, int, int, int]
@@ -76,6 +80,30 @@ def end_read(connection: sqlite3.Connection) -> None:
 def end_of_log(index: WalIndex | None) -> LogEnd | None:
     """Where SQLite says that the log ends; None where that cannot be read."""
     return index.end() if index is not None else None
+
+
+def stays_locked(connection: sqlite3.Connection, index: WalIndex | None) -> bool:
+    """Whether somebody keeps the write lock, and commits nothing: a checkpoint that waits does.
+
+    `connection` waits for no lock. The answer comes within a tenth of a second.
+    """
+    now = time.monotonic()
+    give_up, since, end = now + 2 * _STAYS_SECONDS, now, end_of_log(index)
+    while True:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            now, newer = time.monotonic(), end_of_log(index)
+            if newer != end:
+                since, end = now, newer
+            if now - since >= _STAYS_SECONDS:
+                return True
+            if now >= give_up:
+                return False
+            time.sleep(_STAYS_SECONDS / 50)
+        else:
+            connection.execute("ROLLBACK")
+            return False
 
 
 def _beside(path: Path, suffix: str) -> Path:

@@ -24,6 +24,7 @@ from backups.increments.wal.database import (
     end_read,
     files_of,
     open_database,
+    stays_locked,
 )
 from backups.increments.wal.file import (
     MOST_TAIL_BYTES,
@@ -189,19 +190,19 @@ class WalFollower:
             end_read(self._open.next_reader)
 
     def yield_to_others(self) -> None:
-        """Let go where somebody has the write lock: it may be a checkpoint that waits for the read.
+        """Let go where a checkpoint of somebody else waits for the read.
 
-        Where it was a writer, little is lost: following goes on while the log is the same one.
+        One that waits keeps the write lock, and nothing is committed. A writer that never pauses
+        has the lock at most looks, too, but commits: letting go for it would let it begin the log
+        anew unseen, and a large database would be compared again and again.
         """
         if self._open is None or not self.held:
             return
         connection = self._open.checkpointer
         try:
             connection.execute("PRAGMA busy_timeout=0")
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute("ROLLBACK")
-        except sqlite3.OperationalError:
-            self.let_go()
+            if stays_locked(connection, self._open.index):
+                self.let_go()
         finally:
             connection.execute(f"PRAGMA busy_timeout={int(self._busy_timeout * 1000)}")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from backups.increments.wal.file import ContinuityLost, TailTooLarge, WalChange
@@ -27,6 +29,9 @@ class Logs:
         self._follow = follow
         self._busy_timeout = busy_timeout
         self._followers: dict[str, WalFollower] = {}
+        # Of this thread, for reading logs. It grows with what is written, and not with how often
+        # that is read.
+        self.cpu_seconds = 0.0
 
     @property
     def names(self) -> Collection[str]:
@@ -35,6 +40,10 @@ class Logs:
 
     def prepare(self, pins: Sequence[Pin]) -> None:
         """Read most of what was written, while writers go on."""
+        with self._counted():
+            self._prepare(pins)
+
+    def _prepare(self, pins: Sequence[Pin]) -> None:
         for pin in pins:
             name = pin.source.name
             if not (pin.gated and self._is_read(pin.source)):
@@ -64,7 +73,8 @@ class Logs:
         for name in names:
             if name in self._followers:
                 try:
-                    found[name] = self._followers[name].finish()
+                    with self._counted():
+                        found[name] = self._followers[name].finish()
                 except (ContinuityLost, TailTooLarge) as lost:
                     _log.debug("%s is compared: %s", name, lost)
                     found[name] = None
@@ -90,6 +100,14 @@ class Logs:
         """Close all."""
         for name in list(self._followers):
             self._drop(name)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        began = time.thread_time()
+        try:
+            yield
+        finally:
+            self.cpu_seconds += time.thread_time() - began
 
     def _drop(self, name: str) -> None:
         if (follower := self._followers.pop(name, None)) is not None:
