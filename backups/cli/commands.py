@@ -36,7 +36,8 @@ def run(service: BackupService, options: argparse.Namespace) -> int:
         print_json({**document, "set": documents.set_document(made) if made else None})
     elif made is not None:
         show(text.set_made(made, service.status()))
-    return _outcome(ended, options)
+    code = _outcome(ended, options)
+    return UNHEALTHY if code == DONE and made is not None and made.suspect else code
 
 
 def verify(service: BackupService, options: argparse.Namespace) -> int:

@@ -146,6 +146,16 @@ class DueRuns:
 
     def _announce(self, set_id: str | None) -> None:
         status = self._service.status()
+        made = self._service.catalogue.get(set_id) if set_id else None
+        if made is not None and made.suspect:
+            _log.warning(
+                "not protected: set %s is in %s, but suspect (the data looks damaged): %s; "
+                "see: ./bot backups status",
+                set_id,
+                status.location,
+                "; ".join(made.suspect),
+            )
+            return
         _log.info(
             "protected: set %s is in %s; next backup at %s; see: ./bot backups status",
             set_id,

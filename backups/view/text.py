@@ -28,7 +28,8 @@ _HOLDS: Mapping[bool | None, str] = {True: "yes", False: "NO", None: "unknown"}
 
 def set_made(made: BackupSet, status: Status) -> str:
     """After a run: what was stored where, and when the next one comes."""
-    lines = [f"Set {made.id} is stored in {status.location}, read back and proven:"]
+    proven = "read back" if made.suspect else "read back and proven"
+    lines = [f"Set {made.id} is stored in {status.location}, {proven}:"]
     lines += [
         f"  {stored.key}  {stored.bytes:,} bytes, {counted(sum(stored.rows.values()), 'row')}"
         for stored in made.objects
@@ -36,6 +37,13 @@ def set_made(made: BackupSet, status: Status) -> str:
     if not made.complete:
         lines.append("It does not contain all sources, so it does not count as protection.")
     lines.append(f"Next scheduled backup: {format_utc(status.next_run_at)}")
+    if made.suspect:
+        lines += [
+            f"SUSPECT (the data looks damaged): {'; '.join(made.suspect)}.",
+            "The set is stored, but it does not count as protection, and nothing is pruned.",
+            "If data is lost: ./bot backups restore --in-place --yes",
+            f"If the data is fine, mark the backup as good: ./bot backups accept {made.id}",
+        ]
     return "\n".join(lines)
 
 
@@ -332,11 +340,18 @@ def runs(found: Sequence[Run], *, more: bool) -> str:
             run.status,
             format_utc(run.started_at),
             run.set_id or "-",
-            f"{run.error.code} in {run.stage}: {run.error.message}" if run.error else "",
+            _error(run),
         )
         for run in found
     ]
     return _table(rows) + (f"\nFor older ones, add: --before {found[-1].id}" if more else "")
+
+
+def _error(run: Run) -> str:
+    if run.error is None:
+        return ""
+    where = f"in {run.stage}" if run.stage else "before its first stage"
+    return f"{run.error.code} {where}: {run.error.message}"
 
 
 def _rows(rows: Mapping[str, int]) -> str:
