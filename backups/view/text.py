@@ -51,6 +51,9 @@ def status(found: Status, now: datetime) -> str:
     """The state of the backups: the headline, what is wrong, then the facts."""
     newest = found.newest_restore_point
     first = headline(found, now)
+    if first.code == "host_is_empty":
+        (empty,) = found.health.problems
+        return f"{empty.message}: {empty.hint}"
     lines = [
         f"NOT HEALTHY. {first.title}."
         if first.light == "red"
