@@ -64,7 +64,9 @@ def read_status(
     absent = {one.key for one in unmarked if one.mark == "unknown_key" and one.key is not None}
     doubt = own_sets.doubt()
     missing_keys = tuple(sorted(absent)) if newest is None else ()
-    waits_for_restore = newest is None and not missing_keys and _is_empty(installation, own_sets, state)
+    waits_for_restore = (
+        newest is None and not missing_keys and _is_empty(installation, own_sets, state)
+    )
     health = assess(
         HealthFacts(
             now=now,

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from backups.decisions.chains.points import PointRange
 from backups.decisions.health import Status
-from backups.decisions.restore_plan import IN_PLACE, TO_FOLDER, RestorePlan
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
@@ -19,7 +18,6 @@ from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLe
 from backups.view import units
 from backups.view.headline import headline
 from backups.vocabulary.examination import Examination
-from backups.vocabulary.replaced import RestoreRecord
 from shared.clock import format_utc
 from shared.words import counted
 
@@ -59,8 +57,8 @@ def status(found: Status, now: datetime) -> str:
         if first.light == "red"
         else f"{first.title}. {first.message}"
     ]
-    lines += _findings("problem", found.health.problems)
-    lines += _findings("warning", found.health.warnings)
+    lines += findings("problem", found.health.problems)
+    lines += findings("warning", found.health.warnings)
     owner = f"process {found.owner[1]} on {found.owner[0]}" if found.owner else "no process"
     lines += [
         f"newest restore point  {newest.id}, proven {_when(newest.proven_at)}"
@@ -103,71 +101,6 @@ def verified(set_id: str, level: ProofLevel) -> str:
     return f"Set {set_id} was read back and is proven."
 
 
-def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
-    """What a restore would do."""
-    one = found.backup_set
-    lines = []
-    if found.forged_since is not None:
-        lines.append(
-            f"NOT MADE BY THE INSTALLATION THAT IT NAMES: {one.instance} marks its sets since "
-            f"{format_utc(found.forged_since)}, and this one has no mark."
-        )
-    lines += [
-        f"Restore point {one.id} ({one.kind}, proof {one.proof}, {units.mark_of(one)}), "
-        f"{format_utc(one.created_at)}, {units.old(found.age)}" + _made_by(found)
-    ]
-    if one.point is not None:
-        set_id = set_of(one.point.chain)
-        lines.append(
-            f"  It is point {one.point.number:,} of {one.point.last:,} after set {set_id}: the "
-            "files of that set, with all changes up to it. Rows and bytes are those of the set:"
-        )
-    for item in found.items:
-        stored, live = item.stored, item.live
-        rows = _rows(stored.rows) if stored.described else "rows unknown until it is read"
-        lines.append(f"  {stored.source}: {rows}; {stored.bytes:,} bytes in {stored.key}")
-        if to is None:
-            now = _rows(live.rows) if live.rows is not None else live.state
-            fault = f"\n    {live.fault.message}" if live.fault else ""
-            lines.append(f"    {live.path} now: {now}{fault}\n    -> {item.action}")
-        else:
-            lines.append(f"    -> {to / stored.source}.db")
-    lines += _findings("blocked", found.blocking(in_place=to is None))
-    lines += _findings("warning", found.warnings)
-    if ask and not found.blockers:
-        lines.append(
-            "Nothing was changed. To do it:\n"
-            f"  {found.command(IN_PLACE)}\n"
-            f"  {found.command(TO_FOLDER)}"
-        )
-    return "\n".join(lines)
-
-
-def _made_by(found: RestorePlan) -> str:
-    if not found.made_elsewhere:
-        return ""
-    return f", made by {f'host {found.host}, ' if found.host else ''}installation " + (
-        found.backup_set.instance
-    )
-
-
-def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
-    """After a restore."""
-    if to is not None:
-        return f"Set {ended.set_id} was checked and written to {to}."
-    names = ", ".join(item.stored.source for item in found.items)
-    one = found.backup_set
-    accept = (
-        "\nTo mark the other sets of its installation, as far as they prove: "
-        f"./bot backups adopt {one.instance} --accept-unsigned"
-    )
-    return (
-        f"{names}: restored from set {ended.set_id}. A running app uses it already.\n"
-        "What was replaced is kept. To put it back: ./bot backups restore --undo --yes"
-        + (accept if one.mark == "unsigned" and one.instance else "")
-    )
-
-
 def adopted(found: EarlierInstallation) -> str:
     """After an adoption."""
     host = f" (host {found.host})" if found.host else ""
@@ -194,24 +127,6 @@ def owed_asides(count: int) -> str:
         f"{counted(count, 'set')} that the restore passed over could not be set aside in the store "
         "yet. The next run will do it: ./bot backups run"
     )
-
-
-def undo_plan(record: RestoreRecord) -> str:
-    """What an undo would do."""
-    run = f"Run {record.run_id} of {format_utc(record.at)}"
-    if record.owed:
-        lines = [f"{run}, an undo, did not end. To finish it:"]
-    elif record.undoes is not None:
-        lines = [f"{run} undid the restore of set {record.set_id}."]
-    else:
-        lines = [f"{run} restored set {record.set_id}."]
-    words = {
-        "copy": "would be returned to its previous contents",
-        "quarantine": "would get its previous, damaged files back",
-        "nothing": "did not exist before that restore, and would stay as it is",
-    }
-    lines += [f"  {one.source} {words[one.kind]}" for one in record.to_put_back]
-    return "\n".join([*lines, "Nothing was changed. To do it: ./bot backups restore --undo --yes"])
 
 
 def retention(found: RetentionPlan) -> str:
@@ -357,14 +272,16 @@ def _error(run: Run) -> str:
     return f"{run.error.code} {where}: {run.error.message}"
 
 
-def _rows(rows: Mapping[str, int]) -> str:
+def rows_of(rows: Mapping[str, int]) -> str:
+    """The rows of each table, in words."""
     return (
         ", ".join(f"{table} {counted(count, 'row')}" for table, count in rows.items())
         or "no tables"
     )
 
 
-def _findings(kind: str, found: Sequence[Finding]) -> list[str]:
+def findings(kind: str, found: Sequence[Finding]) -> list[str]:
+    """Findings of a kind, each with its remedy below."""
     return [f"  {kind} {one.code}: {one.message}\n    -> {one.hint}" for one in found]
 
 

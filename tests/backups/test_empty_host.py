@@ -13,8 +13,7 @@ from tests.support.app_process import AppProcess
 from tests.support.installation import Installation, installation_in, settings_of
 
 LINE = (
-    "This host is empty, and the store has 2 restore points: "
-    "./bot backups restore --in-place --yes"
+    "This host is empty, and the store has 2 restore points: ./bot backups restore --in-place --yes"
 )
 
 

@@ -27,7 +27,7 @@ def emptied(tmp_path: Path) -> Installation:
 
 
 def test_a_run_of_damaged_data_ends_with_suspect_and_exit_3(emptied: Installation) -> None:
-    """A person reads that it does not protect, why, and both commands; a script gets exit code 3."""
+    """A person reads that it does not protect, why, and both commands; a script gets exit 3."""
     done = emptied.cli("run")
     made = emptied.json("list")["sets"][0]
 
