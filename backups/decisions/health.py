@@ -42,6 +42,12 @@ PROBLEM_CODES = (
     "no_restore_point",
 )
 
+# What helps where values cannot be decrypted; every other advice would lose the key, or the data.
+PUT_KEY_BACK = (
+    "First put the key that encrypted the values back into .env, after the current one: "
+    "TOKEN_ENCRYPTION_KEYS=new,old, and restart"
+)
+
 # What else is said on a host that is empty: why its cure would fail.
 _OF_THIS_HOST = frozenset({"records_unusable", "cannot_begin", "lease_stuck"})
 
@@ -181,8 +187,9 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
             "suspect",
             f"set {made.id} is suspect (the data looks damaged): "
             f"{'; '.join(made.suspect)}. Nothing is pruned meanwhile",
-            "If data is lost: ./bot backups restore --in-place --yes. If the data is as it "
-            f"should be: ./bot backups accept {made.id}",
+            (f"{PUT_KEY_BACK}. " if any(one.unreadable for one in made.objects) else "")
+            + "If data is lost: ./bot backups restore --in-place --yes. If the data is fine, mark "
+            f"the backup as good: ./bot backups accept {made.id}",
         )
     if facts.other_writer is not None:
         yield Finding(

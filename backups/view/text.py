@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.chains.points import PointRange
-from backups.decisions.health import Status
+from backups.decisions.health import PUT_KEY_BACK, Status
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
@@ -36,9 +36,11 @@ def set_made(made: BackupSet, status: Status) -> str:
         lines.append("It does not contain all sources, so it does not count as protection.")
     lines.append(f"Next scheduled backup: {format_utc(status.next_run_at)}")
     if made.suspect:
+        unreadable = any(stored.unreadable for stored in made.objects)
         lines += [
             f"SUSPECT (the data looks damaged): {'; '.join(made.suspect)}.",
             "The set is stored, but it does not count as protection, and nothing is pruned.",
+            *([units.sentence(PUT_KEY_BACK)] if unreadable else []),
             "If data is lost: ./bot backups restore --in-place --yes",
             f"If the data is fine, mark the backup as good: ./bot backups accept {made.id}",
         ]
@@ -222,7 +224,7 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
                 one.kind,
                 one.trigger,
                 one.proof,
-                " ".join(f"{o.source}={sum(o.rows.values())}" for o in one.objects),
+                _counts(one),
                 f"{sum(o.bytes for o in one.objects):,}",
                 ", ".join(notes),
             )
@@ -270,6 +272,12 @@ def _error(run: Run) -> str:
         return ""
     where = f"in {run.stage}" if run.stage else "before its first stage"
     return f"{run.error.code} {where}: {run.error.message}"
+
+
+def _counts(one: BackupSet) -> str:
+    if not any(stored.described for stored in one.objects):
+        return "not counted"
+    return " ".join(f"{o.source}={sum(o.rows.values())}" for o in one.objects)
 
 
 def rows_of(rows: Mapping[str, int]) -> str:
