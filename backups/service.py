@@ -34,6 +34,7 @@ from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.marking.rotation import Rotation
 from backups.operations.marking.upgrade import UpgradeMarks
 from backups.operations.own_sets import OwnSets
+from backups.operations.planning.detail import PlanDetail
 from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore
@@ -214,6 +215,15 @@ class BackupService:
             replacer=replacer,
             asides=asides,
             let_go=(let_go := LetGo(directory, facts)),
+        )
+        self.plan_detail = PlanDetail(
+            config=config,
+            catalogue=catalogue,
+            own_sets=own_sets,
+            facts=facts,
+            clock=clock,
+            fetcher=fetcher,
+            directory=directory,
         )
         self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(

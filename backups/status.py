@@ -63,6 +63,10 @@ def read_status(
     unmarked = installation.catalogue.unmarked_sets()
     absent = {one.key for one in unmarked if one.mark == "unknown_key" and one.key is not None}
     doubt = own_sets.doubt()
+    missing_keys = tuple(sorted(absent)) if newest is None else ()
+    waits_for_restore = (
+        newest is None and not missing_keys and _is_empty(installation, own_sets, state)
+    )
     health = assess(
         HealthFacts(
             now=now,
@@ -115,7 +119,8 @@ def read_status(
             unled_since=_unled_since(installation.directory, now),
             refusal=installation.catalogue.refusal(),
             in_other_places="" if newest else own_sets.in_other_places(),
-            missing_keys=tuple(sorted(absent)) if newest is None else (),
+            missing_keys=missing_keys,
+            points_for_empty_host=installation.catalogue.count() if waits_for_restore else 0,
         )
     )
     return Status(
@@ -140,6 +145,13 @@ def read_status(
         # What is later than that is no fact that green rests on: see `Follower.following`.
         stored_within=config.change_delay + timedelta(seconds=GRACE) if follows else None,
     )
+
+
+def _is_empty(installation: Installation, own_sets: OwnSets, state: HostState) -> bool:
+    """Whether this host has no data, and has made no set: it waits for a restore."""
+    begun = {*own_sets.missing_sources(), *state.started_empty()}
+    names = {source.name for source in installation.config.sources}
+    return names <= begun and own_sets.newest_made() is None
 
 
 def _newest_point_at(latest: BackupSet | None, newest: BackupSet | None) -> datetime | None:

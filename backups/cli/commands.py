@@ -1,4 +1,7 @@
-"""What the commands do: ask the service, print its answer, return an exit code."""
+"""What the commands do: ask the service, print its answer, return an exit code.
+
+One file, because each command is a few lines.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,16 @@ from typing import Any
 
 from backups.cli.output import show
 from backups.cli.progress_bars import terminal_progress
+from backups.decisions.restore_plan import RestorePlan
 from backups.doctor import examine
 from backups.errors import ConfirmationMissing, TargetOccupied
 from backups.model import Run
 from backups.service import BackupService
 from backups.sets.seal import generate_key_pair
-from backups.view import documents, text
+from backups.view import documents, restore_text, text
 from backups.view import report as report_text
 from backups.view.report_document import report_document
+from backups.view.restore_text import Afterwards
 from shared.clock import format_utc
 from shared.errors import DatabaseUnreadable, StoreError
 from shared.files import open_private
@@ -36,7 +41,8 @@ def run(service: BackupService, options: argparse.Namespace) -> int:
         print_json({**document, "set": documents.set_document(made) if made else None})
     elif made is not None:
         show(text.set_made(made, service.status()))
-    return _outcome(ended, options)
+    code = _outcome(ended, options)
+    return UNHEALTHY if code == DONE and made is not None and made.suspect else code
 
 
 def verify(service: BackupService, options: argparse.Namespace) -> int:
@@ -117,8 +123,13 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
         accept_unsigned=options.accept_unsigned,
     )
     acts = options.to is not None or options.in_place
+    # Who has decided already does not wait for a comparison.
+    plan = service.plan_detail.of(plan, compares=not acts, fetches=True)
     if not options.json:
-        show(text.plan(plan, to=options.to, ask=not acts), file=sys.stderr if acts else sys.stdout)
+        show(
+            restore_text.plan(plan, to=options.to, ask=not acts),
+            file=sys.stderr if acts else sys.stdout,
+        )
     if not acts:
         if options.json:
             print_json(documents.plan_document(plan))
@@ -133,10 +144,24 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:
-        show(text.restored(plan, ended, options.to))
+        show(restore_text.restored(plan, ended, options.to, _afterwards(service, plan, ended)))
         if owed := len(service.facts.owed_asides()):
             show(text.owed_asides(owed), file=sys.stderr)
     return _outcome(ended, options)
+
+
+def _afterwards(service: BackupService, plan: RestorePlan, ended: Run) -> Afterwards | None:
+    """What a restore has left; None after one into a folder."""
+    record = service.facts.last_restore()
+    if record is None or record.run_id != ended.id:
+        return None
+    status = service.status()
+    return Afterwards(
+        rows=service.plan_detail.rows_now(plan),
+        app=status.owner,
+        kept=any(one.kind != "nothing" for one in record.replaced),
+        next_run_at=status.next_run_at,
+    )
 
 
 def _undo(service: BackupService, options: argparse.Namespace) -> int:
@@ -145,7 +170,7 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
         if options.json:
             print_json(documents.undo_document(record))
         else:
-            show(text.undo_plan(record))
+            show(restore_text.undo_plan(record))
         return DONE
     with terminal_progress(sys.stderr) as progress:
         ended = service.undo.begin(progress).execute()

@@ -21,6 +21,7 @@ from shared.words import counted
 PROBLEM_CODES = (
     "records_unusable",
     "cannot_begin",
+    "host_is_empty",
     *("source_missing", "source_unreadable", "lease_stuck"),
     "last_run_failed",
     "points_missing",
@@ -40,6 +41,15 @@ PROBLEM_CODES = (
     "overdue",
     "no_restore_point",
 )
+
+# What helps where values cannot be decrypted; every other advice would lose the key, or the data.
+PUT_KEY_BACK = (
+    "First put the key that encrypted the values back into .env, after the current one: "
+    "TOKEN_ENCRYPTION_KEYS=new,old, and restart"
+)
+
+# What else is said on a host that is empty: why its cure would fail.
+_OF_THIS_HOST = frozenset({"records_unusable", "cannot_begin", "lease_stuck"})
 
 # Warnings that others find: see `HealthFacts.found_warnings`.
 FOUND_WARNING_CODES = (
@@ -127,12 +137,25 @@ class Status:
 def assess(facts: HealthFacts) -> Health:
     """Judge the facts."""
     known = protection(facts)
+    if facts.points_for_empty_host:
+        here = [one for one in facts.found_faults if one.code in _OF_THIS_HOST]
+        return Health(known, _in_order([*here, _host_is_empty(facts)]), ())
     failing = [fact.finding for fact in known if fact.holds is False and fact.finding]
     unknown = [fact.finding for fact in known if fact.holds is None and fact.finding]
     others = [beat_fact(beat) for beat in facts.beats if beat.name not in _names(known)]
     failing += [fact.finding for fact in others if fact.holds is False and fact.finding]
     problems = [*failing, *_problems(facts)]
     return Health(known, _in_order(problems), _once([*unknown, *_warnings(facts)]))
+
+
+def _host_is_empty(facts: HealthFacts) -> Finding:
+    """Before the restore on a host that replaces another one any other advice would mislead."""
+    points = counted(facts.points_for_empty_host, "restore point")
+    return Finding(
+        "host_is_empty",
+        f"This host is empty, and the store has {points}",
+        "./bot backups restore --in-place --yes" if facts.latest else "./bot backups restore",
+    )
 
 
 def _names(known: tuple[Fact, ...]) -> set[str]:
@@ -164,8 +187,9 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
             "suspect",
             f"set {made.id} is suspect (the data looks damaged): "
             f"{'; '.join(made.suspect)}. Nothing is pruned meanwhile",
-            "If data is lost: ./bot backups restore --in-place --yes. If the data is as it "
-            f"should be: ./bot backups accept {made.id}",
+            (f"{PUT_KEY_BACK}. " if any(one.unreadable for one in made.objects) else "")
+            + "If data is lost: ./bot backups restore --in-place --yes. If the data is fine, mark "
+            f"the backup as good: ./bot backups accept {made.id}",
         )
     if facts.other_writer is not None:
         yield Finding(

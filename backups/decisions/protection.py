@@ -57,9 +57,10 @@ class HealthFacts:
     all that is live was restored from `newest`. `found_faults` are problems that others have found
     (of the live sources, of the leases, of the records), and `found_warnings` the warnings.
     `refusal` is why the store could not be asked, and `in_other_places` the beginning of a hint
-    that names where this host has known points under other settings. `missing_keys` are the
-    fingerprints of keys that are not here, with which the only points were marked. `following` is
-    how changes are stored, where they become increments.
+    that names where this host has known points under other settings. `points_for_empty_host` is
+    how many the store has, where this host has neither data nor a set of its own. `missing_keys`
+    are the fingerprints of keys that are not here, with which the only points were marked.
+    `following` is how changes are stored, where they become increments.
     """
 
     now: datetime
@@ -97,6 +98,7 @@ class HealthFacts:
     refusal: Refusal | None = None
     in_other_places: str = ""
     missing_keys: tuple[str, ...] = ()
+    points_for_empty_host: int = 0
 
 
 @dataclass(frozen=True)

@@ -19,17 +19,19 @@ from backups.decisions.marks import (
     mark_warnings,
     only_option,
 )
+from backups.decisions.restoring.outlook import Estimate, PassedOver
 from backups.errors import NoRestorePoint, SetNotFound, SourceUnknown
 from backups.format import naming
 from backups.format.naming import is_encrypted
 from backups.model import BackupSet, Finding, StoredObject
+from backups.vocabulary.comparison import Comparison
 from shared.clock import format_utc
 
 SourceState = Literal[
     "healthy", "corrupt", "empty", "missing", "leftover", "locked", "unreadable", "unknown"
 ]
 ACTIONS: Mapping[SourceState, str] = {
-    "healthy": "replace its content in one transaction; readers and writers go on",
+    "healthy": "replaced in one transaction; the app keeps running",
     "corrupt": "replace its content, or move the damaged files aside and install a new one",
     "empty": "move the empty file aside, and install a new one",
     "missing": "install it",
@@ -66,6 +68,7 @@ class RestoreItem:
 
     stored: StoredObject
     live: LiveState
+    comparison: Comparison | None = None
 
     @property
     def action(self) -> str:
@@ -98,6 +101,12 @@ class RestorePlan:
     forged_since: datetime | None = None
     only: str | None = None
     accepted: bool = False
+    # What `operations/planning` adds: who made it, where it comes from, what is newer, how long.
+    made_here: bool = False
+    place: str = ""
+    has_copies: bool = False
+    passed_over: tuple[PassedOver, ...] = ()
+    estimate: Estimate | None = None
 
     def command(self, target: str) -> str:
         """What a person types to do this restore, and no other: `target` says where to."""

@@ -91,13 +91,19 @@ def files(settings: Settings, service: BackupService) -> Iterator[Line]:
 
 def databases(service: BackupService) -> Iterator[Line]:
     """Whether each source is sound, is in WAL mode, and has a `-wal` of moderate size."""
+    # Where all are, the check of the backups has the one line that helps.
+    problems = {found.code for found in service.status().health.problems}
     for source in service.config.sources:
         state = look_at(source, service.config.busy_timeout)
+        if state.state == "missing" and "host_is_empty" in problems:
+            continue
         if state.state in ("locked", "unreadable") and state.fault is not None:
             yield Line("problem", "databases", state.fault.message, state.fault.hint)
             continue
         if state.state != "healthy":
-            fault = state.fault.message if state.fault else f"{what(source)} is {state.state}"
+            gone = f"{source.path.name} is gone; only its -wal and -shm remain"
+            other = gone if state.state == "leftover" else f"{what(source)} is {state.state}"
+            fault = state.fault.message if state.fault else other
             disk = f"{state.fault.hint} " if state.fault and state.on_disk else ""
             yield Line(
                 "problem",

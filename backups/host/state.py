@@ -103,6 +103,7 @@ _BEGUN = _time("time:begun")
 _SWEPT = _time("time:swept")
 _MARKING = _time("time:marking")
 _LEADER_KEY: _Record[str] = _Record("leader_key", str, str)
+_LEADER_KEYS: _Record[str] = _Record("leader_keys", str, str)
 _FOLLOW_REQUEST: _Record[str] = _Record("follow_request", str, str)
 _RESTORED_CHAIN: _Record[str] = _Record("restored_chain", str, str)
 _SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
@@ -291,6 +292,13 @@ class HostState:
         """Remember the first token key of the process that schedules the backups."""
         if self.leader_key() != fingerprint:
             self._write(_LEADER_KEY, fingerprint)
+
+    def exchange_leader_keys(self, fingerprints: str) -> str | None:
+        """Remember all token keys of the process that schedules; those of the one before."""
+        before = self._read(_LEADER_KEYS)
+        if before != fingerprints:
+            self._write(_LEADER_KEYS, fingerprints)
+        return before
 
     def swept_at(self) -> datetime | None:
         """When the store was last swept of what no manifest claims."""

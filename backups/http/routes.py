@@ -145,7 +145,7 @@ def backup_routes() -> APIRouter:
         plan = service_of(request).restore.plan(
             set_id, at=at, only=only, accept_unsigned=accept_unsigned
         )
-        return documents.plan_document(plan)
+        return documents.plan_document(service_of(request).plan_detail.of(plan))
 
     @router.post(
         "/sets/{set_id}/restore", **_RUNS, summary="Replace the live data with a restore point"

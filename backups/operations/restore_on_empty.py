@@ -89,6 +89,16 @@ class RestoreOnEmpty:
         self.restore.replacer.history.settle_if_free()
         for source in self.own_sets.missing_sources():
             self.facts.note_started_empty(source, self.clock.now())
+            known = next(self.catalogue.sets(), None) is not None
+            _log.log(
+                logging.WARNING if known else logging.INFO,
+                "%s was missing at this start; a new, empty database will be created%s",
+                source,
+                f", although backups exist. Restore it: ./bot backups restore --only {source} "
+                "--in-place --yes"
+                if known
+                else "",
+            )
 
     def _refuse_dangling_links(self) -> None:
         for source in self.restore.config.sources:

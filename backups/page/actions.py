@@ -46,7 +46,7 @@ def acting_routes() -> APIRouter:
         try:
             started = begin_confirmed_restore(service, set_id, None, typed)
         except ConfirmationMissing:
-            plan = service.restore.plan(set_id)
+            plan = service.plan_detail.of(service.restore.plan(set_id))
             return render(request, "restore.html", 409, plan=plan, refused=typed)
         return _to_run(request, started)
 

@@ -17,6 +17,7 @@ from backups.http.begin import service_of
 from backups.http.routes import STATUSES
 from backups.view import units
 from backups.view.chart import total_bytes
+from backups.view.restore_text import compared
 from shared.clock import format_utc
 from shared.errors import AppError
 from shared.printable import printable_lines
@@ -51,6 +52,7 @@ _templates.filters.update(
     sentence=units.sentence,
     mark=units.mark_of,
     utc=format_utc,
+    compared=compared,
     total_bytes=total_bytes,
     legacy=naming.is_legacy_id,
 )

@@ -67,7 +67,8 @@ def reading_routes() -> APIRouter:
 
     @router.get("/sets/{set_id}/restore")
     def restore_plan(request: Request, set_id: str) -> Response:
-        plan = service_of(request).restore.plan(set_id)
+        service = service_of(request)
+        plan = service.plan_detail.of(service.restore.plan(set_id))
         return render(request, "restore.html", plan=plan, refused=None)
 
     @router.get("/restore")
@@ -81,7 +82,7 @@ def reading_routes() -> APIRouter:
         if asked is None or (choice and not choice.is_good):
             status = 404 if asked else 422
             return render(request, "second.html", status, choice=choice, typed=at, shown=shown)
-        plan = service.restore.plan(at=asked)
+        plan = service.plan_detail.of(service.restore.plan(at=asked))
         return render(request, "restore.html", plan=plan, refused=None, asked=asked)
 
     @router.get("/undo")

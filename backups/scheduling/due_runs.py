@@ -41,6 +41,8 @@ class DueRuns:
         self._probe = StoreProbe(service.backup.ask_store, self._monotonic)
         self.begun = threading.Event()
         self._look_at = 0.0
+        self._cured = False
+        self._restore_seen: str | None = None
 
     def wake(self, due: Due) -> None:
         """An instant of a schedule has come."""
@@ -59,6 +61,8 @@ class DueRuns:
     def _run_what_is_due(self) -> None:
         if not self.begun.is_set():
             self._begin()
+        if self._is_cured():
+            self._back_up_what_is_cured()
         if "backup" in self._woken:
             self._woken.discard("backup")
             self._run_if_owed("scheduled")
@@ -83,8 +87,39 @@ class DueRuns:
         else:
             self._service.adoption.say_what_was_taken_over()
             self._service.later_marks.finish()
+        keys = " ".join(self._service.config.token_keys)
+        before = self._service.facts.exchange_leader_keys(keys)
+        # A key that was put back: only a backup shows that all is well again.
+        self._cured = before not in (None, keys) and not self._service.status().health.healthy
         self._look_at = self._monotonic() + LOOK_SECONDS
         self.begun.set()
+
+    def _is_cured(self) -> bool:
+        """Whether a person has just put the data or the keys right, and no backup has followed."""
+        restore = self._service.facts.last_restore()
+        if restore is not None and restore.run_id != self._restore_seen:
+            made = self._service.own_sets.newest_made()
+            if made is None or made.created_at <= restore.at:
+                return True
+            self._restore_seen = restore.run_id
+        return self._cured
+
+    def _back_up_what_is_cured(self) -> None:
+        """Make a set at once, so that status says so; a failure is tried again as any other."""
+        restore = self._service.facts.last_restore()
+        try:
+            started = self._service.backup.begin("catch-up")
+        except LeaseHeld:
+            return  # such as the rest of the restore: again in a second
+        except AppError as error:
+            _log.error("no backup of what was put right: %s [%s]", error.message, error.code)
+        else:
+            run = started.execute()
+            if run.status == "succeeded":
+                self._probe.succeeded()
+                self._announce(run.set_id)
+        self._cured = False
+        self._restore_seen = restore.run_id if restore is not None else None
 
     def _look(self) -> None:
         """See what the store has: somebody may have emptied the bucket since the last run."""
@@ -146,6 +181,16 @@ class DueRuns:
 
     def _announce(self, set_id: str | None) -> None:
         status = self._service.status()
+        made = self._service.catalogue.get(set_id) if set_id else None
+        if made is not None and made.suspect:
+            _log.warning(
+                "not protected: set %s is in %s, but suspect (the data looks damaged): %s; "
+                "see: ./bot backups status",
+                set_id,
+                status.location,
+                "; ".join(made.suspect),
+            )
+            return
         _log.info(
             "protected: set %s is in %s; next backup at %s; see: ./bot backups status",
             set_id,

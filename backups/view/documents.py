@@ -1,4 +1,7 @@
-"""The JSON documents of the interfaces, the same for HTTP and the command line. Pure."""
+"""The JSON documents of the interfaces, the same for HTTP and the command line. Pure.
+
+One file, because the documents share their parts.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from backups.model import (
     Run,
     StoredObject,
 )
+from backups.vocabulary.comparison import Comparison
 from backups.vocabulary.examination import Examination
 from backups.vocabulary.replaced import RestoreRecord
 from shared.adapters import adapter_of
@@ -126,6 +130,19 @@ def plan_document(plan: RestorePlan) -> Document:
         "set": set_document(plan.backup_set),
         "age_seconds": int(plan.age.total_seconds()),
         "host": plan.host,
+        "made_here": plan.made_here,
+        "place": plan.place,
+        "local_copies": plan.has_copies,
+        "passed_over": [
+            {"id": one.id, "created_at": _time(one.created_at), "why": one.why}
+            for one in plan.passed_over
+        ],
+        "estimate": {
+            "seconds": round(plan.estimate.seconds, 1),
+            "basis": plan.estimate.basis,
+        }
+        if plan.estimate
+        else None,
         "items": [
             {
                 "source": item.stored.source,
@@ -136,12 +153,31 @@ def plan_document(plan: RestorePlan) -> Document:
                 "state": item.live.state,
                 "live_rows": dict(item.live.rows) if item.live.rows is not None else None,
                 "action": item.action,
+                "comparison": _comparison_document(item.comparison),
             }
             for item in plan.items
         ],
         "blockers": [_finding_document(finding) for finding in plan.blockers],
         "warnings": [_finding_document(finding) for finding in plan.warnings],
         "confirm": plan.backup_set.id,
+    }
+
+
+def _comparison_document(comparison: Comparison | None) -> Document | None:
+    """What a restore does to the rows of a source; null where there is nothing to compare with."""
+    if comparison is None:
+        return None
+    return {
+        "why_not": comparison.why_not or None,
+        "tables": {
+            one.table: {
+                "only_live": one.only_live,
+                "only_stored": one.only_stored,
+                "changed": one.changed,
+                "newest_at": _time(one.newest_at),
+            }
+            for one in comparison.tables
+        },
     }
 
 

@@ -13,6 +13,7 @@ from backups.view import units
 TITLES: Mapping[str, str] = {
     "records_unusable": "This host's records of backups cannot be used",
     "cannot_begin": "No backup can begin",
+    "host_is_empty": "This host is empty",
     "no_restore_point": "No backup yet",
     "last_run_failed": "The last backup failed",
     "overdue": "A backup is overdue",

@@ -10,8 +10,7 @@ from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.chains.points import PointRange
-from backups.decisions.health import Status
-from backups.decisions.restore_plan import IN_PLACE, TO_FOLDER, RestorePlan
+from backups.decisions.health import PUT_KEY_BACK, Status
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
@@ -19,7 +18,6 @@ from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLe
 from backups.view import units
 from backups.view.headline import headline
 from backups.vocabulary.examination import Examination
-from backups.vocabulary.replaced import RestoreRecord
 from shared.clock import format_utc
 from shared.words import counted
 
@@ -28,7 +26,8 @@ _HOLDS: Mapping[bool | None, str] = {True: "yes", False: "NO", None: "unknown"}
 
 def set_made(made: BackupSet, status: Status) -> str:
     """After a run: what was stored where, and when the next one comes."""
-    lines = [f"Set {made.id} is stored in {status.location}, read back and proven:"]
+    proven = "read back" if made.suspect else "read back and proven"
+    lines = [f"Set {made.id} is stored in {status.location}, {proven}:"]
     lines += [
         f"  {stored.key}  {stored.bytes:,} bytes, {counted(sum(stored.rows.values()), 'row')}"
         for stored in made.objects
@@ -36,6 +35,15 @@ def set_made(made: BackupSet, status: Status) -> str:
     if not made.complete:
         lines.append("It does not contain all sources, so it does not count as protection.")
     lines.append(f"Next scheduled backup: {format_utc(status.next_run_at)}")
+    if made.suspect:
+        unreadable = any(stored.unreadable for stored in made.objects)
+        lines += [
+            f"SUSPECT (the data looks damaged): {'; '.join(made.suspect)}.",
+            "The set is stored, but it does not count as protection, and nothing is pruned.",
+            *([units.sentence(PUT_KEY_BACK)] if unreadable else []),
+            "If data is lost: ./bot backups restore --in-place --yes",
+            f"If the data is fine, mark the backup as good: ./bot backups accept {made.id}",
+        ]
     return "\n".join(lines)
 
 
@@ -43,13 +51,16 @@ def status(found: Status, now: datetime) -> str:
     """The state of the backups: the headline, what is wrong, then the facts."""
     newest = found.newest_restore_point
     first = headline(found, now)
+    if first.code == "host_is_empty":
+        (empty,) = found.health.problems
+        return f"{empty.message}: {empty.hint}"
     lines = [
         f"NOT HEALTHY. {first.title}."
         if first.light == "red"
         else f"{first.title}. {first.message}"
     ]
-    lines += _findings("problem", found.health.problems)
-    lines += _findings("warning", found.health.warnings)
+    lines += findings("problem", found.health.problems)
+    lines += findings("warning", found.health.warnings)
     owner = f"process {found.owner[1]} on {found.owner[0]}" if found.owner else "no process"
     lines += [
         f"newest restore point  {newest.id}, proven {_when(newest.proven_at)}"
@@ -92,71 +103,6 @@ def verified(set_id: str, level: ProofLevel) -> str:
     return f"Set {set_id} was read back and is proven."
 
 
-def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
-    """What a restore would do."""
-    one = found.backup_set
-    lines = []
-    if found.forged_since is not None:
-        lines.append(
-            f"NOT MADE BY THE INSTALLATION THAT IT NAMES: {one.instance} marks its sets since "
-            f"{format_utc(found.forged_since)}, and this one has no mark."
-        )
-    lines += [
-        f"Restore point {one.id} ({one.kind}, proof {one.proof}, {units.mark_of(one)}), "
-        f"{format_utc(one.created_at)}, {units.old(found.age)}" + _made_by(found)
-    ]
-    if one.point is not None:
-        set_id = set_of(one.point.chain)
-        lines.append(
-            f"  It is point {one.point.number:,} of {one.point.last:,} after set {set_id}: the "
-            "files of that set, with all changes up to it. Rows and bytes are those of the set:"
-        )
-    for item in found.items:
-        stored, live = item.stored, item.live
-        rows = _rows(stored.rows) if stored.described else "rows unknown until it is read"
-        lines.append(f"  {stored.source}: {rows}; {stored.bytes:,} bytes in {stored.key}")
-        if to is None:
-            now = _rows(live.rows) if live.rows is not None else live.state
-            fault = f"\n    {live.fault.message}" if live.fault else ""
-            lines.append(f"    {live.path} now: {now}{fault}\n    -> {item.action}")
-        else:
-            lines.append(f"    -> {to / stored.source}.db")
-    lines += _findings("blocked", found.blocking(in_place=to is None))
-    lines += _findings("warning", found.warnings)
-    if ask and not found.blockers:
-        lines.append(
-            "Nothing was changed. To do it:\n"
-            f"  {found.command(IN_PLACE)}\n"
-            f"  {found.command(TO_FOLDER)}"
-        )
-    return "\n".join(lines)
-
-
-def _made_by(found: RestorePlan) -> str:
-    if not found.made_elsewhere:
-        return ""
-    return f", made by {f'host {found.host}, ' if found.host else ''}installation " + (
-        found.backup_set.instance
-    )
-
-
-def restored(found: RestorePlan, ended: Run, to: Path | None) -> str:
-    """After a restore."""
-    if to is not None:
-        return f"Set {ended.set_id} was checked and written to {to}."
-    names = ", ".join(item.stored.source for item in found.items)
-    one = found.backup_set
-    accept = (
-        "\nTo mark the other sets of its installation, as far as they prove: "
-        f"./bot backups adopt {one.instance} --accept-unsigned"
-    )
-    return (
-        f"{names}: restored from set {ended.set_id}. A running app uses it already.\n"
-        "What was replaced is kept. To put it back: ./bot backups restore --undo --yes"
-        + (accept if one.mark == "unsigned" and one.instance else "")
-    )
-
-
 def adopted(found: EarlierInstallation) -> str:
     """After an adoption."""
     host = f" (host {found.host})" if found.host else ""
@@ -183,24 +129,6 @@ def owed_asides(count: int) -> str:
         f"{counted(count, 'set')} that the restore passed over could not be set aside in the store "
         "yet. The next run will do it: ./bot backups run"
     )
-
-
-def undo_plan(record: RestoreRecord) -> str:
-    """What an undo would do."""
-    run = f"Run {record.run_id} of {format_utc(record.at)}"
-    if record.owed:
-        lines = [f"{run}, an undo, did not end. To finish it:"]
-    elif record.undoes is not None:
-        lines = [f"{run} undid the restore of set {record.set_id}."]
-    else:
-        lines = [f"{run} restored set {record.set_id}."]
-    words = {
-        "copy": "would be returned to its previous contents",
-        "quarantine": "would get its previous, damaged files back",
-        "nothing": "did not exist before that restore, and would stay as it is",
-    }
-    lines += [f"  {one.source} {words[one.kind]}" for one in record.to_put_back]
-    return "\n".join([*lines, "Nothing was changed. To do it: ./bot backups restore --undo --yes"])
 
 
 def retention(found: RetentionPlan) -> str:
@@ -296,7 +224,7 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
                 one.kind,
                 one.trigger,
                 one.proof,
-                " ".join(f"{o.source}={sum(o.rows.values())}" for o in one.objects),
+                _counts(one),
                 f"{sum(o.bytes for o in one.objects):,}",
                 ", ".join(notes),
             )
@@ -332,21 +260,36 @@ def runs(found: Sequence[Run], *, more: bool) -> str:
             run.status,
             format_utc(run.started_at),
             run.set_id or "-",
-            f"{run.error.code} in {run.stage}: {run.error.message}" if run.error else "",
+            _error(run),
         )
         for run in found
     ]
     return _table(rows) + (f"\nFor older ones, add: --before {found[-1].id}" if more else "")
 
 
-def _rows(rows: Mapping[str, int]) -> str:
+def _error(run: Run) -> str:
+    if run.error is None:
+        return ""
+    where = f"in {run.stage}" if run.stage else "before its first stage"
+    return f"{run.error.code} {where}: {run.error.message}"
+
+
+def _counts(one: BackupSet) -> str:
+    if not any(stored.described for stored in one.objects):
+        return "not counted"
+    return " ".join(f"{o.source}={sum(o.rows.values())}" for o in one.objects)
+
+
+def rows_of(rows: Mapping[str, int]) -> str:
+    """The rows of each table, in words."""
     return (
         ", ".join(f"{table} {counted(count, 'row')}" for table, count in rows.items())
         or "no tables"
     )
 
 
-def _findings(kind: str, found: Sequence[Finding]) -> list[str]:
+def findings(kind: str, found: Sequence[Finding]) -> list[str]:
+    """Findings of a kind, each with its remedy below."""
     return [f"  {kind} {one.code}: {one.message}\n    -> {one.hint}" for one in found]
 
 

@@ -24,7 +24,7 @@ from backups.http.metrics import BackupCollector
 from backups.model import BackupSet, ProofLevel, Verdict
 from backups.page import overview
 from backups.scheduling.change_follower import ChangeFollower
-from backups.view import text
+from backups.view import restore_text, text
 from shared.errors import DatabaseMissing
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import ObjectStore
@@ -118,7 +118,7 @@ def test_its_own_id_reaches_it_and_no_age_of_it_is_printed(tmp_path: Path) -> No
     with ahead_once(tmp_path, timedelta(hours=8)) as (bench, ahead):
         plan = bench.service.restore.plan(ahead.id)
         at = bench.service.restore.plan(at=ahead.created_at)
-        shown = text.plan(plan, to=None, ask=True)
+        shown = restore_text.plan(plan, to=None, ask=True)
 
         assert at.backup_set.id == plan.backup_set.id == ahead.id
         assert "7 h 50 min in the future" in shown

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from backups.model import BackupSet, Source
-from backups.view import documents, report, text
+from backups.view import documents, report, restore_text, text
 from shared.errors import AppError
 from shared.printable import printable_lines
 from shared.store.directory import DirectoryStore
@@ -106,7 +106,7 @@ def _reads(bench: Bench) -> Iterator[Callable[[], object]]:
     yield lambda: list(catalogue.points())
     yield catalogue.proofs
     yield lambda: [printable_lines(one.message) for one in catalogue.unread.warnings()]
-    yield lambda: printable_lines(text.plan(service.restore.plan(), to=None, ask=True))
+    yield lambda: printable_lines(restore_text.plan(service.restore.plan(), to=None, ask=True))
     yield lambda: printable_lines(report.report(service.report("90d")))
     yield service.own_sets.plan_prune
     for planted in _planted(bench):
@@ -116,7 +116,7 @@ def _reads(bench: Bench) -> Iterator[Callable[[], object]]:
 
 def _shown_plan(bench: Bench, set_id: str) -> str:
     plan = bench.service.restore.plan(set_id)
-    return printable_lines(text.plan(plan, to=None, ask=True))
+    return printable_lines(restore_text.plan(plan, to=None, ask=True))
 
 
 def _planted(bench: Bench) -> list[str]:

@@ -26,6 +26,7 @@ from tests.support.generations import (
 )
 from tests.support.installation import Installation, bot_secrets, installation_in
 from tests.support.storage_process import StorageProcess
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -40,7 +41,10 @@ RUN = {
     "stage",
     "error",
 }
-PLAN = {"set", "age_seconds", "host", "items", "blockers", "warnings", "confirm"}
+PLAN = {
+    *("set", "age_seconds", "host", "items", "blockers", "warnings", "confirm"),
+    *("made_here", "place", "local_copies", "passed_over", "estimate"),
+}
 
 
 @pytest.fixture
@@ -161,13 +165,21 @@ def test_with_the_app_running_its_later_writes_land_at_the_path(
             bring_into(state, live_path(installation.folder, source))
         done = installation.cli("restore", "--in-place", "--yes")
         assert done.returncode == 0, done.stderr
+        assert "serves it already, and makes a new restore point" in done.stdout
+        restored_at = installation.json("runs")["runs"][0]["started_at"]
         assert storages.put("after") is None
         assert seen_by_another_process(installation.tokens_path, "after")
         assert not seen_by_another_process(installation.tokens_path, "before")
         with app.client() as client:
             assert client.get("/healthz").status_code == 200
-            assert client.get("/admin/backups").json()["running"] is None
-            # The app's own next backup holds what was written after the restore.
+            # The app makes a point by itself; its own next backup has what was written afterwards.
+            eventually(
+                lambda: str(client.get("/admin/backups").json()["newest_point_at"]) > restored_at,
+                "the app makes a restore point of what was restored",
+            )
+            eventually(
+                lambda: client.get("/admin/backups").json()["running"] is None, "that run is over"
+            )
             made = client.post("/admin/backups/run?wait=true").json()
             assert made["status"] == "succeeded", made
             (tokens,) = (

@@ -9,7 +9,7 @@ import pytest
 from backups.decisions.marks import MarkFacts
 from backups.decisions.restore_plan import KeyFacts, LiveState, RestorePlan, plan_restore
 from backups.model import Finding, Mark
-from backups.view import text
+from backups.view import restore_text
 from tests.support.records import INSTANT, a_set, a_stored_object
 
 SET_ID = "20261122T010000Z"
@@ -34,7 +34,7 @@ def plan(
 
 def shown(found: RestorePlan) -> list[str]:
     """The lines of commands in a plan."""
-    lines = text.plan(found, to=None, ask=True).splitlines()
+    lines = restore_text.plan(found, to=None, ask=True).splitlines()
     return [line.strip() for line in lines if "./bot backups" in line]
 
 

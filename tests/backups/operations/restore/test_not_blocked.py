@@ -17,7 +17,7 @@ from backups.errors import RestoreBlocked
 from backups.model import Source
 from backups.operations import restore as operation
 from backups.sources.live import look_at
-from backups.view import text
+from backups.view import restore_text
 from tests.support.bench import Bench, open_bench
 from tests.support.failing_disk import run_with_failing_disk
 from tests.support.generations import bring_into, checkpoint, generation_of
@@ -112,7 +112,7 @@ def test_what_cannot_be_replaced_is_a_blocker_by_name(
         assert "source tokens" in blocker.message
         assert "--to DIR" in blocker.hint
         assert f"restore {plan.backup_set.id} --only sessions --in-place --yes" in blocker.hint
-        shown = text.plan(plan, to=None, ask=True)
+        shown = restore_text.plan(plan, to=None, ask=True)
         assert "blocked" in shown
         assert "sessions 12 rows" in shown
         with pytest.raises(RestoreBlocked, match="source tokens") as refusal:
@@ -133,7 +133,7 @@ def test_each_source_that_is_spoiled_is_named(bench: Bench) -> None:
         "tokens": "corrupt",
         "sessions": "missing",
     }
-    shown = text.plan(plan, to=None, ask=True)
+    shown = restore_text.plan(plan, to=None, ask=True)
     assert "tokens.db now: corrupt\n" in shown
     assert "tokens.db) is not a SQLite database" in shown
     assert "sessions.db now: missing" in shown
@@ -156,7 +156,7 @@ def test_a_database_of_zero_bytes_is_called_empty(bench: Bench) -> None:
         "empty",
         "move the empty file aside, and install a new one",
     )
-    shown = text.plan(plan, to=None, ask=True)
+    shown = restore_text.plan(plan, to=None, ask=True)
     assert "tokens.db now: empty\n" in shown
     assert "has 0 bytes: something truncated it" in shown
     bench.restored()

@@ -16,7 +16,7 @@ import pytest
 from backups.errors import NoRestorePoint, RestoreBlocked, SetNotNamed
 from backups.format import naming
 from backups.model import BackupSet
-from backups.view import text
+from backups.view import restore_text
 from shared.errors import DatabaseMissing
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
@@ -426,7 +426,7 @@ def test_a_set_that_claims_an_installation_which_was_marking_is_named_first(
         lambda _self, _instance: INSTANT - timedelta(days=1),
     )
     plan = bench.service.restore.plan(made.id, accept_unsigned=True)
-    first = text.plan(plan, to=None, ask=False).splitlines()[0]
+    first = restore_text.plan(plan, to=None, ask=False).splitlines()[0]
     assert first == (
         f"NOT MADE BY THE INSTALLATION THAT IT NAMES: {made.instance} marks its sets since "
         "2026-11-21T01:00:00Z, and this one has no mark."

@@ -1,0 +1,1 @@
+"""What a person needs to know to decide about a restore."""

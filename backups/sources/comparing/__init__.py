@@ -1,0 +1,1 @@
+"""Comparing live databases with copies of them."""
