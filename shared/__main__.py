@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from shared.interpreter import explain_missing_packages
+
+if __name__ == "__main__":
+    explain_missing_packages()
+
 import argparse
 import sys
 from collections.abc import Sequence

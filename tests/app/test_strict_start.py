@@ -182,3 +182,13 @@ def test_the_first_env_file_is_written_beside_odd_names(tmp_path: Path) -> None:
     installation = Installation(tmp_path, {"BACKUP_AGE_RECIPIENT": "x"})
     assert command(installation, "-m", "shared", "env").returncode == 0
     assert (tmp_path / ".env").exists()
+
+
+@pytest.mark.parametrize(("option", "code"), [("--help", 0), ("--port=5001", 2), ("status", 2)])
+def test_app_py_takes_no_options(tmp_path: Path, option: str, code: int) -> None:
+    """`python app.py --help` prints help, another word is an error; neither starts the app."""
+    app = AppProcess(Installation(tmp_path, bot_secrets()), as_script=True, options=[option])
+    assert app.wait_until_it_ends() == code
+    assert app.output().startswith("usage: python app.py [-h]")
+    assert ("unrecognized arguments" in app.output()) == bool(code)
+    assert not (tmp_path / "data").exists()
