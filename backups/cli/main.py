@@ -47,6 +47,8 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
 
 _WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "adopt")
 
+_FORM_OF_TIME = "a UTC time such as 2026-11-22T09:41:07Z"
+
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
 
@@ -224,7 +226,10 @@ def _parser() -> argparse.ArgumentParser:
 def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
     parser.add_argument(
-        "--at", type=_time, metavar="TIME", help="the newest restore point at or before this time"
+        "--at",
+        type=_time,
+        metavar="TIME",
+        help=f"the newest restore point at or before this time: {_FORM_OF_TIME}",
     )
     parser.add_argument("--only", metavar="SOURCE", help="restore one source only")
     where = parser.add_mutually_exclusive_group()
@@ -256,7 +261,7 @@ def _time(given: str) -> datetime:
     try:
         found = datetime.fromisoformat(given)
     except ValueError:
-        raise argparse.ArgumentTypeError("a UTC time such as 2026-11-22T01:00:00Z") from None
+        raise argparse.ArgumentTypeError(_FORM_OF_TIME) from None
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
