@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from shared.interpreter import explain_missing_packages
+
+if __name__ == "__main__":
+    explain_missing_packages()
+
+import argparse
 import logging
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -262,8 +268,15 @@ app = create_app()
 def main() -> int:
     """`python app.py`: serve on `HOST` and `PORT`.
 
-    2 when the settings cannot be used, 1 when the address cannot be used now.
+    2 when the settings cannot be used, 1 when the address cannot be used now. Argparse exits with
+    2 on an option that it does not know.
     """
+    argparse.ArgumentParser(
+        prog="python app.py",
+        description="Start the app: the bot, its backups, and their page. It takes no options; "
+        "the settings are in the environment or in .env (docs/settings.md), such as HOST and PORT.",
+        epilog="To stop it: Ctrl-C. The commands for the backups: ./bot backups --help",
+    ).parse_args()
     try:
         given = read_environment()
         settings = read_settings(given)

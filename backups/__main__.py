@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from backups.cli.main import main
+from shared.interpreter import explain_missing_packages
 
 if __name__ == "__main__":
+    explain_missing_packages()
+    from backups.cli.main import main
+
     sys.exit(main(sys.argv[1:]))

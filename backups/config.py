@@ -46,7 +46,8 @@ class BackupConfig:
     `change_delay` of zero means that changes ask for nothing; `follow` says how what changed is
     found, or that changes ask for sets.
     `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
-    `warnings` are about the settings themselves.
+    `warnings` are about the settings themselves. `former_store` is the local folder that had the
+    sets of this host before it had a bucket.
     """
 
     sources: tuple[Source, ...]
@@ -72,6 +73,7 @@ class BackupConfig:
     receivers: tuple[Receiver, ...] = ()
     has_heartbeat: bool = False
     warnings: tuple[Finding, ...] = ()
+    former_store: Path | None = None
 
     @property
     def marks(self) -> Marks:

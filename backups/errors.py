@@ -243,3 +243,9 @@ class PeriodInvalid(BackupError):
     """A report was asked for since a time that is none, or has not come yet."""
 
     code = "period_invalid"
+
+
+class PracticeFailed(BackupError):
+    """A practice on sample data did not go as the runbook says, or could not begin."""
+
+    code = "practice_failed"

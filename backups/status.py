@@ -24,6 +24,7 @@ from backups.operations.own_sets import OwnSets
 from backups.sources.faults import source_faults
 from backups.vocabulary.following import GRACE
 from shared.clock import format_utc
+from shared.words import counted
 
 
 def drill_is_possible(config: BackupConfig) -> bool:
@@ -109,6 +110,7 @@ def read_status(
                 *adoption.warnings(),
                 *(() if config.mark_keys else (unchecked(),)),
                 *unmarked_warnings(unmarked, installation.catalogue.unmarked_verdicts()),
+                *_left_behind(config),
                 *config.warnings,
             ),
             missing_points=own_sets.missing_points(),
@@ -174,6 +176,28 @@ def _prune_failed(last: Run | None) -> tuple[Finding, ...]:
             "prune_failed",
             f"the last prune, run {last.id}, failed: {last.error.message}",
             last.error.hint or "Find out why: ./bot backups prune",
+        ),
+    )
+
+
+def _left_behind(config: BackupConfig) -> tuple[Finding, ...]:
+    """The warning that the local folder has sets of before the move to a bucket."""
+    if config.former_store is None:
+        return ()
+    folder = config.former_store / config.prefix
+    try:
+        count = sum(1 for _ in (folder / "sets").iterdir())
+    except OSError:  # most hosts have none
+        return ()
+    if not count:
+        return ()
+    return (
+        Finding(
+            "local_sets_left",
+            f"{counted(count, 'set is', 'sets are')} still in {folder}, from before the move to "
+            "the bucket: not listed, not pruned, and not counted as protection",
+            "To restore one, make the SPACES_ settings in .env blank for as long as that takes: "
+            f"./bot backups list. When nobody needs them any more: rm -r {folder}",
         ),
     )
 

@@ -149,6 +149,7 @@ def build_config(settings: Settings) -> BackupConfig:
         run_by=backup.run_by,
         receivers=receivers_of(backup.notify_urls),
         has_heartbeat=backup.heartbeat_url is not None,
+        former_store=backup.local_store if settings.spaces else None,
         warnings=tuple(
             Finding("unknown_setting", unknown.message, unknown.hint)
             for unknown in settings.unknown_names

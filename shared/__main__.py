@@ -5,6 +5,11 @@
 
 from __future__ import annotations
 
+from shared.interpreter import explain_missing_packages
+
+if __name__ == "__main__":
+    explain_missing_packages()
+
 import argparse
 import sys
 from collections.abc import Sequence
@@ -20,16 +25,21 @@ from shared.settings.load import load_settings, read_environment
 from shared.words import counted
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run one command; 0 done, 1 failed, 2 usage or settings."""
+def build_parser() -> argparse.ArgumentParser:
+    """What reads the arguments."""
     parser = argparse.ArgumentParser(prog="./bot shared")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     commands.add_parser("env", help="write .env from .env.example with fresh secrets")
     commands.add_parser(
         "rotate-keys", help="re-encrypt all tokens with the first key, and mark the backups with it"
     )
+    return parser
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command; 0 done, 1 failed, 2 usage or settings."""
     try:
-        if parser.parse_args(arguments).command == "env":
+        if build_parser().parse_args(arguments).command == "env":
             return _env()
         return _rotate_keys()
     except AppError as error:

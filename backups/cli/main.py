@@ -14,8 +14,10 @@ from pathlib import Path
 
 from backups.cli import commands
 from backups.cli.commands import BUSY, FAILED, USAGE
+from backups.cli.losses import LOSSES
 from backups.cli.output import show
 from backups.cli.owner import become_owner
+from backups.cli.practice import DEFAULT_LOSS, practise
 from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
 from backups.errors import (
@@ -45,6 +47,8 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
 
 _WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "adopt")
 
+_FORM_OF_TIME = "a UTC time such as 2026-11-22T09:41:07Z"
+
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
 
@@ -66,8 +70,8 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _dispatch(options: argparse.Namespace) -> int:
-    if options.name == "keygen":
-        return commands.keygen(options)
+    if (alone := _WITHOUT_SETTINGS.get(options.name)) is not None:
+        return alone(options)
     settings = load_settings(read_environment())
     watched = sys.stderr.isatty() and not options.json
     configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
@@ -90,6 +94,10 @@ def _dispatch(options: argparse.Namespace) -> int:
         return done
 
 
+_WITHOUT_SETTINGS: dict[str, Callable[[argparse.Namespace], int]] = {
+    "keygen": commands.keygen,
+    "practice": practise,
+}
 # `status` and `doctor` have it among what they find.
 _SAYS_UNCHECKED = ("list", "runs", "restore")
 _WITHOUT_KEYS = ("status", "list", "runs", "doctor", "report")
@@ -199,13 +207,29 @@ def _parser() -> argparse.ArgumentParser:
     keygen.add_argument(
         "--to", type=Path, metavar="FILE", default=Path("backup-identity.txt"), help="new file"
     )
+    practice = command(
+        "practice",
+        None,
+        "Lose sample data in a scratch folder, and bring it back; nothing of yours.",
+    )
+    practice.add_argument(
+        "--loss",
+        choices=LOSSES,
+        default=DEFAULT_LOSS,
+        metavar="KIND",
+        help=f"{', '.join(LOSSES)}; default: {DEFAULT_LOSS}",
+    )
+    practice.add_argument("--keep", action="store_true", help="keep the folder, to type on in it")
     return parser
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
     parser.add_argument(
-        "--at", type=_time, metavar="TIME", help="the newest restore point at or before this time"
+        "--at",
+        type=_time,
+        metavar="TIME",
+        help=f"the newest restore point at or before this time: {_FORM_OF_TIME}",
     )
     parser.add_argument("--only", metavar="SOURCE", help="restore one source only")
     where = parser.add_mutually_exclusive_group()
@@ -237,7 +261,7 @@ def _time(given: str) -> datetime:
     try:
         found = datetime.fromisoformat(given)
     except ValueError:
-        raise argparse.ArgumentTypeError("a UTC time such as 2026-11-22T01:00:00Z") from None
+        raise argparse.ArgumentTypeError(_FORM_OF_TIME) from None
     return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 

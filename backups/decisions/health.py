@@ -59,7 +59,7 @@ FOUND_WARNING_CODES = (
     "source_finding",
     "earlier_installation",
     *("marks_unchecked", "sets_unsigned", "verdicts_unsigned", "mark_key_unknown", "mark_wrong"),
-    "unknown_setting",
+    *("local_sets_left", "unknown_setting"),
 )
 
 # Warnings with which the light is amber; the others leave it green.

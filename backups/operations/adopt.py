@@ -212,6 +212,6 @@ def unknown_instance(instance: str, sets: Iterable[BackupSet]) -> InstanceUnknow
         )
     return InstanceUnknown(
         f"the store has no set of an installation {instance!r}",
-        "./bot backups status names the earlier one; ./bot backups list --json "
-        "shows the installation of each set.",
+        "To find the earlier one: ./bot backups status. To find that of each set: "
+        "./bot backups list --json",
     )

@@ -307,7 +307,7 @@ class Backup:
         if run.status == "succeeded" and run.set_id is not None:
             made = self._catalogue.get(run.set_id)
             if made.protects:
-                self._prune.run_if_needed()
+                self._prune.run_if_needed(run.trigger)
                 self._alerts.send_success(made.id)
         self._alerts.send_alerts()
 

@@ -75,8 +75,11 @@ class Prune:
         """
         return self._starter.begin("prune", trigger, self._prune, progress)
 
-    def run_if_needed(self) -> None:
-        """Prune after a good run, when there is something to do; a failure stays in the log."""
+    def run_if_needed(self, trigger: Trigger) -> None:
+        """Prune after a good run, when there is something to do; a failure stays in the log.
+
+        `trigger` is that of the run.
+        """
         swept = self._facts.swept_at()
         if swept is None:  # a new host: nothing of its own can be old enough
             swept = self._clock.now()
@@ -85,7 +88,7 @@ class Prune:
         try:
             plan = self._own_sets.plan_prune()
             if not recently or plan.drop or plan.chains.drop:
-                self.begin("scheduled").execute()
+                self.begin(trigger).execute()
         except AppError as error:
             _log.warning("prune failed: %s [%s]", error.message, error.code)
 

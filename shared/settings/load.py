@@ -160,7 +160,7 @@ def load_settings(
         token_db_path=reader.path("TOKEN_DB_PATH", "./data/tokens.db"),
         session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
         inbox_db_path=reader.path("INBOX_DB_PATH", "./data/inbox.db"),
-        sync_schedule=reader.parsed("SYNC_SCHEDULE", "0 2 * * *", Crontab),
+        sync_schedule=reader.schedule("SYNC_SCHEDULE", "0 2 * * *"),
         platforms={
             name: platform for name, read in platforms.items() if (platform := read(reader))
         },
@@ -195,21 +195,21 @@ def _check_names(reader: SettingReader, given: GivenSettings) -> None:
     Their faults come first, and in place of those that follow from them.
     """
     for one in given.everything():
-        if one.name in reader.names and (why := _odd_text(one)):
+        if one.name in reader.names and (why := _odd_text(one, one.name in reader.schedules)):
             reader.explain(one.name, f"{why} ({one.place})")
     for unknown in misspelt(given, reader.names):
         why = f"is not a setting ({unknown.place}); is {unknown.likely} meant?"
         reader.explain(unknown.name, why, unknown.likely)
 
 
-def _odd_text(given: GivenName) -> str | None:
+def _odd_text(given: GivenName, quotable: bool) -> str | None:
     text = given.text.strip()
     if "\n" in text or "\r" in text:
         return "has a line break in it; is the quote closed on its own line?"
     if given.line is not None:
         return None
     # In `.env` quotes and comments are no part of the text; docker run --env-file leaves both in.
-    if text[0] == text[-1] and text[0] in "'\"":
+    if text[0] == text[-1] and text[0] in "'\"" and not quotable:
         return "begins and ends with a quote, which is part of the value; remove both quotes"
     if re.search(r"\s#", text):
         return "has a comment at its end, which is part of the value; put it on a line of its own"
@@ -223,7 +223,7 @@ def _read_backup(reader: SettingReader) -> BackupSettings:
     if identity_file and identity_file != Path() and not identity_file.is_file():
         reader.fault("BACKUP_AGE_IDENTITY_FILE", f"there is no file {identity}")
     return BackupSettings(
-        schedule=reader.parsed("BACKUP_SCHEDULE", "0 1 * * *", Crontab),
+        schedule=reader.schedule("BACKUP_SCHEDULE", "0 1 * * *"),
         directory=reader.path("BACKUP_DIR", "./data/backups"),
         local_store=reader.path("BACKUP_LOCAL_STORE", "./data/spaces"),
         prefix=reader.parsed("BACKUP_PREFIX", "backups/", _parse_prefix),
@@ -235,7 +235,7 @@ def _read_backup(reader: SettingReader) -> BackupSettings:
         ),
         age_recipients=reader.parsed("BACKUP_AGE_RECIPIENTS", ",", _parse_recipients),
         age_identity_file=identity_file,
-        drill_schedule=reader.parsed("BACKUP_DRILL_SCHEDULE", "0 3 * * 0", Crontab),
+        drill_schedule=reader.schedule("BACKUP_DRILL_SCHEDULE", "0 3 * * 0"),
         restore_on_empty=reader.flag("BACKUP_RESTORE_ON_EMPTY"),
         change_delay=reader.whole("BACKUP_CHANGE_DELAY", 1, 0, 86_400),
         change_delay_is_set=reader.optional("BACKUP_CHANGE_DELAY") is not None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 from unicodedata import category
 
+from shared.crontab import Crontab
 from shared.databases.cipher import TokenCipher
 
 T = TypeVar("T")
@@ -30,13 +31,15 @@ MAKE_FERNET_KEY = (
 class SettingReader:
     """Casts named texts, and collects a line for each that cannot be used.
 
-    `names` are all that were asked for: the settings that there are.
+    `names` are all that were asked for: the settings that there are. The text of those in
+    `schedules` may be in quotes, wherever it is given.
     """
 
     def __init__(self, values: Mapping[str, str]) -> None:
         self._values = values
         self.faults: list[str] = []
         self.names: set[str] = set()
+        self.schedules: set[str] = set()
 
     def fault(self, name: str, why: str) -> None:
         """Note why the value of `name` cannot be used."""
@@ -68,6 +71,12 @@ class SettingReader:
     def path(self, name: str, default: str) -> Path:
         """A path; `~` is the home directory."""
         return self.parsed(name, default, parse_path)
+
+    def schedule(self, name: str, default: str) -> Crontab:
+        """A crontab line. A shell that sources `.env` needs quotes around one, because of its
+        spaces and stars; `docker run --env-file` leaves them in."""
+        self.schedules.add(name)
+        return self.parsed(name, default, lambda text: Crontab(_unquoted(text)))
 
     def whole(self, name: str, default: int, least: int, most: int) -> int:
         """A whole number from `least` to `most`."""
@@ -133,6 +142,12 @@ class SettingReader:
             self.fault(name, f"{error}, several separated by commas; make one: {MAKE_FERNET_KEY}")
             return ()
         return keys
+
+
+def _unquoted(text: str) -> str:
+    """A text without the quotes around it, if they are the same."""
+    quoted = len(text) > 1 and text[0] == text[-1] and text[0] in "'\""
+    return text[1:-1] if quoted else text
 
 
 def _beginning(text: str) -> str:

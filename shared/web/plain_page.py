@@ -30,9 +30,12 @@ _HEADERS = {
 
 
 def wants_page(request: Request) -> bool:
-    """Whether a browser asks, and not a program: only browsers name HTML before anything else."""
+    """Whether a browser asks, and not a program: only browsers name HTML before anything else.
+
+    The routes for programs answer programs alone, whoever asks.
+    """
     first = request.headers.get("accept", "").split(",")[0].split(";")[0].strip()
-    return first == "text/html" and not request.url.path.startswith("/admin")
+    return first == "text/html" and not f"{request.url.path}/".startswith("/admin/backups/")
 
 
 def render_page(

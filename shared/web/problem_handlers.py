@@ -88,6 +88,15 @@ def _answer(
 
 def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
+    if error.status_code == 404 and wants_page(request):
+        home = "/admin/" if f"{request.url.path}/".startswith("/admin/") else "/"
+        return render_page(
+            "There is no such page",
+            ["Check the address, or begin here:"],
+            404,
+            error.headers,
+            body=f'<p><a href="{home}">{home}</a></p>',
+        )
     detail = str(error.detail)
     document = problem_document(
         error.status_code, detail, detail, "http", "See /openapi.json for what the route accepts."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from backups.sets.seal import generate_key_pair
+from shared.errors import AddressUnusable
+from shared.web import address
 from tests.support.app_process import AppProcess, free_port
 from tests.support.installation import REPOSITORY, Installation, bot_secrets
 from tests.support.waiting import eventually
@@ -147,17 +150,50 @@ def test_a_host_of_the_shell_is_named_before_anything_runs(tmp_path: Path) -> No
 
 
 def test_a_port_that_is_taken_is_named_before_anything_runs(tmp_path: Path) -> None:
-    """The databases and the scheduler do not begin for an app that cannot serve; systemd may
-    start it again, since the code is not that of a wrong setting."""
+    """By its process, too. The databases and the scheduler do not begin for an app that cannot
+    serve; systemd may start it again, since the code is not that of a wrong setting."""
     with socket.socket() as other:
         other.bind(("127.0.0.1", free_port()))
         other.listen()
         port = other.getsockname()[1]
         app = AppProcess(Installation(tmp_path, bot_secrets()), as_script=True, port=port)
         assert app.wait_until_it_ends() == 1
-    assert f"PORT: {port} of 127.0.0.1 is in use by another process" in app.output()
+    assert f"PORT: {port} of 127.0.0.1 is in use by process {os.getpid()} (" in app.output()
+    assert f"kill {os.getpid()}" in app.output()
     assert "Traceback" not in app.output()
     assert not (tmp_path / "data").exists()
+
+
+def test_a_second_start_says_so_and_nothing_of_backups(tmp_path: Path) -> None:
+    """Who starts the app twice reads one message, which names the first one's process."""
+    installation = Installation(tmp_path, bot_secrets())
+    with AppProcess.start(installation, as_script=True) as first:
+        again = subprocess.run(
+            [sys.executable, str(REPOSITORY / "app.py")],
+            cwd=tmp_path,
+            env={**installation.environment, "PORT": str(first.port), "BACKUP_RUN_BY": "app"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert (again.returncode, again.stdout) == (1, "")
+        assert len(again.stderr.splitlines()) == 2
+        assert f"is in use by process {first.pid} (" in again.stderr
+
+
+def test_a_port_of_a_process_that_nobody_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the process is another user's, or not on Linux, the message says how to find it."""
+    monkeypatch.setattr(address, "_listeners", lambda port: iter(()))
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", free_port()))
+        other.listen()
+        port = other.getsockname()[1]
+        with pytest.raises(AddressUnusable) as refused:
+            address.check_address("127.0.0.1", port)
+    assert refused.value.message == f"PORT: {port} of 127.0.0.1 is in use by another process"
+    assert f"ss -tlnp 'sport = :{port}'" in refused.value.hint
 
 
 def test_an_address_of_another_host_is_named_before_anything_runs(tmp_path: Path) -> None:
@@ -182,3 +218,13 @@ def test_the_first_env_file_is_written_beside_odd_names(tmp_path: Path) -> None:
     installation = Installation(tmp_path, {"BACKUP_AGE_RECIPIENT": "x"})
     assert command(installation, "-m", "shared", "env").returncode == 0
     assert (tmp_path / ".env").exists()
+
+
+@pytest.mark.parametrize(("option", "code"), [("--help", 0), ("--port=5001", 2), ("status", 2)])
+def test_app_py_takes_no_options(tmp_path: Path, option: str, code: int) -> None:
+    """`python app.py --help` prints help, another word is an error; neither starts the app."""
+    app = AppProcess(Installation(tmp_path, bot_secrets()), as_script=True, options=[option])
+    assert app.wait_until_it_ends() == code
+    assert app.output().startswith("usage: python app.py [-h]")
+    assert ("unrecognized arguments" in app.output()) == bool(code)
+    assert not (tmp_path / "data").exists()

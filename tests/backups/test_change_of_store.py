@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from backups.model import BackupSet
+from backups.decisions.health import Status
+from backups.model import BackupSet, Finding
 from backups.wiring import open_service
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
@@ -54,6 +57,26 @@ def test_the_sets_of_the_old_store_protect_nothing_in_the_new_one(
         assert status.last_contact_at is None
         assert status.offsite == ("SPACES_BUCKET" in settings)
         assert service.own_sets.is_owed("catch-up")
+
+
+def test_the_local_sets_of_before_a_move_are_named_until_they_are_gone(used: Installation) -> None:
+    """Nothing lists or prunes them any more: status says where they are, and how they go."""
+    folder = Path(used.settings["BACKUP_LOCAL_STORE"]) / "backups"
+    with open_service(settings_of(used), FixedClock(INSTANT)) as service:
+        assert _warning(service.status(), "local_sets_left") is None
+    moved = settings_of(used.with_settings(**SPACES))
+    with open_service(moved, FixedClock(INSTANT)) as service:
+        found = _warning(service.status(), "local_sets_left")
+        assert found is not None
+        assert found.message.startswith(f"1 set is still in {folder}, from before the move")
+        _, removal = found.hint.rsplit(": ", 1)
+        assert removal == f"rm -r {folder}"
+        subprocess.run(shlex.split(removal), check=True, timeout=30)
+        assert _warning(service.status(), "local_sets_left") is None
+
+
+def _warning(status: Status, code: str) -> Finding | None:
+    return next((one for one in status.health.warnings if one.code == code), None)
 
 
 def test_a_command_with_another_prefix_leaves_the_running_app_its_sets(used: Installation) -> None:

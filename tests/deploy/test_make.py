@@ -17,6 +17,7 @@ import pytest
 
 from tests.support.app_process import free_port
 from tests.support.contract import check_status
+from tests.support.doc_examples import examples
 from tests.support.installation import REPOSITORY
 from tests.support.waiting import eventually
 
@@ -119,8 +120,8 @@ def running(fresh_copy: Path) -> Iterator[tuple[Path, int]]:
 def test_make_run_in_a_fresh_copy(fresh_copy: Path, running: tuple[Path, int]) -> None:
     """One command makes a venv and `.env`, serves, and has a proven backup that it tells of.
 
-    Its packages are those of the lock. The printed command opens the admin routes as it stands;
-    `make env` touches nothing after.
+    Its packages are those of the lock. The printed command opens the admin routes as it stands, and
+    so does every command of the README do what it says; `make env` touches nothing after.
     """
     output, port = running
     eventually(
@@ -154,6 +155,20 @@ def test_make_run_in_a_fresh_copy(fresh_copy: Path, running: tuple[Path, int]) -
     assert status["healthy"]
     assert status["last_success"]["trigger"] == "catch-up"
     assert f":{port}/" in command[1]
+
+    for block in examples(REPOSITORY / "README.md", "sh"):
+        typed = "\n".join(line for line in block.splitlines() if not line.startswith("make "))
+        done = subprocess.run(
+            ["bash", "-euc", typed],
+            cwd=fresh_copy,
+            env=environment(port),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=FIRST_BACKUP_SECONDS,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{typed}\n{done.stderr}"
 
     assert any(package.startswith("fastapi==") for package in installed(fresh_copy))
     assert installed(fresh_copy) <= locked(fresh_copy)

@@ -34,8 +34,10 @@ def script() -> str:
 def by_hand(
     folder: Path, settings: dict[str, str], set_id: str, point: int = 0
 ) -> subprocess.CompletedProcess[str]:
-    """What a person gets who follows the document in an empty folder."""
+    """What a person gets who follows the document in an empty folder, with their `.env`."""
     folder.mkdir()
+    lines = (f"{name}={value}\n" for name, value in settings.items())
+    (folder / ".env").write_text(f"BACKUP_SCHEDULE='0 1 * * *'\n{''.join(lines)}")
     identity = folder.parent / "identity"
     identity.write_text(SECRET + "\n")
     return subprocess.run(
@@ -44,7 +46,6 @@ def by_hand(
         env={
             "PATH": os.environ["PATH"],
             "HOME": str(folder.parent),
-            **settings,
             "SET": set_id,
             "POINT": str(point),
             "IDENTITY_FILE": str(identity),

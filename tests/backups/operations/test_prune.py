@@ -12,7 +12,7 @@ import pytest
 
 from backups.decisions.retention import RetentionPolicy
 from backups.format import naming
-from backups.model import BackupSet
+from backups.model import BackupSet, Trigger
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import ObjectStore
 from shared.store.spaces import SpacesStore
@@ -322,13 +322,19 @@ def test_a_store_that_cannot_be_listed_drops_nothing(
     assert bench.everything() == before
 
 
-def test_a_good_run_prunes_by_itself(bench: Bench, strict: Bench, clock: FixedClock) -> None:
-    """After a run the retention policy is carried out without being asked."""
+@pytest.mark.parametrize("trigger", ["scheduled", "manual", "catch-up"])
+def test_a_good_run_prunes_by_itself(
+    bench: Bench, strict: Bench, clock: FixedClock, trigger: Trigger
+) -> None:
+    """After a run the retention policy is carried out without being asked; its own run says what
+    began it."""
     make_some(bench, clock)
 
-    made = strict.made("scheduled")
+    made = strict.made(trigger)
 
     assert strict.stored_ids() == [made.id]
+    (pruned,) = strict.service.run_log.page(1)
+    assert (pruned.operation, pruned.trigger) == ("prune", trigger)
 
 
 # --- the sweep --------------------------------------------------------------------------

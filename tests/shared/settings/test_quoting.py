@@ -14,6 +14,7 @@ import yaml
 from dotenv import dotenv_values
 
 from shared.errors import SettingsError
+from shared.settings.env_file import write_env_file
 from shared.settings.given import GivenSettings
 from shared.settings.load import load_settings, read_environment
 from tests.support.installation import REPOSITORY
@@ -122,6 +123,55 @@ def test_the_table_has_these_sources_and_lines() -> None:
     """No row and no column of it goes untested."""
     assert set(table()) == set(SOURCES)
     assert all(set(cells) == set(LINES) for cells in table().values())
+
+
+@pytest.mark.parametrize("quote", ["'", '"'])
+@pytest.mark.parametrize("source", SOURCES)
+def test_a_schedule_in_quotes_is_the_same_everywhere(
+    source: str, quote: str, tmp_path: Path
+) -> None:
+    """A shell needs the quotes, Docker leaves them in: `.env` serves both."""
+    schedules = {
+        "BACKUP_SCHEDULE": "5 4 * * *",
+        "BACKUP_DRILL_SCHEDULE": "6 4 * * 1",
+        "SYNC_SCHEDULE": "7 4 * * *",
+    }
+    lines = "".join(f"{name}={quote}{text}{quote}\n" for name, text in schedules.items())
+    settings = load_settings(SOURCES[source](lines, tmp_path))
+    found = (settings.backup.schedule, settings.backup.drill_schedule, settings.sync_schedule)
+    assert [one.expression for one in found] == list(schedules.values())
+
+
+@pytest.mark.parametrize("defaults_too", [False, True], ids=["as it is", "each # removed"])
+@pytest.mark.parametrize("shell", ["bash", "sh"])
+def test_a_shell_reads_what_make_env_writes(
+    shell: str, tmp_path: Path, *, defaults_too: bool
+) -> None:
+    """`set -eu; . ./.env` works, and gives each setting the value that the app reads."""
+    example = tmp_path / ".env.example"
+    example.write_text((REPOSITORY / ".env.example").read_text())
+    if defaults_too:
+        shown = re.sub(r"^#(?=[A-Z_]+=)", "", example.read_text(), flags=re.MULTILINE)
+        example.write_text(shown)
+    assert write_env_file(example, tmp_path / ".env")
+    done = subprocess.run(
+        [shell, "-c", "set -eu; set -a; . ./.env; set +a; env -0"],
+        cwd=tmp_path,
+        env={"PATH": os.environ["PATH"]},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    sourced = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+    read = read_environment(tmp_path / ".env")
+    names = re.findall(r"^([A-Z_]+)=", (tmp_path / ".env").read_text(), re.MULTILINE)
+    assert len(names) > (50 if defaults_too else 20)
+    by_app = dict(dotenv_values(tmp_path / ".env", interpolate=False))
+    assert {name: sourced[name] for name in names} == {name: by_app[name] for name in names}
+    assert load_settings(GivenSettings(sourced), for_app=True) == load_settings(read, for_app=True)
 
 
 def test_compose_hands_the_file_on_as_it_is() -> None:

@@ -41,7 +41,7 @@ def client() -> Iterator[TestClient]:
     def fail(name: str, number: int = 0) -> None:
         raise ERRORS[name]
 
-    for path in ("/{name}", "/admin/{name}"):
+    for path in ("/{name}", "/admin/{name}", "/admin/backups/{name}"):
         app.add_api_route(path, fail, methods=["GET"])
     add_problem_handlers(app, TABLE)
     with TestClient(app, raise_server_exceptions=False) as running:
@@ -90,11 +90,30 @@ def test_a_browser_gets_a_page(client: TestClient, name: str) -> None:
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
-def test_admin_routes_answer_documents_to_browsers_too(client: TestClient) -> None:
-    """They are for programs."""
-    answer = client.get("/admin/denied", headers=BROWSER)
-
+def test_the_routes_for_programs_answer_documents_to_browsers_too(client: TestClient) -> None:
+    """Those of the backups; the page beside them is for people."""
+    answer = client.get("/admin/backups/denied", headers=BROWSER)
     assert answer.headers["content-type"] == "application/problem+json"
+
+    answer = client.get("/admin/denied", headers=BROWSER)
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    ("path", "home"), [("/admin/no/thing", "/admin/"), ("/no/thing", "/"), ("/administer/x", "/")]
+)
+def test_an_address_without_a_page_is_a_page_with_a_way_back(
+    client: TestClient, path: str, home: str
+) -> None:
+    """A browser shows a sentence and a link; a program still reads a problem document."""
+    answer = client.get(path, headers=BROWSER)
+    assert answer.status_code == 404
+    assert "<h1>There is no such page</h1>" in answer.text
+    assert f'<a href="{home}">' in answer.text
+    assert "openapi" not in answer.text
+    document = client.get(path)
+    assert document.headers["content-type"] == "application/problem+json"
+    assert document.json()["status"] == 404
 
 
 def test_headers_of_a_refusal_are_sent(client: TestClient) -> None:

@@ -243,7 +243,7 @@ def test_a_fault_of_the_network_is_survived_or_named(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Prune, restore, drill, accept and refresh end well or by name, and lose nothing."""
-    monkeypatch.setattr(bench.service.prune, "run_if_needed", lambda: None)
+    monkeypatch.setattr(bench.service.prune, "run_if_needed", lambda trigger: None)
     for _ in range(2):
         add_rows(bench.tokens, 5)
         newest = bench.made().id
