@@ -72,7 +72,7 @@ _DRILLS_MISSED_FOR_RED = 4
 
 @dataclass(frozen=True)
 class Health:
-    """What green rests on, what is wrong, and what should be looked at when there is time."""
+    """What green rests on, what is wrong, and what is not urgent."""
 
     facts: tuple[Fact, ...]
     problems: tuple[Finding, ...]
@@ -164,8 +164,8 @@ def _problems(facts: HealthFacts) -> Iterator[Finding]:
             "suspect",
             f"set {made.id} is suspect (the data looks damaged): "
             f"{'; '.join(made.suspect)}. Nothing is pruned meanwhile",
-            "If data is lost: ./bot backups restore --in-place --yes. If the data is as it "
-            f"should be: ./bot backups accept {made.id}",
+            "If data is lost: ./bot backups restore --in-place --yes. If the data is fine, "
+            f"mark the backup as good: ./bot backups accept {made.id}",
         )
     if facts.other_writer is not None:
         yield Finding(

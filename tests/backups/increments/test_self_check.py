@@ -426,7 +426,7 @@ def test_values_that_nobody_can_read_are_seen(chain: SmallChain) -> None:
 
     [reason] = look_at({"tokens": chain.shadow_path}, {"tokens": [stored]}, frozenset(), readable)
 
-    assert "7 sampled values of tokens cannot be read" in reason
+    assert "7 of the checked values of tokens cannot be read" in reason
 
 
 def test_a_shadow_that_is_no_database_is_a_reason(chain: SmallChain, tmp_path: Path) -> None:
