@@ -155,7 +155,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--only",
         metavar="SOURCE",
-        help="one source only; the set is listed, and does not count as protection",
+        help="back up one database only; does not count as a full backup",
     )
     command("status", commands.status, "Health, schedule, last run and newest restore point.")
     _add_paging(command("list", commands.list_sets, "Restore points, newest first."))
@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
     accept = command(
         "accept",
         commands.accept,
-        "Accept a suspect set: its data is as it should be. Or accept that sets are missing.",
+        "Mark a suspect set as good: its data is fine. Or accept that sets are missing.",
     )
     accept.add_argument("set", nargs="?", metavar="SET", help="an id, or latest")
     accept.add_argument(

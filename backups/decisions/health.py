@@ -82,7 +82,7 @@ _DRILLS_MISSED_FOR_RED = 4
 
 @dataclass(frozen=True)
 class Health:
-    """What green rests on, what is wrong, and what should be looked at when there is time."""
+    """What green rests on, what is wrong, and what is not urgent."""
 
     facts: tuple[Fact, ...]
     problems: tuple[Finding, ...]

@@ -25,6 +25,7 @@ from backups.decisions.chains.retention import (
 )
 from backups.decisions.order import is_future, newest_first
 from backups.model import BackupSet, Mark, RestorePoint
+from shared.words import counted
 
 # A plan asks no more of a set than a `RestorePoint` knows.
 Retainable = BackupSet | RestorePoint
@@ -236,9 +237,9 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
 def _not_ours_to_drop(one: Retainable, facts: RetentionFacts) -> str | None:
     """Why no prune of this installation may drop a set, whatever the rules say."""
     if one.kind == "legacy":
-        return "legacy: only a person deletes it"
+        return "from the old scripts: never deleted automatically"
     if one.mark != "valid":
-        return f"{_NOT_OURS[one.mark]}: only a person deletes it"
+        return f"{_NOT_OURS[one.mark]}: never deleted automatically"
     if one.instance not in facts.ours:
         return "made by another installation"
     if one.instance in facts.busy:
@@ -256,7 +257,7 @@ def _rules(policy: RetentionPolicy) -> list[_Rule]:
     return [
         _Rule("change of the last hour", "change", _itself, _HOUR_OF_CHANGES),
         _Rule("last change of its hour", "change", _hour, hours),
-        _Rule("all", "other", _itself, all_days),
+        _Rule(_young(policy.all_days), "other", _itself, all_days),
         _Rule("last of its day", "other", _day, daily),
         _Rule("last of its week", "other", _week, weekly),
         _Rule("last of its month", "other", _month, monthly),
@@ -330,6 +331,11 @@ def _bytes(one: Retainable, chains: Mapping[str, UseOfFull]) -> int:
 
 def _counts(one: Retainable) -> bool:
     return one.kind == "legacy" or one.mark == "valid"
+
+
+def _young(days: Count) -> str:
+    """Why all sets of the first days are kept."""
+    return "every one is kept" if days is None else f"younger than {counted(days, 'day')}"
 
 
 def _days(count: Count, days: int) -> timedelta | None:

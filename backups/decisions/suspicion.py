@@ -94,8 +94,8 @@ def _unreadable(source: str, now: int, known: StoredObject | None) -> list[str]:
     if now <= before:
         return []
     return [
-        f"{counted(now, 'sampled value')} of {source} cannot be read with the current keys, "
-        f"{before} before"
+        f"{now:,} of the checked values of {source} cannot be read with the current keys "
+        f"({before:,} in the previous backup)"
     ]
 
 

@@ -18,7 +18,7 @@ TITLES: Mapping[str, str] = {
     "last_run_failed": "The last backup failed",
     "overdue": "A backup is overdue",
     "token_key_lost": "The newest backup cannot be decrypted with the current keys",
-    "started_empty": "A database was missing, and an empty one was created",
+    "started_empty": "A database was missing at start; a new, empty one was created",
     "source_missing": "A database is missing",
     "source_unreadable": "A database cannot be read",
     "lease_stuck": "A process that does nothing keeps backups from being made",

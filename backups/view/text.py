@@ -156,7 +156,7 @@ def accepted(found: BackupSet, newest: BackupSet | None) -> str:
     line = f"Set {found.id} is accepted."
     if newest is not None and newest.suspect:
         line += (
-            f" The newest, {newest.id}, is still suspect. If its data is as it should be: "
+            f" The newest, {newest.id}, is still suspect. If its data is fine: "
             f"./bot backups accept {newest.id}"
         )
     return line

@@ -66,7 +66,7 @@ _REFUSALS: dict[str, tuple[type[StoreError], str, str]] = {
     "InvalidToken": (StoreUnknownKey, "the access key is no longer valid", _KEY_HINT),
     "SignatureDoesNotMatch": (
         StoreWrongSecret,
-        "the secret does not match the access key",
+        "SPACES_API_SECRET does not match SPACES_API_KEY",
         "Check SPACES_API_SECRET: copy it again, whole. If it is right, a proxy before the store "
         "changes the Host header: let it pass that on as it is.",
     ),
@@ -116,6 +116,12 @@ _NO_ANSWER = (
     boto_errors.IncompleteReadError,
     HTTPError,
     OSError,
+)
+# Of those, what ends before a request is sent.
+_NO_CONNECTION = (
+    boto_errors.EndpointConnectionError,
+    boto_errors.ConnectTimeoutError,
+    boto_errors.ProxyConnectionError,
 )
 _MISSING_CODES = {"NoSuchKey", "404", "NotFound"}
 _NOT_S3_HINT = (
@@ -181,9 +187,12 @@ def translate(error: _ForeignError, what: str, access: Access) -> StoreError:
             "Check SPACES_ENDPOINT; for a private authority, name its file in SPACES_CA_BUNDLE.",
         )
     if isinstance(error, _NO_ANSWER):
+        why = "no connection"
+        if not isinstance(error, _NO_CONNECTION):
+            why = f"no complete answer ({type(error).__name__})"
         return access.error(
             StoreUnreachable,
-            f"{what}: no complete answer ({type(error).__name__})",
+            f"{what}: {why}",
             "Check SPACES_ENDPOINT and this host's network.",
         )
     return access.error(

@@ -175,7 +175,7 @@ def test_exchanged_values_fail_a_drill_by_name(tmp_path: Path) -> None:
             [(other, key) for (key, _), (_, other) in turned],
         )
         connection.commit()
-    assert "3 sampled values of tokens cannot be read" in host.cli("run").stderr
+    assert "3 of the checked values of tokens cannot be read" in host.cli("run").stderr
     (made,) = host.json("list")["sets"]
     assert host.cli("accept", made["id"]).returncode == 0
     drill = host.cli("drill")

@@ -41,5 +41,6 @@ def finding_of(doubt: Doubt) -> Finding:
         "points_suspect",
         f"what was stored after {doubt.newest_good} looks damaged: {doubt.reason}",
         f"To get back what was there before: ./bot backups restore {doubt.newest_good} "
-        "--in-place. If the data is as it should be: ./bot backups run, then accept that set.",
+        "--in-place. If the data is fine: ./bot backups run, then mark that backup as good: "
+        "./bot backups accept SET",
     )

@@ -17,9 +17,9 @@ from backups.model import Mark
 Days = int | None
 _MS_A_DAY = 86_400_000
 _NOT_OURS: Mapping[Mark, str] = {
-    "unsigned": "its head has no mark: only a person deletes it",
-    "unknown_key": "its head was marked with a key that is not here: only a person deletes it",
-    "wrong": "the mark of its head is wrong: only a person deletes it",
+    "unsigned": "its head has no mark: never deleted automatically",
+    "unknown_key": "its head was marked with a key that is not here: never deleted automatically",
+    "wrong": "the mark of its head is wrong: never deleted automatically",
 }
 
 

@@ -173,7 +173,8 @@ def test_values_that_no_key_opens_are_suspicious_once_they_grow() -> None:
     assert suspicions(now, compared(known), VOLATILE, {"tokens": 3}) == ()
     assert suspicions(now, compared(known), VOLATILE, {}) == ()
     assert suspicions(now, compared(known), VOLATILE, {"tokens": 8}) == (
-        "8 sampled values of tokens cannot be read with the current keys, 7 before",
+        "8 of the checked values of tokens cannot be read with the current keys "
+        "(7 in the previous backup)",
     )
 
 

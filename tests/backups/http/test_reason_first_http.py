@@ -17,7 +17,7 @@ from tests.support.waiting import eventually
 pytestmark = pytest.mark.slow
 
 BASE = "/admin/backups"
-SAID = "the secret does not match the access key (SignatureDoesNotMatch"
+SAID = "SPACES_API_SECRET does not match SPACES_API_KEY (SignatureDoesNotMatch"
 
 
 @pytest.fixture(scope="module")

@@ -427,7 +427,7 @@ def test_values_that_nobody_can_read_are_seen(chain: SmallChain) -> None:
     look = look_at({"tokens": chain.shadow_path}, readable)
     [reason] = look.reasons({"tokens": [stored]}, frozenset())
 
-    assert "7 sampled values of tokens cannot be read" in reason
+    assert "7 of the checked values of tokens cannot be read" in reason
 
 
 def test_a_shadow_that_is_no_database_is_a_reason(chain: SmallChain, tmp_path: Path) -> None:

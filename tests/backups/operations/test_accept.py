@@ -245,7 +245,8 @@ def test_keys_that_were_swapped_are_suspect(tmp_path: Path, store: DirectoryStor
         bad = bench.made("scheduled")
 
         assert bad.suspect == (
-            "200 sampled values of tokens cannot be read with the current keys, 0 before",
+            "200 of the checked values of tokens cannot be read with the current keys "
+            "(0 in the previous backup)",
         )
         assert bad.objects[0].unreadable == 200
         assert bench.service.own_sets.latest() == good

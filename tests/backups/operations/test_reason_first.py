@@ -142,7 +142,7 @@ def test_a_command_on_a_new_host_ends_with_the_refusal(
     problem = installation.json(command, exit_code=1)
 
     assert done.returncode == 1
-    assert "the secret does not match the access key (SignatureDoesNotMatch" in done.stderr
+    assert "SPACES_API_SECRET does not match SPACES_API_KEY (SignatureDoesNotMatch" in done.stderr
     assert "restore point" not in done.stdout + done.stderr
     assert problem["code"] == "store_wrong_secret"
 

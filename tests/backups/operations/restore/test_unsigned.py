@@ -164,7 +164,7 @@ def test_a_planted_set_is_never_pruned_and_stands_for_no_period(
     assert {ours.id, planted, newest.id} <= set(bench.stored_ids())
     assert before.items() <= bench.everything().items()
     kept = {one.backup_set.id: one.reasons for one in bench.service.own_sets.plan_prune().keep}
-    assert kept[planted] == ("it has no mark: only a person deletes it",)
+    assert kept[planted] == ("it has no mark: never deleted automatically",)
 
 
 def test_a_planted_size_pushes_out_no_set_of_ours(tmp_path: Path, clock: FixedClock) -> None:
