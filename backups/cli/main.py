@@ -32,7 +32,7 @@ from backups.service import BackupService
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
-from shared.settings.load import load_settings, read_environment
+from shared.settings.load import load_settings, read_called_from, read_environment
 from shared.web.problem_documents import error_document
 
 # The most particular class comes first; everything else is FAILED.
@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
     verify.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
     _add_restore(command("restore", commands.restore, "Show what a restore would do, or do it."))
     drill = command("drill", commands.drill, "Rehearse a full restore from the store, timed.")
-    drill.add_argument("--identity", type=Path, metavar="FILE", help="the age identity to use")
+    drill.add_argument("--identity", type=_path, metavar="FILE", help="the age identity to use")
     prune = command(
         "prune", commands.prune, "Apply retention, and delete objects that belong to no set."
     )
@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     keygen = command("keygen", None, "Make an age key pair to encrypt backups with.")
     keygen.add_argument(
-        "--to", type=Path, metavar="FILE", default=Path("backup-identity.txt"), help="new file"
+        "--to", type=_path, metavar="FILE", default=Path("backup-identity.txt"), help="new file"
     )
     practice = command(
         "practice",
@@ -233,7 +233,7 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--only", metavar="SOURCE", help="restore one source only")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--to", type=Path, metavar="DIR", help="write the files there")
+    where.add_argument("--to", type=_path, metavar="DIR", help="write the files there")
     where.add_argument("--in-place", action="store_true", help="replace the live data")
     where.add_argument(
         "--undo", action="store_true", help="put back what the last restore replaced"
@@ -255,6 +255,11 @@ def _limit(given: str) -> int:
     if not given.isdigit() or not 1 <= int(given) <= 100_000:
         raise argparse.ArgumentTypeError("a whole number from 1 to 100000")
     return int(given)
+
+
+def _path(given: str) -> Path:
+    """A file or folder as a person means it: `./bot` goes to its own folder before it begins."""
+    return read_called_from() / given
 
 
 def _time(given: str) -> datetime:

@@ -122,6 +122,11 @@ def read_manager() -> Manager:
     )
 
 
+def read_called_from() -> Path:
+    """The folder that `./bot` was called from, before it went to its own; else the current one."""
+    return Path(os.environ.get("BOT_CALLED_FROM", ""))
+
+
 def read_environment(env_file: Path = Path(".env")) -> GivenSettings:
     """The process environment over the lines of `env_file`; blank values count as unset.
 
