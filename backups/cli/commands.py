@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
-from typing import Any
 
-from backups.cli.output import show
+from backups.cli.output import print_json, show
 from backups.cli.progress_bars import terminal_progress
 from backups.doctor import examine
-from backups.errors import ConfirmationMissing, TargetOccupied
+from backups.errors import ConfirmationMissing
 from backups.model import Run
 from backups.service import BackupService
-from backups.sets.seal import generate_key_pair
 from backups.view import documents, text
 from backups.view import report as report_text
 from backups.view.report_document import report_document
 from shared.clock import format_utc
-from shared.errors import DatabaseUnreadable, StoreError
-from shared.files import open_private
+from shared.errors import StoreError
 from shared.settings.load import Settings
 
 DONE, FAILED, USAGE, UNHEALTHY, BUSY = 0, 1, 2, 3, 4
@@ -250,38 +245,9 @@ def doctor(service: BackupService, options: argparse.Namespace, settings: Settin
     return DONE if examination.healthy else UNHEALTHY
 
 
-def keygen(options: argparse.Namespace) -> int:
-    """`keygen`: a new age key pair; the secret half goes into a new file, 0600."""
-    secret, public = generate_key_pair()
-    path: Path = options.to
-    try:
-        with open_private(path) as file:
-            file.write(f"# public key: {public}\n{secret}\n".encode())
-    except FileExistsError:
-        raise TargetOccupied(
-            f"{path} exists already, and was not overwritten",
-            "Name another file: ./bot backups keygen --to FILE",
-        ) from None
-    except OSError as error:
-        raise DatabaseUnreadable(
-            f"{path} cannot be written: {error.strerror}",
-            "Name another file: ./bot backups keygen --to FILE",
-        ) from error
-    if options.json:
-        print_json({"public_key": public, "identity_file": str(path)})
-    else:
-        show(text.key_pair(public, path))
-    return DONE
-
-
 def _outcome(ended: Run, options: argparse.Namespace) -> int:
     if ended.error is None:
         return DONE
     if not options.json:
         show(f"{ended.error.message}\n{ended.error.hint}", file=sys.stderr)
     return FAILED
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """The one document of `--json`."""
-    show(json.dumps(document, indent=2))

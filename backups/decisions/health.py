@@ -63,6 +63,7 @@ AMBER_CODES = (
     "thread_failing",
     "not_offsite",
     "nobody_told",
+    "kit_not_kept",
     "drill_overdue",
 )
 
@@ -119,6 +120,7 @@ class Status:
     newest_point_at: datetime | None
     follow: FollowState
     run_by: RunBy
+    kit_kept_at: datetime | None = None  # of the kit of today's keys
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
     # What is promised of a change while changes are followed; None: nothing.
     stored_within: timedelta | None = None
@@ -267,6 +269,14 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
             "nobody is notified of a problem",
             "Set BACKUP_NOTIFY_URLS or BACKUP_HEARTBEAT_URL in .env, and restart. Try it: "
             "./bot backups doctor --notify",
+        )
+    if not facts.kit_is_kept:
+        yield Finding(
+            "kit_not_kept",
+            "nobody has confirmed that the emergency kit (the token keys, and where the backups "
+            "are) is kept elsewhere",
+            "Print it: ./bot backups kit. Keep it away from this host and from the bucket, then "
+            "confirm that: ./bot backups kit --kept",
         )
     if _DRILLS_MISSED_FOR_AMBER <= _missed_drills(facts) < _DRILLS_MISSED_FOR_RED:
         yield _drill_overdue(facts)

@@ -10,13 +10,15 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from backups.decisions.period import DEFAULT_SINCE
 from backups.http.begin import service_of
+from backups.kit import kit_of
 from backups.model import Run
 from backups.page import events, last_day, overview
 from backups.page.download import stored_object, stream
 from backups.page.guard import ClosedRoute
 from backups.page.login import PATH
 from backups.page.rendering import render
-from backups.view import calendar, timeline
+from backups.status import kit_kept_at
+from backups.view import calendar, kit_sheet, timeline
 from backups.view import report as report_text
 from backups.view.report_document import report_document
 from backups.view.steps import steps_of
@@ -91,6 +93,21 @@ def reading_routes() -> APIRouter:
     @router.get("/prune")
     def prune_plan(request: Request) -> Response:
         return render(request, "prune.html", plan=service_of(request).own_sets.plan_prune())
+
+    @router.get("/kit")
+    def emergency_kit(request: Request) -> Response:
+        service = service_of(request)
+        kit = kit_of(request.app.state.settings)
+        return render(
+            request,
+            "kit.html",
+            kit=kit,
+            kept_at=kit_kept_at(service.config, service.facts),
+            not_here=kit_sheet.NOT_HERE,
+            lines=kit_sheet.env_lines(kit, [f"({key})" for key in kit.token_keys]),
+            to_look_up=kit_sheet.to_look_up(kit),
+            steps=kit_sheet.STEPS,
+        )
 
     @router.get("/runs")
     def runs(request: Request, before: Before = None) -> Response:

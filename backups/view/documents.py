@@ -116,6 +116,7 @@ def status_document(status: Status) -> Document:
         "newest_point_at": _time(status.newest_point_at),
         "restore_points": status.restore_points,
         "follow": status.follow,
+        "kit_kept_at": _time(status.kit_kept_at),
         "last_drill": drill_document(status.last_drill) if status.last_drill else None,
     }
 

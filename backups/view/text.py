@@ -61,6 +61,7 @@ def status(found: Status, now: datetime) -> str:
         f"next run              in {units.age(found.next_run_at - now)}, "
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
+        f"emergency kit         {_kept(found.kit_kept_at)}",
         "protected by",
     ]
     lines += [
@@ -352,6 +353,10 @@ def _findings(kind: str, found: Sequence[Finding]) -> list[str]:
 
 def _run(run: Run) -> str:
     return f"{run.id} {run.act} ({run.trigger}) {run.status}"
+
+
+def _kept(at: datetime | None) -> str:
+    return f"kept elsewhere, confirmed {format_utc(at)}" if at else "not confirmed"
 
 
 def _when(instant: datetime | None) -> str:

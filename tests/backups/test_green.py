@@ -24,6 +24,7 @@ from backups.model import Light
 from backups.page.overview import gather
 from backups.view import documents
 from backups.view.headline import AMBER_TITLES, TITLES
+from backups.vocabulary.kit import fingerprint_of
 from shared.crontab import Crontab
 from shared.process.lasting_work import Sign
 from shared.store.directory import DirectoryStore
@@ -72,6 +73,8 @@ def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Be
     ) as bench:
         bench.write("gengood")
         bench.facts.note_begun(clock.now())
+        config = bench.service.config
+        bench.facts.kit.keep(fingerprint_of(config.token_keys, config.seal.recipients), clock.now())
         with led(bench):
             bench.made("scheduled")
             bench.service.alerts.send_alerts()

@@ -314,7 +314,7 @@ def test_keygen_then_seal_then_restore(installation: Installation) -> None:
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_keygen_keeps_the_secret_in_a_private_file(tmp_path: Path, as_json: list[str]) -> None:
     """The identity is 0600, is not printed, is not overwritten, and needs no settings."""
-    plain = Installation(tmp_path, {"TOKEN_DB_PATH": "x"})
+    plain = Installation(tmp_path, {"TOKEN_DB_PATH": "x", "HOME": str(tmp_path)})
     done = plain.cli("keygen", *as_json)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "backup-identity.txt"
