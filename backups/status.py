@@ -146,6 +146,9 @@ def read_status(
         newest_point_at=_newest_point_at(installation, newest),
         follow=following.mode if following else "sets" if config.change_delay else "off",
         run_by=config.run_by,
+        receivers=len(config.receivers),
+        has_heartbeat=config.has_heartbeat,
+        last_message=state.messages.newest(),
         kit_kept_at=kept_at,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
         # What is later than that is no fact that green rests on: see `Follower.following`.
@@ -222,6 +225,8 @@ def status_without_records(installation: Installation, faults: tuple[Finding, ..
         newest_point_at=None,
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
+        receivers=len(config.receivers),
+        has_heartbeat=config.has_heartbeat,
     )
 
 

@@ -13,6 +13,7 @@ from backups.model import Run
 from backups.service import BackupService
 from backups.view import documents, text
 from backups.view import report as report_text
+from backups.view.headline import headline
 from backups.view.report_document import report_document
 from shared.clock import format_utc
 from shared.errors import StoreError
@@ -241,7 +242,7 @@ def doctor(service: BackupService, options: argparse.Namespace, settings: Settin
     if options.json:
         print_json(documents.doctor_document(examination))
     else:
-        show(text.examination(examination))
+        show(text.examination(examination, headline(service.status(), service.clock.now())))
     return DONE if examination.healthy else UNHEALTHY
 
 

@@ -13,6 +13,7 @@ from backups.decisions.marks import adopting
 from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
 from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
 from backups.vocabulary.following import FollowState
+from backups.vocabulary.receivers import SentMessage
 from shared.clock import format_utc
 from shared.store.object_store import StoreKind
 from shared.words import counted
@@ -120,6 +121,9 @@ class Status:
     newest_point_at: datetime | None
     follow: FollowState
     run_by: RunBy
+    receivers: int = 0
+    has_heartbeat: bool = False
+    last_message: SentMessage | None = None
     kit_kept_at: datetime | None = None  # of the kit of today's keys
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
     # What is promised of a change while changes are followed; None: nothing.

@@ -25,6 +25,7 @@ from backups.decisions.chains.retention import (
 )
 from backups.decisions.order import is_future, newest_first
 from backups.model import BackupSet, Mark, RestorePoint
+from shared.words import counted
 
 # A plan asks no more of a set than a `RestorePoint` knows.
 Retainable = BackupSet | RestorePoint
@@ -236,7 +237,7 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
 def _not_ours_to_drop(one: Retainable, facts: RetentionFacts) -> str | None:
     """Why no prune of this installation may drop a set, whatever the rules say."""
     if one.kind == "legacy":
-        return "legacy: only a person deletes it"
+        return "from the old scripts: never deleted automatically"
     if one.mark != "valid":
         return f"{_NOT_OURS[one.mark]}: only a person deletes it"
     if one.instance not in facts.ours:
@@ -244,6 +245,10 @@ def _not_ours_to_drop(one: Retainable, facts: RetentionFacts) -> str | None:
     if one.instance in facts.busy:
         return "its installation was taken over, and may still make sets"
     return None
+
+
+def _younger(days: Count) -> str:
+    return "kept for ever" if days is None else f"younger than {counted(days, 'day')}"
 
 
 def _rules(policy: RetentionPolicy) -> list[_Rule]:
@@ -256,7 +261,7 @@ def _rules(policy: RetentionPolicy) -> list[_Rule]:
     return [
         _Rule("change of the last hour", "change", _itself, _HOUR_OF_CHANGES),
         _Rule("last change of its hour", "change", _hour, hours),
-        _Rule("all", "other", _itself, all_days),
+        _Rule(_younger(policy.all_days), "other", _itself, all_days),
         _Rule("last of its day", "other", _day, daily),
         _Rule("last of its week", "other", _week, weekly),
         _Rule("last of its month", "other", _month, monthly),

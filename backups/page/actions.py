@@ -40,6 +40,11 @@ def acting_routes() -> APIRouter:
         service_of(request).acceptance.accept_missing()
         return RedirectResponse(f"{PATH}/", 303)
 
+    @router.post("/notify")
+    def send_test_message(request: Request) -> Response:
+        service_of(request).alerts.send_test_message()
+        return RedirectResponse(f"{PATH}/doctor#notified", 303)
+
     @router.post("/kit")
     def keep_kit(request: Request) -> Response:
         if fields_of(request).get("kept") == "yes":

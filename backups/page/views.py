@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from backups.decisions.period import DEFAULT_SINCE
+from backups.doctor import examine
 from backups.http.begin import service_of
 from backups.kit import kit_of
 from backups.model import Run
@@ -20,6 +21,8 @@ from backups.page.rendering import render
 from backups.status import kit_kept_at
 from backups.view import calendar, kit_sheet, timeline
 from backups.view import report as report_text
+from backups.view.headline import headline
+from backups.view.notified import notified
 from backups.view.report_document import report_document
 from backups.view.steps import steps_of
 
@@ -49,7 +52,7 @@ def reading_routes() -> APIRouter:
     def sets(request: Request, before: Before = None) -> Response:
         service = service_of(request)
         found, more = service.list_sets(overview.PAGE, before)
-        why = overview.reasons(service)
+        why = overview.short_reasons(service)
         asked = overview.last_asked(service)
         return render(
             request, "sets.html", sets=found, more=more, before=before, reasons=why, asked=asked
@@ -93,6 +96,20 @@ def reading_routes() -> APIRouter:
     @router.get("/prune")
     def prune_plan(request: Request) -> Response:
         return render(request, "prune.html", plan=service_of(request).own_sets.plan_prune())
+
+    @router.get("/doctor")
+    def doctor(request: Request) -> Response:
+        service = service_of(request)
+        found = examine(request.app.state.settings, service)
+        status = service.status()
+        return render(
+            request,
+            "doctor.html",
+            lines=found.lines,
+            receivers=status.receivers,
+            headline=headline(status, service.clock.now()),
+            told=notified(status),
+        )
 
     @router.get("/kit")
     def emergency_kit(request: Request) -> Response:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 
 from backups.model import Level
 
@@ -28,12 +27,3 @@ class Examination:
     def healthy(self) -> bool:
         """Whether no line is a problem."""
         return all(line.level != "problem" for line in self.lines)
-
-
-@dataclass(frozen=True)
-class KeptExamination:
-    """What the doctor found at an instant, under the settings with this fingerprint."""
-
-    at: datetime
-    settings: str
-    examination: Examination

@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 from backups.format.instance import LastSet
 from backups.model import Baseline, DrillReport
-from backups.vocabulary.examination import KeptExamination
 from backups.vocabulary.kit import KeptKit
 from backups.vocabulary.replaced import RestoreRecord, Switch
 from shared.adapters import adapter_of
@@ -23,7 +22,7 @@ from shared.clock import format_utc, parse_utc
 _log = logging.getLogger("backups.host.state")
 
 T = TypeVar("T")
-D = TypeVar("D", Baseline, DrillReport, KeptExamination, KeptKit, LastSet, RestoreRecord, Switch)
+D = TypeVar("D", Baseline, DrillReport, KeptKit, LastSet, RestoreRecord, Switch)
 
 
 @dataclass(frozen=True)

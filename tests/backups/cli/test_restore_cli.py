@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import subprocess
 import sys
@@ -340,6 +341,8 @@ def test_doctor_says_what_to_do(installation: Installation) -> None:
     well = installation.cli("doctor", "--write")
     assert well.returncode == 0, well.stdout
     assert "There are no problems." in well.stdout
+    last = well.stdout.splitlines()[-1]
+    assert re.search(r"\d warnings?\. The light is amber: Backed up, on this disk only\.$", last)
     bring_into("corrupt header", installation.tokens_path)
     ill = installation.cli("doctor")
     assert ill.returncode == 3

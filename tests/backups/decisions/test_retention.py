@@ -142,7 +142,7 @@ def test_reasons_are_given_for_every_set() -> None:
 
     assert reasons["20261122"] == (
         "newest proven",
-        "all",
+        "younger than 7 days",
         "last of its day",
         "last of its week",
         "last of its month",
