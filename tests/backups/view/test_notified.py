@@ -13,7 +13,7 @@ from tests.support.records import INSTANT
 
 def test_status_says_who_is_notified_and_how_the_last_message_ended(tmp_path: Path) -> None:
     """Nobody; receivers that were sent nothing yet; the result of the last message, and when."""
-    with open_bench(tmp_path, clock=FixedClock(INSTANT), receivers=()) as bench:
+    with open_bench(tmp_path / "nobody", clock=FixedClock(INSTANT), receivers=()) as bench:
         assert notified(bench.service.status()) == "nobody"
     with open_bench(tmp_path, clock=FixedClock(INSTANT), has_heartbeat=True) as bench:
         count = len(bench.service.config.receivers)
