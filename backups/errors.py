@@ -227,6 +227,18 @@ class ConfirmationMissing(BackupError):
     code = "confirmation_missing"
 
 
+class KitNotShown(BackupError):
+    """The emergency kit has the token keys, and would have gone where they do not belong."""
+
+    code = "kit_not_shown"
+
+
+class IdentityInCheckout(BackupError):
+    """An age identity would be written among the files of the program."""
+
+    code = "identity_in_checkout"
+
+
 class FormRefused(BackupError):
     """A form was sent that this page did not make for this login, or that it cannot read."""
 

@@ -23,6 +23,7 @@ from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.sources.faults import source_faults
 from backups.vocabulary.following import GRACE
+from backups.vocabulary.kit import fingerprint_of
 from shared.clock import format_utc
 from shared.words import counted
 
@@ -30,6 +31,13 @@ from shared.words import counted
 def drill_is_possible(config: BackupConfig) -> bool:
     """Whether this host can open what it seals, and so can rehearse by itself."""
     return not config.seal.recipients or config.identity_file is not None
+
+
+def kit_kept_at(config: BackupConfig, state: HostState) -> datetime | None:
+    """When a person confirmed that the kit of today's keys is kept elsewhere; None for never."""
+    kept = state.kit.kept()
+    mine = fingerprint_of(config.token_keys, config.seal.recipients)
+    return kept.at if kept is not None and kept.fingerprint == mine else None
 
 
 def read_status(
@@ -68,6 +76,7 @@ def read_status(
     waits_for_restore = (
         newest is None and not missing_keys and _is_empty(installation, own_sets, state)
     )
+    kept_at = kit_kept_at(config, state)
     health = assess(
         HealthFacts(
             now=now,
@@ -116,6 +125,7 @@ def read_status(
             missing_points=own_sets.missing_points(),
             retention_warning=own_sets.plan_prune().warning if has_budget else None,
             somebody_is_told=bool(config.receivers) or config.has_heartbeat,
+            kit_is_kept=not config.token_keys or kept_at is not None,
             broken_receivers=broken_receivers(config.receivers, receivers, now),
             beats=heartbeat.beats if heartbeat is not None else (),
             unled_since=_unled_since(installation.directory, now),
@@ -143,6 +153,10 @@ def read_status(
         newest_point_at=_newest_point_at(latest, newest),
         follow=following.mode if following else "sets" if config.change_delay else "off",
         run_by=config.run_by,
+        receivers=len(config.receivers),
+        has_heartbeat=config.has_heartbeat,
+        last_message=state.messages.newest(),
+        kit_kept_at=kept_at,
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
         # What is later than that is no fact that green rests on: see `Follower.following`.
         stored_within=config.change_delay + timedelta(seconds=GRACE) if follows else None,
@@ -251,6 +265,8 @@ def status_without_records(installation: Installation, faults: tuple[Finding, ..
         newest_point_at=None,
         follow="sets" if config.change_delay else "off",
         run_by=config.run_by,
+        receivers=len(config.receivers),
+        has_heartbeat=config.has_heartbeat,
     )
 
 

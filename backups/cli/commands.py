@@ -6,26 +6,22 @@ One file, because each command is a few lines.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
-from pathlib import Path
-from typing import Any
 
-from backups.cli.output import show
+from backups.cli.output import print_json, show
 from backups.cli.progress_bars import terminal_progress
 from backups.decisions.restore_plan import RestorePlan
 from backups.doctor import examine
-from backups.errors import ConfirmationMissing, TargetOccupied
+from backups.errors import ConfirmationMissing
 from backups.model import Run
 from backups.service import BackupService
-from backups.sets.seal import generate_key_pair
 from backups.view import documents, restore_text, text
 from backups.view import report as report_text
+from backups.view.headline import headline
 from backups.view.report_document import report_document
 from backups.view.restore_text import Afterwards
 from shared.clock import format_utc
-from shared.errors import DatabaseUnreadable, StoreError
-from shared.files import open_private
+from shared.errors import StoreError
 from shared.settings.load import Settings
 
 DONE, FAILED, USAGE, UNHEALTHY, BUSY = 0, 1, 2, 3, 4
@@ -271,32 +267,8 @@ def doctor(service: BackupService, options: argparse.Namespace, settings: Settin
     if options.json:
         print_json(documents.doctor_document(examination))
     else:
-        show(text.examination(examination))
+        show(text.examination(examination, headline(service.status(), service.clock.now())))
     return DONE if examination.healthy else UNHEALTHY
-
-
-def keygen(options: argparse.Namespace) -> int:
-    """`keygen`: a new age key pair; the secret half goes into a new file, 0600."""
-    secret, public = generate_key_pair()
-    path: Path = options.to
-    try:
-        with open_private(path) as file:
-            file.write(f"# public key: {public}\n{secret}\n".encode())
-    except FileExistsError:
-        raise TargetOccupied(
-            f"{path} exists already, and was not overwritten",
-            "Name another file: ./bot backups keygen --to FILE",
-        ) from None
-    except OSError as error:
-        raise DatabaseUnreadable(
-            f"{path} cannot be written: {error.strerror}",
-            "Name another file: ./bot backups keygen --to FILE",
-        ) from error
-    if options.json:
-        print_json({"public_key": public, "identity_file": str(path)})
-    else:
-        show(text.key_pair(public, path))
-    return DONE
 
 
 def _outcome(ended: Run, options: argparse.Namespace) -> int:
@@ -305,8 +277,3 @@ def _outcome(ended: Run, options: argparse.Namespace) -> int:
     if not options.json:
         show(f"{ended.error.message}\n{ended.error.hint}", file=sys.stderr)
     return FAILED
-
-
-def print_json(document: dict[str, Any]) -> None:
-    """The one document of `--json`."""
-    show(json.dumps(document, indent=2))

@@ -12,16 +12,18 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from backups.cli import commands
+from backups.cli import commands, keys
 from backups.cli.commands import BUSY, FAILED, USAGE
 from backups.cli.losses import LOSSES
-from backups.cli.output import show
+from backups.cli.output import print_json, show
 from backups.cli.owner import become_owner
 from backups.cli.practice import DEFAULT_LOSS, practise
 from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
 from backups.errors import (
     ConfirmationMissing,
+    IdentityInCheckout,
+    KitNotShown,
     LeaseHeld,
     PeriodInvalid,
     SetNotNamed,
@@ -42,6 +44,8 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (ConfirmationMissing, USAGE),
     (PeriodInvalid, USAGE),
     (SetNotNamed, USAGE),
+    (KitNotShown, USAGE),
+    (IdentityInCheckout, USAGE),
     (LeaseHeld, BUSY),
 )
 
@@ -50,6 +54,9 @@ _WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "
 _FORM_OF_TIME = "a UTC time such as 2026-11-22T09:41:07Z"
 
 _Act = Callable[[BackupService, argparse.Namespace], int]
+
+# What these show comes from settings that the service does not have.
+_WITH_SETTINGS = {"doctor": commands.doctor, "kit": keys.kit}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -77,8 +84,8 @@ def _dispatch(options: argparse.Namespace) -> int:
     configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
     store = become_owner(settings)
     act: _Act = options.act
-    if options.name == "doctor":
-        act = partial(commands.doctor, settings=settings)
+    if options.name in _WITH_SETTINGS:
+        act = partial(_WITH_SETTINGS[options.name], settings=settings)
     has_keys = bool(settings.token_encryption_keys)
     if not has_keys and _needs_keys(options):
         raise SettingsError((f"TOKEN_ENCRYPTION_KEYS is not set, and `{options.name}` needs it",))
@@ -95,7 +102,7 @@ def _dispatch(options: argparse.Namespace) -> int:
 
 
 _WITHOUT_SETTINGS: dict[str, Callable[[argparse.Namespace], int]] = {
-    "keygen": commands.keygen,
+    "keygen": keys.keygen,
     "practice": practise,
 }
 # `status` and `doctor` have it among what they find.
@@ -203,9 +210,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TIME",
         help="12h, 90d, 2w, or a UTC time such as 2026-09-01; default: 90d",
     )
+    kit = command("kit", None, "The emergency kit: what an empty host needs, with the token keys.")
+    how = kit.add_mutually_exclusive_group()
+    how.add_argument("--to", type=_path, metavar="FILE", help="write it into this new file, 0600")
+    how.add_argument(
+        "--kept", action="store_true", help="note that you keep it elsewhere, since today"
+    )
     keygen = command("keygen", None, "Make an age key pair to encrypt backups with.")
     keygen.add_argument(
-        "--to", type=_path, metavar="FILE", default=Path("backup-identity.txt"), help="new file"
+        "--to", type=_path, metavar="FILE", help="new file; default: backup-identity.txt in ~"
+    )
+    keygen.add_argument(
+        "--in-checkout", action="store_true", help="FILE may be in the folder of the program"
     )
     practice = command(
         "practice",
@@ -273,7 +289,7 @@ def _time(given: str) -> datetime:
 def _explain(error: AppError, *, as_json: bool) -> int:
     exit_code = next((code for kind, code in _EXIT_CODES if isinstance(error, kind)), FAILED)
     if as_json:
-        commands.print_json(error_document(0, "The command failed", error))
+        print_json(error_document(0, "The command failed", error))
     show(f"{error.message}\n{error.hint}", file=sys.stderr)
     return exit_code
 

@@ -13,6 +13,7 @@ from backups.decisions.marks import adopting
 from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
 from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
 from backups.vocabulary.following import FollowState
+from backups.vocabulary.receivers import SentMessage
 from shared.clock import format_utc
 from shared.store.object_store import StoreKind
 from shared.words import counted
@@ -73,6 +74,7 @@ AMBER_CODES = (
     "thread_failing",
     "not_offsite",
     "nobody_told",
+    "kit_not_kept",
     "drill_overdue",
 )
 
@@ -129,6 +131,10 @@ class Status:
     newest_point_at: datetime | None
     follow: FollowState
     run_by: RunBy
+    receivers: int = 0
+    has_heartbeat: bool = False
+    last_message: SentMessage | None = None
+    kit_kept_at: datetime | None = None  # of the kit of today's keys
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
     # What is promised of a change while changes are followed; None: nothing.
     stored_within: timedelta | None = None
@@ -295,6 +301,14 @@ def _warnings(facts: HealthFacts) -> Iterator[Finding]:
             "nobody is notified of a problem",
             "Set BACKUP_NOTIFY_URLS or BACKUP_HEARTBEAT_URL in .env, and restart. Try it: "
             "./bot backups doctor --notify",
+        )
+    if not facts.kit_is_kept:
+        yield Finding(
+            "kit_not_kept",
+            "nobody has confirmed that the emergency kit (the token keys, and where the backups "
+            "are) is kept elsewhere",
+            "Print it: ./bot backups kit. Keep it away from this host and from the bucket, then "
+            "confirm that: ./bot backups kit --kept",
         )
     if _DRILLS_MISSED_FOR_AMBER <= _missed_drills(facts) < _DRILLS_MISSED_FOR_RED:
         yield _drill_overdue(facts)

@@ -94,6 +94,7 @@ class HealthFacts:
     found_warnings: tuple[Finding, ...] = ()
     missing_points: tuple[MissingPoint, ...] = ()
     somebody_is_told: bool = True
+    kit_is_kept: bool = True
     broken_receivers: tuple[str, ...] = ()
     refusal: Refusal | None = None
     in_other_places: str = ""

@@ -62,6 +62,22 @@ class Messages:
             for attempt in attempts:
                 _log_attempt(connection, attempt)
 
+    def newest(self) -> SentMessage | None:
+        """The attempt that was logged last; None for none."""
+        with self._records.reading() as connection:
+            row = connection.execute(
+                "SELECT at, receiver, title, codes, result FROM messages"
+                " ORDER BY sequence DESC LIMIT 1"
+            ).fetchone()
+        if row is None:
+            return None
+        at, receiver, title, codes, result = row
+        try:
+            return SentMessage(parse_utc(at), receiver, title, _CODES.validate_json(codes), result)
+        except ValueError:
+            _log.warning("the last message in runs.db cannot be read, and counts as absent")
+            return None
+
     def messages_since(self, instant: datetime) -> list[SentMessage]:
         """Every attempt from `instant` on, in the order in which they were logged."""
         with self._records.reading() as connection:

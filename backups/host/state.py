@@ -1,6 +1,6 @@
 """What this host remembers of itself: one typed record for each thing, in the table `facts`.
 
-One file, because the names under which they are stored are known here alone. A value that cannot
+One file, because the names under which they are stored are known in one place. A value that cannot
 be read counts as absent, and a line of the log names it: one bad row must not silence status on a
 bad day.
 
@@ -16,100 +16,46 @@ started_empty:<source>               an instant
 baseline:<source>                    a document, as JSON
 ended_login:<login>                  an instant
 undo:<run>                           `1`
+kit_kept                             a document, as JSON (`host/remembered`)
 """
 
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
+from backups.host.remembered.kit import KitRecord
+from backups.host.remembered.record import Record, document, time_of
 from backups.model import Baseline, DrillReport
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.adapters import adapter_of
-from shared.clock import format_utc, parse_utc
+from shared.clock import format_utc
 from shared.databases.sqlite import Database
 
-_log = logging.getLogger(__name__)
-
 T = TypeVar("T")
-D = TypeVar("D", Baseline, DrillReport, LastSet, RestoreRecord, Switch)
 
 
-@dataclass(frozen=True)
-class _Record(Generic[T]):
-    """One remembered value: its name in the table, and how it becomes text and comes back.
-
-    `load` raises `ValueError` for a text that `dump` did not write.
-    """
-
-    name: str
-    dump: Callable[[T], str]
-    load: Callable[[str], T]
-
-    def read(self, connection: sqlite3.Connection) -> T | None:
-        """The value; None when there is none, or none that can be read."""
-        text = self.text(connection)
-        return None if text is None else self.parse(text)
-
-    def text(self, connection: sqlite3.Connection) -> str | None:
-        """The stored text, whether or not it can be read."""
-        row = connection.execute("SELECT value FROM facts WHERE name = ?", (self.name,)).fetchone()
-        return str(row[0]) if row else None
-
-    def write(self, connection: sqlite3.Connection, value: T) -> None:
-        """Replace the value; within a transaction."""
-        connection.execute(
-            "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (self.name, self.dump(value))
-        )
-
-    def parse(self, text: str) -> T | None:
-        """The value of a stored text; None, and a line of the log, when it cannot be read."""
-        try:
-            return self.load(text)
-        except ValueError:
-            _log.warning("%s in runs.db cannot be read, and counts as absent", self.name)
-            return None
-
-
-def _document(name: str, kind: type[D]) -> _Record[D]:
-    hashable: Any = kind  # mypy takes the class of a dataclass for one that has no hash
-
-    def load(text: str) -> D:
-        document: D = adapter_of(hashable).validate_json(text)
-        if document.at.tzinfo is None:
-            raise ValueError("a time without a zone has no instant")
-        return document
-
-    return _Record(name, lambda value: adapter_of(hashable).dump_json(value).decode(), load)
-
-
-def _time(name: str) -> _Record[datetime]:
-    return _Record(name, format_utc, parse_utc)
-
-
-_LAST_DRILL = _document("last_drill", DrillReport)
-_LAST_RESTORE = _document("last_restore", RestoreRecord)
-_SWITCH = _document("restore_switch", Switch)
-_BEGUN = _time("time:begun")
-_SWEPT = _time("time:swept")
-_MARKING = _time("time:marking")
-_LEADER_KEY: _Record[str] = _Record("leader_key", str, str)
-_LEADER_KEYS: _Record[str] = _Record("leader_keys", str, str)
-_FOLLOW_REQUEST: _Record[str] = _Record("follow_request", str, str)
-_RESTORED_CHAIN: _Record[str] = _Record("restored_chain", str, str)
-_SETS_MOVED: _Record[str] = _Record("sets_moved_to", str, str)
-_INSTANCES: _Record[str] = _Record("instances", str, str)
+_LAST_DRILL = document("last_drill", DrillReport)
+_LAST_RESTORE = document("last_restore", RestoreRecord)
+_SWITCH = document("restore_switch", Switch)
+_BEGUN = time_of("time:begun")
+_SWEPT = time_of("time:swept")
+_MARKING = time_of("time:marking")
+_LEADER_KEY: Record[str] = Record("leader_key", str, str)
+_LEADER_KEYS: Record[str] = Record("leader_keys", str, str)
+_FOLLOW_REQUEST: Record[str] = Record("follow_request", str, str)
+_RESTORED_CHAIN: Record[str] = Record("restored_chain", str, str)
+_SETS_MOVED: Record[str] = Record("sets_moved_to", str, str)
+_INSTANCES: Record[str] = Record("instances", str, str)
 # Pairs of a set's id and the name of the document beside its manifest.
-_OWED_ASIDES: _Record[tuple[tuple[str, str], ...]] = _Record(
+_OWED_ASIDES: Record[tuple[tuple[str, str], ...]] = Record(
     "owed_asides",
     json.dumps,
     lambda text: tuple(adapter_of(list[tuple[str, str]]).validate_json(text)),
@@ -127,12 +73,13 @@ UNDO = "undo:"  # the run log says so of a run
 class HostState:
     """What this host remembers. Raises `DatabaseError` when its records cannot be used.
 
-    `messages` is what was sent to whom.
+    `messages` is what was sent to whom, `kit` that a person keeps the emergency kit elsewhere.
     """
 
     def __init__(self, records: Database) -> None:
         self._records = records
         self.messages = Messages(records)
+        self.kit = KitRecord(records)
 
     # --- restores and drills ------------------------------------------------------------
 
@@ -189,7 +136,7 @@ class HostState:
         return {
             instance: None
             if text == _NOT_NOTED
-            else _document(f"{_SUCCESSOR_OF}{instance}", LastSet).parse(text)
+            else document(f"{_SUCCESSOR_OF}{instance}", LastSet).parse(text)
             for instance, text in self._read_all(_SUCCESSOR_OF).items()
         }
 
@@ -197,9 +144,9 @@ class HostState:
         """Remember that this host takes over another instance, which had come so far."""
         name = f"{_SUCCESSOR_OF}{instance}"
         if last is None:
-            self._write(_Record(name, str, str), _NOT_NOTED)
+            self._write(Record(name, str, str), _NOT_NOTED)
         else:
-            self._write(_document(name, LastSet), last)
+            self._write(document(name, LastSet), last)
 
     def forget_predecessor(self, instance: str) -> None:
         """The instance publishes again, or another one is carried on."""
@@ -208,7 +155,7 @@ class HostState:
 
     def note_undo(self, run_id: str) -> None:
         """Remember that a run of the operation `restore` is an undo."""
-        self._write(_Record(f"{UNDO}{run_id}", str, str), "1")
+        self._write(Record(f"{UNDO}{run_id}", str, str), "1")
 
     def undos(self) -> frozenset[str]:
         """The runs that are undos."""
@@ -227,12 +174,12 @@ class HostState:
         return {
             source: found
             for source, text in self._read_all(_BASELINE).items()
-            if (found := _document(f"{_BASELINE}{source}", Baseline).parse(text)) is not None
+            if (found := document(f"{_BASELINE}{source}", Baseline).parse(text)) is not None
         }
 
     def set_baseline(self, source: str, baseline: Baseline) -> None:
         """Remember what was restored into the place of a source."""
-        self._write(_document(f"{_BASELINE}{source}", Baseline), baseline)
+        self._write(document(f"{_BASELINE}{source}", Baseline), baseline)
 
     def forget_baseline(self, source: str) -> None:
         """The restore was undone, or a later set accepted."""
@@ -325,12 +272,12 @@ class HostState:
         return {
             source: at
             for source, text in self._read_all(_STARTED_EMPTY).items()
-            if (at := _time(f"{_STARTED_EMPTY}{source}").parse(text)) is not None
+            if (at := time_of(f"{_STARTED_EMPTY}{source}").parse(text)) is not None
         }
 
     def note_started_empty(self, source: str, at: datetime) -> None:
         """Remember that a source was missing at a start, and was begun anew."""
-        self._write(_time(f"{_STARTED_EMPTY}{source}"), at)
+        self._write(time_of(f"{_STARTED_EMPTY}{source}"), at)
 
     def forget_started_empty(self, source: str) -> None:
         """The source was restored, or its emptiness accepted."""
@@ -352,12 +299,12 @@ class HostState:
         Also when the time of its end cannot be read: it must not come to life again.
         """
         with self._records.reading() as connection:
-            return _time(f"{_ENDED_LOGIN}{login_id}").text(connection) is not None
+            return time_of(f"{_ENDED_LOGIN}{login_id}").text(connection) is not None
 
     def end_login(self, login_id: str, at: datetime, forget_before: datetime) -> None:
         """Remember that a login to the page was ended; those ended long ago are expired."""
         with self._records.transaction() as connection:
-            _time(f"{_ENDED_LOGIN}{login_id}").write(connection, at)
+            time_of(f"{_ENDED_LOGIN}{login_id}").write(connection, at)
             connection.execute(
                 "DELETE FROM facts WHERE substr(name, 1, ?) = ? AND value < ?",
                 (len(_ENDED_LOGIN), _ENDED_LOGIN, format_utc(forget_before)),
@@ -365,15 +312,15 @@ class HostState:
 
     # --- the table ----------------------------------------------------------------------
 
-    def _read(self, record: _Record[T]) -> T | None:
+    def _read(self, record: Record[T]) -> T | None:
         with self._records.reading() as connection:
             return record.read(connection)
 
-    def _write(self, record: _Record[T], value: T) -> None:
+    def _write(self, record: Record[T], value: T) -> None:
         with self._records.transaction() as connection:
             record.write(connection, value)
 
-    def _replace(self, record: _Record[str], text: str | None) -> None:
+    def _replace(self, record: Record[str], text: str | None) -> None:
         if text is not None:
             self._write(record, text)
             return

@@ -7,6 +7,7 @@ from fastapi.responses import RedirectResponse
 
 from backups.errors import ConfirmationMissing
 from backups.http.begin import begin_confirmed_restore, leave_running, service_of
+from backups.kit import kit_of
 from backups.page.guard import ClosedRoute, fields_of
 from backups.page.login import PATH
 from backups.page.rendering import render
@@ -38,6 +39,19 @@ def acting_routes() -> APIRouter:
     def accept_missing(request: Request) -> Response:
         service_of(request).acceptance.accept_missing()
         return RedirectResponse(f"{PATH}/", 303)
+
+    @router.post("/notify")
+    def send_test_message(request: Request) -> Response:
+        service_of(request).alerts.send_test_message()
+        return RedirectResponse(f"{PATH}/doctor#notified", 303)
+
+    @router.post("/kit")
+    def keep_kit(request: Request) -> Response:
+        if fields_of(request).get("kept") == "yes":
+            service = service_of(request)
+            fingerprint = kit_of(request.app.state.settings).fingerprint
+            service.facts.kit.keep(fingerprint, service.clock.now())
+        return RedirectResponse(f"{PATH}/kit", 303)
 
     @router.post("/sets/{set_id}/restore")
     def restore(request: Request, set_id: str) -> Response:

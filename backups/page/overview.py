@@ -118,7 +118,7 @@ def _gather(service: BackupService, status: Status, now: datetime) -> Overview:
         points=chart.points(recent, service.run_log.backups_since(since, chart.MOST_POINTS)),
         sets=tuple(sets),
         more_sets=more_sets,
-        reasons=reasons(service),
+        reasons=short_reasons(service),
         runs=tuple(runs),
         more_runs=more_runs,
         keys=keys(service, status.newest_restore_point),
@@ -140,6 +140,17 @@ def reasons(service: BackupService) -> Mapping[str, str]:
     plan = service.own_sets.plan_prune()
     found = {one.backup_set.id: ", ".join(one.reasons) for one in plan.keep}
     found.update((one.backup_set.id, f"the next prune drops it: {one.reason}") for one in plan.drop)
+    return found
+
+
+def short_reasons(service: BackupService) -> Mapping[str, str]:
+    """The same for a table, in a few words: the page of a set has the whole of it."""
+    plan = service.own_sets.plan_prune()
+    found = {
+        one.backup_set.id: ", ".join(reason.partition(":")[0] for reason in one.reasons[:2])
+        for one in plan.keep
+    }
+    found.update((one.backup_set.id, "the next prune drops it") for one in plan.drop)
     return found
 
 

@@ -57,7 +57,12 @@ _templates.filters.update(
     legacy=naming.is_legacy_id,
 )
 
-_COMMAND = re.compile(r"\./bot backups(?: [\w.-]+)*[\w-]")
+# A command, its options and what they take, an id or a placeholder: not the prose behind it.
+_COMMAND = re.compile(
+    r"\./bot (?:backups|shared(?: inbox)?) [a-z-]+"
+    r"(?: (?:--(?:only|to|at|from|identity) [^\s,;]*\w|--[a-z-]+|[A-Z]{2,}\b|latest\b"
+    r"|[\w.:/-]*\d(?:[\w.:/-]*\w)?))*"
+)
 
 
 def commands(text: str) -> Markup:

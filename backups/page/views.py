@@ -9,15 +9,20 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from backups.decisions.period import DEFAULT_SINCE
+from backups.doctor import examine
 from backups.http.begin import service_of
+from backups.kit import kit_of
 from backups.model import Run
 from backups.page import events, last_day, overview
 from backups.page.download import stored_object, stream
 from backups.page.guard import ClosedRoute
 from backups.page.login import PATH
 from backups.page.rendering import render
-from backups.view import calendar, timeline
+from backups.status import kit_kept_at
+from backups.view import calendar, kit_sheet, timeline
 from backups.view import report as report_text
+from backups.view.headline import headline
+from backups.view.notified import notified
 from backups.view.report_document import report_document
 from backups.view.steps import steps_of
 
@@ -47,7 +52,7 @@ def reading_routes() -> APIRouter:
     def sets(request: Request, before: Before = None) -> Response:
         service = service_of(request)
         found, more = service.list_sets(overview.PAGE, before)
-        why = overview.reasons(service)
+        why = overview.short_reasons(service)
         asked = overview.last_asked(service)
         return render(
             request, "sets.html", sets=found, more=more, before=before, reasons=why, asked=asked
@@ -92,6 +97,35 @@ def reading_routes() -> APIRouter:
     @router.get("/prune")
     def prune_plan(request: Request) -> Response:
         return render(request, "prune.html", plan=service_of(request).own_sets.plan_prune())
+
+    @router.get("/doctor")
+    def doctor(request: Request) -> Response:
+        service = service_of(request)
+        found = examine(request.app.state.settings, service)
+        status = service.status()
+        return render(
+            request,
+            "doctor.html",
+            lines=found.lines,
+            receivers=status.receivers,
+            headline=headline(status, service.clock.now()),
+            told=notified(status),
+        )
+
+    @router.get("/kit")
+    def emergency_kit(request: Request) -> Response:
+        service = service_of(request)
+        kit = kit_of(request.app.state.settings)
+        return render(
+            request,
+            "kit.html",
+            kit=kit,
+            kept_at=kit_kept_at(service.config, service.facts),
+            not_here=kit_sheet.NOT_HERE,
+            lines=kit_sheet.env_lines(kit, [f"({key})" for key in kit.token_keys]),
+            to_look_up=kit_sheet.to_look_up(kit),
+            steps=kit_sheet.STEPS,
+        )
 
     @router.get("/runs")
     def runs(request: Request, before: Before = None) -> Response:

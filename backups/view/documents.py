@@ -120,6 +120,13 @@ def status_document(status: Status) -> Document:
         "newest_point_at": _time(status.newest_point_at),
         "restore_points": status.restore_points,
         "follow": status.follow,
+        "notified": {
+            "receivers": status.receivers,
+            "heartbeat": status.has_heartbeat,
+            "last_at": _time(status.last_message.at) if status.last_message else None,
+            "last_result": status.last_message.result if status.last_message else None,
+        },
+        "kit_kept_at": _time(status.kit_kept_at),
         "last_drill": drill_document(status.last_drill) if status.last_drill else None,
     }
 

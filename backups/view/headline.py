@@ -43,6 +43,7 @@ AMBER_TITLES: Mapping[str, str] = {
     "attempts_unknown": "Backed up, but the run log was lost",
     "not_offsite": "Backed up, on this disk only",
     "nobody_told": "Backed up, but nobody is notified of a problem",
+    "kit_not_kept": "Backed up, but nobody keeps the emergency kit elsewhere",
     "drill_overdue": "Backed up, but no restore was rehearsed when it was due",
     "changes_not_stored": "Backed up, but the last changes are not stored yet",
     "not_seen": "Backed up, but not yet seen in the store that is configured now",
@@ -70,7 +71,7 @@ class Headline:
 
 
 # Weaknesses beside which it stays true that every change is stored.
-_STORED_ALL_THE_SAME = frozenset({"not_offsite", "nobody_told", "drill_overdue"})
+_STORED_ALL_THE_SAME = frozenset({"not_offsite", "nobody_told", "kit_not_kept", "drill_overdue"})
 
 
 def headline(status: Status, now: datetime) -> Headline:

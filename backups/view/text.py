@@ -16,7 +16,8 @@ from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
 from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLevel, Run
 from backups.view import units
-from backups.view.headline import headline
+from backups.view.headline import Headline, headline
+from backups.view.notified import notified
 from backups.vocabulary.examination import Examination
 from shared.clock import format_utc
 from shared.words import counted
@@ -72,6 +73,8 @@ def status(found: Status, now: datetime) -> str:
         f"next run              in {units.age(found.next_run_at - now)}, "
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
+        f"notified              {notified(found)}",
+        f"emergency kit         {_kept(found.kit_kept_at)}",
         "protected by",
     ]
     lines += [
@@ -184,14 +187,19 @@ def drilled(report: DrillReport) -> str:
     )
 
 
-def examination(found: Examination) -> str:
-    """Everything the doctor looked at."""
+def examination(found: Examination, first: Headline) -> str:
+    """Everything the doctor looked at; the last line is the light's."""
     lines = []
     for line in found.lines:
         lines.append(f"{line.level:<8} {line.subject:<10} {line.message}")
         if line.level != "ok" and line.hint:
             lines.append(f"{'':<8} {'':<10} -> {line.hint}")
-    lines.append("There are no problems." if found.healthy else "There are problems.")
+    warnings = sum(line.level == "warning" for line in found.lines)
+    lines.append(
+        ("There are no problems." if found.healthy else "There are problems.")
+        + (f" {counted(warnings, 'warning')}." if warnings else "")
+        + f" The light is {first.light}: {first.title}."
+    )
     return "\n".join(lines)
 
 
@@ -295,6 +303,10 @@ def findings(kind: str, found: Sequence[Finding]) -> list[str]:
 
 def _run(run: Run) -> str:
     return f"{run.id} {run.act} ({run.trigger}) {run.status}"
+
+
+def _kept(at: datetime | None) -> str:
+    return f"kept elsewhere, confirmed {format_utc(at)}" if at else "not confirmed"
 
 
 def _when(instant: datetime | None) -> str:

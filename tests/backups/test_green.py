@@ -24,6 +24,7 @@ from backups.model import Light
 from backups.page.overview import gather
 from backups.view import documents
 from backups.view.headline import AMBER_TITLES, TITLES
+from backups.vocabulary.kit import fingerprint_of
 from shared.crontab import Crontab
 from shared.process.lasting_work import Sign
 from shared.store.directory import DirectoryStore
@@ -72,12 +73,20 @@ def bench(tmp_path: Path, store: WatchedStore, clock: FixedClock) -> Iterator[Be
     ) as bench:
         bench.write("gengood")
         bench.facts.note_begun(clock.now())
+        keep_kit(bench)
         with led(bench):
             bench.made("scheduled")
             bench.service.alerts.send_alerts()
             assert look(bench).light == "green"
             assert bench.notes.titles() == []
             yield bench
+
+
+def keep_kit(bench: Bench) -> None:
+    """A person confirms that the emergency kit is kept elsewhere."""
+    config = bench.service.config
+    fingerprint = fingerprint_of(config.token_keys, config.seal.recipients)
+    bench.facts.kit.keep(fingerprint, bench.service.clock.now())
 
 
 class led:  # noqa: N801 - reads as a sentence: with led(bench)
@@ -412,6 +421,7 @@ def test_drills_that_do_not_take_place(
         schedule=Crontab("0 1 * * *"),
         drill_schedule=Crontab("0 3 * * 0"),
     ) as bench:
+        keep_kit(bench)
         bench.write("gengood")
         bench.made("scheduled")
         bench.service.drill.begin().execute()

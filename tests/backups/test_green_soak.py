@@ -32,9 +32,10 @@ Place = Callable[[Path], tuple[ObjectStore, Bucket]]
 def test_soak_no_bad_week_is_green_without_its_rows(tmp_path: Path) -> None:
     """Green: the row of the last due instant is in the bucket. All well: not red after 10 min.
 
-    "Green" is also an amber of `not_offsite` and `nobody_told` alone. The promise is that of the
-    fact `age`: the newest row that is live, and was committed before the last due instant of the
-    schedule that is two hours past, is in a complete set in the bucket, which `latest` means.
+    "Green" is also an amber of `not_offsite`, `nobody_told` and `kit_not_kept` alone. The promise
+    is that of the fact `age`: the newest row that is live, and was committed before the last due
+    instant of the schedule that is two hours past, is in a complete set in the bucket, which
+    `latest` means.
     "Before" holds by the host's clock (where it was set back, at most by what it was set to), and
     by how long ago it was: a clock that is set over an instant owes nothing.
 

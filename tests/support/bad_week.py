@@ -30,7 +30,7 @@ SCHEDULE = "0 1 * * *"
 # What status promises of age: the set of a due instant is there two hours later.
 GRACE = timedelta(hours=2)
 # Weaker than green, and still a promise that the data is protected.
-AS_GOOD_AS_GREEN = {"not_offsite", "nobody_told"}
+AS_GOOD_AS_GREEN = {"not_offsite", "nobody_told", "kit_not_kept"}
 _OTHER_KEY = base64.urlsafe_b64encode(bytes(32)).decode()
 _CIPHER = TokenCipher((TOKEN_ENCRYPTION_KEY,))
 _STEPS = [timedelta(minutes=-20), timedelta(hours=-3), timedelta(hours=-12), timedelta(days=-365)]

@@ -68,7 +68,7 @@ PROBLEM = {"type", "title", "status", "detail", "code", "hint"}
 # What the documents have beyond the contract, which may be added to.
 ADDED_TO_SET = {"hollow", "point"}
 ADDED_TO_OBJECT = {"same_instant", "finding"}
-ADDED_TO_STATUS = {"last_drill"}
+ADDED_TO_STATUS = {"last_drill", "kit_kept_at", "notified"}
 
 _SET_ID = re.compile(r"\d{8}T\d{6}Z(\.[1-9]\d*)?")
 _BEGINS_LIKE_A_TIME = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:")

@@ -312,7 +312,7 @@ def test_status_of_an_empty_installation(empty: Installation) -> None:
     status = check_status(empty.json("status", exit_code=3))
     assert not status["healthy"]
     assert [problem["code"] for problem in status["problems"]] == ["no_restore_point"]
-    assert {warning["code"] for warning in status["warnings"]} == {"not_offsite"}
+    assert {warning["code"] for warning in status["warnings"]} == {"not_offsite", "kit_not_kept"}
     assert status["restore_points"] == 0
     assert status["schedule"]["owner"] is None
     done = empty.cli("status")

@@ -327,7 +327,7 @@ def test_keygen_then_seal_then_restore(installation: Installation) -> None:
 @pytest.mark.parametrize("as_json", [[], ["--json"]])
 def test_keygen_keeps_the_secret_in_a_private_file(tmp_path: Path, as_json: list[str]) -> None:
     """The identity is 0600, is not printed, is not overwritten, and needs no settings."""
-    plain = Installation(tmp_path, {"TOKEN_DB_PATH": "x"})
+    plain = Installation(tmp_path, {"TOKEN_DB_PATH": "x", "HOME": str(tmp_path)})
     done = plain.cli("keygen", *as_json)
     assert done.returncode == 0, done.stderr
     path = tmp_path / "backup-identity.txt"
@@ -353,6 +353,8 @@ def test_doctor_says_what_to_do(installation: Installation) -> None:
     well = installation.cli("doctor", "--write")
     assert well.returncode == 0, well.stdout
     assert "There are no problems." in well.stdout
+    last = well.stdout.splitlines()[-1]
+    assert re.search(r"\d warnings?\. The light is amber: Backed up, on this disk only\.$", last)
     bring_into("corrupt header", installation.tokens_path)
     ill = installation.cli("doctor")
     assert ill.returncode == 3

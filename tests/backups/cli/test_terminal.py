@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from backups.alerts.notifier import AppriseNotifier
-from backups.cli import commands
-from backups.cli.output import show
+from backups.cli.output import print_json, show
 from backups.decisions.alarms import Message
 from backups.format import naming
 from backups.page import rendering
@@ -108,7 +107,7 @@ def test_a_printed_text_has_its_lines(capsys: pytest.CaptureFixture[str]) -> Non
     show(ESCAPES, file=stream)
     assert capsys.readouterr().out == f"one {SHOWN}\ntwo\n"
     assert stream.getvalue() == f"{SHOWN}\n"
-    commands.print_json({"text": ESCAPES})
+    print_json({"text": ESCAPES})
     assert json.loads(capsys.readouterr().out) == {"text": ESCAPES}
 
 

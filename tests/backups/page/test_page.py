@@ -21,7 +21,13 @@ from backups.vocabulary.stages import STAGES
 from shared.web.admin_auth import OF_ALL, PER_CLIENT
 from tests.support.app_process import AppProcess
 from tests.support.history import SESSIONS, TOKENS, give_history, quiet_settings
-from tests.support.installation import ADMIN_TOKEN, Installation, bot_secrets
+from tests.support.installation import (
+    ADMIN_TOKEN,
+    TOKEN_ENCRYPTION_KEY,
+    Installation,
+    bot_secrets,
+)
+from tests.support.marks import MARK_KEY
 from tests.support.records import a_failed_run
 from tests.support.waiting import eventually
 
@@ -479,3 +485,45 @@ def test_a_loss_is_shown_with_a_button_that_accepts_it(tmp_path: Path) -> None:
             outcome(person, press(person, "/admin/run"))  # a newer proven set
             assert button not in person.get("/admin/").text
         assert script.post("/admin/backups/accept-missing").json() == {"missing": []}
+
+
+# --- the emergency kit ------------------------------------------------------------------
+
+
+def test_the_kit_is_ticked_on_its_page(
+    app: AppProcess, visitor: httpx2.Client, operator: httpx2.Client
+) -> None:
+    """The sheet has fingerprints and no key; a form without its token or its tick notes nothing."""
+    with app.client(token=None) as stranger:
+        assert stranger.get("/admin/kit").status_code == 401
+        assert stranger.post("/admin/kit", data={"kept": "yes"}).status_code == 401
+    sheet = operator.get("/admin/kit").text
+    assert TOKEN_ENCRYPTION_KEY not in sheet
+    assert MARK_KEY.fingerprint in sheet
+    assert operator.post("/admin/kit", data={"kept": "yes"}).status_code == 403
+    assert press(operator, "/admin/kit").status_code == 303
+    assert "I keep it elsewhere" in operator.get("/admin/kit").text
+    assert press(operator, "/admin/kit", kept="yes").status_code == 303
+    kept = operator.get("/admin/kit").text
+    assert "I keep it elsewhere" not in kept
+    assert "kept elsewhere" in kept
+    assert "kept elsewhere, confirmed" in operator.get("/admin/").text
+
+
+# --- the checks, and who is notified ----------------------------------------------------
+
+
+def test_the_checks_end_with_the_light(
+    app: AppProcess, visitor: httpx2.Client, operator: httpx2.Client
+) -> None:
+    """The page has what the doctor finds, the light as its end, and who is notified."""
+    with app.client(token=None) as stranger:
+        assert stranger.get("/admin/doctor").status_code == 401
+        assert stranger.post("/admin/notify").status_code == 401
+    shown = operator.get("/admin/doctor").text
+    title = re.search('<h1 id="headline">([^<]+)</h1>', operator.get("/admin/").text)
+    assert title is not None
+    assert f": {title[1]}.</strong>" in shown
+    assert '<p id="notified">Nobody.</p>' in shown
+    assert "Send a test message" not in shown
+    assert operator.post("/admin/notify").status_code == 403

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from backups.page import overview
+from backups.page import overview, rendering
 from backups.page.rendering import _templates
 from backups.view import documents, text, units
 from tests.support.bench import Bench, open_bench
@@ -94,3 +95,44 @@ def test_an_empty_list_says_what_the_store_has_said(bench: Bench) -> None:
     assert "there was no answer" in refused
     assert "This host knows none." in refused
     assert "There are none yet." in shown()
+
+
+@pytest.mark.parametrize(
+    ("hint", "marked"),
+    [
+        (
+            "Print it: ./bot backups kit. Keep it elsewhere, then: ./bot backups kit --kept",
+            ["./bot backups kit", "./bot backups kit --kept"],
+        ),
+        (
+            "./bot backups accept 20261122T010000Z. If rows are lost, do not",
+            ["./bot backups accept 20261122T010000Z"],
+        ),
+        (
+            "Restore it: ./bot backups restore --only tokens --in-place --yes when you can",
+            ["./bot backups restore --only tokens --in-place --yes"],
+        ),
+        (
+            "./bot backups restore legacy-2025-07-04 --to DIR and look",
+            ["./bot backups restore legacy-2025-07-04 --to DIR"],
+        ),
+        ("Find out why: ./bot backups doctor", ["./bot backups doctor"]),
+    ],
+)
+def test_a_command_in_a_hint_is_marked_without_the_prose_behind_it(
+    hint: str, marked: list[str]
+) -> None:
+    """A code span ends where the command does; the text itself is unchanged."""
+    shown = str(rendering.commands(hint))
+    assert re.findall("<code>(.*?)</code>", shown) == marked
+    assert shown.replace("<code>", "").replace("</code>", "") == hint
+
+
+def test_a_table_says_in_few_words_what_keeps_a_set(bench: Bench) -> None:
+    """The page of the set has all reasons; the column of the table has the first two, cut short."""
+    made = bench.made()
+    long = overview.reasons(bench.service)[made.id]
+    assert "younger than 7 days" in long
+    shown = overview.short_reasons(bench.service)[made.id]
+    assert shown.count(",") <= 1
+    assert long.startswith(shown.split(", ")[0])

@@ -1,0 +1,1 @@
+"""What a host remembers in the table `facts` of `runs.db`."""
