@@ -1,4 +1,7 @@
-"""The command line: the same verbs as the routes, and one table of exit codes."""
+"""The command line: the same verbs as the routes, and one table of exit codes.
+
+One file, because what a command may do without settings, keys or the service is seen at one glance.
+"""
 
 from __future__ import annotations
 

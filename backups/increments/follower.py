@@ -28,7 +28,7 @@ from backups.increments.parts import Parts
 from backups.increments.seconds import note_seconds
 from backups.increments.shadow import Shadow
 from backups.increments.step import OpenChain
-from backups.model import BackupSet, Progress
+from backups.model import BackupSet
 from backups.sets import missing
 from backups.sets.chains import table
 from backups.vocabulary.following import GRACE, Following
@@ -192,7 +192,7 @@ class Follower:
         before = set(self._capture.pending)
         checker = self._parts.checker
         self._capture.keeps_copies = checker is not None and checker.wants_copies
-        captured = self._capture.take(chain.shadows, _nobody)
+        captured = self._capture.take(chain.shadows, lambda _progress: None)
         self._parts.lease.rest()
         self._say_failing(captured)
         now = int(captured.instant.timestamp() * 1000)
@@ -396,7 +396,3 @@ def _to(text: str) -> RestoredTo | None:
     point, _, rest = text.partition(" ")
     instant, _, sequence = rest.partition(" ")
     return RestoredTo(point, int(instant), int(sequence) if sequence else None)
-
-
-def _nobody(_: Progress) -> None:
-    """Nobody watches a step."""

@@ -148,6 +148,15 @@ def live_through(steps: list[Step], moments: Moments) -> None:
         Step("undo"),
     ]
 )
+# A restore that is killed after it had switched a database for the same is what undo undoes.
+@example(
+    steps=[
+        Step("restore", only="sessions"),
+        Step("run"),
+        Step("restore", pick=1, only="tokens", fault="kill", at=134),
+        Step("undo"),
+    ]
+)
 @given(steps=st.lists(_STEPS, min_size=2, max_size=12))
 def test_no_history_loses_anything(moments: Moments, steps: list[Step]) -> None:
     """Whatever happens in which order, and ends at which moment: all three promises hold."""

@@ -31,7 +31,7 @@ VALUES = {
     "TO_FOLDER": "--to DIR",
     "target": "--in-place --yes",
 }
-COMMAND = re.compile(r"\./bot (backups|shared)((?: +(?:[-\w./=$:{}]+|\"[^\"]+\"))*)")
+COMMAND = re.compile(r"\./bot (backups|shared)((?: +(?:[-\w./=$:{}~]+|\"[^\"]+\"))*)")
 
 
 def texts_of(source: str) -> Iterator[str]:

@@ -123,7 +123,7 @@ def test_a_suspect_set(host: Installation) -> None:
     """The list says why; the remedy for damaged data makes status well again."""
     (block,) = examples_below(BAD_DAY, "A set is suspect", "sh")
     in_tokens(host, "DELETE FROM tokens WHERE rowid > 5")
-    host.json("run")
+    host.json("run", exit_code=3)
     assert host.json("status", exit_code=3)["problems"][0]["code"] == "suspect"
 
     assert "suspect: tokens.tokens has 5 rows" in printed_by(host, block)

@@ -399,8 +399,8 @@ class World:
         # Of what was as in the set before, nobody can see whether it was switched.
         same = [one for one in sources if before[one] == self.judge.rows(made, one)]
         found = [{**one, **back} for one in (({}, *again) if changed else host.undone)]
-        for source in same:
-            found += [{**one, source: replaced[source]} for one in found]
+        for source in same:  # if it was, what an earlier restore replaced is not undone any more
+            found += [{**one, source: replaced[source]} for one in ({}, *again, *found)]
         if changed or same:
             host.undone, host.unfinished, host.half = found, made.id, {}
 

@@ -154,7 +154,7 @@ class ChainPoints:
                     "the points after these sets cannot be restored, because the sets are not in "
                     f"the store any more: {_few(lost)}",
                     "A version before chains drops sets that points need. The next prune deletes "
-                    "the points: ./bot backups prune --dry-run shows them.",
+                    "the points. To see them: ./bot backups prune --dry-run",
                 )
             )
         return tuple(findings)

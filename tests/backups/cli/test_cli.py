@@ -469,7 +469,7 @@ def test_progress_on_a_terminal(installation: Installation) -> None:
     """On a terminal every stage of a source shows its bytes, its rate and the time left."""
     installation.grow_tokens(megabytes=24)
     exit_code, shown = on_a_terminal(installation, "run")
-    assert exit_code == 0
+    assert exit_code == 3  # what it grew by is no token, so the set is suspect
     plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
     for stage in ("snapshot", "store", "proof"):
         bar = rf"{stage} tokens .* ([\d.]+)/\1 MB .*\d:\d\d:\d\d"

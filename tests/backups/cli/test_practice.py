@@ -88,7 +88,8 @@ def test_a_loss_is_brought_back_and_nothing_live_is_touched(
     typed = [line[2:] for line in told.stdout.splitlines() if line.startswith("$ ")]
     assert typed == ["./bot backups run", *commands]
     assert f"All {loss.tokens} tokens are there" in told.stdout
-    assert "live" not in told.stdout.replace("Your data", "")
+    assert str(host.folder) not in told.stdout
+    assert "live-bucket" not in told.stdout
     assert "Set 2" in told.stdout  # what the commands printed is shown
 
 

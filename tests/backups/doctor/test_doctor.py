@@ -107,6 +107,8 @@ def test_a_healthy_installation_is_all_ok(in_bucket: Installation, s3_server: S3
     assert lines(found, "problem") == []
     assert {line.message for line in lines(found, "warning")} == {
         "no notification is sent when backups fail",
+        "nobody has confirmed that the emergency kit (the token keys, and where the backups are) "
+        "is kept elsewhere [kit_not_kept]",
     }
     assert found.healthy
     assert {line.subject for line in lines(found, "ok")} == {

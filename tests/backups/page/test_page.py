@@ -343,7 +343,7 @@ def test_the_overview_is_whole_without_scripts(operator: httpx2.Client) -> None:
         "read back and proven",
         "proven, 1 backup",
         "As a table",
-        "newest proven, all, last of its day",
+        "newest proven, younger than 7 days",
         f"tokens: {TOKENS}",
         "6.2 s",
         "TOKEN_ENCRYPTION_KEYS",
