@@ -11,9 +11,8 @@ from typing import Any
 
 import pytest
 
-from backups.increments import follower as follower_module
+from backups.increments import chain as chain_module
 from backups.increments.capture import Capture
-from backups.increments.chain import begin_chain
 from backups.increments.wal import database
 from backups.increments.wal.file import LogEnd
 from backups.increments.wal.follower import WalFollower
@@ -50,7 +49,7 @@ def test_a_lock_that_stays_is_told_from_one_that_is_had_again(
     """Who commits does not wait for a read; who has the lock and commits nothing may."""
     path = tmp_path / "live.db"
     monkeypatch.setattr(database, "end_of_log", _Ends(commits))
-    monkeypatch.setattr("backups.increments.wal.database.time.sleep", lambda _: None)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
     with (
         closing(connect(path)) as writer,
         closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as asking,
@@ -118,14 +117,14 @@ def test_the_beginning_of_a_chain_delays_no_point(
 ) -> None:
     """A full is read as a whole once a day, and the next point comes a second later."""
     computed = [0.0]
-    real = begin_chain
+    real = chain_module.begin_chain
 
     def costly(*args: Any) -> Any:
         computed[0] += 10.0
         return real(*args)
 
     monkeypatch.setattr(time, "thread_time", lambda: computed[0])
-    monkeypatch.setattr(follower_module, "begin_chain", costly)
+    monkeypatch.setattr("backups.increments.follower.begin_chain", costly)
     with following(bench) as follower:
         begun(bench, follower)
         rotate(bench, "one")
