@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext, suppress
+from contextlib import (
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 
 import uvicorn
 from fastapi import FastAPI
@@ -36,7 +43,7 @@ from shared.merchants.inbox_worker import InboxWorker
 from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Platform, PlatformDefinition, Workplace
-from shared.merchants.polling import Polling
+from shared.merchants.polling import FirstSyncs, Polling
 from shared.merchants.statuses import PLATFORM_STATUSES
 from shared.merchants.sync_routes import sync_routes
 from shared.process.lasting_work import Supervisor
@@ -209,8 +216,17 @@ def _open_bot(
             platforms.append(platform)
     app.state.platforms = platforms
     by_provider = {platform.provider: platform for platform in platforms}
-    worker = InboxWorker(place.inbox, by_provider, app.state.supervisor)
+    supervisor = app.state.supervisor
+    worker = InboxWorker(
+        place.inbox, by_provider, clock, supervisor, workers=settings.inbox_workers
+    )
+    first_syncs = FirstSyncs(by_provider, marks, supervisor)
     polling = Polling(platforms, marks, settings.sync_schedule, clock)
+
+    @contextmanager
+    def working() -> Iterator[None]:
+        with first_syncs.running(), worker.running():
+            yield
 
     def stop() -> None:
         polling.stop()
@@ -218,7 +234,7 @@ def _open_bot(
         if isinstance(store, Interruptible):
             store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
-    return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
+    return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, working, stop)
 
 
 def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJob:

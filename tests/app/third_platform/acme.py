@@ -124,6 +124,9 @@ class AcmeSync:
             raise TokenRefused("Acme refuses the token", "Connect it again.")
         self._change(account, "polled.json", True)
 
+    def lane(self, event: Event) -> str:
+        return event.topic
+
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         orders = [json.loads(waiting.event.body)["id"] for waiting in events]
         self._change(account, "orders.json", orders)
