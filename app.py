@@ -59,6 +59,9 @@ from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
 from shopify_integration.wiring import PLATFORM as SHOPIFY
 
+# Of one process; the server answers 503 to more of them, without reading what they send.
+MOST_CONNECTIONS = 1000
+
 # A merchant begins with the first.
 PLATFORMS: tuple[PlatformDefinition, ...] = (SHOPIFY, FACEBOOK)
 
@@ -294,6 +297,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
+        limit_concurrency=MOST_CONNECTIONS,
     )
     return 0
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.errors import DatabaseError
 from shared.logs import fields
 
 # The name of a platform: `PlatformDefinition.name`.
@@ -38,10 +39,7 @@ DATA_DELETION = "data_deletion"
 # Of a row: its work has ended; it cannot be read back and waits for a person. 0 is still to do.
 _DONE, _SET_ASIDE = 1, 2
 
-_REMEDY = (
-    "Move it aside, with its -wal and -shm, if it is still there, and restart the app: the app "
-    "creates a new one, and fetches from the platforms what was waiting in it."
-)
+_REMEDY = "Move it aside, with its -wal and -shm: the app then creates a new one."
 
 _log = logging.getLogger(__name__)
 
@@ -128,9 +126,11 @@ class InboxState:
 
 
 def open_inbox(path: Path) -> Database:
-    """The database; made when it is not there. It may be lost: polling fetches again.
+    """The database; made when it is not there, also later: it has no backup.
 
-    Raises `DatabaseError`; of a damaged file with the remedy for this one, which has no backup.
+    One that is damaged is moved aside. Polling fetches again what it can of what waited in it.
+    Raises `DatabaseSchemaMismatch`; each transaction raises `DatabaseError` while neither this
+    file nor a new one can be used.
     """
     return Database(
         path,
@@ -138,6 +138,17 @@ def open_inbox(path: Path) -> Database:
         additions=ADDITIONS,
         busy_timeout=BUSY_TIMEOUT_SECONDS,
         remedy=_REMEDY,
+        renewed=_report_renewal,
+    )
+
+
+def _report_renewal(error: DatabaseError, aside: Path | None) -> None:
+    kept = f"; it is kept as {aside}" if aside else ""
+    _log.error(
+        "%s: an empty inbox was created%s. Of the updates that waited in it, the next polling "
+        "fetches what the platforms still have; requests to delete data cannot be fetched again",
+        error.message,
+        kept,
     )
 
 
@@ -190,9 +201,7 @@ class Inbox:
     ) -> list[WaitingEvent]:
         """What waits of an account, due or not, in order: at most `limit` after that sequence."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                WAITING, (provider, account, after, limit)
-            ).fetchall()
+            rows = connection.execute(WAITING, (provider, account, after, limit)).fetchall()
         waiting = []
         for row in rows:
             try:

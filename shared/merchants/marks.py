@@ -125,8 +125,7 @@ class Marks:
         """It failed; try it again in `seconds`."""
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE first_syncs SET attempts = attempts + 1, not_before = ?"
-                " WHERE sequence = ?",
+                "UPDATE first_syncs SET attempts = attempts + 1, not_before = ? WHERE sequence = ?",
                 (self._clock.now().timestamp() + seconds, sequence),
             )
 

@@ -35,9 +35,10 @@ def test_a_shop_that_hangs_holds_up_no_other_account(
         for page in pages:
             graph.customer_says(page, customer, "Grüezi", NOON)
 
-        for page in pages:
-            eventually(lambda page=page: bot.texts(page, customer) == ["Grüezi"], "a message")
-            eventually(lambda page=page: bot.bot.document(bot.page_key(page)), "a first sync")
+        keys = {bot.talk_key(page, customer) for page in pages}
+        keys |= {bot.page_key(page) for page in pages}
+        eventually(lambda: keys <= set(bot.bot.keys()), "all messages and first syncs")
+        assert all(bot.texts(page, customer) == ["Grüezi"] for page in pages)
         assert bot.waiting() == 1
         assert bot.first_syncs() == 1
         shopify.clear_faults()

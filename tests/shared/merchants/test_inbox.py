@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.clock import SystemClock
-from shared.errors import DatabaseNotSqlite
+from shared.databases.renewal import moved_aside
 from shared.merchants.inbox import (
     DUE_ACCOUNTS,
     MIGRATIONS,
@@ -281,11 +281,37 @@ def test_two_processes_keep_each_event_once(path: Path) -> None:
     assert sum(new) == 150
 
 
-def test_a_damaged_inbox_names_its_own_remedy(tmp_path: Path) -> None:
-    """It has no backup, so nobody is sent to restore it: it is moved aside and made anew."""
+def test_a_damaged_inbox_is_kept_and_made_anew(
+    tmp_path: Path, clock: FixedClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It has no backup: the app goes on with an empty one, and says once where the other is."""
     path = tmp_path / "inbox.db"
     path.write_bytes(b"not a database" * 100)
-    with pytest.raises(DatabaseNotSqlite) as refused:
-        open_inbox(path)
-    assert "Move it aside" in refused.value.hint
-    assert "restore" not in refused.value.hint
+
+    with closing(open_inbox(path)) as database:
+        inbox = Inbox(database, clock)
+        inbox.add([event(1)])
+        assert due(inbox) == [event(1)]
+
+    (aside,) = moved_aside(path)
+    assert aside.read_bytes() == b"not a database" * 100
+    (record,) = caplog.records
+    assert str(aside) in record.message
+
+
+def test_an_inbox_that_is_removed_while_it_is_used_is_made_anew(
+    inbox: Inbox, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once: the next update is kept in the new one, and the log names what is lost."""
+    inbox.add([event(1)])
+    for part in path.parent.glob("inbox.db*"):
+        part.unlink()
+
+    assert inbox.due_accounts(PROVIDERS) == []
+    inbox.add([event(2)])
+
+    assert due(inbox) == [event(2)]
+    (record,) = caplog.records
+    assert "inbox.db no longer exists: an empty inbox was created" in record.message
+    with closing(open_inbox(path)) as database:
+        assert due(Inbox(database, FixedClock())) == [event(2)]
