@@ -240,6 +240,19 @@ def test_a_store_that_is_away_for_days_sets_nothing_aside(desk: Desk) -> None:
     assert desk.inbox.state().waiting == 1
 
 
+def test_days_without_a_store_are_no_failures_of_the_event(desk: Desk) -> None:
+    """When it is back, and then the platform fails, the day begins with that."""
+    desk.talks.act = failing("a 1", error=StoreError("refused"))
+    desk.add("shop a 1")
+    fail_for_a_day(desk)
+    desk.talks.act = failing("a 1", error=PlatformUnreachable("away"))
+
+    desk.clock.advance(hours=2)
+    desk.work_off()
+
+    assert desk.inbox.state().set_aside == 0
+
+
 def test_an_event_whose_lane_cannot_be_told_fails_alone(desk: Desk) -> None:
     """The others of its account are done."""
     desk.add("shop a 1", "shop b 1")
