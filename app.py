@@ -10,9 +10,16 @@ if __name__ == "__main__":
 import argparse
 import logging
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, closing, nullcontext, suppress
+from contextlib import (
+    AsyncExitStack,
+    asynccontextmanager,
+    closing,
+    contextmanager,
+    nullcontext,
+    suppress,
+)
 
 import uvicorn
 from fastapi import FastAPI
@@ -42,7 +49,7 @@ from shared.merchants.inbox_worker import InboxWorker
 from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Platform, PlatformDefinition, Workplace
-from shared.merchants.polling import Polling
+from shared.merchants.polling import FirstSyncs, Polling
 from shared.merchants.statuses import PLATFORM_STATUSES
 from shared.merchants.sync_routes import sync_routes
 from shared.process.lasting_work import Supervisor
@@ -57,6 +64,9 @@ from shared.web.problem_handlers import add_problem_handlers
 from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
 from shopify_integration.wiring import PLATFORM as SHOPIFY
+
+# Of one process; the server answers 503 to more of them, without reading what they send.
+MOST_CONNECTIONS = 1000
 
 # A merchant begins with the first.
 PLATFORMS: tuple[PlatformDefinition, ...] = (SHOPIFY, FACEBOOK)
@@ -215,8 +225,17 @@ def _open_bot(
             platforms.append(platform)
     app.state.platforms = platforms
     by_provider = {platform.provider: platform for platform in platforms}
-    worker = InboxWorker(place.inbox, by_provider, app.state.supervisor)
+    supervisor = app.state.supervisor
+    worker = InboxWorker(
+        place.inbox, by_provider, clock, supervisor, workers=settings.inbox_workers
+    )
+    first_syncs = FirstSyncs(by_provider, marks, supervisor)
     polling = Polling(platforms, marks, settings.sync_schedule, clock)
+
+    @contextmanager
+    def working() -> Iterator[None]:
+        with first_syncs.running(), worker.running():
+            yield
 
     def stop() -> None:
         polling.stop()
@@ -224,7 +243,7 @@ def _open_bot(
         if isinstance(store, Interruptible):
             store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
-    return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, worker.running, stop)
+    return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, working, stop)
 
 
 def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJob:
@@ -291,6 +310,7 @@ def main() -> int:
         host=settings.host,
         port=settings.port,
         log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
+        limit_concurrency=MOST_CONNECTIONS,
     )
     return 0
 

@@ -124,8 +124,12 @@ class Pages:
                 continue
             for granted in self._graph.pages(grantor.token):
                 if granted.id == page and granted.token != refused:
-                    self._tokens.put(facebook_access_token_key(page), granted.token)
-                    return granted.token
+                    key = facebook_access_token_key(page)
+                    if self._tokens.replace(key, refused, granted.token):
+                        return granted.token
+                    # Meanwhile the Page was disconnected, or connected anew: that counts.
+                    if newer := self._tokens.get(key):
+                        return newer
         raise TokenRefused(f"the token of the Page {page} is no longer valid", _AGAIN)
 
     def _belongs(self, page: str, user: str) -> bool:

@@ -18,12 +18,10 @@ from facebook_integration.errors import FACEBOOK_STATUSES, DeletionUnknown, Sess
 from facebook_integration.events import is_id, split
 from facebook_integration.oauth import PageLogins
 from facebook_integration.settings import FACEBOOK_NAMES, FacebookSettings
-from facebook_integration.signatures import open_signed_request, webhook_is_signed
+from facebook_integration.signatures import SIGNATURE, open_signed_request, webhook_is_signed
 from facebook_integration.sync import DEAUTHORIZE, PERSON
 from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.errors import (
-    BodyMalformed,
-    BodyTooLarge,
     LoginDenied,
     LoginRefused,
     PermissionMissing,
@@ -33,14 +31,14 @@ from shared.merchants.errors import (
 )
 from shared.merchants.inbox import DATA_DELETION, Event, Inbox
 from shared.merchants.platform import interface_of
-from shared.merchants.statuses import refusals
+from shared.merchants.statuses import WEBHOOK_REFUSALS, refusals
 from shared.merchants.webhook_requests import (
     json_object,
-    one_header,
     query,
-    read_body,
+    signed_body,
     signed_form,
     signed_json,
+    unverified_body,
 )
 
 _log = logging.getLogger(__name__)
@@ -132,23 +130,26 @@ def facebook_routes() -> APIRouter:
 
     @router.post(
         "/webhook",
-        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        responses=refusals(*WEBHOOK_REFUSALS),
         openapi_extra=signed_json("X-Hub-Signature-256"),
         summary="Meta sends events",
     )
     async def webhook(request: Request) -> dict[str, str]:
         interface = _interface(request)
-        body = await read_body(request)
-        signature = one_header(request, "x-hub-signature-256")
-        if not webhook_is_signed(body, signature, interface.settings.app_secret):
-            raise SignatureWrong("this webhook is not signed by Meta", "Nothing was done.")
+        secret = interface.settings.app_secret
+        body = await signed_body(
+            request,
+            "x-hub-signature-256",
+            SIGNATURE,
+            lambda body, signature: webhook_is_signed(body, signature, secret),
+        )
         if events := split(json_object(body)):
             await run_in_threadpool(interface.inbox.add, events)
         return {"status": "ok"}
 
     @router.post(
         "/deauthorize",
-        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        responses=refusals(*WEBHOOK_REFUSALS),
         openapi_extra=signed_form("signed_request"),
         summary="A person removed the app at Facebook",
     )
@@ -160,7 +161,7 @@ def facebook_routes() -> APIRouter:
 
     @router.post(
         "/data-deletion",
-        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        responses=refusals(*WEBHOOK_REFUSALS),
         openapi_extra=signed_form("signed_request"),
         summary="A person asks for their data to be deleted",
     )
@@ -201,9 +202,9 @@ async def _signed_request(request: Request, secret: str, topic: str) -> Event:
 
     Its id is the same each time that Meta sends it for this topic; nobody else can guess it.
     """
-    body = await read_body(request, _MOST_FORM_BYTES)
-    given = parse_qs(body.decode(errors="replace")).get("signed_request", [""])[0]
-    document = open_signed_request(given, secret)
+    async with unverified_body(request, _MOST_FORM_BYTES) as body:
+        given = parse_qs(body.decode(errors="replace")).get("signed_request", [""])[0]
+        document = open_signed_request(given, secret)
     if document is None or not is_id(str(document.get("user_id"))):
         raise SignatureWrong("this request is not signed by Meta", "Nothing was done.")
     at = document.get("issued_at")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -52,6 +52,13 @@ class PageSync:
         """See `Platform.poll`. The subscription is renewed with it."""
         self._pages.with_token(account, lambda token: self._fetch(account, token))
 
+    def lane(self, event: Event) -> str:
+        """See `Platform.lane`. Each conversation is one, and so are other topics of a Page."""
+        if event.topic == MESSAGE and not event.account.startswith(PERSON):
+            found = spoken(json.loads(event.body), event.account)
+            return f"{MESSAGE} {found.customer if found else ''}"
+        return "person" if event.account.startswith(PERSON) else event.topic
+
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         """See `Platform.handle`. What was said in one conversation is one change of it."""
         if account.startswith(PERSON):
@@ -68,15 +75,13 @@ class PageSync:
             if event.topic == MESSAGE and (found := spoken(document, account)):
                 said[found.customer].append(found.document)
         for customer, documents in said.items():
-            self._place.data.change(
-                _conversation_key(owner, account, customer),
-                partial(with_told, events=documents),
-            )
+            key = _conversation_key(owner, account, customer)
+            self._change(owner, account, key, partial(with_told, events=documents))
         topics = {waiting.event.topic for waiting in events}
         if CHANGE in topics:
             self._on_changes(account, owner, [w.event for w in events if w.event.topic == CHANGE])
         if CONNECTED in topics:
-            self._on_connected(account)
+            self._place.marks.want_first_sync("facebook", account)
 
     def _fetch(self, page: str, token: str) -> None:
         owner = self._pages.owner(page)
@@ -92,16 +97,8 @@ class PageSync:
                     "Meta's answer has a conversation in an unexpected form"
                 ) from error
             if found:
-                self._place.data.change(
-                    _conversation_key(owner, page, customer),
-                    partial(with_polled, events=found),
-                )
-
-    def _on_connected(self, page: str) -> None:
-        try:
-            self.poll(page)
-        except (TokenRefused, PermissionMissing) as error:
-            self._mark(page, error)
+                key = _conversation_key(owner, page, customer)
+                self._change(owner, page, key, partial(with_polled, events=found))
 
     def _on_changes(self, page: str, owner: str, events: Sequence[Event]) -> None:
         """Ask for what is true now: news come late and in any order."""
@@ -116,7 +113,7 @@ class PageSync:
                     document = with_change(document, page, json.loads(event.body))
                 return document
 
-            self._place.data.change(_page_key(owner, page), change)
+            self._change(owner, page, _page_key(owner, page), change)
 
     def _on_person(self, person: str, event: Event) -> None:
         """A Facebook user removed the app, or asked for their data to be deleted."""
@@ -133,8 +130,9 @@ class PageSync:
             for page in grantor.pages:
                 owner = self._pages.owner(page)
                 if owner is not None:
-                    self._place.data.remove_all(_folder(owner, page))
-                    self._pages.forget(page)
+                    with self._place.data.alone(_folder(owner, page)):
+                        self._place.data.remove_all(_folder(owner, page))
+                        self._pages.forget(page)
                 self._place.marks.clear_reconnect("facebook", page)
             self._pages.disconnect(person)
             _log.warning("deleted on request", extra=fields(pages=len(grantor.pages)))
@@ -144,7 +142,13 @@ class PageSync:
             _log.warning("reconnect: the app was removed", extra=fields(page=page))
 
     def _store_page(self, owner: str, page: str, document: Mapping[str, Any]) -> None:
-        self._place.data.change(_page_key(owner, page), lambda _: document)
+        self._change(owner, page, _page_key(owner, page), lambda _: document)
+
+    def _change(self, owner: str, page: str, key: str, change: Callable[[Any], Any]) -> None:
+        """Change a document of a Page, if the Page is still this user's."""
+        with self._place.data.alone(_folder(owner, page)):
+            if self._pages.owner(page) == owner:
+                self._place.data.change(key, change)
 
     def _mark(self, page: str, error: TokenRefused | PermissionMissing) -> None:
         if self._place.marks.mark_reconnect("facebook", page, error.message):

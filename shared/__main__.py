@@ -1,6 +1,7 @@
 """`./bot shared`: `env` writes the first `.env`, `rotate-keys` re-encrypts the tokens.
 
-`rotate-keys` then marks the backups again with the first key.
+`rotate-keys` then marks the backups again with the first key. `inbox retry` has the events tried
+again that failed for a day.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
+from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
+from shared.merchants.inbox import Inbox, open_inbox
 from shared.printable import printable_lines
 from shared.settings.env_file import write_env_file
 from shared.settings.load import load_settings, read_environment
@@ -33,15 +36,17 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "rotate-keys", help="re-encrypt all tokens with the first key, and mark the backups with it"
     )
+    inbox = commands.add_parser("inbox", help="the events of the platforms that were set aside")
+    acts = inbox.add_subparsers(required=True, metavar="ACT")
+    acts.add_parser("retry", help="try them again")
     return parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; 0 done, 1 failed, 2 usage or settings."""
+    run = {"env": _env, "rotate-keys": _rotate_keys, "inbox": _retry_inbox}
     try:
-        if build_parser().parse_args(arguments).command == "env":
-            return _env()
-        return _rotate_keys()
+        return run[build_parser().parse_args(arguments).command]()
     except AppError as error:
         print(printable_lines(f"{error.message}\n{error.hint}"), file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
@@ -50,6 +55,16 @@ def main(arguments: Sequence[str]) -> int:
 def _env() -> int:
     if write_env_file(Path(".env.example"), Path(".env")):
         print("Wrote .env with fresh secrets. Keep a copy of TOKEN_ENCRYPTION_KEYS elsewhere.")
+    return 0
+
+
+def _retry_inbox() -> int:
+    path = load_settings(read_environment()).inbox_db_path
+    if not path.exists():
+        raise DatabaseMissing(f"{path} is missing", "Check INBOX_DB_PATH.")
+    with closing(open_inbox(path)) as database:
+        count = Inbox(database, SystemClock()).retry()
+    print(f"{counted(count, 'event')} will be tried again." if count else "Nothing was set aside.")
     return 0
 
 

@@ -16,24 +16,27 @@ from starlette.concurrency import run_in_threadpool
 from shared.logs import fields
 from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.errors import (
-    BodyMalformed,
-    BodyTooLarge,
     LoginDenied,
     LoginRefused,
     PermissionMissing,
     PlatformError,
     PlatformUnset,
-    SignatureWrong,
 )
 from shared.merchants.inbox import Event, Inbox
 from shared.merchants.platform import interface_of
-from shared.merchants.statuses import refusals
-from shared.merchants.webhook_requests import json_object, one_header, query, read_body, signed_json
+from shared.merchants.statuses import WEBHOOK_REFUSALS, refusals
+from shared.merchants.webhook_requests import (
+    json_object,
+    one_header,
+    query,
+    signed_body,
+    signed_json,
+)
 from shopify_integration.errors import SHOPIFY_STATUSES, ShopInvalid
 from shopify_integration.oauth import ShopLogins
 from shopify_integration.settings import SHOPIFY_NAMES, ShopifySettings
 from shopify_integration.shop_domain import is_shop, parse_shop
-from shopify_integration.signatures import webhook_is_signed
+from shopify_integration.signatures import SIGNATURE, webhook_is_signed
 
 _log = logging.getLogger(__name__)
 
@@ -103,7 +106,7 @@ def shopify_routes() -> APIRouter:
 
     @router.post(
         "/webhook",
-        responses=refusals(SignatureWrong, BodyTooLarge, BodyMalformed),
+        responses=refusals(*WEBHOOK_REFUSALS),
         openapi_extra=signed_json(
             "X-Shopify-Hmac-Sha256",
             "X-Shopify-Topic",
@@ -115,10 +118,13 @@ def shopify_routes() -> APIRouter:
     )
     async def webhook(request: Request) -> dict[str, str]:
         interface = _interface(request)
-        body = await read_body(request)
-        signature = one_header(request, "x-shopify-hmac-sha256")
-        if not webhook_is_signed(body, signature, interface.settings.api_secret):
-            raise SignatureWrong("this webhook is not signed by Shopify", "Nothing was done.")
+        secret = interface.settings.api_secret
+        body = await signed_body(
+            request,
+            "x-shopify-hmac-sha256",
+            SIGNATURE,
+            lambda body, signature: webhook_is_signed(body, signature, secret),
+        )
         # Shopify signs callbacks with the same key, and merchants see those; they are no JSON.
         event = _event(request, body, json_object(body))
         if event is None:

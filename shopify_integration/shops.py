@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TypeVar
 
@@ -12,7 +12,8 @@ from shared.clock import Clock
 from shared.databases.binding import is_uuid
 from shared.databases.tokens import TokenStorage
 from shared.errors import ValueUnreadable
-from shared.merchants.errors import TokenRefused
+from shared.merchants.errors import PlatformUnreachable, TokenRefused
+from shared.merchants.http_client import most_seconds_to_wait
 from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant, grant_of_text, grant_to_text, is_grant
 from shopify_integration.shop_domain import shop_key, shop_of_key
@@ -49,7 +50,7 @@ class Shops:
         self._admin = admin
         self._clock = clock
         # A refresh uses the old token up, so there is one at a time for each shop.
-        self._refreshing: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._refreshing: dict[str, threading.Lock] = {}
 
     def owner(self, shop: str) -> str | None:
         """The UUID of the user who owns a shop, or None for a shop that we do not know."""
@@ -97,17 +98,37 @@ class Shops:
 
     def _fresh(self, shop: str, refused: str | None) -> str:
         """A token that lasts for some minutes, and is not the one that was `refused`."""
-        with self._refreshing[shop]:
-            grant = self.grant(shop)
-            if grant is None:
+        key = shopify_access_token_key(shop_key(shop))
+        with self._refreshing_alone(shop):
+            text = self._tokens.get(key)
+            if text is None:
                 raise _reconnect(shop, "there is no token for it")
+            grant = grant_of_text(text)
             if grant.access_token != refused and not grant.is_stale(self._clock.now()):
                 return grant.access_token
             if grant.refresh_token is None:
                 raise _reconnect(shop, "its token is no longer valid")
             fresh = self._admin.refresh(shop, grant.refresh_token)
-            self._put(shop, replace(fresh, granted_at=grant.granted_at))
-            return fresh.access_token
+            kept = grant_to_text(replace(fresh, granted_at=grant.granted_at))
+            if self._tokens.replace(key, text, kept):
+                return fresh.access_token
+        # Meanwhile the shop was disconnected, or connected anew: that counts.
+        newer = self.grant(shop)
+        if newer is None:
+            raise _reconnect(shop, "it was disconnected meanwhile")
+        return newer.access_token
+
+    @contextmanager
+    def _refreshing_alone(self, shop: str) -> Iterator[None]:
+        lock = self._refreshing.setdefault(shop, threading.Lock())
+        if not lock.acquire(timeout=most_seconds_to_wait()):
+            raise PlatformUnreachable(
+                f"the token of {shop} is being refreshed, which takes long", "The app will retry."
+            )
+        try:
+            yield
+        finally:
+            lock.release()
 
     def _belongs(self, shop: str, user: str) -> bool:
         try:

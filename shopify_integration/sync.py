@@ -59,6 +59,12 @@ class ShopSync:
         """See `Platform.poll`. Webhooks that Shopify dropped are subscribed again."""
         self._shops.with_token(account, lambda token: self._fetch(account, token))
 
+    def lane(self, event: Event) -> str:
+        """See `Platform.lane`. The products are one document, the shop's metadata another."""
+        if event.topic in self._product_changes:
+            return "products"
+        return event.topic if event.topic == "shop/update" else "account"
+
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         """See `Platform.handle`. Product changes of one batch are one change of the document."""
         owner = self._shops.owner(account)
@@ -78,9 +84,8 @@ class ShopSync:
                 _log.warning(
                     "dropped: %s", error.message, extra=fields(shop=account, topic=event.topic)
                 )
-        # A shop that was redacted by one of these has no owner any more.
-        if changes and self._shops.owner(account) is not None:
-            self._place.data.change(_products_key(owner, account), _all_of(changes))
+        if changes:
+            self._change(owner, account, _products_key(owner, account), _all_of(changes))
 
     # --- products -----------------------------------------------------------------------
 
@@ -97,7 +102,9 @@ class ShopSync:
         self._store_shop(owner, self._admin.shop(shop, token), shop)
         began_at = self._place.clock.now()
         polled = list(self._admin.products(shop, token))
-        self._place.data.change(
+        self._change(
+            owner,
+            shop,
             _products_key(owner, shop),
             lambda document: catalog.with_all(document, polled, began_at),
         )
@@ -105,10 +112,7 @@ class ShopSync:
     # --- the shop -----------------------------------------------------------------------
 
     def _on_connected(self, shop: str, _event: Event) -> None:
-        try:
-            self.poll(shop)
-        except (TokenRefused, PermissionMissing) as error:
-            self._mark(shop, error)
+        self._place.marks.want_first_sync("shopify", shop)
 
     def _on_shop(self, shop: str, event: Event) -> None:
         """Ask for what is true now: news come late and in any order."""
@@ -132,8 +136,10 @@ class ShopSync:
         if self._is_older_than_the_grant(shop, event):
             _log.info("dropped: stale", extra=fields(shop=shop, topic=event.topic))
             return
-        removed = self._place.data.remove_all(_folder(self._owner(shop), shop))
-        self._shops.forget(shop)
+        folder = _folder(self._owner(shop), shop)
+        with self._place.data.alone(folder):
+            removed = self._place.data.remove_all(folder)
+            self._shops.forget(shop)
         self._place.marks.clear_reconnect("shopify", shop)
         _log.warning("redacted", extra=fields(shop=shop, documents=removed))
 
@@ -143,7 +149,14 @@ class ShopSync:
 
     def _store_shop(self, owner: str, found: Shop, shop: str) -> None:
         document = found.model_dump(mode="json")
-        self._place.data.change(f"{_folder(owner, shop)}shop_metadata.json", lambda _: document)
+        key = f"{_folder(owner, shop)}shop_metadata.json"
+        self._change(owner, shop, key, lambda _: document)
+
+    def _change(self, owner: str, shop: str, key: str, change: _Change) -> None:
+        """Change a document of a shop, if the shop is still this user's."""
+        with self._place.data.alone(_folder(owner, shop)):
+            if self._shops.owner(shop) == owner:
+                self._place.data.change(key, change)
 
     def _owner(self, shop: str) -> str:
         owner = self._shops.owner(shop)

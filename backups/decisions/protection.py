@@ -40,6 +40,7 @@ _WORK = {
     "packer": "packs the points of the hours that are over",
     "alerts": "sends the alerts",
     "inbox": "handles the events of the merchants",
+    "sync": "fetches what was just connected",
 }
 
 
@@ -342,7 +343,8 @@ def _no_sign(name: str, what: str) -> Finding:
 
 
 def _does(name: str) -> str:
-    return _WORK.get(name, "works for the app")
+    # Of several threads for one thing each has a number.
+    return _WORK.get(name.partition("-")[0], "works for the app")
 
 
 def _unled(facts: HealthFacts, name: str) -> Fact:

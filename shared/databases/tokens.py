@@ -89,15 +89,22 @@ class TokenStorage:
                 (key, sealed_value(self._cipher, user_version(connection), key, kind, value), kind),
             )
 
+    def replace(self, key: str, former: str, value: str) -> bool:
+        """Store `value` if `former` is still what is under `key`; whether it was.
+
+        Both in one transaction: what was deleted or replaced meanwhile stays so.
+        """
+        with self._database.transaction() as connection:
+            if self._read(connection, key) != former:
+                return False
+            sealed = sealed_value(self._cipher, user_version(connection), key, "token", value)
+            connection.execute("UPDATE tokens SET value = ? WHERE key = ?", (sealed, key))
+        return True
+
     def get(self, key: str) -> str | None:
         """The value under `key`, or None."""
         with self._database.reading() as connection:
-            version = user_version(connection)
-            columns = connection.execute(
-                f"SELECT {Row.COLUMNS} FROM tokens WHERE key = ?",  # noqa: S608 - a constant
-                (key,),
-            ).fetchone()
-        return None if columns is None else opened_value(self._cipher, version, Row.of(columns))
+            return self._read(connection, key)
 
     def get_uuid(self, key: str) -> str | None:
         """The UUID under `key`, or None; raises `ValueUnreadable` for what is none."""
@@ -193,6 +200,15 @@ class TokenStorage:
                 connection.execute(f"PRAGMA user_version={following}")
         last = batch[-1][0] if batch else after
         return Batch(last, is_last, tuple(misshapen), tuple(undecryptable))
+
+    def _read(self, connection: sqlite3.Connection, key: str) -> str | None:
+        columns = connection.execute(
+            f"SELECT {Row.COLUMNS} FROM tokens WHERE key = ?",  # noqa: S608 - a constant
+            (key,),
+        ).fetchone()
+        if columns is None:
+            return None
+        return opened_value(self._cipher, user_version(connection), Row.of(columns))
 
     def _bound(self, row: Row, fits: Fits) -> str | None:
         """The value of a row in the new form; None when it has that already, for any row."""

@@ -7,7 +7,8 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from shared.errors import ObjectMissing
@@ -27,6 +28,17 @@ class MerchantData:
     def __init__(self, store: DocumentStore) -> None:
         self._store = store
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
+        self._folders = [threading.Lock() for _ in range(_LOCKS)]
+
+    @contextmanager
+    def alone(self, folder: str) -> Iterator[None]:
+        """Keep others out of this block for the same folder of documents.
+
+        Whose it is is asked, and something changed, in one such block, as the folder and its
+        owner are deleted in one: what was deleted is not written again by who asked before.
+        """
+        with self._folders[hash(folder) % _LOCKS]:
+            yield
 
     def read(self, key: str) -> Any:
         """The document, or None when there is none that can be read."""

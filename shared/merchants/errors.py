@@ -69,6 +69,18 @@ class BodyTooLarge(AppError):
     code = "body_too_large"
 
 
+class BodyTooSlow(AppError):
+    """A request has not come whole in the time that any platform needs."""
+
+    code = "body_too_slow"
+
+
+class BodiesTooMany(AppError):
+    """What strangers are sending now fills the memory that they may have together."""
+
+    code = "bodies_too_many"
+
+
 class BodyMalformed(AppError):
     """A request is signed, and is not what the platform sends."""
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.merchants.errors import PlatformBusy, PlatformUnreachable
+from shared.process.lasting_work import beat
 
 if TYPE_CHECKING:
     from tenacity import RetryCallState
@@ -54,6 +57,26 @@ class Answer:
         return found
 
 
+# For the work on the inbox: what fails comes again, and others wait for the thread.
+SHORT = Limits(connect=3.0, silence=5.0, whole_answer=10.0)
+_is_short: ContextVar[bool] = ContextVar("one_short_try", default=False)
+
+
+@contextmanager
+def one_short_try() -> Iterator[None]:
+    """In this block each request has one try, and the limits of `SHORT`."""
+    token = _is_short.set(True)
+    try:
+        yield
+    finally:
+        _is_short.reset(token)
+
+
+def most_seconds_to_wait() -> float:
+    """How long a request may wait for another one to the same account: not long in such a block."""
+    return SHORT.silence if _is_short.get() else threading.TIMEOUT_MAX
+
+
 class Outbound:
     """One HTTP client for all threads. Redirects are not followed; `close` it in the end."""
 
@@ -62,8 +85,7 @@ class Outbound:
         import httpx2  # noqa: PLC0415
 
         self._limits = limits
-        timeout = httpx2.Timeout(limits.silence, connect=limits.connect)
-        self._client = httpx2.Client(timeout=timeout, follow_redirects=False)
+        self._client = httpx2.Client(follow_redirects=False)
         self._closing = threading.Event()
 
     def send(
@@ -79,7 +101,9 @@ class Outbound:
         """One request; raises `PlatformUnreachable` without a complete answer in time."""
         import httpx2  # noqa: PLC0415
 
-        deadline = time.monotonic() + self._limits.whole_answer
+        beat()
+        limits = SHORT if _is_short.get() else self._limits
+        deadline = time.monotonic() + limits.whole_answer
         try:
             with self._client.stream(
                 method,
@@ -88,11 +112,12 @@ class Outbound:
                 data=form,
                 json=document,
                 headers={"Accept": "application/json", **(headers or {})},
+                timeout=httpx2.Timeout(limits.silence, connect=limits.connect),
             ) as response:
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
-                    if len(body) > self._limits.most_bytes or time.monotonic() > deadline:
+                    if len(body) > limits.most_bytes or time.monotonic() > deadline:
                         raise PlatformUnreachable(
                             f"the answer of {response.url.host} is too large or too slow"
                         )
@@ -117,7 +142,7 @@ class Outbound:
 
         return tenacity.Retrying(
             sleep=self._pause,
-            stop=tenacity.stop_after_attempt(attempts),
+            stop=tenacity.stop_after_attempt(1 if _is_short.get() else attempts),
             wait=_wait,
             retry=tenacity.retry_if_exception_type((PlatformBusy, PlatformUnreachable)),
             reraise=True,

@@ -2,7 +2,9 @@
 
 An event is a row before its sender gets an answer, and `done` only when its work has ended:
 at least once, also across a restart. A row stays for some days without its body, so that a
-sender's retry meets it.
+sender's retry meets it. One that failed for a day is set aside until a person has it tried again.
+
+One file, because every query on the table of events is here, beside the table.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from typing import Any
 
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.errors import DatabaseError
 from shared.logs import fields
 
 # The name of a platform: `PlatformDefinition.name`.
@@ -25,16 +28,18 @@ Provider = str
 # Longer than a platform retries: the most patient one that we know does for 36 hours.
 REMEMBERED = timedelta(days=3)
 
+# How long an event may fail before it is set aside, and how often it was tried by then at least:
+# a clock that was set forward sets nothing aside.
+FAILING = timedelta(days=1)
+_FEWEST_ATTEMPTS = 10
+
 # The topic of a person's request to be deleted, at whichever platform: it is never forgotten.
 DATA_DELETION = "data_deletion"
 
 # Of a row: its work has ended; it cannot be read back and waits for a person. 0 is still to do.
 _DONE, _SET_ASIDE = 1, 2
 
-_REMEDY = (
-    "Move it aside, with its -wal and -shm, if it is still there, and restart the app: the app "
-    "creates a new one, and fetches from the platforms what was waiting in it."
-)
+_REMEDY = "Move it aside, with its -wal and -shm: the app then creates a new one."
 
 _log = logging.getLogger(__name__)
 
@@ -64,6 +69,23 @@ MIGRATIONS = (
     """,
 )
 
+# What an older version of the program leaves alone. The index has only what waits, by account:
+# a look at what is due costs the same however many rows are done.
+ADDITIONS = """
+    CREATE INDEX IF NOT EXISTS events_by_account
+        ON events(provider, account, sequence, not_before) WHERE done = 0;
+    CREATE INDEX IF NOT EXISTS events_set_aside ON events(sequence) WHERE done = 2;
+    CREATE TABLE IF NOT EXISTS failures(sequence INTEGER PRIMARY KEY, since INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS first_syncs(
+        sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+        provider TEXT NOT NULL,
+        account TEXT NOT NULL,
+        attempts INTEGER NOT NULL DEFAULT 0,
+        not_before REAL NOT NULL DEFAULT 0,
+        UNIQUE (provider, account)
+    )
+    """
+
 
 @dataclass(frozen=True)
 class Event:
@@ -83,19 +105,51 @@ class Event:
 
 @dataclass(frozen=True)
 class WaitingEvent:
-    """An event in the inbox, with its place in the row and the attempts so far."""
+    """An event in the inbox, with its place in the row and the attempts so far.
+
+    `not_before` is when its next attempt is due, in seconds of the epoch.
+    """
 
     sequence: int
     attempts: int
     event: Event
+    not_before: float = 0.0
+
+
+@dataclass(frozen=True)
+class InboxState:
+    """How much waits, for how many seconds the oldest of it does, and how much was set aside."""
+
+    waiting: int
+    oldest_seconds: float
+    set_aside: int
 
 
 def open_inbox(path: Path) -> Database:
-    """The database; made when it is not there. It may be lost: polling fetches again.
+    """The database; made when it is not there, also later: it has no backup.
 
-    Raises `DatabaseError`; of a damaged file with the remedy for this one, which has no backup.
+    One that is damaged is moved aside. Polling fetches again what it can of what waited in it.
+    Raises `DatabaseSchemaMismatch`; each transaction raises `DatabaseError` while neither this
+    file nor a new one can be used.
     """
-    return Database(path, MIGRATIONS, busy_timeout=BUSY_TIMEOUT_SECONDS, remedy=_REMEDY)
+    return Database(
+        path,
+        MIGRATIONS,
+        additions=ADDITIONS,
+        busy_timeout=BUSY_TIMEOUT_SECONDS,
+        remedy=_REMEDY,
+        renewed=_report_renewal,
+    )
+
+
+def _report_renewal(error: DatabaseError, aside: Path | None) -> None:
+    kept = f"; it is kept as {aside}" if aside else ""
+    _log.error(
+        "%s: an empty inbox was created%s. Of the updates that waited in it, the next polling "
+        "fetches what the platforms still have; requests to delete data cannot be fetched again",
+        error.message,
+        kept,
+    )
 
 
 class Inbox:
@@ -130,30 +184,51 @@ class Inbox:
             )
             return connection.total_changes - before
 
-    def due(self, limit: int, providers: Iterable[Provider]) -> list[WaitingEvent]:
-        """The oldest events of these platforms whose time has come, at most `limit`."""
+    def due_accounts(self, providers: Iterable[Provider]) -> list[tuple[Provider, str]]:
+        """The accounts of these platforms with an event that is due, the oldest one's first."""
         with self._database.reading() as connection:
-            rows = connection.execute(
-                "SELECT sequence, attempts, provider, CAST(event_id AS BLOB),"
-                " CAST(account AS BLOB), CAST(topic AS BLOB), CAST(body AS BLOB),"
-                " CAST(sent_at AS BLOB) FROM events WHERE done = 0 AND not_before <= ?"
-                " AND provider IN (SELECT value FROM json_each(?)) ORDER BY sequence LIMIT ?",
-                (self._clock.now().timestamp(), json.dumps(list(providers)), limit),
-            ).fetchall()
+            rows = connection.execute(DUE_ACCOUNTS, self._due_values(providers)).fetchall()
+        accounts = []
+        for provider, account, sequence in rows:
+            try:
+                accounts.append((provider, account.decode()))
+            except (UnicodeDecodeError, AttributeError) as error:
+                self._put_aside(sequence, error)
+        return accounts
+
+    def waiting(
+        self, provider: Provider, account: str, after: int, limit: int
+    ) -> list[WaitingEvent]:
+        """What waits of an account, due or not, in order: at most `limit` after that sequence."""
+        with self._database.reading() as connection:
+            rows = connection.execute(WAITING, (provider, account, after, limit)).fetchall()
         waiting = []
         for row in rows:
             try:
                 waiting.append(_waiting(row))
             except (ValueError, AttributeError, TypeError) as error:
-                self._set_aside(row[0], error)
+                self._put_aside(row[0], error)
         return waiting
 
-    def _set_aside(self, sequence: int, error: Exception) -> None:
-        """Keep a row that cannot be read back as it is, out of the way of the others."""
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE events SET done = ? WHERE sequence = ?", (_SET_ASIDE, sequence)
-            )
+    def state(self) -> InboxState:
+        """How the inbox is now."""
+        now = self._clock.now().timestamp()
+        with self._database.reading() as connection:
+            waiting, oldest = connection.execute(
+                "SELECT count(*), min(received_at) FROM events WHERE done = 0"
+            ).fetchone()
+            # Not a parameter: the index is used for this number alone.
+            (set_aside,) = connection.execute(
+                f"SELECT count(*) FROM events WHERE done = {_SET_ASIDE}"  # noqa: S608
+            ).fetchone()
+        return InboxState(waiting, 0.0 if oldest is None else max(0.0, now - oldest), set_aside)
+
+    def _due_values(self, providers: Iterable[Provider]) -> tuple[object, ...]:
+        return json.dumps(list(providers)), self._clock.now().timestamp()
+
+    def _put_aside(self, sequence: int, error: Exception) -> None:
+        """Set a row aside that cannot be read back."""
+        self.set_aside(sequence)
         _log.error(
             "an event of the inbox cannot be read and was set aside: %s",
             type(error).__name__,
@@ -162,20 +237,66 @@ class Inbox:
 
     def finish(self, sequences: Sequence[int]) -> None:
         """These are done; their bodies are forgotten."""
+        rows = [(sequence,) for sequence in sequences]
         with self._database.transaction() as connection:
             connection.executemany(
-                "UPDATE events SET done = 1, body = NULL WHERE sequence = ?",
-                [(sequence,) for sequence in sequences],
+                "UPDATE events SET done = 1, body = NULL WHERE sequence = ?", rows
             )
+            connection.executemany("DELETE FROM failures WHERE sequence = ?", rows)
 
-    def postpone(self, sequences: Sequence[int], seconds: float) -> None:
-        """Try these again in `seconds`."""
-        not_before = self._clock.now().timestamp() + seconds
+    def postpone(self, sequences: Sequence[int], seconds: float, *, blamed: bool = True) -> bool:
+        """Try these again in `seconds`; whether the first of them has failed for a day by now.
+
+        That is counted only while the events are `blamed`, and not what they were handed to.
+        """
+        now = self._clock.now().timestamp()
+        rows = [(sequence,) for sequence in sequences]
         with self._database.transaction() as connection:
             connection.executemany(
                 "UPDATE events SET attempts = attempts + 1, not_before = ? WHERE sequence = ?",
-                [(not_before, sequence) for sequence in sequences],
+                [(now + seconds, sequence) for sequence in sequences],
             )
+            if not blamed:
+                connection.executemany("DELETE FROM failures WHERE sequence = ?", rows)
+                return False
+            connection.executemany(
+                "INSERT OR IGNORE INTO failures(sequence, since) VALUES (?, ?)",
+                [(sequence, int(now)) for sequence in sequences],
+            )
+            found = connection.execute(
+                "SELECT 1 FROM events JOIN failures USING (sequence)"
+                " WHERE sequence = ? AND attempts >= ? AND since <= ?",
+                (sequences[0], _FEWEST_ATTEMPTS, now - FAILING.total_seconds()),
+            ).fetchone()
+        return found is not None
+
+    def hold(self, sequences: Sequence[int], until: float) -> None:
+        """Let these wait for others, whose next attempt is then; that is no attempt of theirs."""
+        with self._database.transaction() as connection:
+            connection.executemany(
+                "UPDATE events SET not_before = ? WHERE sequence = ?",
+                [(until, sequence) for sequence in sequences],
+            )
+
+    def set_aside(self, sequence: int) -> None:
+        """Keep an event as it is, out of the way of the others, until `retry`."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE events SET done = ? WHERE sequence = ?", (_SET_ASIDE, sequence)
+            )
+
+    def retry(self) -> int:
+        """Let everything that was set aside wait again, from its first attempt; how much it was."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "DELETE FROM failures WHERE sequence IN (SELECT sequence FROM events"
+                " WHERE done = ?)",
+                (_SET_ASIDE,),
+            )
+            return connection.execute(
+                "UPDATE events SET done = 0, attempts = 0, not_before = 0 WHERE done = ?",
+                (_SET_ASIDE,),
+            ).rowcount
 
     def is_done(self, provider: Provider, topic: str, event_id: str) -> bool | None:
         """Whether an event's work has ended; None when there is no such event."""
@@ -196,13 +317,27 @@ class Inbox:
             )
 
 
+# The plus keeps SQLite from searching by platform where it can walk the index in its order.
+DUE_ACCOUNTS = """
+    SELECT provider, CAST(account AS BLOB), min(sequence) FROM events
+    WHERE done = 0 AND +provider IN (SELECT value FROM json_each(?)) AND not_before <= ?
+    GROUP BY provider, account ORDER BY min(sequence)
+    """
+WAITING = """
+    SELECT sequence, attempts, not_before, provider, CAST(event_id AS BLOB),
+        CAST(account AS BLOB), CAST(topic AS BLOB), CAST(body AS BLOB), CAST(sent_at AS BLOB)
+    FROM events WHERE done = 0 AND provider = ? AND account = ? AND sequence > ?
+    ORDER BY sequence LIMIT ?
+    """
+
+
 def _waiting(row: Sequence[Any]) -> WaitingEvent:
     """Read a row back; raises `ValueError`, `AttributeError` or `TypeError` if it is damaged.
 
     The texts come as bytes, so that one that is no UTF-8 does not stop the whole query.
     """
-    sequence, attempts, provider, *texts = row
+    sequence, attempts, not_before, provider, *texts = row
     event_id, account, topic, body = (text.decode() for text in texts[:4])
     sent_at = parse_utc(texts[4].decode()) if texts[4] else None
     event = Event(provider, event_id, account, topic, body, sent_at)
-    return WaitingEvent(sequence, int(attempts), event)
+    return WaitingEvent(sequence, int(attempts), event, float(not_before))

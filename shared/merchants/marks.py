@@ -1,4 +1,5 @@
-"""Small facts beside the inbox: used login states, accounts to reconnect, the last polling."""
+"""Small facts beside the inbox: used login states, accounts to reconnect, the last polling, and
+which accounts are to be fetched for the first time."""
 
 from __future__ import annotations
 
@@ -20,6 +21,16 @@ class Reconnect:
 
     reason: str
     since: datetime
+
+
+@dataclass(frozen=True)
+class FirstSync:
+    """An account that was connected and is to be fetched; `sequence` names this wish for it."""
+
+    sequence: int
+    provider: Provider
+    account: str
+    attempts: int
 
 
 class Marks:
@@ -86,6 +97,37 @@ class Marks:
     def sync_is_wanted(self) -> bool:
         """Whether somebody asked since the last polling began."""
         return self._time(_SYNC_WANTED) is not None
+
+    def want_first_sync(self, provider: Provider, account: str) -> None:
+        """Have an account fetched now, apart from the others; once more if that is under way."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO first_syncs(provider, account) VALUES (?, ?)",
+                (provider, account),
+            )
+
+    def first_syncs(self) -> list[FirstSync]:
+        """The accounts whose first fetching is due, in the order in which they were connected."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT sequence, provider, account, attempts FROM first_syncs"
+                " WHERE not_before <= ? ORDER BY sequence",
+                (self._clock.now().timestamp(),),
+            ).fetchall()
+        return [FirstSync(*row) for row in rows]
+
+    def finish_first_sync(self, sequence: int) -> None:
+        """This wish was fulfilled, or the account has to be connected again."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM first_syncs WHERE sequence = ?", (sequence,))
+
+    def postpone_first_sync(self, sequence: int, seconds: float) -> None:
+        """It failed; try it again in `seconds`."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE first_syncs SET attempts = attempts + 1, not_before = ? WHERE sequence = ?",
+                (self._clock.now().timestamp() + seconds, sequence),
+            )
 
     def _time(self, name: str) -> datetime | None:
         with self._database.reading() as connection:

@@ -13,7 +13,7 @@ from shared.databases.tokens import Fits, TokenStorage
 from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.documents import MerchantData
 from shared.merchants.http_client import Outbound
-from shared.merchants.inbox import Inbox, Provider, WaitingEvent
+from shared.merchants.inbox import Event, Inbox, Provider, WaitingEvent
 from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks, Reconnect
 from shared.settings.platforms import ReadPlatform
@@ -58,8 +58,17 @@ class Platform(Protocol):
     def poll(self, account: str) -> None:
         """Bring the stored documents of an account up to date."""
 
+    def lane(self, event: Event) -> str:
+        """What of its account an event is about: a conversation, a document.
+
+        Events of one lane are handled in order; those of two have nothing to do with each other.
+        """
+
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
-        """Do the work of events of one account; running it again does no harm."""
+        """Do the work of events of one lane of an account; running it again does no harm.
+
+        It may run at the same time for other accounts.
+        """
 
 
 @dataclass(frozen=True)

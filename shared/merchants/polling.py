@@ -1,22 +1,38 @@
-"""Polling: once a day everything is fetched, so that what a webhook missed is not missed long."""
+"""Polling: once a day everything is fetched, so that what a webhook missed is not missed long.
+
+`FirstSyncs` fetches an account that was just connected, in threads of their own.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Literal
 
 from shared.clock import Clock
 from shared.crontab import Crontab
 from shared.errors import AppError
 from shared.logs import fields
 from shared.merchants.errors import PermissionMissing, TokenRefused
-from shared.merchants.marks import Marks
+from shared.merchants.inbox import Provider
+from shared.merchants.marks import FirstSync, Marks
 from shared.merchants.platform import Platform
+from shared.process.lasting_work import Supervisor
 
 _log = logging.getLogger(__name__)
 
 _SECONDS_AFTER_A_FAILURE = 15.0
+_LOOK_SECONDS = 0.5
+_LONGEST_WAIT_SECONDS = 3600.0
+_MOST_DOUBLINGS = 20
+# One that has to wait for a slow shop does not hold the next one up.
+_FIRST_SYNCS_AT_ONCE = 2
+# Each request is a sign of life; this is for what a large document takes.
+_MOST_SECONDS = 900.0
+
+_Outcome = Literal["well", "reconnect", "failed"]
 
 
 class Polling:
@@ -67,7 +83,7 @@ class Polling:
         for platform, account in accounts:
             if self._stopping.is_set():
                 return failed  # still owed
-            failed += not self._poll_one(platform, account)
+            failed += _poll(self._marks, platform, account) != "well"
         self._marks.note_sync(began_at)
         _log.info("polled", extra=fields(accounts=len(accounts), failed=failed))
         return failed
@@ -81,19 +97,86 @@ class Polling:
         due = self._schedule.last_until(self._clock.now())
         return last is None or last < due or self._marks.sync_is_wanted()
 
-    def _poll_one(self, platform: Platform, account: str) -> bool:
-        about = fields(provider=platform.provider, account=account)
+
+class FirstSyncs:
+    """Fetches what `Marks.want_first_sync` names, while it is `running`, in one process of a host.
+
+    What fails is tried again after a wait that doubles, up to an hour, also after a restart.
+    """
+
+    def __init__(
+        self,
+        platforms: Mapping[Provider, Platform],
+        marks: Marks,
+        supervisor: Supervisor | None = None,
+    ) -> None:
+        self._platforms = platforms
+        self._marks = marks
+        self._supervisor = supervisor or Supervisor()
+        self._stopping = threading.Event()
+        self._lock = threading.Lock()
+        self._busy: set[tuple[Provider, str]] = set()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Work in threads for the length of a block; ends after the accounts in hand."""
+        self._stopping.clear()
+        with ExitStack() as stack:
+            for number in range(1, _FIRST_SYNCS_AT_ONCE + 1):
+                stack.enter_context(
+                    self._supervisor.running(
+                        f"sync-{number}", self._step, self._stopping, most=_MOST_SECONDS
+                    )
+                )
+            try:
+                yield
+            finally:
+                self._stopping.set()  # for all of them, before the first one is waited for
+
+    def work(self) -> bool:
+        """Fetch the next account that no other thread is fetching; whether there was one."""
+        wish = self._claim()
+        if wish is None:
+            return False
         try:
-            platform.poll(account)
-        except (TokenRefused, PermissionMissing) as error:
-            if self._marks.mark_reconnect(platform.provider, account, error.message):
-                _log.warning("reconnect: %s. %s", error.message, error.hint, extra=about)
-            return False
-        except AppError as error:
-            _log.error("%s [%s] %s", error.message, error.code, error.hint, extra=about)
-            return False
-        except Exception:
-            _log.exception("polling failed", extra=about)
-            return False
-        self._marks.clear_reconnect(platform.provider, account)
+            outcome = _poll(self._marks, self._platforms[wish.provider], wish.account)
+            if outcome == "failed":
+                wait = min(2.0 ** min(wish.attempts, _MOST_DOUBLINGS), _LONGEST_WAIT_SECONDS)
+                self._marks.postpone_first_sync(wish.sequence, wait)
+            else:
+                self._marks.finish_first_sync(wish.sequence)
+        finally:
+            with self._lock:
+                self._busy.discard((wish.provider, wish.account))
         return True
+
+    def _step(self) -> float:
+        return 0 if self.work() else _LOOK_SECONDS
+
+    def _claim(self) -> FirstSync | None:
+        with self._lock:
+            for wish in self._marks.first_syncs():
+                account = (wish.provider, wish.account)
+                if wish.provider in self._platforms and account not in self._busy:
+                    self._busy.add(account)
+                    return wish
+        return None
+
+
+def _poll(marks: Marks, platform: Platform, account: str) -> _Outcome:
+    """Poll an account, and note whether it has to be connected again."""
+    about = fields(provider=platform.provider, account=account)
+    try:
+        platform.poll(account)
+    except (TokenRefused, PermissionMissing) as error:
+        if marks.mark_reconnect(platform.provider, account, error.message):
+            _log.warning("reconnect: %s. %s", error.message, error.hint, extra=about)
+        return "reconnect"
+    except AppError as error:
+        _log.error("%s [%s] %s", error.message, error.code, error.hint, extra=about)
+        return "failed"
+    except Exception:
+        _log.exception("polling failed", extra=about)
+        return "failed"
+    marks.clear_reconnect(platform.provider, account)
+    return "well"

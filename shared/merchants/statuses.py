@@ -6,8 +6,10 @@ from typing import Any
 
 from shared.errors import AppError
 from shared.merchants.errors import (
+    BodiesTooMany,
     BodyMalformed,
     BodyTooLarge,
+    BodyTooSlow,
     LoginDenied,
     LoginRefused,
     PermissionMissing,
@@ -25,8 +27,19 @@ PLATFORM_STATUSES: StatusTable = (
     (PermissionMissing, 403, "A permission is missing"),
     (SignatureWrong, 401, "The signature does not match"),
     (BodyTooLarge, 413, "The body is too large"),
+    (BodyTooSlow, 408, "The body came too slowly"),
+    (BodiesTooMany, 503, "Too many requests at once"),
     (BodyMalformed, 400, "The body is malformed"),
     (PlatformError, 502, "The platform failed"),
+)
+
+# What a route with a signed body refuses.
+WEBHOOK_REFUSALS: tuple[type[AppError], ...] = (
+    SignatureWrong,
+    BodyTooLarge,
+    BodyTooSlow,
+    BodiesTooMany,
+    BodyMalformed,
 )
 
 

@@ -83,6 +83,7 @@ class Settings:
     session_db_path: Path
     inbox_db_path: Path
     sync_schedule: Crontab
+    inbox_workers: int
     platforms: Mapping[str, PlatformSettings]
     backup: BackupSettings
     spaces: SpacesSettings | None
@@ -166,6 +167,7 @@ def load_settings(
         session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
         inbox_db_path=reader.path("INBOX_DB_PATH", "./data/inbox.db"),
         sync_schedule=reader.schedule("SYNC_SCHEDULE", "0 2 * * *"),
+        inbox_workers=reader.whole("INBOX_WORKERS", 4, 1, 64),
         platforms={
             name: platform for name, read in platforms.items() if (platform := read(reader))
         },

@@ -221,6 +221,9 @@ class Recording:
     def __init__(self) -> None:
         self.handled: list[str] = []
 
+    def lane(self, event: Event) -> str:
+        return event.topic
+
     def handle(self, account: str, events: list[object]) -> None:
         self.handled += [one.event.event_id for one in events]  # type: ignore[attr-defined]
 
@@ -260,7 +263,12 @@ def test_a_row_that_cannot_be_read_back_is_set_aside(
         connection.commit()
     for _ in range(2):
         platform = Recording()
-        worker = InboxWorker(inbox, {"facebook": platform})  # type: ignore[dict-item]
+        worker = InboxWorker(
+            inbox,
+            {"facebook": platform},  # type: ignore[dict-item]
+            SystemClock(),
+            workers=2,
+        )
         with worker.running():
             eventually(lambda: inbox.is_done("facebook", "message", "m_3"), "the rest is done")
     assert [r.getMessage() for r in caplog.records if "set aside" in r.getMessage()] != []
@@ -273,14 +281,19 @@ def test_a_row_that_cannot_be_read_back_is_set_aside(
         ).fetchone() == (1,)
 
 
-@pytest.mark.parametrize("name", ["due", "purge", "finish"])
+@pytest.mark.parametrize("name", ["due_accounts", "waiting", "purge", "finish"])
 def test_the_inbox_goes_on_after_any_fault(
     inbox: Inbox, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, name: str
 ) -> None:
     """A fault in the thread itself is logged with its traceback, and the events are worked off."""
     inbox.add([some(1)])
     raised = failing_once(monkeypatch, Inbox, name, ValueError("odd"))
-    worker = InboxWorker(inbox, {"facebook": Recording()})  # type: ignore[dict-item]
+    worker = InboxWorker(
+        inbox,
+        {"facebook": Recording()},  # type: ignore[dict-item]
+        SystemClock(),
+        workers=2,
+    )
 
     with worker.running():
         eventually(raised.is_set, "the fault is met")

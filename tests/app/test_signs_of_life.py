@@ -23,7 +23,15 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-THREADS = ["alerts", "follower", "inbox", "packer", "scheduler"]
+THREADS = [
+    "alerts",
+    "follower",
+    *(f"inbox-{number}" for number in range(1, 5)),
+    "packer",
+    "scheduler",
+    "sync-1",
+    "sync-2",
+]
 
 
 @pytest.fixture
@@ -59,11 +67,11 @@ def names(beats: tuple[Beat, ...]) -> list[str]:
 def test_another_process_sees_that_the_threads_live(
     installation: Installation, facts: list[HealthFacts]
 ) -> None:
-    """All four of the leader, young and without a failure; when the app has ended there is none."""
+    """All of the leader, young and without a failure; when the app has ended there is none."""
     assert seen_from_outside(installation, facts).beats == ()
     with AppProcess.start(installation) as app, app.client() as client:
         eventually(
-            lambda: names(seen_from_outside(installation, facts).beats) == THREADS, "four beats"
+            lambda: names(seen_from_outside(installation, facts).beats) == THREADS, "all beats"
         )
         for beat in facts[-1].beats:
             assert beat.age < timedelta(seconds=60)

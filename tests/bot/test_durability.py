@@ -153,3 +153,20 @@ def test_a_lost_inbox_is_made_anew_at_the_next_start(
     graph.customer_says(page, customer, "Grüezi", NOON + timedelta(minutes=1))
 
     eventually(lambda: bot.texts(page, customer) == ["Ist da wer?", "Grüezi"], "both of them")
+
+
+def test_an_inbox_that_is_removed_under_the_app_is_made_anew(
+    bot: ConnectedBot, graph: FakeGraph
+) -> None:
+    """It is named once, by the process that made the new one; later messages are stored."""
+    page, customer = bot.pages[1], bot.customer()
+    bot.settle()
+    for path in (bot.bot.installation.folder / "data").glob("inbox.db*"):
+        path.unlink()
+
+    graph.customer_says(page, customer, "Grüezi", NOON)
+
+    eventually(lambda: bot.texts(page, customer) == ["Grüezi"], "the message")
+    bot.settle()
+    assert bot.log().count("an empty inbox was created") == 1
+    assert "inbox-1 failed" not in bot.log()

@@ -173,7 +173,11 @@ def test_whatever_is_signed_can_be_kept(tmp_path: Path, entries: list[Any]) -> N
     with closing(open_inbox(tmp_path / "inbox.db")) as database:
         inbox = Inbox(database, SystemClock())
         inbox.add(found)
-        waiting = inbox.due(1000, ["facebook"])
+        waiting = [
+            one
+            for provider, account in inbox.due_accounts(["facebook"])
+            for one in inbox.waiting(provider, account, 0, 1000)
+        ]
         inbox.finish([one.sequence for one in waiting])
 
     assert {one.event.event_id for one in waiting} <= {one.event_id for one in found}

@@ -2,7 +2,96 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from cryptography.fernet import Fernet
+
 from facebook_integration import pages
+from facebook_integration.models import GrantedPage, Grantor
+from facebook_integration.pages import Pages
+from shared.databases.cipher import TokenCipher
+from shared.databases.tokens import TokenStorage
+from shared.merchants.errors import TokenRefused
+from tests.support.clock import MIDNIGHT
+
+USER = str(UUID(int=1))
+GRANTOR = Grantor("user-token", USER, ("17",), None, MIDNIGHT)
+
+
+class Granting:
+    """A Graph that has a new token for the Page; something happens while it is asked."""
+
+    def __init__(self) -> None:
+        self.meanwhile: Callable[[], None] = lambda: None
+
+    def pages(self, token: str) -> list[GrantedPage]:
+        assert token == GRANTOR.token
+        self.meanwhile()
+        return [GrantedPage("17", "Käsehaus", "renewed")]
+
+
+@pytest.fixture
+def tokens(tmp_path: Path) -> Iterator[TokenStorage]:
+    """An empty database."""
+    cipher = TokenCipher((Fernet.generate_key().decode(),))
+    with closing(TokenStorage(tmp_path / "tokens.db", cipher)) as storage:
+        yield storage
+
+
+def connected(tokens: TokenStorage, graph: Granting) -> Pages:
+    """One Page, with a token that Meta refuses."""
+    known = Pages(tokens, graph)  # type: ignore[arg-type]
+    known.connect("9", GRANTOR, [GrantedPage("17", "Käsehaus", "refused")])
+    return known
+
+
+def use(known: Pages) -> str:
+    """Ask the Page something; the token that it was asked with."""
+
+    def ask(token: str) -> str:
+        if token == "refused":
+            raise TokenRefused("expired")
+        return token
+
+    return known.with_token("17", ask)
+
+
+def test_a_refused_token_is_replaced(tokens: TokenStorage) -> None:
+    """By what the user who granted it gets now; it is stored."""
+    known = connected(tokens, Granting())
+
+    assert use(known) == "renewed"
+    assert tokens.get("FACEBOOK_ACCESS_TOKEN_17") == "renewed"
+
+
+def test_a_renewal_does_not_bring_back_what_was_deleted(tokens: TokenStorage) -> None:
+    """The person removed the app while Meta was asked."""
+    graph = Granting()
+    known = connected(tokens, graph)
+
+    def remove() -> None:
+        known.disconnect("9")
+
+    graph.meanwhile = remove
+
+    with pytest.raises(TokenRefused):
+        use(known)
+
+    assert tokens.get("FACEBOOK_ACCESS_TOKEN_17") is None
+
+
+def test_a_renewal_does_not_overwrite_a_new_login(tokens: TokenStorage) -> None:
+    """The merchant logged in while Meta was asked: that token is kept, and used."""
+    graph = Granting()
+    known = connected(tokens, graph)
+    graph.meanwhile = lambda: known.connect("9", GRANTOR, [GrantedPage("17", "Käsehaus", "new")])
+
+    assert use(known) == "new"
+    assert tokens.get("FACEBOOK_ACCESS_TOKEN_17") == "new"
 
 
 def test_the_names_of_keys_are_fixed() -> None:

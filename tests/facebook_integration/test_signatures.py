@@ -44,9 +44,9 @@ def test_a_webhook_is_signed_over_its_bytes(text: str) -> None:
 
 @pytest.mark.parametrize(
     "header",
-    [None, "", "sha256=", "sha256=ä", "sha1=" + "0" * 40, "0" * 64, "sha256=" + "0" * 10_000],
+    ["", "sha256=", "sha256=ä", "sha1=" + "0" * 40, "0" * 64, "sha256=" + "0" * 10_000],
 )
-def test_a_malformed_header_is_a_refusal_and_no_failure(header: str | None) -> None:
+def test_a_malformed_header_is_a_refusal_and_no_failure(header: str) -> None:
     """Whatever stands in it."""
     assert not webhook_is_signed(b"{}", header, SECRET)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -14,7 +14,10 @@ from cryptography.fernet import Fernet
 
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
+from shared.merchants import http_client
 from shared.merchants.errors import PlatformUnreachable, TokenRefused
+from shared.merchants.http_client import Limits
+from shopify_integration.admin_api import ShopifyAdmin
 from shopify_integration.grants import Grant, grant_of_text
 from shopify_integration.shop_domain import shop_key
 from shopify_integration.shops import Shops, shopify_access_token_key, user_uuid_key
@@ -199,3 +202,73 @@ def test_the_names_of_keys_are_fixed() -> None:
     """The keys are in people's databases already: their form does not change."""
     assert shopify_access_token_key("acme") == "SHOPIFY_ACCESS_TOKEN_acme"
     assert user_uuid_key("acme") == "USER_UUID_acme"
+
+
+class Meanwhile:
+    """An admin whose refresh takes as long as what happens meanwhile."""
+
+    def __init__(self, admin: ShopifyAdmin, act: Callable[[], None]) -> None:
+        self._admin = admin
+        self._act = act
+
+    def refresh(self, shop: str, refresh_token: str) -> Grant:
+        """The real one; then it happens, before anybody has the answer."""
+        fresh = self._admin.refresh(shop, refresh_token)
+        self._act()
+        return fresh
+
+
+def during_a_refresh(register: Register, act: Callable[[Shops], None]) -> Shops:
+    """Shops whose next refresh is under way while something happens."""
+    admin = Meanwhile(register.counter.admin, lambda: act(register.shops))
+    register.clock.advance(minutes=56)
+    return Shops(register.tokens, admin, register.clock)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("delete", [Shops.disconnect, Shops.forget])
+def test_a_refresh_does_not_bring_back_what_was_deleted(
+    register: Register, delete: Callable[[Shops, str], None]
+) -> None:
+    """Redacted or uninstalled while Shopify was asked: no token is stored, and none is used."""
+    shops = during_a_refresh(register, lambda other: delete(other, SHOP))
+
+    with pytest.raises(TokenRefused, match="disconnected meanwhile"):
+        shops.with_token(SHOP, lambda token: token)
+
+    assert register.tokens.get(KEY) is None
+    assert register.shops.connected() == []
+
+
+def test_a_refresh_does_not_overwrite_a_new_login(register: Register) -> None:
+    """The merchant logged in while Shopify was asked: that token is kept, and used."""
+    new = Grant("shpat_new")
+    shops = during_a_refresh(register, lambda other: other.connect(SHOP, new, USER))
+
+    assert shops.with_token(SHOP, lambda token: token) == "shpat_new"
+
+    assert register.shops.grant(SHOP) == new
+
+
+def test_work_on_the_inbox_does_not_wait_long_for_the_refresh_of_another(
+    register: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A polling holds the shop for minutes: the update is tried again later."""
+    monkeypatch.setattr(http_client, "SHORT", Limits(silence=0.05))
+    inner: list[str] = []
+
+    def meanwhile(_shops: Shops) -> None:
+        with (
+            ThreadPoolExecutor(1) as pool,
+            pytest.raises(PlatformUnreachable, match="being refreshed"),
+        ):
+            pool.submit(one_try).result()
+        inner.append("refused")
+
+    def one_try() -> str:
+        with http_client.one_short_try():
+            return shops.with_token(SHOP, lambda token: token)
+
+    shops = during_a_refresh(register, meanwhile)
+
+    assert shops.with_token(SHOP, lambda token: token)
+    assert inner == ["refused"]

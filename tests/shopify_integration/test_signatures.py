@@ -64,7 +64,7 @@ def test_a_webhook_is_signed_over_its_bytes(body: bytes) -> None:
     assert not webhook_is_signed(body, body_hmac(SECRET + "x", body), SECRET)
 
 
-@pytest.mark.parametrize("header", [None, "", "x", "=" * 44, "ä" * 44, "x" * 10_000])
-def test_a_malformed_header_is_a_refusal_and_no_failure(header: str | None) -> None:
+@pytest.mark.parametrize("header", ["", "x", "=" * 44, "ä" * 44, "x" * 10_000])
+def test_a_malformed_header_is_a_refusal_and_no_failure(header: str) -> None:
     """Whatever stands in it."""
     assert not webhook_is_signed(b"{}", header, SECRET)

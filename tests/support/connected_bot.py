@@ -98,23 +98,26 @@ class ConnectedBot:
 
     def waiting(self) -> int:
         """How many events of the inbox are not done."""
-        return self._count("done = 0")
+        return self._count("events WHERE done = 0")
+
+    def first_syncs(self) -> int:
+        """How many accounts are still to be fetched for the first time."""
+        return self._count("first_syncs")
 
     def events(self) -> int:
         """How many events the inbox knows."""
-        return self._count("1")
+        return self._count("events")
 
-    def _count(self, condition: str) -> int:
+    def _count(self, rows: str) -> int:
         path = self.bot.installation.folder / "data" / "inbox.db"
         with closing(sqlite3.connect(path)) as connection:
-            (count,) = connection.execute(
-                f"SELECT count(*) FROM events WHERE {condition}"
-            ).fetchone()
+            (count,) = connection.execute(f"SELECT count(*) FROM {rows}").fetchone()
         return int(count)
 
     def settle(self) -> None:
-        """Wait until all events are done."""
+        """Wait until all events are done, and what was connected is fetched."""
         eventually(lambda: self.waiting() == 0, "all events to be done")
+        eventually(lambda: self.first_syncs() == 0, "the first syncs")
 
     # What the merchant sees
 

@@ -14,9 +14,17 @@ class FakePlatform:
     def __init__(self, process: FakeProcess) -> None:
         self._process = process
 
-    def hang(self, edge: str, seconds: float, *, times: int | None = 1, skip: int = 0) -> None:
+    def hang(
+        self,
+        edge: str,
+        seconds: float,
+        *,
+        times: int | None = 1,
+        skip: int = 0,
+        subject: str | None = None,
+    ) -> None:
         """The answer is right, and late; like all faults, after `skip` calls that go well."""
-        self._fault(edge, "hang", times=times, skip=skip, seconds=seconds)
+        self._fault(edge, "hang", times=times, skip=skip, subject=subject, seconds=seconds)
 
     def answer_status(
         self,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -25,7 +26,7 @@ from shared.merchants.platform import (
     interface_of,
 )
 from shared.merchants.statuses import refusals
-from shared.merchants.webhook_requests import json_object, one_header, read_body
+from shared.merchants.webhook_requests import json_object, signed_body
 from shared.settings.platforms import all_or_none, checked_url
 from shared.settings.reader import SettingReader
 from shared.web.problem_handlers import StatusTable
@@ -88,10 +89,13 @@ def acme_routes() -> APIRouter:
     @router.post("/webhook", responses=refusals(SignatureWrong))
     async def webhook(request: Request) -> dict[str, str]:
         interface = _interface(request)
-        body = await read_body(request)
-        given = one_header(request, "x-acme-secret") or ""
-        if not hmac.compare_digest(given.encode(), interface.settings.signing_secret.encode()):
-            raise SignatureWrong("this is not signed by Acme", "Nothing was done.")
+        secret = interface.settings.signing_secret.encode()
+        body = await signed_body(
+            request,
+            "x-acme-secret",
+            re.compile(".{16,}"),
+            lambda _body, given: hmac.compare_digest(given.encode(), secret),
+        )
         document = json_object(body)
         event = Event("acme", document["id"], document["store"], "order", body.decode())
         await run_in_threadpool(interface.place.inbox.add, [event])
@@ -123,6 +127,9 @@ class AcmeSync:
         if account == "store-lapsed":
             raise TokenRefused("Acme refuses the token", "Connect it again.")
         self._change(account, "polled.json", True)
+
+    def lane(self, event: Event) -> str:
+        return event.topic
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         orders = [json.loads(waiting.event.body)["id"] for waiting in events]

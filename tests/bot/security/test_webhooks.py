@@ -222,11 +222,19 @@ def test_a_body_without_an_end_is_not_read_to_it(lasting_bot: Bot, path: str) ->
     """Chunks without a length are refused while they come: no end of them is waited for."""
     head = (
         f"POST {path} HTTP/1.1\r\nHost: bot\r\nTransfer-Encoding: chunked\r\n"
+        f"X-Hub-Signature-256: sha256={'0' * 64}\r\nX-Shopify-Hmac-Sha256: {'A' * 43}=\r\n"
         "Content-Type: application/x-www-form-urlencoded\r\n\r\n"
     )
     chunk = b"10000\r\n" + b"a" * 0x10000 + b"\r\n"
     request = head.encode() + chunk * (MOST_BYTES // 0x10000 + 1)
     assert raw(lasting_bot, request).startswith(b"HTTP/1.1 413")
+
+
+@pytest.mark.parametrize("path", ROUTES[:2])
+def test_no_body_is_waited_for_without_a_signature(lasting_bot: Bot, path: str) -> None:
+    """The header is missing: the answer comes before the first byte of the body."""
+    head = f"POST {path} HTTP/1.1\r\nHost: bot\r\nContent-Length: 1000\r\n\r\n"
+    assert raw(lasting_bot, head.encode()).startswith(b"HTTP/1.1 401")
 
 
 def raw(bot: Bot, request: bytes, *, close: bool = False) -> bytes:

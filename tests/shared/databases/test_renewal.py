@@ -30,7 +30,6 @@ from shared.errors import (
     DatabaseSchemaMismatch,
     DatabaseUnreadable,
 )
-from shared.merchants.inbox import open_inbox
 from tests.support.installation import TOKEN_ENCRYPTION_KEY
 
 ROOT = Path(__file__).parents[3]
@@ -307,17 +306,11 @@ def of_sessions(path: Path) -> None:
         storage.count()
 
 
-def of_inbox(path: Path) -> None:
-    with closing(open_inbox(path)) as database, database.reading() as connection:
-        connection.execute("SELECT * FROM events").fetchall()
-
-
 @pytest.mark.parametrize(
     ("use", "hint"),
     [
         (of_tokens, "restore --only tokens --in-place --yes"),
         (of_sessions, "restore --only sessions --in-place --yes"),
-        (of_inbox, "restart the app"),
     ],
 )
 @pytest.mark.parametrize(("spoil", "expected"), SPOILED[:2])

@@ -62,6 +62,19 @@ def test_a_deleted_value_is_gone(storage: TokenStorage) -> None:
     assert storage.get("B") == "two"
 
 
+def test_a_value_is_replaced_only_where_it_is_still_the_former(storage: TokenStorage) -> None:
+    """One that was deleted is not brought back, and one that was replaced stays."""
+    storage.put("KEY", "first")
+    assert storage.replace("KEY", "first", "second") is True
+    assert storage.replace("KEY", "first", "third") is False
+    assert storage.get("KEY") == "second"
+
+    storage.delete("KEY")
+
+    assert storage.replace("KEY", "second", "fourth") is False
+    assert storage.get("KEY") is None
+
+
 def test_keys_are_listed_in_order_and_by_type(storage: TokenStorage) -> None:
     """`keys` gives all keys, or those of one type; a new type of a key replaces the old."""
     storage.put("C", "x", "uuid")

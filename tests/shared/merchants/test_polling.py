@@ -16,11 +16,12 @@ import pytest
 from shared.crontab import Crontab
 from shared.errors import AppError, DatabaseError
 from shared.merchants.errors import PermissionMissing, PlatformUnreachable, TokenRefused
-from shared.merchants.inbox import Provider, WaitingEvent, open_inbox
+from shared.merchants.inbox import Event, Provider, WaitingEvent, open_inbox
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Connection
-from shared.merchants.polling import Polling
+from shared.merchants.polling import FirstSyncs, Polling
 from tests.support.clock import MIDNIGHT, FixedClock
+from tests.support.waiting import eventually
 
 
 @dataclass
@@ -48,6 +49,9 @@ class Shops:
             self.hold.wait(10)
         if account in self.failing:
             raise self.failing[account]
+
+    def lane(self, event: Event) -> str:
+        raise AssertionError("polling works no events")
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         raise AssertionError("polling works no events")
@@ -191,3 +195,83 @@ def test_the_day_begins_in_utc(desk: Desk) -> None:
     desk.clock.advance(seconds=(due - desk.clock.now()).total_seconds())
 
     assert desk.polling.poll_if_owed() is True
+
+
+def first(desk: Desk) -> FirstSyncs:
+    """What fetches accounts for the first time."""
+    return FirstSyncs({"shopify": desk.shops}, desk.marks)
+
+
+def work_off(syncs: FirstSyncs) -> None:
+    """Fetch all that is due."""
+    while syncs.work():
+        pass
+
+
+def test_what_was_connected_is_fetched_once(desk: Desk) -> None:
+    """In the order in which it was; also what a process that has ended was asked for."""
+    desk.marks.want_first_sync("shopify", "b")
+    desk.marks.want_first_sync("shopify", "a")
+    desk.marks.want_first_sync("shopify", "a")
+    desk.marks.want_first_sync("a platform that is no longer set up", "a")
+
+    work_off(first(desk))
+    work_off(first(desk))
+
+    assert desk.shops.polled == ["b", "a"]
+
+
+def test_a_first_sync_that_failed_is_tried_again_later(desk: Desk) -> None:
+    """After a wait that doubles, up to an hour; others do not wait for it."""
+    desk.shops.failing = {"a": PlatformUnreachable("gone")}
+    desk.marks.want_first_sync("shopify", "a")
+    work_off(first(desk))
+    desk.marks.want_first_sync("shopify", "b")
+    work_off(first(desk))
+    assert desk.shops.polled == ["a", "b"]
+
+    for seconds in (1, 2, 4, 8):
+        desk.clock.advance(seconds=seconds - 0.5)
+        work_off(first(desk))
+        tries = len(desk.shops.polled)
+        desk.clock.advance(seconds=0.5)
+        work_off(first(desk))
+        assert len(desk.shops.polled) == tries + 1
+    desk.shops.failing = {}
+    desk.clock.advance(hours=1)
+    work_off(first(desk))
+    desk.clock.advance(hours=1)
+    work_off(first(desk))
+    assert desk.shops.polled.count("a") == 6
+
+
+@pytest.mark.parametrize("error", [TokenRefused("expired"), PermissionMissing("not granted")])
+def test_a_first_sync_of_an_account_to_reconnect_is_over(desk: Desk, error: AppError) -> None:
+    """Its merchant sees that; connecting it again asks for the next one, which clears the mark."""
+    desk.shops.failing = {"a": error}
+    desk.marks.want_first_sync("shopify", "a")
+    work_off(first(desk))
+    assert list(desk.marks.reconnects("shopify")) == ["a"]
+    assert desk.marks.first_syncs() == []
+
+    desk.shops.failing = {}
+    desk.marks.want_first_sync("shopify", "a")
+    work_off(first(desk))
+
+    assert desk.marks.reconnects("shopify") == {}
+
+
+def test_a_first_sync_that_is_asked_for_meanwhile_comes_after(desk: Desk) -> None:
+    """What was connected while it was fetched is fetched once more, and not twice at a time."""
+    desk.shops.hold = threading.Event()
+    desk.marks.want_first_sync("shopify", "a")
+    with first(desk).running():
+        try:
+            eventually(lambda: desk.shops.polled, "the first one to begin")
+            desk.marks.want_first_sync("shopify", "a")
+            desk.marks.want_first_sync("shopify", "b")
+            eventually(lambda: desk.shops.polled == ["a", "b"], "the other account")
+        finally:
+            desk.shops.hold.set()
+        eventually(lambda: desk.shops.polled == ["a", "b", "a"], "the second time")
+        eventually(lambda: desk.marks.first_syncs() == [], "the end of it")
