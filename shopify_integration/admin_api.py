@@ -42,18 +42,29 @@ _VARIANTS_A_PAGE = 250
 _MOST_PAGES = 10_000
 
 _SHOP = "{ shop { name myshopifyDomain email currencyCode ianaTimezone primaryDomain { url } } }"
+_FIELDS = "id title handle status descriptionHtml vendor productType tags createdAt updatedAt"
 _VARIANT = "id title sku price inventoryQuantity"
 _PRODUCTS = f"""
 query Products($first: Int!, $after: String, $variants: Int!) {{
   products(first: $first, after: $after) {{
     nodes {{
-      id title handle status descriptionHtml vendor productType tags createdAt updatedAt
+      {_FIELDS}
       variants(first: $variants) {{
         nodes {{ {_VARIANT} }}
         pageInfo {{ hasNextPage endCursor }}
       }}
     }}
     pageInfo {{ hasNextPage endCursor }}
+  }}
+}}"""
+_PRODUCT = f"""
+query Product($id: ID!, $variants: Int!) {{
+  product(id: $id) {{
+    {_FIELDS}
+    variants(first: $variants) {{
+      nodes {{ {_VARIANT} }}
+      pageInfo {{ hasNextPage endCursor }}
+    }}
   }}
 }}"""
 _VARIANTS = f"""
@@ -119,6 +130,16 @@ class ShopifyAdmin:
             if not more:
                 return
         raise PlatformError(f"the list of products of {shop} does not end")
+
+    def product(self, shop: str, token: str, product_id: str) -> Product | None:
+        """One product with all its variants; None when it is deleted."""
+        variables = {"id": f"gid://shopify/Product/{product_id}", "variants": _VARIANTS_A_PAGE}
+        with _as_asked(shop):
+            node = self._query(shop, token, _PRODUCT, variables)["product"]
+            if node is None:
+                return None
+            variants = list(self._variants(shop, token, node))
+        return product_of_graphql(node, variants)
 
     def subscribe(self, shop: str, token: str) -> None:
         """Have the news of a shop sent to us; what is subscribed already stays as it is."""

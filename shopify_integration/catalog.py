@@ -7,7 +7,7 @@ deleted is remembered for some days, so that an older "updated" does not bring i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -27,6 +27,19 @@ def with_product(document: Any, product: Product) -> dict[str, Any]:
         products[product.id] = product.model_dump(mode="json")
     deleted.pop(product.id, None)
     return _document(products, deleted)
+
+
+def with_first_variants(document: Any, product: Product, named: Sequence[str]) -> dict[str, Any]:
+    """The document after a webhook that has the first variants of a product, and names all.
+
+    The others stay as they are stored; those that were not stored yet are missing.
+    """
+    products, _ = _parts(document)
+    stored = (products.get(product.id) or {}).get("variants", ())
+    known = {one["id"]: one for one in stored} | {one.id: one for one in product.variants}
+    variants = [known[variant] for variant in named if variant in known]
+    whole = Product.model_validate({**product.model_dump(), "variants": variants})
+    return with_product(document, whole)
 
 
 def without_product(document: Any, product_id: str, at: datetime) -> dict[str, Any]:

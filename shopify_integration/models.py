@@ -87,6 +87,17 @@ def product_of_webhook(body: Mapping[str, Any]) -> Product:
         raise _malformed("a product of a webhook", error) from None
 
 
+def variants_named(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The ids of all variants of the product in a webhook's body, which has only the first 100.
+
+    Empty where it names none; raises `BodyMalformed`.
+    """
+    try:
+        return tuple(_number(one["admin_graphql_api_id"]) for one in body.get("variant_gids") or ())
+    except _WRONG as error:
+        raise _malformed("the list of variants of a webhook", error) from None
+
+
 def product_of_graphql(node: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> Product:
     """The product in a node of `products`, with all of its variants."""
     try:

@@ -14,7 +14,13 @@ from shared.merchants.inbox import Event, Provider, WaitingEvent
 from shared.merchants.platform import Connection, Workplace
 from shopify_integration import catalog
 from shopify_integration.admin_api import ShopifyAdmin
-from shopify_integration.models import Shop, product_of_webhook, shop_of_webhook
+from shopify_integration.models import (
+    Product,
+    Shop,
+    product_of_webhook,
+    shop_of_webhook,
+    variants_named,
+)
 from shopify_integration.oauth import CONNECTED
 from shopify_integration.shops import Shops
 
@@ -40,9 +46,9 @@ class ShopSync:
             "customers/redact": self._on_customer,
             "customers/data_request": self._on_customer,
         }
-        self._product_changes: dict[str, Callable[[Event], _Change]] = {
-            "products/create": _changed,
-            "products/update": _changed,
+        self._product_changes: dict[str, Callable[[str, Event], _Change]] = {
+            "products/create": self._changed,
+            "products/update": self._changed,
             "products/delete": self._deleted,
         }
 
@@ -69,7 +75,7 @@ class ShopSync:
         for event in (waiting.event for waiting in events):
             try:
                 if event.topic in self._product_changes:
-                    changes.append(self._product_changes[event.topic](event))
+                    changes.append(self._product_changes[event.topic](account, event))
                 elif event.topic in self._acts:
                     self._acts[event.topic](account, event)
                 else:
@@ -84,7 +90,25 @@ class ShopSync:
 
     # --- products -----------------------------------------------------------------------
 
-    def _deleted(self, event: Event) -> _Change:
+    def _changed(self, shop: str, event: Event) -> _Change:
+        """A webhook has the first 100 variants of a product: one that names more is asked for."""
+        body = _body(event)
+        product, named = product_of_webhook(body), variants_named(body)
+        if len(named) <= len(product.variants):
+            return lambda document: catalog.with_product(document, product)
+        whole: Product | None = None
+        try:
+            whole = self._shops.with_token(
+                shop, lambda token: self._admin.product(shop, token, product.id)
+            )
+        except (TokenRefused, PermissionMissing) as error:
+            self._mark(shop, error)
+            return lambda document: catalog.with_first_variants(document, product, named)
+        if whole is None:  # deleted since, which has a webhook of its own
+            return lambda document: document
+        return lambda document: catalog.with_product(document, whole)
+
+    def _deleted(self, _shop: str, event: Event) -> _Change:
         product_id = _body(event).get("id")
         if not isinstance(product_id, int | str):
             raise BodyMalformed("a deleted product has no id")
@@ -160,11 +184,6 @@ class ShopSync:
     def _mark(self, shop: str, error: TokenRefused | PermissionMissing) -> None:
         if self._place.marks.mark_reconnect("shopify", shop, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(shop=shop))
-
-
-def _changed(event: Event) -> _Change:
-    product = product_of_webhook(_body(event))
-    return lambda document: catalog.with_product(document, product)
 
 
 def _all_of(changes: Sequence[_Change]) -> _Change:

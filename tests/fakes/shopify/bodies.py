@@ -11,6 +11,7 @@ from tests.fakes.asked import Json
 from tests.fakes.shopify.state import Product, Shop, Variant
 from tests.fakes.shopify.views import gid
 
+MOST_VARIANTS = 100
 TOPICS = (
     "products/create",
     "products/update",
@@ -59,7 +60,10 @@ def local(shop: Shop, at: str | None) -> str | None:
 
 
 def product(shop: Shop, one: Product) -> Json:
-    """A product as `products/create` and `products/update` have it."""
+    """A product as `products/create` and `products/update` have it: with its first 100 variants.
+
+    `variant_gids` names all of them.
+    """
     images = [
         {
             "id": one.id + number,
@@ -88,7 +92,7 @@ def product(shop: Shop, one: Product) -> Json:
         "status": one.status.lower(),
         "published_scope": "web",
         "tags": ", ".join(sorted(one.tags)),
-        "variants": [_variant(shop, one, variant) for variant in one.variants],
+        "variants": [_variant(shop, one, variant) for variant in one.variants[:MOST_VARIANTS]],
         "options": [
             {
                 "name": "Title",
