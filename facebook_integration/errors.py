@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import AppError
+from shared.merchants.errors import PlatformError
 from shared.web.problem_handlers import StatusTable
 
 
@@ -16,6 +17,12 @@ class DeletionUnknown(AppError):
     """Nobody asked for a deletion under this code."""
 
     code = "deletion_unknown"
+
+
+class PageUnavailable(PlatformError):
+    """A Page is gone, or the person who connected it lost their role on it."""
+
+    code = "page_unavailable"
 
 
 # 403 and not 401: no `WWW-Authenticate` could help.

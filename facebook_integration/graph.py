@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from facebook_integration.errors import PageUnavailable
 from facebook_integration.events import is_id
 from facebook_integration.models import GrantedPage, TokenFacts, UserToken
 from facebook_integration.settings import FacebookSettings
@@ -32,6 +33,7 @@ SCOPES = (
 )
 SUBSCRIBED_FIELDS = ("messages", "messaging_postbacks", "message_echoes", "name", "category")
 
+_GRANTED_FIELDS = "id,name,access_token"
 _PAGE_FIELDS = "id,name,category,link"
 _CONVERSATION_FIELDS = "participants,updated_time,messages{id,created_time,from,to,message}"
 _MOST_PAGES = 10_000
@@ -58,7 +60,9 @@ class Graph:
         app_token = f"{self._settings.app_id}|{self._settings.app_secret}"
         with _as_asked():
             data = self._watched("debug_token", app_token, {"input_token": token})["data"]
-            facts = TokenFacts(str(data["app_id"]), str(data["user_id"]), tuple(data["scopes"]))
+            facts = TokenFacts(
+                str(data["app_id"]), str(data["user_id"]), tuple(data["scopes"]), _targets(data)
+            )
             valid = data["is_valid"] is True
         if not valid or facts.app_id != self._settings.app_id or not is_id(facts.user_id):
             raise TokenRefused(
@@ -66,15 +70,33 @@ class Graph:
             )
         return facts
 
-    def pages(self, token: str, attempts: int = ATTEMPTS) -> list[GrantedPage]:
-        """The Pages that a user granted."""
-        params = {"fields": "id,name,access_token", "limit": "100"}
+    def pages(self, token: str, holder: str = "me/accounts") -> list[GrantedPage]:
+        """The Pages that a user granted, of themselves or of another edge that lists Pages."""
+        params = {"fields": _GRANTED_FIELDS, "limit": "100"}
         with _as_asked():
             return [
-                GrantedPage(str(found["id"]), str(found["name"]), str(found["access_token"]))
-                for found in self._listed("me/accounts", token, params, attempts)
-                if is_id(str(found["id"]))
+                granted
+                for found in self._listed(holder, token, params, ATTEMPTS_WHILE_WATCHED)
+                if (granted := _granted(found))
             ]
+
+    def businesses(self, token: str) -> list[str]:
+        """The ids of the Business Portfolios of a user."""
+        params = {"fields": "id", "limit": "100"}
+        with _as_asked():
+            listed = self._listed("me/businesses", token, params, ATTEMPTS_WHILE_WATCHED)
+            return [business for found in listed if is_id(business := str(found["id"]))]
+
+    def granted_page(
+        self, page: str, token: str, attempts: int = ATTEMPTS_WHILE_WATCHED
+    ) -> GrantedPage:
+        """One Page with the token that this user gets for it; raises `PageUnavailable`."""
+        answer = self._call("GET", page, token, {"fields": _GRANTED_FIELDS}, attempts)
+        with _as_asked():
+            granted = _granted(answer)
+        if granted is None or granted.id != page:
+            raise PlatformError("Meta's answer is about another Page")
+        return granted
 
     def subscribe(self, page: str, token: str) -> None:
         """Have the news of a Page sent to our app; doing so again changes nothing."""
@@ -160,6 +182,25 @@ class Graph:
         return self._outbound.patiently(ask, attempts)
 
 
+def _targets(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The Pages that a token is for, where the person chose them one by one."""
+    chosen = {
+        str(target)
+        for one in data.get("granular_scopes") or ()
+        if one["scope"] in SCOPES
+        for target in one.get("target_ids") or ()
+    }
+    return tuple(sorted(page for page in chosen if is_id(page)))
+
+
+def _granted(found: Mapping[str, Any]) -> GrantedPage | None:
+    page, token = str(found["id"]), found.get("access_token")
+    if not is_id(page):
+        return None
+    name = str(found.get("name") or page)
+    return GrantedPage(page, name, token if isinstance(token, str) and token else None)
+
+
 @contextmanager
 def _as_asked() -> Iterator[None]:
     try:
@@ -183,6 +224,11 @@ def _refusal(edge: str, answer: Answer) -> PlatformError:
         return TokenRefused(f"{told}: the token is no longer valid", _CONNECT_AGAIN)
     if code in (4, 17, 32, 613) or 80_000 <= code <= 80_014:
         return PlatformBusy(f"{told}: too many calls", "The app will retry.")
+    if code == 100 and error.get("error_subcode") == 33:
+        return PageUnavailable(
+            f"{told}: it does not exist any more, or the person who connected it has no role there",
+            "Ask an admin of the Page to connect it again: /facebook/login",
+        )
     if code in (1, 2):
         return PlatformUnreachable(f"{told}: a temporary error", "The app will retry.")
     if code == 10 or 200 <= code <= 299:

@@ -18,6 +18,7 @@ from shared.logs import fields
 from shared.merchants.documents import user_folder
 from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
+from shared.merchants.marks import Reconnect
 from shared.merchants.platform import Connection, Workplace
 
 _log = logging.getLogger(__name__)
@@ -25,6 +26,11 @@ _log = logging.getLogger(__name__)
 # Events about a Facebook user have an account of this form.
 PERSON = "person:"
 DEAUTHORIZE = "deauthorize"
+
+_ELSEWHERE = (
+    "another account of this bot has connected this Page: ask whoever did to request the deletion "
+    "of their data from this app in their Facebook settings, then connect it again"
+)
 
 
 class PageSync:
@@ -40,8 +46,13 @@ class PageSync:
     def connections(self, user: str) -> list[Connection]:
         """See `Platform.connections`."""
         marks = self._place.marks.reconnects("facebook")
-        return [
+        mine = [
             Connection("facebook", page, marks.get(page)) for page in self._pages.owned_by(user)
+        ]
+        elsewhere = self._pages.elsewhere(user).items()
+        return mine + [
+            Connection("facebook", page, Reconnect(_ELSEWHERE, since))
+            for page, since in sorted(elsewhere)
         ]
 
     def accounts(self) -> list[str]:
@@ -130,16 +141,18 @@ class PageSync:
             _log.info("dropped: stale", extra=fields(topic=event.topic))
             return
         if event.topic == DATA_DELETION:
-            for page in grantor.pages:
+            # What is said to a Page is not theirs, as long as somebody else granted the Page.
+            alone = self._pages.granted_by_nobody_else(person)
+            for page in alone:
                 owner = self._pages.owner(page)
                 if owner is not None:
                     self._place.data.remove_all(_folder(owner, page))
                     self._pages.forget(page)
                 self._place.marks.clear_reconnect("facebook", page)
-            self._pages.disconnect(person)
-            _log.warning("deleted on request", extra=fields(pages=len(grantor.pages)))
-            return
+            _log.warning("deleted on request", extra=fields(pages=len(alone)))
         for page in self._pages.disconnect(person):
+            if self._pages.owner(page) is None:  # deleted
+                continue
             self._place.marks.mark_reconnect("facebook", page, "the app was removed at Facebook")
             _log.warning("reconnect: the app was removed", extra=fields(page=page))
 

@@ -74,6 +74,14 @@ class ShopLogins:
         self._place.states.redeem(
             values.get("state", ""), Login("shopify", shop, user or "", browser)
         )
+        known = self._shops.owner(shop)
+        if user and known and known != user:
+            raise LoginRefused(
+                f"{shop} is connected by another account of this bot, and this browser has a "
+                "session of a different one",
+                "To work with that account, connect the shop in a private window. To move the "
+                "shop, uninstall the app in it, wait two days, then connect it here.",
+            )
         if not values.get("code"):
             raise LoginDenied(
                 "the shop was not connected", "Begin again, and agree at Shopify to connect it."
@@ -83,7 +91,7 @@ class ShopLogins:
             raise PermissionMissing(
                 f"{shop} did not grant {', '.join(missing)}", "Begin again, and grant all of it."
             )
-        owner = self._shops.owner(shop) or user or str(uuid4())
+        owner = known or user or str(uuid4())
         self._shops.connect(shop, grant, owner)
         self._place.marks.clear_reconnect("shopify", shop)
         self._place.inbox.add([Event("shopify", secrets.token_hex(16), shop, CONNECTED, "{}")])

@@ -41,8 +41,9 @@ class StoredMessage:
 
 class FakeGraph(FakePlatform):
     """The running stand-in. Edges for faults: `dialog`, `oauth`, `debug_token`, `me`, `accounts`,
-    `permissions`, `page`, `subscribed_apps`, `conversations`, `conversation`,
-    `conversation_messages`, `message`, `messages` (the Send API), `customer`, or `*`.
+    `permissions`, `businesses`, `owned_pages`, `client_pages`, `page`, `subscribed_apps`,
+    `conversations`, `conversation`, `conversation_messages`, `message`, `messages` (the Send API),
+    `customer`, or `*`.
     """
 
     def __init__(self, process: FakeProcess) -> None:
@@ -111,17 +112,44 @@ class FakeGraph(FakePlatform):
 
     # Pages, and what the user chooses in the dialog
 
+    def become(self, user_id: str | None = None) -> str:
+        """Another person uses the dialog from now on, a new one by default; their id."""
+        self.user_id = str(self._process.control("become", user_id=user_id))
+        return self.user_id
+
+    def add_business(self, name: str = "Käsehaus AG") -> str:
+        """A new Business Portfolio; its id."""
+        return str(self._process.control("add_business", name=name))
+
+    def add_config(self, config_id: str, *scopes: str) -> None:
+        """A configuration of Facebook Login for Business with these permissions."""
+        self._process.control("add_config", config_id=config_id, scopes=scopes)
+
     def add_page(
         self,
         name: str = "Käsehaus",
         *,
         category: str = "Shopping & retail",
         page_id: str | None = None,
+        business: str | None = None,
+        client: bool = False,
+        withheld: bool = False,
         **values: Any,
     ) -> str:
-        """A new Page of the user; its id. `values` are further metadata fields."""
+        """A new Page of the user; its id. `values` are further metadata fields.
+
+        With `business` that portfolio owns it, or is its `client`; one that is `withheld` is
+        listed without a token.
+        """
         answer = self._process.control(
-            "add_page", name=name, category=category, page_id=page_id, values=values
+            "add_page",
+            name=name,
+            category=category,
+            page_id=page_id,
+            business=business,
+            client=client,
+            withheld=withheld,
+            values=values,
         )
         return str(answer)
 

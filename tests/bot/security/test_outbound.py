@@ -28,6 +28,7 @@ SETTINGS = FacebookSettings(
     graph_url="https://graph.example",
     dialog_url="https://www.example",
     version="v26.0",
+    config_id="",
 )
 FACTS = {"app_id": SETTINGS.app_id, "user_id": "77", "scopes": ["x"], "is_valid": True}
 
