@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -16,7 +17,7 @@ from facebook_integration.oauth import CONNECTED
 from facebook_integration.pages import Pages
 from shared.logs import fields
 from shared.merchants.documents import user_folder
-from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
+from shared.merchants.errors import PermissionMissing, PlatformBusy, PlatformError, TokenRefused
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
 from shared.merchants.marks import Reconnect
 from shared.merchants.platform import Connection, Workplace
@@ -60,7 +61,18 @@ class PageSync:
         return self._pages.connected()
 
     def poll(self, account: str) -> None:
-        """See `Platform.poll`. The subscription is renewed with it."""
+        """See `Platform.poll`. The subscription is renewed with it.
+
+        One that Meta's limits cut short is owed: it waits in the inbox until its time has come.
+        """
+        try:
+            self._poll(account)
+        except PlatformBusy:
+            owed = Event("facebook", secrets.token_hex(16), account, CONNECTED, "{}")
+            self._place.inbox.add([owed])
+            raise
+
+    def _poll(self, account: str) -> None:
         self._pages.with_token(account, lambda token: self._fetch(account, token))
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
@@ -110,7 +122,7 @@ class PageSync:
 
     def _on_connected(self, page: str) -> None:
         try:
-            self.poll(page)
+            self._poll(page)
         except (TokenRefused, PermissionMissing) as error:
             self._mark(page, error)
 

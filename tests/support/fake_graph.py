@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -229,6 +230,31 @@ class FakeGraph(FakePlatform):
             message=message,
             status=status,
         )
+
+    def limit(
+        self,
+        code: int,
+        *,
+        minutes: int | None = None,
+        subject: str | None = None,
+        edge: str = "*",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Calls (of one Page) answer this error until `clear_faults`, and say how long it lasts."""
+        told = dict(headers or {})
+        if minutes is not None:
+            case = {"type": "messenger", "call_count": 100, "total_cputime": 20, "total_time": 30}
+            cases = {subject or "1": [{**case, "estimated_time_to_regain_access": minutes}]}
+            told["x-business-use-case-usage"] = json.dumps(cases)
+        self._fault(edge, "error", times=None, skip=0, subject=subject, code=code, headers=told)
+
+    def uses(self, headers: Mapping[str, str] | None) -> None:
+        """What the usage headers of every answer say from now on; None is next to nothing."""
+        self._process.control("uses", headers=dict(headers) if headers is not None else None)
+
+    def gives_at_most(self, conversations: int | None) -> None:
+        """A list of more conversations is too much data: error 1. None is no such limit."""
+        self._process.control("gives_at_most", conversations=conversations)
 
     def paging(
         self,

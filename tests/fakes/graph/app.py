@@ -37,7 +37,8 @@ def build(base_url: str) -> Starlette:
                 answer = error.response()
             status = answer.status_code
             answer.headers["facebook-api-version"] = VERSION
-            answer.headers["x-app-usage"] = '{"call_count":1,"total_cputime":0,"total_time":1}'
+            for name, value in world.usage.items():
+                answer.headers.setdefault(name, value)
             return answer
         finally:
             token = presented(asked)
@@ -107,6 +108,7 @@ async def _fault(fault: Fault) -> Response | None:
         details.get("message"),
         subcode=details.get("subcode"),
         status=details.get("status"),
+        headers=details.get("headers"),
     )
 
 

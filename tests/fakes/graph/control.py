@@ -11,7 +11,7 @@ from tests.fakes.asked import Json
 from tests.fakes.faults import Fault
 from tests.fakes.graph import edges, nodes
 from tests.fakes.graph.sending import Sending
-from tests.fakes.graph.state import VERSION, Page, Paging, World, digits
+from tests.fakes.graph.state import USAGE, VERSION, Page, Paging, World, digits
 from tests.fakes.graph.talk import DETAILED_MESSAGES
 from tests.fakes.serving import Action
 
@@ -38,6 +38,8 @@ class Control:
             self.user_refuses,
             self.paging,
             self.omit_expires_in,
+            self.uses,
+            self.gives_at_most,
             self.fault,
             self.clear_faults,
             self.page_token,
@@ -155,6 +157,14 @@ class Control:
     async def omit_expires_in(self, omit: bool) -> None:
         """Whether token answers leave out when the token expires."""
         self._world.omit_expires_in = omit
+
+    async def uses(self, headers: dict[str, str] | None) -> None:
+        """What the usage headers say from now on; None is next to nothing."""
+        self._world.usage = dict(USAGE) if headers is None else headers
+
+    async def gives_at_most(self, conversations: int | None) -> None:
+        """A list of more conversations is too much data."""
+        self._world.most_conversations = conversations
 
     async def fault(self, **details: Any) -> None:
         """Program one."""

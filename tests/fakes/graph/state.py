@@ -17,6 +17,8 @@ LONG_LIVED_SECONDS = 5_183_944  # about sixty days
 SHORT_LIVED_SECONDS = 5_400
 CODE_SECONDS = 600
 
+USAGE = {"x-app-usage": '{"call_count":1,"total_cputime":0,"total_time":1}'}
+
 SCOPES = {
     "public_profile",
     "email",
@@ -145,6 +147,9 @@ class World:
     codes: dict[str, Code] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     paging: Paging = field(default_factory=Paging)
+    usage: dict[str, str] = field(default_factory=lambda: dict(USAGE))  # headers of each answer
+    most_conversations: int | None = None  # a longer list is too much data (error 1)
+    listed_at: dict[str, list[float]] = field(default_factory=dict)  # by Page: of conversations
     faults: Faults = field(default_factory=Faults)
     calls: list[Call] = field(default_factory=list)
 
