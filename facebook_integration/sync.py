@@ -17,7 +17,7 @@ from facebook_integration.oauth import CONNECTED
 from facebook_integration.pages import Pages
 from shared.logs import fields
 from shared.merchants.documents import user_folder
-from shared.merchants.errors import PermissionMissing, PlatformBusy, PlatformError, TokenRefused
+from shared.merchants.errors import PermissionMissing, PlatformBusy, TokenRefused
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
 from shared.merchants.marks import Reconnect
 from shared.merchants.platform import Connection, Workplace
@@ -111,9 +111,9 @@ class PageSync:
             try:
                 customer, found = messages_of(conversation, page)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise PlatformError(
-                    "Meta's answer has a conversation in an unexpected form"
-                ) from error
+                about = fields(page=page, why=type(error).__name__)
+                _log.warning("left out: a malformed conversation", extra=about)
+                continue
             if found:
                 self._place.data.change(
                     _conversation_key(owner, page, customer),

@@ -14,6 +14,7 @@ from typing import Any
 from shared.clock import Clock
 from shared.logs import fields
 from shared.merchants.errors import (
+    BodyMalformed,
     PermissionMissing,
     PlatformBusy,
     PlatformError,
@@ -22,7 +23,13 @@ from shared.merchants.errors import (
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
 from shopify_integration.grants import Grant, grant_of_answer
-from shopify_integration.models import Product, Shop, product_of_graphql, shop_of_graphql
+from shopify_integration.models import (
+    Product,
+    Shop,
+    number_of,
+    product_of_graphql,
+    shop_of_graphql,
+)
 from shopify_integration.settings import ShopifySettings
 
 _log = logging.getLogger(__name__)
@@ -113,8 +120,11 @@ class ShopifyAdmin:
         """What Shopify tells of the shop."""
         return shop_of_graphql(self._query(shop, token, _SHOP, {}).get("shop") or {})
 
-    def products(self, shop: str, token: str) -> Iterator[Product]:
-        """All products with all their variants, a page at a time."""
+    def products(self, shop: str, token: str, left_out: set[str]) -> Iterator[Product]:
+        """All products with all their variants, a page at a time.
+
+        One that is malformed is left out: its id, or "" where it has none, is added to `left_out`.
+        """
         variables: dict[str, Any] = {
             "first": _PRODUCTS_A_PAGE,
             "variants": _VARIANTS_A_PRODUCT,
@@ -123,10 +133,16 @@ class ShopifyAdmin:
         for _ in range(_MOST_PAGES):
             with _as_asked(shop):
                 found = self._query(shop, token, _PRODUCTS, variables)["products"]
-                nodes = [(node, list(self._variants(shop, token, node))) for node in found["nodes"]]
+                nodes = list(found["nodes"])
                 more, variables["after"] = _next(found)
-            for node, variants in nodes:
-                yield product_of_graphql(node, variants)
+            for node in nodes:
+                try:
+                    yield product_of_graphql(node, list(self._variants(shop, token, node)))
+                except (BodyMalformed, KeyError, TypeError, AttributeError) as error:
+                    named = number_of(node)
+                    left_out.add(named)
+                    about = fields(shop=shop, product=named, why=type(error).__name__)
+                    _log.warning("left out: a malformed product", extra=about)
             if not more:
                 return
         raise PlatformError(f"the list of products of {shop} does not end")

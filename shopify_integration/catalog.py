@@ -7,7 +7,7 @@ deleted is remembered for some days, so that an older "updated" does not bring i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -51,8 +51,16 @@ def without_product(document: Any, product_id: str, at: datetime) -> dict[str, A
     return _document(products, deleted, at)
 
 
-def with_all(document: Any, polled: Iterable[Product], began_at: datetime) -> dict[str, Any]:
-    """The document after a polling that began at a time, and found these products."""
+def with_all(
+    document: Any,
+    polled: Iterable[Product],
+    began_at: datetime,
+    left_out: Collection[str] = (),
+) -> dict[str, Any]:
+    """The document after a polling that began at a time, and found these products.
+
+    Those that were `left_out` stay as they are stored; "" among them may be any product.
+    """
     products, deleted = _parts(document)
     found: dict[str, Any] = {}
     for product in polled:
@@ -62,8 +70,10 @@ def with_all(document: Any, polled: Iterable[Product], began_at: datetime) -> di
         newer = _is_newer(before, instant_of(product.updated_at))
         found[product.id] = before if newer else product.model_dump(mode="json")
     for product_id, before in products.items():
-        if product_id not in found and _is_newer(before, began_at - _CLOCKS_DIFFER):
-            found[product_id] = before  # made while we were reading
+        kept = product_id in left_out or "" in left_out
+        # Or it was made while we were reading.
+        if product_id not in found and (kept or _is_newer(before, began_at - _CLOCKS_DIFFER)):
+            found[product_id] = before
     gone = {one: when for one, when in deleted.items() if one not in found}
     return _document(found, gone, began_at)
 

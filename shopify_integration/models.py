@@ -127,6 +127,13 @@ def product_of_graphql(node: Mapping[str, Any], variants: Sequence[Mapping[str, 
         raise _malformed("a product of the Admin API", error) from None
 
 
+def number_of(node: Any) -> str:
+    """The id of a product in a node that may be malformed; "" when it has none."""
+    found = node.get("id") if isinstance(node, dict) else None
+    number = _number(found) if isinstance(found, str) else ""
+    return number if number.isascii() and number.isdigit() else ""
+
+
 def shop_of_graphql(node: Mapping[str, Any]) -> Shop:
     """The shop in the answer to the query `shop`."""
     try:

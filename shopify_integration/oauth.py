@@ -55,6 +55,13 @@ class ShopLogins:
         }
         return f"{self._admin.base(shop)}/admin/oauth/authorize?{urlencode(query)}"
 
+    def opened(self, query: Sequence[tuple[str, str]]) -> str:
+        """The shop from which Shopify opens the app; raises `LoginRefused`.
+
+        `query` is decoded, in its order.
+        """
+        return self._signed_shop(query, "address")
+
     def finish(self, query: Sequence[tuple[str, str]], user: str | None, browser: str) -> str:
         """Connect the shop of a callback; the UUID of the user whose it is.
 
@@ -62,15 +69,7 @@ class ShopLogins:
         `LoginRefused`, `LoginDenied`, `PermissionMissing`, and what the exchange raises.
         """
         values = dict(query)
-        if not callback_is_signed(query, self._settings.api_secret):
-            raise LoginRefused(
-                "this callback is not signed by Shopify", "Begin again on the first page."
-            )
-        shop = values.get("shop", "")
-        if not is_shop(shop) or not self._is_fresh(values.get("timestamp", "")):
-            raise LoginRefused(
-                "this callback is not for a shop, or is too old", "Begin again on the first page."
-            )
+        shop = self._signed_shop(query, "callback")
         self._place.states.redeem(
             values.get("state", ""), Login("shopify", shop, user or "", browser)
         )
@@ -97,6 +96,19 @@ class ShopLogins:
         self._place.inbox.add([Event("shopify", secrets.token_hex(16), shop, CONNECTED, "{}")])
         _log.info("connected", extra=fields(shop=shop, expires=grant.expires_at is not None))
         return owner
+
+    def _signed_shop(self, query: Sequence[tuple[str, str]], what: str) -> str:
+        values = dict(query)
+        if not callback_is_signed(query, self._settings.api_secret):
+            raise LoginRefused(
+                f"this {what} is not signed by Shopify", "Begin again on the first page."
+            )
+        shop = values.get("shop", "")
+        if not is_shop(shop) or not self._is_fresh(values.get("timestamp", "")):
+            raise LoginRefused(
+                f"this {what} is not for a shop, or is too old", "Begin again on the first page."
+            )
+        return shop
 
     def _is_fresh(self, timestamp: str) -> bool:
         if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > 12:

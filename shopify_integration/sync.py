@@ -120,10 +120,11 @@ class ShopSync:
         self._admin.subscribe(shop, token)
         self._store_shop(owner, self._admin.shop(shop, token), shop)
         began_at = self._place.clock.now()
-        polled = list(self._admin.products(shop, token))
+        left_out: set[str] = set()
+        polled = list(self._admin.products(shop, token, left_out))
         self._place.data.change(
             _products_key(owner, shop),
-            lambda document: catalog.with_all(document, polled, began_at),
+            lambda document: catalog.with_all(document, polled, began_at, left_out),
         )
 
     # --- the shop -----------------------------------------------------------------------

@@ -32,7 +32,7 @@ def test_all_products_with_all_variants_are_read(counter: Counter, token: str) -
         variants = many if title == "Cheese 3" else many[:31] if title == "Cheese 26" else many[:1]
         counter.shopify.put_product(SHOP, deliver=False, title=title, variants=variants)
 
-    found = {product.title: product for product in counter.admin.products(SHOP, token)}
+    found = {product.title: product for product in counter.admin.products(SHOP, token, set())}
 
     assert sorted(found) == sorted(titles)
     assert [one.title for one in found["Cheese 3"].variants] == [one["title"] for one in many]
@@ -42,7 +42,7 @@ def test_all_products_with_all_variants_are_read(counter: Counter, token: str) -
 
 def test_a_shop_without_products_has_none(counter: Counter, token: str) -> None:
     """An empty page is the last one."""
-    assert list(counter.admin.products(SHOP, token)) == []
+    assert list(counter.admin.products(SHOP, token, set())) == []
 
 
 def test_webhooks_are_subscribed_once(counter: Counter, token: str) -> None:
@@ -121,7 +121,7 @@ def test_a_refused_query_is_no_empty_answer(
     counter.shopify.fail("graphql:products", code)
 
     with pytest.raises(kind):
-        list(counter.admin.products(SHOP, token))
+        list(counter.admin.products(SHOP, token, set()))
 
     assert len(counter.shopify.calls("graphql:products")) == 1
 
