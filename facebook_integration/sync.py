@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from facebook_integration.errors import PageUnavailable
 from facebook_integration.events import CHANGE, MESSAGE, spoken
 from facebook_integration.graph import Graph
 from facebook_integration.models import messages_of, with_change, with_polled, with_told
@@ -17,7 +18,7 @@ from facebook_integration.oauth import CONNECTED
 from facebook_integration.pages import Pages
 from shared.logs import fields
 from shared.merchants.documents import user_folder
-from shared.merchants.errors import PermissionMissing, PlatformBusy, TokenRefused
+from shared.merchants.errors import PermissionMissing, PlatformBusy, PlatformError, TokenRefused
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
 from shared.merchants.marks import Reconnect
 from shared.merchants.platform import Connection, Workplace
@@ -27,6 +28,9 @@ _log = logging.getLogger(__name__)
 # Events about a Facebook user have an account of this form.
 PERSON = "person:"
 DEAUTHORIZE = "deauthorize"
+
+# What the next minute does not change: a person has to do something.
+_LASTING = (TokenRefused, PermissionMissing, PageUnavailable)
 
 _ELSEWHERE = (
     "another account of this bot has connected this Page: ask whoever did to request the deletion "
@@ -47,8 +51,10 @@ class PageSync:
     def connections(self, user: str) -> list[Connection]:
         """See `Platform.connections`."""
         marks = self._place.marks.reconnects("facebook")
+        unavailable = self._place.marks.unavailable("facebook")
         mine = [
-            Connection("facebook", page, marks.get(page)) for page in self._pages.owned_by(user)
+            Connection("facebook", page, marks.get(page), unavailable.get(page))
+            for page in self._pages.owned_by(user)
         ]
         elsewhere = self._pages.elsewhere(user).items()
         return mine + [
@@ -71,9 +77,13 @@ class PageSync:
             owed = Event("facebook", secrets.token_hex(16), account, CONNECTED, "{}")
             self._place.inbox.add([owed])
             raise
+        except PageUnavailable as error:
+            self._mark(account, error)
+            raise
 
     def _poll(self, account: str) -> None:
         self._pages.with_token(account, lambda token: self._fetch(account, token))
+        self._place.marks.clear_unavailable("facebook", account)
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         """See `Platform.handle`. What was said in one conversation is one change of it."""
@@ -123,7 +133,7 @@ class PageSync:
     def _on_connected(self, page: str) -> None:
         try:
             self._poll(page)
-        except (TokenRefused, PermissionMissing) as error:
+        except _LASTING as error:
             self._mark(page, error)
 
     def _on_changes(self, page: str, owner: str, events: Sequence[Event]) -> None:
@@ -131,7 +141,7 @@ class PageSync:
         try:
             found = self._pages.with_token(page, lambda token: self._graph.page(page, token))
             self._store_page(owner, page, found)
-        except (TokenRefused, PermissionMissing) as error:
+        except _LASTING as error:
             self._mark(page, error)
 
             def change(document: Any) -> Any:
@@ -161,6 +171,7 @@ class PageSync:
                     self._place.data.remove_all(_folder(owner, page))
                     self._pages.forget(page)
                 self._place.marks.clear_reconnect("facebook", page)
+                self._place.marks.clear_unavailable("facebook", page)
             _log.warning("deleted on request", extra=fields(pages=len(alone)))
         for page in self._pages.disconnect(person):
             if self._pages.owner(page) is None:  # deleted
@@ -171,7 +182,12 @@ class PageSync:
     def _store_page(self, owner: str, page: str, document: Mapping[str, Any]) -> None:
         self._place.data.change(_page_key(owner, page), lambda _: document)
 
-    def _mark(self, page: str, error: TokenRefused | PermissionMissing) -> None:
+    def _mark(self, page: str, error: PlatformError) -> None:
+        if isinstance(error, PageUnavailable):
+            reason = f"{error.message}. {error.hint}"
+            if self._place.marks.mark_unavailable("facebook", page, reason):
+                _log.warning("unavailable: %s", reason, extra=fields(page=page))
+            return
         if self._place.marks.mark_reconnect("facebook", page, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(page=page))
 

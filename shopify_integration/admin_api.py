@@ -6,8 +6,7 @@ Source: shopify.dev/docs/api/admin-graphql; throttling is HTTP 200 with an error
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +14,6 @@ from shared.clock import Clock
 from shared.logs import fields
 from shared.merchants.errors import (
     BodyMalformed,
-    PermissionMissing,
     PlatformBusy,
     PlatformError,
     PlatformUnreachable,
@@ -30,6 +28,7 @@ from shopify_integration.models import (
     product_of_graphql,
     shop_of_graphql,
 )
+from shopify_integration.refusals import graphql_error, refusal, refusal_of_grant
 from shopify_integration.settings import ShopifySettings
 
 _log = logging.getLogger(__name__)
@@ -95,6 +94,11 @@ mutation Subscribe($topic: WebhookSubscriptionTopic!, $to: WebhookSubscriptionIn
 }"""
 
 
+# A token, or what gives one that is good now, and is not the one that was refused. A long list is
+# read with the latter: a token lives for an hour.
+Token = str | Callable[[str | None], str]
+
+
 class ShopifyAdmin:
     """Every method raises `PlatformError` or a subclass; `TokenRefused` means: connect again."""
 
@@ -102,6 +106,7 @@ class ShopifyAdmin:
         self._settings = settings
         self._outbound = outbound
         self._clock = clock
+        self._closed_until: dict[str, float] = {}  # by shop
 
     def base(self, shop: str) -> str:
         """Where a shop's administration is. `shop` is a checked full domain."""
@@ -116,11 +121,11 @@ class ShopifyAdmin:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         return self._grant(shop, form, ATTEMPTS)
 
-    def shop(self, shop: str, token: str) -> Shop:
+    def shop(self, shop: str, token: Token) -> Shop:
         """What Shopify tells of the shop."""
         return shop_of_graphql(self._query(shop, token, _SHOP, {}).get("shop") or {})
 
-    def products(self, shop: str, token: str, left_out: set[str]) -> Iterator[Product]:
+    def products(self, shop: str, token: Token, left_out: set[str]) -> Iterator[Product]:
         """All products with all their variants, a page at a time.
 
         One that is malformed is left out: its id, or "" where it has none, is added to `left_out`.
@@ -147,7 +152,7 @@ class ShopifyAdmin:
                 return
         raise PlatformError(f"the list of products of {shop} does not end")
 
-    def product(self, shop: str, token: str, product_id: str) -> Product | None:
+    def product(self, shop: str, token: Token, product_id: str) -> Product | None:
         """One product with all its variants; None when it is deleted."""
         variables = {"id": f"gid://shopify/Product/{product_id}", "variants": _VARIANTS_A_PAGE}
         with _as_asked(shop):
@@ -157,7 +162,7 @@ class ShopifyAdmin:
             variants = list(self._variants(shop, token, node))
         return product_of_graphql(node, variants)
 
-    def subscribe(self, shop: str, token: str) -> None:
+    def subscribe(self, shop: str, token: Token) -> None:
         """Have the news of a shop sent to us; what is subscribed already stays as it is."""
         address = self._settings.webhook_address
         with _as_asked(shop):
@@ -170,7 +175,7 @@ class ShopifyAdmin:
 
     # --- requests -----------------------------------------------------------------------
 
-    def _subscribe(self, shop: str, token: str, topic: str, address: str) -> None:
+    def _subscribe(self, shop: str, token: Token, topic: str, address: str) -> None:
         variables = {"topic": topic, "to": {"uri": address}}
         done = self._query(shop, token, _SUBSCRIBE, variables)["webhookSubscriptionCreate"]
         told = "; ".join(error["message"] for error in done["userErrors"])
@@ -181,7 +186,7 @@ class ShopifyAdmin:
             )
 
     def _variants(
-        self, shop: str, token: str, node: Mapping[str, Any]
+        self, shop: str, token: Token, node: Mapping[str, Any]
     ) -> Iterator[Mapping[str, Any]]:
         found = node["variants"]
         for _ in range(_MOST_PAGES):
@@ -206,35 +211,59 @@ class ShopifyAdmin:
                 "POST", f"{self.base(shop)}/admin/oauth/access_token", form={**secrets, **form}
             )
             if answer.status != 200:
-                raise _refusal_of_grant(shop, answer)
+                raise refusal_of_grant(shop, answer)
             return grant_of_answer(answer.document(), self._clock.now())
 
         return self._outbound.patiently(ask, attempts)
 
     def _query(
-        self, shop: str, token: str, query: str, variables: Mapping[str, Any]
+        self, shop: str, token: Token, query: str, variables: Mapping[str, Any]
     ) -> dict[str, Any]:
         url = f"{self.base(shop)}/admin/api/{self._settings.version}/graphql.json"
 
-        def ask() -> dict[str, Any]:
+        def ask_with(value: str) -> dict[str, Any]:
             answer = self._outbound.send(
                 "POST",
                 url,
                 document={"query": query, "variables": variables},
-                headers={"X-Shopify-Access-Token": token},
+                headers={"X-Shopify-Access-Token": value},
             )
             if answer.status != 200:
-                raise _refusal(shop, answer)
+                raise refusal(shop, answer)
             self._compare_version(shop, answer)
             document = answer.document()
             if errors := document.get("errors"):
-                raise _graphql_error(shop, errors, document)
+                raise graphql_error(shop, errors, document)
             data = document.get("data")
             if not isinstance(data, dict):
                 raise PlatformUnreachable(f"the answer of {shop} has no data in it")
             return data
 
-        return self._outbound.patiently(ask)
+        def ask() -> dict[str, Any]:
+            self._check_time(shop)
+            if isinstance(token, str):
+                return ask_with(token)
+            value = token(None)
+            try:
+                return ask_with(value)
+            except TokenRefused:
+                return ask_with(token(value))
+
+        try:
+            return self._outbound.patiently(ask)
+        except PlatformBusy as error:
+            if error.wait is not None:
+                until = self._clock.monotonic() + error.wait
+                self._closed_until[shop] = max(until, self._closed_until.get(shop, 0.0))
+            raise
+
+    def _check_time(self, shop: str) -> None:
+        """Raise `PlatformBusy` before the time that a shop has named."""
+        wait = self._closed_until.get(shop, 0.0) - self._clock.monotonic()
+        if wait > 0:
+            raise PlatformBusy(
+                f"{shop} wants no requests for another {round(wait)} s", "The app will retry.", wait
+            )
 
     def _compare_version(self, shop: str, answer: Answer) -> None:
         served = answer.headers.get("x-shopify-api-version")
@@ -256,65 +285,3 @@ def _as_asked(shop: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError) as error:
         raise PlatformError(f"the answer of {shop} has an unexpected form") from error
-
-
-def _refusal(shop: str, answer: Answer) -> PlatformError:
-    if answer.status in (401, 403, 402, 404, 423):
-        kind = PermissionMissing if answer.status == 403 else TokenRefused
-        return kind(
-            f"{shop} no longer accepts its token ({answer.status})",
-            f"Connect it again: /shopify/{shop}/login",
-        )
-    return _passing(shop, answer)
-
-
-def _refusal_of_grant(shop: str, answer: Answer) -> PlatformError:
-    if 400 <= answer.status < 500 and answer.status not in (408, 429):
-        return TokenRefused(
-            f"{shop} issued no token ({answer.status}): the grant was used before, or revoked",
-            f"Connect it again: /shopify/{shop}/login",
-        )
-    return _passing(shop, answer)
-
-
-def _passing(shop: str, answer: Answer) -> PlatformError:
-    """A refusal that may be over soon."""
-    if answer.status == 429:
-        told = answer.headers.get("retry-after", "")
-        wait = float(told) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", told) else None
-        return PlatformBusy(f"{shop} limits the rate of requests", "The app will retry.", wait)
-    return PlatformUnreachable(f"{shop} answered {answer.status}", "The app will retry.")
-
-
-def _graphql_error(shop: str, errors: Any, document: Mapping[str, Any]) -> PlatformError:
-    codes = (
-        {(error.get("extensions") or {}).get("code") for error in errors if isinstance(error, dict)}
-        if isinstance(errors, list)
-        else set()
-    )
-    if "THROTTLED" in codes:
-        return PlatformBusy(
-            f"{shop} limits the rate of requests", "The app will retry.", _restored_in(document)
-        )
-    if "ACCESS_DENIED" in codes:
-        return PermissionMissing(
-            f"{shop} did not grant the access that the query needs",
-            f"Connect it again: /shopify/{shop}/login",
-        )
-    if "INTERNAL_SERVER_ERROR" in codes:
-        return PlatformUnreachable(f"{shop} had an internal error", "The app will retry.")
-    told = str(errors[0].get("message") if codes else errors)[:200]
-    return PlatformError(
-        f"{shop} refused the query: {told}", "Check SHOPIFY_API_VERSION against the bot's version."
-    )
-
-
-def _restored_in(document: Mapping[str, Any]) -> float | None:
-    """Seconds until there are points enough for this query, as the answer tells."""
-    try:
-        cost = document["extensions"]["cost"]
-        status = cost["throttleStatus"]
-        missing = float(cost["requestedQueryCost"]) - float(status["currentlyAvailable"])
-        return max(missing / float(status["restoreRate"]), 0.1)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None

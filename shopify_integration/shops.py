@@ -89,14 +89,17 @@ class Shops:
         A token that ends soon, or that Shopify refuses, is refreshed first, once. Raises
         `TokenRefused` when the shop has to be connected again.
         """
-        token = self._fresh(shop, None)
+        token = self.fresh(shop, None)
         try:
             return call(token)
         except TokenRefused:
-            return call(self._fresh(shop, token))
+            return call(self.fresh(shop, token))
 
-    def _fresh(self, shop: str, refused: str | None) -> str:
-        """A token that lasts for some minutes, and is not the one that was `refused`."""
+    def fresh(self, shop: str, refused: str | None) -> str:
+        """A token that lasts for some minutes, and is not the one that was `refused`.
+
+        Raises `TokenRefused` when the shop has to be connected again.
+        """
         with self._refreshing[shop]:
             grant = self.grant(shop)
             if grant is None:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from shared.logs import fields
 from shared.merchants.documents import user_folder
-from shared.merchants.errors import BodyMalformed, PermissionMissing, TokenRefused
+from shared.merchants.errors import (
+    BodyMalformed,
+    PermissionMissing,
+    PlatformBusy,
+    PlatformError,
+    TokenRefused,
+)
 from shared.merchants.inbox import Event, Provider, WaitingEvent
 from shared.merchants.platform import Connection, Workplace
 from shopify_integration import catalog
-from shopify_integration.admin_api import ShopifyAdmin
+from shopify_integration.admin_api import ShopifyAdmin, Token
+from shopify_integration.errors import ShopUnavailable
 from shopify_integration.models import (
     Product,
     Shop,
@@ -27,6 +36,9 @@ from shopify_integration.shops import Shops
 _log = logging.getLogger(__name__)
 
 _Change = Callable[[Any], Any]
+
+# What the next minute does not change: the merchant has to do something.
+_LASTING = (TokenRefused, PermissionMissing, ShopUnavailable)
 
 
 class ShopSync:
@@ -55,15 +67,35 @@ class ShopSync:
     def connections(self, user: str) -> list[Connection]:
         """See `Platform.connections`."""
         marks = self._place.marks.reconnects("shopify")
-        return [Connection("shopify", shop, marks.get(shop)) for shop in self._shops.owned_by(user)]
+        unavailable = self._place.marks.unavailable("shopify")
+        return [
+            Connection("shopify", shop, marks.get(shop), unavailable.get(shop))
+            for shop in self._shops.owned_by(user)
+        ]
 
     def accounts(self) -> list[str]:
         """See `Platform.accounts`."""
         return self._shops.connected()
 
     def poll(self, account: str) -> None:
-        """See `Platform.poll`. Webhooks that Shopify dropped are subscribed again."""
-        self._shops.with_token(account, lambda token: self._fetch(account, token))
+        """See `Platform.poll`. Webhooks that Shopify dropped are subscribed again.
+
+        Each request has a token that is good then: a long polling outlives one. What
+        Shopify's limits cut short is owed: it waits in the inbox.
+        """
+        try:
+            self._poll(account)
+        except PlatformBusy:
+            owed = Event("shopify", secrets.token_hex(16), account, CONNECTED, "{}")
+            self._place.inbox.add([owed])
+            raise
+        except ShopUnavailable as error:
+            self._mark(account, error)
+            raise
+
+    def _poll(self, account: str) -> None:
+        self._fetch(account, partial(self._shops.fresh, account))
+        self._place.marks.clear_unavailable("shopify", account)
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
         """See `Platform.handle`. Product changes of one batch are one change of the document."""
@@ -101,7 +133,7 @@ class ShopSync:
             whole = self._shops.with_token(
                 shop, lambda token: self._admin.product(shop, token, product.id)
             )
-        except (TokenRefused, PermissionMissing) as error:
+        except _LASTING as error:
             self._mark(shop, error)
             return lambda document: catalog.with_first_variants(document, product, named)
         if whole is None:  # deleted since, which has a webhook of its own
@@ -115,7 +147,7 @@ class ShopSync:
         at = event.sent_at or self._place.clock.now()
         return lambda document: catalog.without_product(document, str(product_id), at)
 
-    def _fetch(self, shop: str, token: str) -> None:
+    def _fetch(self, shop: str, token: Token) -> None:
         owner = self._owner(shop)
         self._admin.subscribe(shop, token)
         self._store_shop(owner, self._admin.shop(shop, token), shop)
@@ -131,15 +163,15 @@ class ShopSync:
 
     def _on_connected(self, shop: str, _event: Event) -> None:
         try:
-            self.poll(shop)
-        except (TokenRefused, PermissionMissing) as error:
+            self._poll(shop)
+        except _LASTING as error:
             self._mark(shop, error)
 
     def _on_shop(self, shop: str, event: Event) -> None:
         """Ask for what is true now: news come late and in any order."""
         try:
             found = self._shops.with_token(shop, lambda token: self._admin.shop(shop, token))
-        except (TokenRefused, PermissionMissing) as error:
+        except _LASTING as error:
             self._mark(shop, error)
             found = shop_of_webhook(_body(event), shop)
         self._store_shop(self._owner(shop), found, shop)
@@ -160,6 +192,7 @@ class ShopSync:
         removed = self._place.data.remove_all(_folder(self._owner(shop), shop))
         self._shops.forget(shop)
         self._place.marks.clear_reconnect("shopify", shop)
+        self._place.marks.clear_unavailable("shopify", shop)
         _log.warning("redacted", extra=fields(shop=shop, documents=removed))
 
     def _on_customer(self, shop: str, event: Event) -> None:
@@ -182,7 +215,14 @@ class ShopSync:
             return False
         return event.sent_at < grant.granted_at
 
-    def _mark(self, shop: str, error: TokenRefused | PermissionMissing) -> None:
+    def _mark(self, shop: str, error: PlatformError) -> None:
+        if isinstance(error, ShopUnavailable):
+            if self._place.marks.mark_unavailable(
+                "shopify", shop, f"{error.message}. {error.hint}"
+            ):
+                about = fields(shop=shop)
+                _log.warning("unavailable: %s. %s", error.message, error.hint, extra=about)
+            return
         if self._place.marks.mark_reconnect("shopify", shop, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(shop=shop))
 

@@ -12,6 +12,7 @@ from shared.merchants.inbox import Provider
 
 _LAST_SYNC = "last_sync"
 _SYNC_WANTED = "sync_wanted"
+_UNAVAILABLE = "unavailable/"
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,37 @@ class Marks:
                 "SELECT account, reason, since FROM reconnects WHERE provider = ?", (provider,)
             ).fetchall()
         return {row[0]: Reconnect(row[1], parse_utc(row[2])) for row in rows}
+
+    def mark_unavailable(self, provider: Provider, account: str, reason: str) -> bool:
+        """Note why an account cannot be used, though its token may be good; False when known."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO facts(name, value) VALUES (?, ?)",
+                (
+                    f"{_UNAVAILABLE}{provider}/{account}",
+                    f"{format_utc(self._clock.now())} {reason}",
+                ),
+            )
+            return cursor.rowcount == 1
+
+    def clear_unavailable(self, provider: Provider, account: str) -> None:
+        """The account can be used."""
+        with self._database.transaction() as connection:
+            name = f"{_UNAVAILABLE}{provider}/{account}"
+            connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+
+    def unavailable(self, provider: Provider) -> dict[str, Reconnect]:
+        """The accounts of a platform that cannot be used, why, and since when."""
+        prefix = f"{_UNAVAILABLE}{provider}/"
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+            ).fetchall()
+        found = {name.removeprefix(prefix): value.partition(" ") for name, value in rows}
+        return {
+            account: Reconnect(reason, parse_utc(since))
+            for account, (since, _, reason) in found.items()
+        }
 
     def last_sync(self) -> datetime | None:
         """When the last polling of everything began."""

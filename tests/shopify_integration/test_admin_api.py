@@ -8,11 +8,13 @@ import pytest
 
 from shared.merchants.errors import (
     PermissionMissing,
+    PlatformBusy,
     PlatformError,
     PlatformUnreachable,
     TokenRefused,
 )
 from shopify_integration.admin_api import TOPICS
+from shopify_integration.errors import ShopUnavailable
 from tests.shopify_integration.conftest import Counter
 
 SHOP = "kaesehaus.myshopify.com"
@@ -78,6 +80,20 @@ def test_a_busy_shop_is_asked_again_when_it_says(counter: Counter, token: str) -
     assert 0.3 <= second - first < 0.9
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_shop_is_not_asked_before_its_time(counter: Counter, token: str, status: int) -> None:
+    """`Retry-After` of an hour: one request, and none before, whatever else there is to ask."""
+    counter.shopify.answer_status("graphql", status, headers={"retry-after": "3600"})
+    for _ in range(3):
+        with pytest.raises(PlatformBusy):
+            counter.admin.shop(SHOP, token)
+    assert len(counter.shopify.calls("graphql")) == 1
+
+    counter.clock.advance(minutes=61)
+
+    assert counter.admin.shop(SHOP, token).domain == SHOP
+
+
 @pytest.mark.parametrize("fault", ["status", "garbage", "cut", "INTERNAL_SERVER_ERROR"])
 def test_a_passing_fault_is_tried_again(counter: Counter, token: str, fault: str) -> None:
     """Whatever a proxy, the network or the platform does once."""
@@ -95,7 +111,7 @@ def test_a_passing_fault_is_tried_again(counter: Counter, token: str, fault: str
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, TokenRefused), (403, PermissionMissing), (402, TokenRefused), (404, TokenRefused)],
+    [(401, TokenRefused), (403, PermissionMissing)],
 )
 def test_a_refused_token_means_reconnect(
     counter: Counter, token: str, status: int, kind: type[PlatformError]
@@ -108,6 +124,23 @@ def test_a_refused_token_means_reconnect(
 
     assert f"/shopify/{SHOP}/login" in caught.value.hint
     assert token not in str(caught.value) + caught.value.message
+    assert len(counter.shopify.calls("graphql")) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "word"), [(402, "frozen"), (404, "SHOPIFY_API_VERSION"), (423, "locked")]
+)
+def test_an_unavailable_shop_keeps_its_token(
+    counter: Counter, token: str, status: int, word: str
+) -> None:
+    """Each with its sentence; asked once, and the token is not taken for void."""
+    counter.shopify.answer_status("graphql", status)
+
+    with pytest.raises(ShopUnavailable) as caught:
+        counter.admin.shop(SHOP, token)
+
+    assert word in f"{caught.value.message} {caught.value.hint}"
+    assert "/login" not in caught.value.hint
     assert len(counter.shopify.calls("graphql")) == 1
 
 

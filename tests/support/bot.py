@@ -125,6 +125,7 @@ class Bot:
 
     def write(self, key: str, document: Any) -> None:
         """Put a document in the place of a stored one."""
+        assert isinstance(self.store, SpacesStore)
         self.store.replace(key, json.dumps(document).encode())
 
     def user(self) -> str:
