@@ -33,11 +33,21 @@ SCOPES = (
     "pages_messaging",
     "pages_read_engagement",
 )
-SUBSCRIBED_FIELDS = ("messages", "messaging_postbacks", "message_echoes", "name", "category")
+SUBSCRIBED_FIELDS = (
+    "messages",
+    "messaging_postbacks",
+    "messaging_referrals",
+    "message_echoes",
+    "standby",
+    "name",
+    "category",
+)
 
 _GRANTED_FIELDS = "id,name,access_token"
 _PAGE_FIELDS = "id,name,category,link"
-_CONVERSATION_FIELDS = "participants,updated_time,messages{id,created_time,from,to,message}"
+_CONVERSATION_FIELDS = (
+    "participants,updated_time,messages{id,created_time,from,to,message,attachments}"
+)
 _CONVERSATIONS = 25
 _MOST_PAGES = 10_000
 _CONNECT_AGAIN = "Connect it again: /facebook/login"

@@ -161,6 +161,10 @@ def _message(found: Mapping[str, Any], page: str, customer: str) -> dict[str, An
     sent_by_page = str(found["from"]["id"]) == page
     sender, recipient = (page, customer) if sent_by_page else (customer, page)
     message: dict[str, Any] = {"mid": str(found["id"]), "text": found.get("message") or ""}
+    if attachments := _attachments(found.get("attachments")):
+        message["attachments"] = attachments
+        if not message["text"]:  # a webhook has none either
+            del message["text"]
     if sent_by_page:
         message["is_echo"] = True
     at = datetime.fromisoformat(found["created_time"])
@@ -170,6 +174,19 @@ def _message(found: Mapping[str, Any], page: str, customer: str) -> dict[str, An
         "timestamp": int(at.timestamp() * 1000),
         "message": message,
     }
+
+
+def _attachments(found: Any) -> list[dict[str, Any]]:
+    """Attachments of a listed message in the form of webhooks: type, and where the file is."""
+    listed = found.get("data", ()) if isinstance(found, dict) else ()
+    made = []
+    for one in listed:
+        kind = str(one.get("mime_type") or "file").partition("/")[0]
+        media = one.get("image_data") or one.get("video_data") or {}
+        url = media.get("url") or one.get("file_url")
+        known = kind if kind in ("image", "video", "audio") else "file"
+        made.append({"type": known, "payload": {"url": url} if url else {}})
+    return made
 
 
 def with_told(document: Any, events: Sequence[Mapping[str, Any]]) -> list[Any]:

@@ -356,6 +356,7 @@ class FakeGraph(FakePlatform):
         changes: Sequence[tuple[str, str, Any]] = (),
         order: str = "given",
         grouped: bool = False,
+        standby: bool = False,
         one_post: bool = True,
         copies: int = 1,
         retries: int = 0,
@@ -366,10 +367,11 @@ class FakeGraph(FakePlatform):
     ) -> list[Delivery]:
         """Send events, and `changes` of (page, field, value); every request that was made.
 
-        One POST with an entry per event, or an entry per Page when `grouped`, or a POST per
-        event without `one_post`; `order` is given, reversed or shuffled. Each POST is sent
-        `copies` times, and again up to `retries` times while it is not accepted. `signature` is
-        valid, wrong, other-body, missing or sha1-only; `signature_header` is sent instead.
+        One POST with an entry per event, or an entry per Page when `grouped`, or a POST per event
+        without `one_post`; as `standby` while another app owns the threads. `order` is given,
+        reversed or shuffled. Each POST is sent `copies` times, and again up to `retries` times
+        while it is not accepted. `signature` is valid, wrong, other-body, missing or sha1-only;
+        `signature_header` is sent instead.
         """
         read = self._process.control(
             "webhook",
@@ -379,6 +381,7 @@ class FakeGraph(FakePlatform):
             ],
             order=order,
             grouped=grouped,
+            standby=standby,
             one_post=one_post,
             copies=copies,
             retries=retries,
