@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import AppError
+from shared.merchants.errors import PlatformError, PlatformUnreachable
 from shared.web.problem_handlers import StatusTable
 
 
@@ -16,6 +17,16 @@ class DeletionUnknown(AppError):
     """Nobody asked for a deletion under this code."""
 
     code = "deletion_unknown"
+
+
+class PageUnavailable(PlatformError):
+    """A Page is gone, or the person who connected it lost their role on it."""
+
+    code = "page_unavailable"
+
+
+class TooMuchData(PlatformUnreachable):
+    """Error 1: something passed wrong at Meta, or too much was asked for at once."""
 
 
 # 403 and not 401: no `WWW-Authenticate` could help.

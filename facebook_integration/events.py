@@ -18,7 +18,7 @@ CHANGE = "change"
 # Ids become parts of object keys.
 _ID = re.compile(r"[0-9]{1,32}")
 _MID = re.compile(r"[!-~]{1,500}")
-_KINDS = ("message", "postback")
+_KINDS = ("message", "postback", "referral")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ def is_id(value: object) -> bool:
 
 
 def split(body: Mapping[str, Any]) -> list[Event]:
-    """An event for each message, postback and profile change in a webhook's body.
+    """An event for each message, postback, referral and profile change in a webhook's body.
 
     Receipts and whatever else is not kept, and what is malformed, is left out.
     """
@@ -70,7 +70,8 @@ def message_id(document: Mapping[str, Any]) -> str:
 
 
 def _messages(page: str, entry: Mapping[str, Any]) -> Iterator[Event]:
-    for document in _dicts(entry.get("messaging")):
+    # What goes on in a thread that another app of the Page owns is told as `standby`.
+    for document in (*_dicts(entry.get("messaging")), *_dicts(entry.get("standby"))):
         wanted = any(isinstance(document.get(kind), dict) for kind in _KINDS)
         if wanted and isinstance(document.get("timestamp"), int) and spoken(document, page):
             yield _event(page, MESSAGE, message_id(document), document, document["timestamp"])

@@ -7,14 +7,17 @@ numbers alone: Meta's own sentences are for developers, and may quote what was s
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
+from facebook_integration.errors import PageUnavailable, TooMuchData
 from facebook_integration.events import is_id
+from facebook_integration.limits import Budgets, limit_of_refusal
 from facebook_integration.models import GrantedPage, TokenFacts, UserToken
 from facebook_integration.settings import FacebookSettings
 from facebook_integration.signatures import appsecret_proof
+from shared.clock import Clock
 from shared.merchants.errors import (
     PermissionMissing,
     PlatformBusy,
@@ -30,10 +33,22 @@ SCOPES = (
     "pages_messaging",
     "pages_read_engagement",
 )
-SUBSCRIBED_FIELDS = ("messages", "messaging_postbacks", "message_echoes", "name", "category")
+SUBSCRIBED_FIELDS = (
+    "messages",
+    "messaging_postbacks",
+    "messaging_referrals",
+    "message_echoes",
+    "standby",
+    "name",
+    "category",
+)
 
+_GRANTED_FIELDS = "id,name,access_token"
 _PAGE_FIELDS = "id,name,category,link"
-_CONVERSATION_FIELDS = "participants,updated_time,messages{id,created_time,from,to,message}"
+_CONVERSATION_FIELDS = (
+    "participants,updated_time,messages{id,created_time,from,to,message,attachments}"
+)
+_CONVERSATIONS = 25
 _MOST_PAGES = 10_000
 _CONNECT_AGAIN = "Connect it again: /facebook/login"
 
@@ -41,9 +56,10 @@ _CONNECT_AGAIN = "Connect it again: /facebook/login"
 class Graph:
     """Every method raises `PlatformError` or a subclass; `TokenRefused` means: connect again."""
 
-    def __init__(self, settings: FacebookSettings, outbound: Outbound) -> None:
+    def __init__(self, settings: FacebookSettings, outbound: Outbound, clock: Clock) -> None:
         self._settings = settings
         self._outbound = outbound
+        self._budgets = Budgets(clock, outbound.pause)
 
     def exchange_code(self, code: str) -> UserToken:
         """The user's token for the code of a callback, which is good for one use."""
@@ -58,7 +74,9 @@ class Graph:
         app_token = f"{self._settings.app_id}|{self._settings.app_secret}"
         with _as_asked():
             data = self._watched("debug_token", app_token, {"input_token": token})["data"]
-            facts = TokenFacts(str(data["app_id"]), str(data["user_id"]), tuple(data["scopes"]))
+            facts = TokenFacts(
+                str(data["app_id"]), str(data["user_id"]), tuple(data["scopes"]), _targets(data)
+            )
             valid = data["is_valid"] is True
         if not valid or facts.app_id != self._settings.app_id or not is_id(facts.user_id):
             raise TokenRefused(
@@ -66,15 +84,33 @@ class Graph:
             )
         return facts
 
-    def pages(self, token: str, attempts: int = ATTEMPTS) -> list[GrantedPage]:
-        """The Pages that a user granted."""
-        params = {"fields": "id,name,access_token", "limit": "100"}
+    def pages(self, token: str, holder: str = "me/accounts") -> list[GrantedPage]:
+        """The Pages that a user granted, of themselves or of another edge that lists Pages."""
+        params = {"fields": _GRANTED_FIELDS, "limit": "100"}
         with _as_asked():
             return [
-                GrantedPage(str(found["id"]), str(found["name"]), str(found["access_token"]))
-                for found in self._listed("me/accounts", token, params, attempts)
-                if is_id(str(found["id"]))
+                granted
+                for found in self._listed(holder, token, params, ATTEMPTS_WHILE_WATCHED)
+                if (granted := _granted(found))
             ]
+
+    def businesses(self, token: str) -> list[str]:
+        """The ids of the Business Portfolios of a user."""
+        params = {"fields": "id", "limit": "100"}
+        with _as_asked():
+            listed = self._listed("me/businesses", token, params, ATTEMPTS_WHILE_WATCHED)
+            return [business for found in listed if is_id(business := str(found["id"]))]
+
+    def granted_page(
+        self, page: str, token: str, attempts: int = ATTEMPTS_WHILE_WATCHED
+    ) -> GrantedPage:
+        """One Page with the token that this user gets for it; raises `PageUnavailable`."""
+        answer = self._call("GET", page, token, {"fields": _GRANTED_FIELDS}, attempts)
+        with _as_asked():
+            granted = _granted(answer)
+        if granted is None or granted.id != page:
+            raise PlatformError("Meta's answer is about another Page")
+        return granted
 
     def subscribe(self, page: str, token: str) -> None:
         """Have the news of a Page sent to our app; doing so again changes nothing."""
@@ -90,7 +126,11 @@ class Graph:
 
     def conversations(self, page: str, token: str) -> Iterator[Mapping[str, Any]]:
         """The conversations of a Page, each with its newest messages."""
-        params = {"platform": "messenger", "fields": _CONVERSATION_FIELDS}
+        params = {
+            "platform": "messenger",
+            "fields": _CONVERSATION_FIELDS,
+            "limit": str(_CONVERSATIONS),
+        }
         return self._listed(f"{page}/conversations", token, params, ATTEMPTS)
 
     # --- requests -----------------------------------------------------------------------
@@ -111,14 +151,32 @@ class Graph:
         self, edge: str, token: str, params: Mapping[str, str], attempts: int
     ) -> Iterator[Mapping[str, Any]]:
         for _ in range(_MOST_PAGES):
-            answer = self._call("GET", edge, token, params, attempts)
+            answer, params = self._as_much_as_meta_gives(edge, token, params, attempts)
             with _as_asked():
                 yield from answer["data"]
                 following = answer.get("paging", {}).get("next")
             if following is None:
                 return
+            size = params.get("limit")
             edge, params = self._within_graph(following)
+            if size is not None:
+                params["limit"] = size
         raise PlatformError(f"the list of {edge} does not end")
+
+    def _as_much_as_meta_gives(
+        self, edge: str, token: str, params: Mapping[str, str], attempts: int
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The answer, and the parameters with the `limit` that was not too much for Meta."""
+        while True:
+            size = int(params.get("limit", "1"))
+            try:
+                return self._call("GET", edge, token, params, attempts if size == 1 else 2), dict(
+                    params
+                )
+            except TooMuchData:
+                if size == 1:
+                    raise
+                params = {**params, "limit": str(max(size // 4, 1))}
 
     def _within_graph(self, following: str) -> tuple[str, dict[str, str]]:
         """Edge and parameters of the address of a next page, which must lead to the Graph API."""
@@ -147,17 +205,54 @@ class Graph:
             all_params["access_token"] = token
             all_params["appsecret_proof"] = appsecret_proof(token, self._settings.app_secret)
         url = f"{self._settings.graph_url}/{self._settings.version}/{edge}"
+        first, _, rest = edge.partition("/")
+        page = first if is_id(first) else None
 
         def ask() -> dict[str, Any]:
-            if method == "POST":
-                answer = self._outbound.send("POST", url, form=all_params)
-            else:
-                answer = self._outbound.send("GET", url, params=all_params)
+            paced = page is not None and rest == "conversations"
+            self._budgets.check(page)
+            with self._budgets.paced(page or "") if paced else nullcontext():
+                if method == "POST":
+                    answer = self._outbound.send("POST", url, form=all_params)
+                else:
+                    answer = self._outbound.send("GET", url, params=all_params)
+            self._budgets.note(page, answer)
             if answer.status == 200:
                 return answer.document()
-            raise _refusal(edge.split("/", 1)[-1], answer)
+            raise self._refusal(page, rest or first, answer)
 
         return self._outbound.patiently(ask, attempts)
+
+    def _refusal(self, page: str | None, edge: str, answer: Answer) -> PlatformError:
+        error = _error_of(answer)
+        code = error.get("code")
+        if limit := limit_of_refusal(code, answer):
+            self._budgets.close(page, limit)
+            return PlatformBusy(
+                f"Meta refused {edge}: too many calls (error {code})",
+                "The app will retry.",
+                limit.seconds,
+            )
+        return _refusal(edge, code, error.get("error_subcode"), answer.status)
+
+
+def _targets(data: Mapping[str, Any]) -> tuple[str, ...]:
+    """The Pages that a token is for, where the person chose them one by one."""
+    chosen = {
+        str(target)
+        for one in data.get("granular_scopes") or ()
+        if one["scope"] in SCOPES
+        for target in one.get("target_ids") or ()
+    }
+    return tuple(sorted(page for page in chosen if is_id(page)))
+
+
+def _granted(found: Mapping[str, Any]) -> GrantedPage | None:
+    page, token = str(found["id"]), found.get("access_token")
+    if not is_id(page):
+        return None
+    name = str(found.get("name") or page)
+    return GrantedPage(page, name, token if isinstance(token, str) and token else None)
 
 
 @contextmanager
@@ -168,22 +263,29 @@ def _as_asked() -> Iterator[None]:
         raise PlatformError("Meta's answer has an unexpected form") from error
 
 
-def _refusal(edge: str, answer: Answer) -> PlatformError:
+def _error_of(answer: Answer) -> dict[str, Any]:
+    """The error in a refusal; empty without one that has a number."""
     try:
         error = answer.document().get("error")
     except PlatformUnreachable:
         error = None
-    if not isinstance(error, dict) or not isinstance(error.get("code"), int):
-        return PlatformUnreachable(
-            f"Meta answered {answer.status} to {edge}", "The app will retry."
-        )
-    code = error["code"]
-    told = f"Meta refused {edge}: error {code}, subcode {error.get('error_subcode')}"
-    if code == 190:
+    return error if isinstance(error, dict) and isinstance(error.get("code"), int) else {}
+
+
+def _refusal(edge: str, code: int | None, subcode: Any, status: int) -> PlatformError:
+    if code is None:
+        return PlatformUnreachable(f"Meta answered {status} to {edge}", "The app will retry.")
+    told = f"Meta refused {edge}: error {code}, subcode {subcode}"
+    if code in (102, 190):
         return TokenRefused(f"{told}: the token is no longer valid", _CONNECT_AGAIN)
-    if code in (4, 17, 32, 613) or 80_000 <= code <= 80_014:
-        return PlatformBusy(f"{told}: too many calls", "The app will retry.")
-    if code in (1, 2):
+    if code == 100 and subcode == 33:
+        return PageUnavailable(
+            f"{told}: it does not exist any more, or the person who connected it has no role there",
+            "Ask an admin of the Page to connect it again: /facebook/login",
+        )
+    if code == 1:
+        return TooMuchData(f"{told}: a temporary error, or too much at once", "The app will retry.")
+    if code == 2:
         return PlatformUnreachable(f"{told}: a temporary error", "The app will retry.")
     if code == 10 or 200 <= code <= 299:
         return PermissionMissing(f"{told}: the permission is missing", _CONNECT_AGAIN)

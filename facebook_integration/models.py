@@ -23,27 +23,66 @@ class UserToken:
 
 @dataclass(frozen=True)
 class TokenFacts:
-    """Whose token it is, which app it is for, and what it may do."""
+    """Whose token it is, which app it is for, and what it may do.
+
+    `pages` are those that the person chose one by one; empty for "all current and future Pages".
+    """
 
     app_id: str
     user_id: str
     scopes: tuple[str, ...]
+    pages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class GrantedPage:
-    """A Page that a user granted, with its token."""
+    """A Page that a user granted; without a task on it that allows so, they get no token."""
 
     id: str
     name: str
-    token: str = field(repr=False)
+    token: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class PageToken:
+    """The token of a Page, and the Facebook user through whom we have it, if that was noted."""
+
+    value: str = field(repr=False)
+    grantor: str | None
+
+
+def page_token_to_text(token: PageToken) -> str:
+    """What is stored, encrypted, for a Page."""
+    return json.dumps({"access_token": token.value, "grantor": token.grantor})
+
+
+def page_token_of_text(text: str) -> PageToken:
+    """The inverse of `page_token_to_text`; a bare token is from before the grantor was noted."""
+    if not text.startswith("{"):
+        return PageToken(text, None)
+    found = json.loads(text)
+    return PageToken(found["access_token"], found["grantor"])
+
+
+def is_page_token(text: str) -> bool:
+    """Whether a text is the token of a Page in either form."""
+    try:
+        token = page_token_of_text(text)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+    return (
+        isinstance(token.value, str)
+        and is_token(token.value)
+        and (token.grantor is None or is_id(token.grantor))
+    )
 
 
 @dataclass(frozen=True)
 class Grantor:
     """A Facebook user who connected Pages for one of our users (a UUID).
 
-    Their token gives new Page tokens when those stop working.
+    Their token gives new Page tokens when those stop working. `elsewhere` are the Pages that they
+    granted as well, and that another one of our users had connected before.
     """
 
     token: str = field(repr=False)
@@ -51,6 +90,7 @@ class Grantor:
     pages: tuple[str, ...]
     expires_at: datetime | None
     granted_at: datetime
+    elsewhere: tuple[str, ...] = ()
 
 
 def grantor_to_text(grantor: Grantor) -> str:
@@ -62,6 +102,7 @@ def grantor_to_text(grantor: Grantor) -> str:
             "pages": grantor.pages,
             "expires_at": format_utc(grantor.expires_at) if grantor.expires_at else None,
             "granted_at": format_utc(grantor.granted_at),
+            "elsewhere": grantor.elsewhere,
         }
     )
 
@@ -75,6 +116,7 @@ def grantor_of_text(text: str) -> Grantor:
         pages=tuple(found["pages"]),
         expires_at=parse_utc(found["expires_at"]) if found["expires_at"] else None,
         granted_at=parse_utc(found["granted_at"]),
+        elsewhere=tuple(found.get("elsewhere", ())),
     )
 
 
@@ -88,7 +130,7 @@ def is_grantor(text: str) -> bool:
         is_token(grantor.token)
         and isinstance(grantor.user, str)
         and is_uuid(grantor.user)
-        and all(isinstance(page, str) and is_id(page) for page in grantor.pages)
+        and all(is_id(page) for page in (*grantor.pages, *grantor.elsewhere))
     )
 
 
@@ -119,6 +161,10 @@ def _message(found: Mapping[str, Any], page: str, customer: str) -> dict[str, An
     sent_by_page = str(found["from"]["id"]) == page
     sender, recipient = (page, customer) if sent_by_page else (customer, page)
     message: dict[str, Any] = {"mid": str(found["id"]), "text": found.get("message") or ""}
+    if attachments := _attachments(found.get("attachments")):
+        message["attachments"] = attachments
+        if not message["text"]:  # a webhook has none either
+            del message["text"]
     if sent_by_page:
         message["is_echo"] = True
     at = datetime.fromisoformat(found["created_time"])
@@ -128,6 +174,19 @@ def _message(found: Mapping[str, Any], page: str, customer: str) -> dict[str, An
         "timestamp": int(at.timestamp() * 1000),
         "message": message,
     }
+
+
+def _attachments(found: Any) -> list[dict[str, Any]]:
+    """Attachments of a listed message in the form of webhooks: type, and where the file is."""
+    listed = found.get("data", ()) if isinstance(found, dict) else ()
+    made = []
+    for one in listed:
+        kind = str(one.get("mime_type") or "file").partition("/")[0]
+        media = one.get("image_data") or one.get("video_data") or {}
+        url = media.get("url") or one.get("file_url")
+        known = kind if kind in ("image", "video", "audio") else "file"
+        made.append({"type": known, "payload": {"url": url} if url else {}})
+    return made
 
 
 def with_told(document: Any, events: Sequence[Mapping[str, Any]]) -> list[Any]:

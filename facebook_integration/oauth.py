@@ -12,13 +12,13 @@ from datetime import timedelta
 from urllib.parse import urlencode
 
 from facebook_integration.errors import SessionMissing
+from facebook_integration.granted import granted_pages
 from facebook_integration.graph import SCOPES, Graph
 from facebook_integration.models import Grantor
 from facebook_integration.pages import Pages
 from facebook_integration.settings import FacebookSettings
 from shared.logs import fields
 from shared.merchants.errors import LoginDenied, LoginRefused, PermissionMissing
-from shared.merchants.http_client import ATTEMPTS_WHILE_WATCHED
 from shared.merchants.inbox import Event
 from shared.merchants.login_state import Login
 from shared.merchants.platform import Workplace
@@ -51,9 +51,12 @@ class PageLogins:
             "client_id": self._settings.app_id,
             "redirect_uri": self._settings.redirect_uri,
             "state": self._place.states.issue(Login("facebook", "", user, browser)),
-            "scope": ",".join(SCOPES),
             "response_type": "code",
         }
+        if self._settings.config_id:
+            query["config_id"] = self._settings.config_id  # has the permissions
+        else:
+            query["scope"] = ",".join(SCOPES)
         base = f"{self._settings.dialog_url}/{self._settings.version}/dialog/oauth"
         return f"{base}?{urlencode(query)}"
 
@@ -75,22 +78,34 @@ class PageLogins:
         facts = self._graph.inspect(token.value)
         if missing := [scope for scope in SCOPES if scope not in facts.scopes]:
             raise PermissionMissing(f"Facebook did not grant {', '.join(missing)}", _AGAIN)
-        pages = self._graph.pages(token.value, ATTEMPTS_WHILE_WATCHED)
-        if not pages:
+        granted = granted_pages(self._graph, token.value, facts)
+        if not granted:
             raise LoginDenied("no Page was granted", _AGAIN)
+        pages = [page for page in granted if page.token is not None]
+        for page in granted:
+            if page.token is None:
+                _log.warning("left out: no token", extra=fields(page=page.id))
+        if not pages:
+            raise LoginDenied(
+                f"Facebook issued no token for {', '.join(page.name for page in granted)[:200]}: "
+                "this person may not read messages there",
+                "Ask an admin of the Page to give them full control of it, then begin again.",
+            )
         now = self._place.clock.now()
         grantor = Grantor(
             token=token.value,
             user=user,
-            pages=tuple(page.id for page in pages),
+            pages=(),
             expires_at=now + timedelta(seconds=token.seconds) if token.seconds else None,
             granted_at=now,
         )
-        self._pages.connect(facts.user_id, grantor, pages)
-        for page in pages:
+        connected = self._pages.connect(facts.user_id, grantor, pages)
+        for page in connected:
             self._place.marks.clear_reconnect("facebook", page.id)
         self._place.inbox.add(
-            Event("facebook", secrets.token_hex(16), page.id, CONNECTED, "{}") for page in pages
+            Event("facebook", secrets.token_hex(16), page.id, CONNECTED, "{}") for page in connected
         )
-        _log.info("connected", extra=fields(pages=len(pages)))
+        _log.info(
+            "connected", extra=fields(pages=len(connected), elsewhere=len(pages) - len(connected))
+        )
         return user

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from typing import TypeVar
 
+from facebook_integration.errors import PageUnavailable
 from facebook_integration.events import is_id
 from facebook_integration.graph import Graph
 from facebook_integration.models import (
     GrantedPage,
     Grantor,
+    PageToken,
     grantor_of_text,
     grantor_to_text,
     is_grantor,
+    is_page_token,
+    page_token_of_text,
+    page_token_to_text,
 )
-from shared.databases.binding import is_token, is_uuid
+from shared.databases.binding import is_uuid
 from shared.databases.tokens import TokenStorage
 from shared.errors import ValueUnreadable
-from shared.merchants.errors import TokenRefused
+from shared.merchants.errors import PermissionMissing, TokenRefused
+from shared.merchants.http_client import ATTEMPTS
 
 T = TypeVar("T")
 
@@ -51,7 +58,7 @@ def fits(key: str, value: str) -> bool:
         return is_uuid(value)
     if key.startswith(f"{FACEBOOK_USER_ACCESS_TOKEN}_"):
         return is_grantor(value)
-    return not key.startswith(FACEBOOK_ACCESS_TOKEN) or is_token(value)
+    return not key.startswith(FACEBOOK_ACCESS_TOKEN) or is_page_token(value)
 
 
 class Pages:
@@ -74,29 +81,69 @@ class Pages:
         known = [page for page in self._tokens.names(PAGE_UUID) if is_id(page)]
         return [page for page in known if self._belongs(page, user)]
 
-    def connect(self, grantor_id: str, grantor: Grantor, pages: Sequence[GrantedPage]) -> None:
-        """Keep what a Facebook user granted; a Page that comes back keeps its user."""
-        for page in pages:
+    def elsewhere(self, user: str) -> dict[str, datetime]:
+        """Pages that people granted for this user, and that another user had connected before.
+
+        With each, when that was.
+        """
+        return {
+            page: grantor.granted_at
+            for _, grantor in self._grantors()
+            if grantor.user == user
+            for page in grantor.elsewhere
+            if not self._belongs(page, user)
+        }
+
+    def connect(
+        self, grantor_id: str, grantor: Grantor, pages: Sequence[GrantedPage]
+    ) -> list[GrantedPage]:
+        """Keep what a Facebook user granted; the Pages that are connected by it.
+
+        A Page that comes back keeps its user: that of somebody else is only noted, as `elsewhere`.
+        """
+        mine = [page for page in pages if self.owner(page.id) in (None, grantor.user)]
+        before = self.grantor(grantor_id)
+        known = {*(page.id for page in mine), *(before.pages if before else ())}
+        others = {page.id for page in pages} - known
+        self._put(
+            grantor_id,
+            replace(grantor, pages=tuple(sorted(known)), elsewhere=tuple(sorted(others))),
+        )
+        for page in mine:
             if self.owner(page.id) is None:
                 self._tokens.put(page_uuid_key(page.id), grantor.user, "uuid")
-            self._tokens.put(facebook_access_token_key(page.id), page.token)
-        before = self.grantor(grantor_id)
-        known = {*grantor.pages, *(before.pages if before else ())}
-        self._put(grantor_id, replace(grantor, pages=tuple(sorted(known))))
+            if page.token is not None:
+                self._put_token(page.id, PageToken(page.token, grantor_id))
+        return mine
 
     def grantor(self, grantor_id: str) -> Grantor | None:
         """The Facebook user of this id, if they connected anything."""
         text = self._tokens.get(facebook_user_access_token_key(grantor_id))
         return None if text is None else grantor_of_text(text)
 
-    def disconnect(self, grantor_id: str) -> tuple[str, ...]:
-        """Forget every token of a Facebook user; the Pages that have none now keep their user."""
+    def granted_by_nobody_else(self, grantor_id: str) -> list[str]:
+        """The Pages that no other Facebook user granted."""
         grantor = self.grantor(grantor_id)
-        pages = grantor.pages if grantor else ()
-        for page in pages:
+        others = {
+            page for other, one in self._grantors() if other != grantor_id for page in one.pages
+        }
+        return [page for page in grantor.pages if page not in others] if grantor else []
+
+    def disconnect(self, grantor_id: str) -> list[str]:
+        """Forget what we have from a Facebook user; the Pages that have no token now.
+
+        A Page that somebody else granted, too, goes on with a token of theirs. Every Page keeps
+        its user. Raises `PlatformError` while Meta cannot be asked: call it again then.
+        """
+        grantor = self.grantor(grantor_id)
+        if grantor is None:
+            return []
+        gone = [page for page in grantor.pages if self._is_from(page, grantor_id)]
+        for page in gone:
             self._tokens.delete(facebook_access_token_key(page))
+        without = [page for page in gone if self._from_others(page, grantor_id) is None]
         self._tokens.delete(facebook_user_access_token_key(grantor_id))
-        return pages
+        return without
 
     def forget(self, page: str) -> None:
         """Forget a Page and whose it was."""
@@ -106,31 +153,74 @@ class Pages:
     def with_token(self, page: str, call: Callable[[str], T]) -> T:
         """The result of `call(token)`.
 
-        A token that Meta refuses is replaced, once, by what the Facebook user who granted it
-        gets for the Page now. Raises `TokenRefused` when it has to be connected again.
+        A token that Meta refuses is replaced, once, by what one of the Facebook users who granted
+        the Page gets for it now. Raises `TokenRefused` or `PageUnavailable` when it has to be
+        connected again.
         """
-        token = self._tokens.get(facebook_access_token_key(page))
+        token = self._token(page)
         if token is None:
             raise TokenRefused(f"there is no token for the Page {page}", _AGAIN)
         try:
-            return call(token)
-        except TokenRefused:
-            return call(self._renewed(page, token))
+            return call(token.value)
+        except (TokenRefused, PageUnavailable):
+            other = self._from_others(page, None, token.value)
+            if other is None:
+                raise
+            return call(other)
 
-    def _renewed(self, page: str, refused: str) -> str:
-        for grantor_id in self._tokens.names(f"{FACEBOOK_USER_ACCESS_TOKEN}_"):
-            grantor = self.grantor(grantor_id)
-            if grantor is None or page not in grantor.pages:
+    def _from_others(self, page: str, leaving: str | None, refused: str = "") -> str | None:
+        """A new token of a Page, which is stored, through one of those who granted it.
+
+        None when nobody gets one any more. One whose own token is void does not end the search.
+        """
+        former = self._tokens.get(facebook_access_token_key(page))
+        if refused:
+            # Meanwhile the Page was disconnected, or connected anew: that counts.
+            newer = None if former is None else page_token_of_text(former).value
+            if newer != refused:
+                return newer
+        for grantor_id, grantor in self._grantors():
+            if grantor_id == leaving or page not in grantor.pages:
                 continue
-            for granted in self._graph.pages(grantor.token):
-                if granted.id == page and granted.token != refused:
-                    key = facebook_access_token_key(page)
-                    if self._tokens.replace(key, refused, granted.token):
-                        return granted.token
-                    # Meanwhile the Page was disconnected, or connected anew: that counts.
-                    if newer := self._tokens.get(key):
-                        return newer
-        raise TokenRefused(f"the token of the Page {page} is no longer valid", _AGAIN)
+            try:
+                token = self._graph.granted_page(page, grantor.token, ATTEMPTS).token
+            except (TokenRefused, PermissionMissing, PageUnavailable):
+                continue
+            if token is not None and token != refused:
+                return self._kept(page, former, PageToken(token, grantor_id))
+        return None
+
+    def _kept(self, page: str, former: str | None, token: PageToken) -> str | None:
+        """Store a token in place of the `former` one; what was done meanwhile counts more."""
+        if former is None:
+            self._put_token(page, token)
+            return token.value
+        key = facebook_access_token_key(page)
+        if self._tokens.replace(key, former, page_token_to_text(token)):
+            return token.value
+        newer = self._token(page)
+        return None if newer is None else newer.value
+
+    def _grantors(self) -> Iterator[tuple[str, Grantor]]:
+        for grantor_id in self._tokens.names(f"{FACEBOOK_USER_ACCESS_TOKEN}_"):
+            try:
+                grantor = self.grantor(grantor_id)
+            except ValueUnreadable:  # one bad row does not end the search
+                continue
+            if grantor is not None:
+                yield grantor_id, grantor
+
+    def _is_from(self, page: str, grantor_id: str) -> bool:
+        """Whether a Page's token may be from this person; where there is none, it was."""
+        token = self._token(page)
+        return token is None or token.grantor in (None, grantor_id)
+
+    def _token(self, page: str) -> PageToken | None:
+        text = self._tokens.get(facebook_access_token_key(page))
+        return None if text is None else page_token_of_text(text)
+
+    def _put_token(self, page: str, token: PageToken) -> None:
+        self._tokens.put(facebook_access_token_key(page), page_token_to_text(token))
 
     def _belongs(self, page: str, user: str) -> bool:
         try:

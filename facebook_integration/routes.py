@@ -209,6 +209,8 @@ async def _signed_request(request: Request, secret: str, topic: str) -> Event:
         raise SignatureWrong("this request is not signed by Meta", "Nothing was done.")
     at = document.get("issued_at")
     instant = datetime.fromtimestamp(at, UTC) if isinstance(at, int) and 0 < at < 10**11 else None
-    named = hmac.new(secret.encode(), f"{topic}:{given}".encode(), hashlib.sha256).hexdigest()
+    # The payload alone: its spelling is what is signed.
+    payload = given.partition(".")[2]
+    named = hmac.new(secret.encode(), f"{topic}:{payload}".encode(), hashlib.sha256).hexdigest()
     person = f"{PERSON}{document['user_id']}"
     return Event("facebook", named[:32], person, topic, "{}", instant)

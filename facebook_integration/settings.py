@@ -29,6 +29,7 @@ class FacebookSettings:
     graph_url: str
     dialog_url: str
     version: str
+    config_id: str
 
     @property
     def public_url(self) -> str:
@@ -47,6 +48,7 @@ def read_facebook(reader: SettingReader) -> FacebookSettings | None:
     graph_url = url(reader, "FACEBOOK_GRAPH_URL", "https://graph.facebook.com")
     dialog_url = url(reader, "FACEBOOK_DIALOG_URL", "https://www.facebook.com")
     version = reader.parsed("FACEBOOK_GRAPH_VERSION", "v26.0", _graph_version)
+    config_id = reader.parsed("FACEBOOK_CONFIG_ID", "", _config_id)
     if given is None:
         return None
     app_id, app_secret, redirect_uri, webhook_address, verify_token = given
@@ -59,7 +61,14 @@ def read_facebook(reader: SettingReader) -> FacebookSettings | None:
         graph_url=graph_url,
         dialog_url=dialog_url,
         version=version,
+        config_id=config_id,
     )
+
+
+def _config_id(text: str) -> str:
+    if not re.fullmatch(r"[0-9]{0,32}", text):
+        raise ValueError("the id of a configuration is a number")
+    return text
 
 
 def _graph_version(text: str) -> str:

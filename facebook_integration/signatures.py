@@ -51,7 +51,11 @@ def open_signed_request(text: str, secret: str) -> dict[str, Any] | None:
 
 
 def _decoded(text: str) -> bytes | None:
+    """The bytes of a text in base64url, None unless it is spelled in the one way without slack."""
+    bare = text.rstrip("=")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        data = base64.b64decode(bare + "=" * (-len(bare) % 4), altchars=b"-_", validate=True)
     except ValueError:
         return None
+    canonical = base64.urlsafe_b64encode(data).decode()
+    return data if text in (canonical, canonical.rstrip("=")) else None

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from facebook_integration.errors import PageUnavailable
 from facebook_integration.events import CHANGE, MESSAGE, spoken
 from facebook_integration.graph import Graph
 from facebook_integration.models import messages_of, with_change, with_polled, with_told
@@ -18,6 +19,7 @@ from shared.logs import fields
 from shared.merchants.documents import user_folder
 from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
+from shared.merchants.marks import Reconnect
 from shared.merchants.platform import Connection, Workplace
 
 _log = logging.getLogger(__name__)
@@ -25,6 +27,14 @@ _log = logging.getLogger(__name__)
 # Events about a Facebook user have an account of this form.
 PERSON = "person:"
 DEAUTHORIZE = "deauthorize"
+
+# What the next minute does not change: a person has to do something.
+_LASTING = (TokenRefused, PermissionMissing, PageUnavailable)
+
+_ELSEWHERE = (
+    "another account of this bot has connected this Page: ask whoever did to request the deletion "
+    "of their data from this app in their Facebook settings, then connect it again"
+)
 
 
 class PageSync:
@@ -40,8 +50,15 @@ class PageSync:
     def connections(self, user: str) -> list[Connection]:
         """See `Platform.connections`."""
         marks = self._place.marks.reconnects("facebook")
-        return [
-            Connection("facebook", page, marks.get(page)) for page in self._pages.owned_by(user)
+        unavailable = self._place.marks.unavailable("facebook")
+        mine = [
+            Connection("facebook", page, marks.get(page), unavailable.get(page))
+            for page in self._pages.owned_by(user)
+        ]
+        elsewhere = self._pages.elsewhere(user).items()
+        return mine + [
+            Connection("facebook", page, Reconnect(_ELSEWHERE, since))
+            for page, since in sorted(elsewhere)
         ]
 
     def accounts(self) -> list[str]:
@@ -50,7 +67,12 @@ class PageSync:
 
     def poll(self, account: str) -> None:
         """See `Platform.poll`. The subscription is renewed with it."""
-        self._pages.with_token(account, lambda token: self._fetch(account, token))
+        try:
+            self._pages.with_token(account, lambda token: self._fetch(account, token))
+        except PageUnavailable as error:
+            self._mark(account, error)
+            raise
+        self._place.marks.clear_unavailable("facebook", account)
 
     def lane(self, event: Event) -> str:
         """See `Platform.lane`. Each conversation is one, and so are other topics of a Page."""
@@ -93,9 +115,9 @@ class PageSync:
             try:
                 customer, found = messages_of(conversation, page)
             except (KeyError, TypeError, ValueError, AttributeError) as error:
-                raise PlatformError(
-                    "Meta's answer has a conversation in an unexpected form"
-                ) from error
+                about = fields(page=page, why=type(error).__name__)
+                _log.warning("left out: a malformed conversation", extra=about)
+                continue
             if found:
                 key = _conversation_key(owner, page, customer)
                 self._change(owner, page, key, partial(with_polled, events=found))
@@ -105,7 +127,7 @@ class PageSync:
         try:
             found = self._pages.with_token(page, lambda token: self._graph.page(page, token))
             self._store_page(owner, page, found)
-        except (TokenRefused, PermissionMissing) as error:
+        except _LASTING as error:
             self._mark(page, error)
 
             def change(document: Any) -> Any:
@@ -127,17 +149,20 @@ class PageSync:
             _log.info("dropped: stale", extra=fields(topic=event.topic))
             return
         if event.topic == DATA_DELETION:
-            for page in grantor.pages:
+            # What is said to a Page is not theirs, as long as somebody else granted the Page.
+            alone = self._pages.granted_by_nobody_else(person)
+            for page in alone:
                 owner = self._pages.owner(page)
                 if owner is not None:
                     with self._place.data.alone(_folder(owner, page)):
                         self._place.data.remove_all(_folder(owner, page))
                         self._pages.forget(page)
                 self._place.marks.clear_reconnect("facebook", page)
-            self._pages.disconnect(person)
-            _log.warning("deleted on request", extra=fields(pages=len(grantor.pages)))
-            return
+                self._place.marks.clear_unavailable("facebook", page)
+            _log.warning("deleted on request", extra=fields(pages=len(alone)))
         for page in self._pages.disconnect(person):
+            if self._pages.owner(page) is None:  # deleted
+                continue
             self._place.marks.mark_reconnect("facebook", page, "the app was removed at Facebook")
             _log.warning("reconnect: the app was removed", extra=fields(page=page))
 
@@ -150,7 +175,12 @@ class PageSync:
             if self._pages.owner(page) == owner:
                 self._place.data.change(key, change)
 
-    def _mark(self, page: str, error: TokenRefused | PermissionMissing) -> None:
+    def _mark(self, page: str, error: PlatformError) -> None:
+        if isinstance(error, PageUnavailable):
+            reason = f"{error.message}. {error.hint}"
+            if self._place.marks.mark_unavailable("facebook", page, reason):
+                _log.warning("unavailable: %s", reason, extra=fields(page=page))
+            return
         if self._place.marks.mark_reconnect("facebook", page, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(page=page))
 

@@ -18,7 +18,7 @@ def build_facebook(
     settings: FacebookSettings, place: Workplace, browsers: BrowserSessions
 ) -> tuple[FacebookInterface, PageSync]:
     """What its routes work with, and the platform behind them."""
-    graph = Graph(settings, place.outbound)
+    graph = Graph(settings, place.outbound, place.clock)
     pages = Pages(place.tokens, graph)
     logins = PageLogins(settings, graph, pages, place)
     return FacebookInterface(settings, logins, place.inbox, browsers), PageSync(pages, graph, place)

@@ -6,15 +6,14 @@ Source: shopify.dev/docs/api/admin-graphql; throttling is HTTP 200 with an error
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 from shared.clock import Clock
 from shared.logs import fields
 from shared.merchants.errors import (
-    PermissionMissing,
+    BodyMalformed,
     PlatformBusy,
     PlatformError,
     PlatformUnreachable,
@@ -22,7 +21,14 @@ from shared.merchants.errors import (
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
 from shopify_integration.grants import Grant, grant_of_answer
-from shopify_integration.models import Product, Shop, product_of_graphql, shop_of_graphql
+from shopify_integration.models import (
+    Product,
+    Shop,
+    number_of,
+    product_of_graphql,
+    shop_of_graphql,
+)
+from shopify_integration.refusals import graphql_error, refusal, refusal_of_grant
 from shopify_integration.settings import ShopifySettings
 
 _log = logging.getLogger(__name__)
@@ -42,18 +48,29 @@ _VARIANTS_A_PAGE = 250
 _MOST_PAGES = 10_000
 
 _SHOP = "{ shop { name myshopifyDomain email currencyCode ianaTimezone primaryDomain { url } } }"
+_FIELDS = "id title handle status descriptionHtml vendor productType tags createdAt updatedAt"
 _VARIANT = "id title sku price inventoryQuantity"
 _PRODUCTS = f"""
 query Products($first: Int!, $after: String, $variants: Int!) {{
   products(first: $first, after: $after) {{
     nodes {{
-      id title handle status descriptionHtml vendor productType tags createdAt updatedAt
+      {_FIELDS}
       variants(first: $variants) {{
         nodes {{ {_VARIANT} }}
         pageInfo {{ hasNextPage endCursor }}
       }}
     }}
     pageInfo {{ hasNextPage endCursor }}
+  }}
+}}"""
+_PRODUCT = f"""
+query Product($id: ID!, $variants: Int!) {{
+  product(id: $id) {{
+    {_FIELDS}
+    variants(first: $variants) {{
+      nodes {{ {_VARIANT} }}
+      pageInfo {{ hasNextPage endCursor }}
+    }}
   }}
 }}"""
 _VARIANTS = f"""
@@ -77,6 +94,11 @@ mutation Subscribe($topic: WebhookSubscriptionTopic!, $to: WebhookSubscriptionIn
 }"""
 
 
+# A token, or what gives one that is good now, and is not the one that was refused. A long list is
+# read with the latter: a token lives for an hour.
+Token = str | Callable[[str | None], str]
+
+
 class ShopifyAdmin:
     """Every method raises `PlatformError` or a subclass; `TokenRefused` means: connect again."""
 
@@ -84,6 +106,7 @@ class ShopifyAdmin:
         self._settings = settings
         self._outbound = outbound
         self._clock = clock
+        self._closed_until: dict[str, float] = {}  # by shop
 
     def base(self, shop: str) -> str:
         """Where a shop's administration is. `shop` is a checked full domain."""
@@ -98,12 +121,15 @@ class ShopifyAdmin:
         form = {"grant_type": "refresh_token", "refresh_token": refresh_token}
         return self._grant(shop, form, ATTEMPTS)
 
-    def shop(self, shop: str, token: str) -> Shop:
+    def shop(self, shop: str, token: Token) -> Shop:
         """What Shopify tells of the shop."""
         return shop_of_graphql(self._query(shop, token, _SHOP, {}).get("shop") or {})
 
-    def products(self, shop: str, token: str) -> Iterator[Product]:
-        """All products with all their variants, a page at a time."""
+    def products(self, shop: str, token: Token, left_out: set[str]) -> Iterator[Product]:
+        """All products with all their variants, a page at a time.
+
+        One that is malformed is left out: its id, or "" where it has none, is added to `left_out`.
+        """
         variables: dict[str, Any] = {
             "first": _PRODUCTS_A_PAGE,
             "variants": _VARIANTS_A_PRODUCT,
@@ -112,15 +138,31 @@ class ShopifyAdmin:
         for _ in range(_MOST_PAGES):
             with _as_asked(shop):
                 found = self._query(shop, token, _PRODUCTS, variables)["products"]
-                nodes = [(node, list(self._variants(shop, token, node))) for node in found["nodes"]]
+                nodes = list(found["nodes"])
                 more, variables["after"] = _next(found)
-            for node, variants in nodes:
-                yield product_of_graphql(node, variants)
+            for node in nodes:
+                try:
+                    yield product_of_graphql(node, list(self._variants(shop, token, node)))
+                except (BodyMalformed, KeyError, TypeError, AttributeError) as error:
+                    named = number_of(node)
+                    left_out.add(named)
+                    about = fields(shop=shop, product=named, why=type(error).__name__)
+                    _log.warning("left out: a malformed product", extra=about)
             if not more:
                 return
         raise PlatformError(f"the list of products of {shop} does not end")
 
-    def subscribe(self, shop: str, token: str) -> None:
+    def product(self, shop: str, token: Token, product_id: str) -> Product | None:
+        """One product with all its variants; None when it is deleted."""
+        variables = {"id": f"gid://shopify/Product/{product_id}", "variants": _VARIANTS_A_PAGE}
+        with _as_asked(shop):
+            node = self._query(shop, token, _PRODUCT, variables)["product"]
+            if node is None:
+                return None
+            variants = list(self._variants(shop, token, node))
+        return product_of_graphql(node, variants)
+
+    def subscribe(self, shop: str, token: Token) -> None:
         """Have the news of a shop sent to us; what is subscribed already stays as it is."""
         address = self._settings.webhook_address
         with _as_asked(shop):
@@ -133,7 +175,7 @@ class ShopifyAdmin:
 
     # --- requests -----------------------------------------------------------------------
 
-    def _subscribe(self, shop: str, token: str, topic: str, address: str) -> None:
+    def _subscribe(self, shop: str, token: Token, topic: str, address: str) -> None:
         variables = {"topic": topic, "to": {"uri": address}}
         done = self._query(shop, token, _SUBSCRIBE, variables)["webhookSubscriptionCreate"]
         told = "; ".join(error["message"] for error in done["userErrors"])
@@ -144,7 +186,7 @@ class ShopifyAdmin:
             )
 
     def _variants(
-        self, shop: str, token: str, node: Mapping[str, Any]
+        self, shop: str, token: Token, node: Mapping[str, Any]
     ) -> Iterator[Mapping[str, Any]]:
         found = node["variants"]
         for _ in range(_MOST_PAGES):
@@ -169,35 +211,59 @@ class ShopifyAdmin:
                 "POST", f"{self.base(shop)}/admin/oauth/access_token", form={**secrets, **form}
             )
             if answer.status != 200:
-                raise _refusal_of_grant(shop, answer)
+                raise refusal_of_grant(shop, answer)
             return grant_of_answer(answer.document(), self._clock.now())
 
         return self._outbound.patiently(ask, attempts)
 
     def _query(
-        self, shop: str, token: str, query: str, variables: Mapping[str, Any]
+        self, shop: str, token: Token, query: str, variables: Mapping[str, Any]
     ) -> dict[str, Any]:
         url = f"{self.base(shop)}/admin/api/{self._settings.version}/graphql.json"
 
-        def ask() -> dict[str, Any]:
+        def ask_with(value: str) -> dict[str, Any]:
             answer = self._outbound.send(
                 "POST",
                 url,
                 document={"query": query, "variables": variables},
-                headers={"X-Shopify-Access-Token": token},
+                headers={"X-Shopify-Access-Token": value},
             )
             if answer.status != 200:
-                raise _refusal(shop, answer)
+                raise refusal(shop, answer)
             self._compare_version(shop, answer)
             document = answer.document()
             if errors := document.get("errors"):
-                raise _graphql_error(shop, errors, document)
+                raise graphql_error(shop, errors, document)
             data = document.get("data")
             if not isinstance(data, dict):
                 raise PlatformUnreachable(f"the answer of {shop} has no data in it")
             return data
 
-        return self._outbound.patiently(ask)
+        def ask() -> dict[str, Any]:
+            self._check_time(shop)
+            if isinstance(token, str):
+                return ask_with(token)
+            value = token(None)
+            try:
+                return ask_with(value)
+            except TokenRefused:
+                return ask_with(token(value))
+
+        try:
+            return self._outbound.patiently(ask)
+        except PlatformBusy as error:
+            if error.wait is not None:
+                until = self._clock.monotonic() + error.wait
+                self._closed_until[shop] = max(until, self._closed_until.get(shop, 0.0))
+            raise
+
+    def _check_time(self, shop: str) -> None:
+        """Raise `PlatformBusy` before the time that a shop has named."""
+        wait = self._closed_until.get(shop, 0.0) - self._clock.monotonic()
+        if wait > 0:
+            raise PlatformBusy(
+                f"{shop} wants no requests for another {round(wait)} s", "The app will retry.", wait
+            )
 
     def _compare_version(self, shop: str, answer: Answer) -> None:
         served = answer.headers.get("x-shopify-api-version")
@@ -219,65 +285,3 @@ def _as_asked(shop: str) -> Iterator[None]:
         yield
     except (KeyError, TypeError) as error:
         raise PlatformError(f"the answer of {shop} has an unexpected form") from error
-
-
-def _refusal(shop: str, answer: Answer) -> PlatformError:
-    if answer.status in (401, 403, 402, 404, 423):
-        kind = PermissionMissing if answer.status == 403 else TokenRefused
-        return kind(
-            f"{shop} no longer accepts its token ({answer.status})",
-            f"Connect it again: /shopify/{shop}/login",
-        )
-    return _passing(shop, answer)
-
-
-def _refusal_of_grant(shop: str, answer: Answer) -> PlatformError:
-    if 400 <= answer.status < 500 and answer.status not in (408, 429):
-        return TokenRefused(
-            f"{shop} issued no token ({answer.status}): the grant was used before, or revoked",
-            f"Connect it again: /shopify/{shop}/login",
-        )
-    return _passing(shop, answer)
-
-
-def _passing(shop: str, answer: Answer) -> PlatformError:
-    """A refusal that may be over soon."""
-    if answer.status == 429:
-        told = answer.headers.get("retry-after", "")
-        wait = float(told) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", told) else None
-        return PlatformBusy(f"{shop} limits the rate of requests", "The app will retry.", wait)
-    return PlatformUnreachable(f"{shop} answered {answer.status}", "The app will retry.")
-
-
-def _graphql_error(shop: str, errors: Any, document: Mapping[str, Any]) -> PlatformError:
-    codes = (
-        {(error.get("extensions") or {}).get("code") for error in errors if isinstance(error, dict)}
-        if isinstance(errors, list)
-        else set()
-    )
-    if "THROTTLED" in codes:
-        return PlatformBusy(
-            f"{shop} limits the rate of requests", "The app will retry.", _restored_in(document)
-        )
-    if "ACCESS_DENIED" in codes:
-        return PermissionMissing(
-            f"{shop} did not grant the access that the query needs",
-            f"Connect it again: /shopify/{shop}/login",
-        )
-    if "INTERNAL_SERVER_ERROR" in codes:
-        return PlatformUnreachable(f"{shop} had an internal error", "The app will retry.")
-    told = str(errors[0].get("message") if codes else errors)[:200]
-    return PlatformError(
-        f"{shop} refused the query: {told}", "Check SHOPIFY_API_VERSION against the bot's version."
-    )
-
-
-def _restored_in(document: Mapping[str, Any]) -> float | None:
-    """Seconds until there are points enough for this query, as the answer tells."""
-    try:
-        cost = document["extensions"]["cost"]
-        status = cost["throttleStatus"]
-        missing = float(cost["requestedQueryCost"]) - float(status["currentlyAvailable"])
-        return max(missing / float(status["restoreRate"]), 0.1)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None

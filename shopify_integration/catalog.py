@@ -7,7 +7,7 @@ deleted is remembered for some days, so that an older "updated" does not bring i
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -29,6 +29,19 @@ def with_product(document: Any, product: Product) -> dict[str, Any]:
     return _document(products, deleted)
 
 
+def with_first_variants(document: Any, product: Product, named: Sequence[str]) -> dict[str, Any]:
+    """The document after a webhook that has the first variants of a product, and names all.
+
+    The others stay as they are stored; those that were not stored yet are missing.
+    """
+    products, _ = _parts(document)
+    stored = (products.get(product.id) or {}).get("variants", ())
+    known = {one["id"]: one for one in stored} | {one.id: one for one in product.variants}
+    variants = [known[variant] for variant in named if variant in known]
+    whole = Product.model_validate({**product.model_dump(), "variants": variants})
+    return with_product(document, whole)
+
+
 def without_product(document: Any, product_id: str, at: datetime) -> dict[str, Any]:
     """The document after a product was deleted at a time, unless it was made again since."""
     products, deleted = _parts(document)
@@ -38,8 +51,16 @@ def without_product(document: Any, product_id: str, at: datetime) -> dict[str, A
     return _document(products, deleted, at)
 
 
-def with_all(document: Any, polled: Iterable[Product], began_at: datetime) -> dict[str, Any]:
-    """The document after a polling that began at a time, and found these products."""
+def with_all(
+    document: Any,
+    polled: Iterable[Product],
+    began_at: datetime,
+    left_out: Collection[str] = (),
+) -> dict[str, Any]:
+    """The document after a polling that began at a time, and found these products.
+
+    Those that were `left_out` stay as they are stored; "" among them may be any product.
+    """
     products, deleted = _parts(document)
     found: dict[str, Any] = {}
     for product in polled:
@@ -49,8 +70,10 @@ def with_all(document: Any, polled: Iterable[Product], began_at: datetime) -> di
         newer = _is_newer(before, instant_of(product.updated_at))
         found[product.id] = before if newer else product.model_dump(mode="json")
     for product_id, before in products.items():
-        if product_id not in found and _is_newer(before, began_at - _CLOCKS_DIFFER):
-            found[product_id] = before  # made while we were reading
+        kept = product_id in left_out or "" in left_out
+        # Or it was made while we were reading.
+        if product_id not in found and (kept or _is_newer(before, began_at - _CLOCKS_DIFFER)):
+            found[product_id] = before
     gone = {one: when for one, when in deleted.items() if one not in found}
     return _document(found, gone, began_at)
 

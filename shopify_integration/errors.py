@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shared.errors import AppError
+from shared.merchants.errors import PlatformError
 from shared.web.problem_handlers import StatusTable
 
 
@@ -10,6 +11,12 @@ class ShopInvalid(AppError):
     """This is not the name of a shop."""
 
     code = "shop_invalid"
+
+
+class ShopUnavailable(PlatformError):
+    """A shop that is frozen, locked or not there: its token may be good, and is kept."""
+
+    code = "shop_unavailable"
 
 
 SHOPIFY_STATUSES: StatusTable = ((ShopInvalid, 404, "No such shop"),)

@@ -87,6 +87,17 @@ def product_of_webhook(body: Mapping[str, Any]) -> Product:
         raise _malformed("a product of a webhook", error) from None
 
 
+def variants_named(body: Mapping[str, Any]) -> tuple[str, ...]:
+    """The ids of all variants of the product in a webhook's body, which has only the first 100.
+
+    Empty where it names none; raises `BodyMalformed`.
+    """
+    try:
+        return tuple(_number(one["admin_graphql_api_id"]) for one in body.get("variant_gids") or ())
+    except _WRONG as error:
+        raise _malformed("the list of variants of a webhook", error) from None
+
+
 def product_of_graphql(node: Mapping[str, Any], variants: Sequence[Mapping[str, Any]]) -> Product:
     """The product in a node of `products`, with all of its variants."""
     try:
@@ -114,6 +125,13 @@ def product_of_graphql(node: Mapping[str, Any], variants: Sequence[Mapping[str, 
         )
     except _WRONG as error:
         raise _malformed("a product of the Admin API", error) from None
+
+
+def number_of(node: Any) -> str:
+    """The id of a product in a node that may be malformed; "" when it has none."""
+    found = node.get("id") if isinstance(node, dict) else None
+    number = _number(found) if isinstance(found, str) else ""
+    return number if number.isascii() and number.isdigit() else ""
 
 
 def shop_of_graphql(node: Mapping[str, Any]) -> Shop:

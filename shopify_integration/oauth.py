@@ -55,6 +55,13 @@ class ShopLogins:
         }
         return f"{self._admin.base(shop)}/admin/oauth/authorize?{urlencode(query)}"
 
+    def opened(self, query: Sequence[tuple[str, str]]) -> str:
+        """The shop from which Shopify opens the app; raises `LoginRefused`.
+
+        `query` is decoded, in its order.
+        """
+        return self._signed_shop(query, "address")
+
     def finish(self, query: Sequence[tuple[str, str]], user: str | None, browser: str) -> str:
         """Connect the shop of a callback; the UUID of the user whose it is.
 
@@ -62,18 +69,18 @@ class ShopLogins:
         `LoginRefused`, `LoginDenied`, `PermissionMissing`, and what the exchange raises.
         """
         values = dict(query)
-        if not callback_is_signed(query, self._settings.api_secret):
-            raise LoginRefused(
-                "this callback is not signed by Shopify", "Begin again on the first page."
-            )
-        shop = values.get("shop", "")
-        if not is_shop(shop) or not self._is_fresh(values.get("timestamp", "")):
-            raise LoginRefused(
-                "this callback is not for a shop, or is too old", "Begin again on the first page."
-            )
+        shop = self._signed_shop(query, "callback")
         self._place.states.redeem(
             values.get("state", ""), Login("shopify", shop, user or "", browser)
         )
+        known = self._shops.owner(shop)
+        if user and known and known != user:
+            raise LoginRefused(
+                f"{shop} is connected by another account of this bot, and this browser has a "
+                "session of a different one",
+                "To work with that account, connect the shop in a private window. To move the "
+                "shop, uninstall the app in it, wait two days, then connect it here.",
+            )
         if not values.get("code"):
             raise LoginDenied(
                 "the shop was not connected", "Begin again, and agree at Shopify to connect it."
@@ -83,12 +90,25 @@ class ShopLogins:
             raise PermissionMissing(
                 f"{shop} did not grant {', '.join(missing)}", "Begin again, and grant all of it."
             )
-        owner = self._shops.owner(shop) or user or str(uuid4())
+        owner = known or user or str(uuid4())
         self._shops.connect(shop, grant, owner)
         self._place.marks.clear_reconnect("shopify", shop)
         self._place.inbox.add([Event("shopify", secrets.token_hex(16), shop, CONNECTED, "{}")])
         _log.info("connected", extra=fields(shop=shop, expires=grant.expires_at is not None))
         return owner
+
+    def _signed_shop(self, query: Sequence[tuple[str, str]], what: str) -> str:
+        values = dict(query)
+        if not callback_is_signed(query, self._settings.api_secret):
+            raise LoginRefused(
+                f"this {what} is not signed by Shopify", "Begin again on the first page."
+            )
+        shop = values.get("shop", "")
+        if not is_shop(shop) or not self._is_fresh(values.get("timestamp", "")):
+            raise LoginRefused(
+                f"this {what} is not for a shop, or is too old", "Begin again on the first page."
+            )
+        return shop
 
     def _is_fresh(self, timestamp: str) -> bool:
         if not timestamp.isascii() or not timestamp.isdigit() or len(timestamp) > 12:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
@@ -13,9 +13,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 from starlette.concurrency import run_in_threadpool
 
+from shared.clock import Clock
 from shared.logs import fields
 from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.errors import (
+    BodyMalformed,
     LoginDenied,
     LoginRefused,
     PermissionMissing,
@@ -41,7 +43,16 @@ from shopify_integration.signatures import SIGNATURE, webhook_is_signed
 _log = logging.getLogger(__name__)
 
 # Where the bodies of the topics about a whole shop, or about its customers, name it.
-_OF_SHOP = ("shop_domain", "myshopify_domain")
+_OF_SHOP = {
+    "shop/redact": "shop_domain",
+    "customers/redact": "shop_domain",
+    "customers/data_request": "shop_domain",
+    "app/uninstalled": "myshopify_domain",
+    "shop/update": "myshopify_domain",
+}
+# Their time says whether they are about an earlier connection; clocks differ by so much.
+_ENDS = ("shop/redact", "app/uninstalled")
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,7 @@ class ShopifyInterface:
     logins: ShopLogins
     inbox: Inbox
     browsers: BrowserSessions
+    clock: Clock
 
 
 def shopify_routes() -> APIRouter:
@@ -68,6 +80,23 @@ def shopify_routes() -> APIRouter:
     def named_login(request: Request, shop: str) -> Response:
         _interface(request)
         return RedirectResponse(f"/shopify/{parse_shop(shop)}/login", 302)
+
+    @router.get(
+        "/open",
+        status_code=302,
+        response_class=RedirectResponse,
+        responses=refusals(LoginRefused),
+        openapi_extra={"parameters": query("hmac", "host", "shop", "timestamp")},
+        summary="Where Shopify opens the app: the login of that shop begins at once",
+    )
+    def open_app(request: Request) -> Response:
+        interface = _interface(request)
+        shop = interface.logins.opened(request.query_params.multi_items())
+        response = RedirectResponse("/", 302)
+        browser = interface.browsers.begin_login(request, response)
+        address = interface.logins.begin(shop, interface.browsers.user(request), browser)
+        response.headers["location"] = address
+        return response
 
     @router.get(
         "/{shop}/login",
@@ -125,8 +154,11 @@ def shopify_routes() -> APIRouter:
             SIGNATURE,
             lambda body, signature: webhook_is_signed(body, signature, secret),
         )
-        # Shopify signs callbacks with the same key, and merchants see those; they are no JSON.
-        event = _event(request, body, json_object(body))
+        # Shopify signs callbacks with the same key, and merchants see those. What is signed of one
+        # is sorted by name, `shop` comes before any brace, and what a webhook has begins with that.
+        if not body.startswith(b"{"):
+            raise BodyMalformed("the body is not a JSON object", "Nothing was done.")
+        event = _event(request, body, json_object(body), interface.clock.now())
         if event is None:
             _log.info("dropped a webhook that names no shop, or two")
         else:
@@ -146,17 +178,29 @@ def _interface(request: Request) -> ShopifyInterface:
     return interface
 
 
-def _event(request: Request, body: bytes, document: Mapping[str, Any]) -> Event | None:
+def _event(
+    request: Request, body: bytes, document: Mapping[str, Any], now: datetime
+) -> Event | None:
     """The event of a signed webhook; None when its headers do not name a shop.
 
-    They are not signed: a body that names its shop has to name the same one.
+    They are not signed: the body of a topic about a whole shop, and any that names its shop, has to
+    name the same one. Raises `BodyMalformed` for the end of a connection in the future.
     """
     shop = (one_header(request, "x-shopify-shop-domain") or "").lower()
     topic = one_header(request, "x-shopify-topic") or ""
     if not is_shop(shop) or not topic or len(topic) > 100:
         return None
-    if any(str(document[name]).lower() != shop for name in _OF_SHOP if name in document):
+    required = {_OF_SHOP[topic]} if topic in _OF_SHOP else set()
+    named = required | {name for name in _OF_SHOP.values() if name in document}
+    if any(str(document.get(name)).lower() != shop for name in named):
         return None
+    at = _instant(request.headers.get("x-shopify-triggered-at", ""))
+    if at is not None and at > now:
+        if topic in _ENDS and at > now + _CLOCKS_DIFFER:
+            raise BodyMalformed(
+                "the webhook is from the future", "Check this host's clock; Shopify sends it again."
+            )
+        at = now
     event_id = request.headers.get("x-shopify-webhook-id", "")
     if not 0 < len(event_id) <= 200:
         event_id = sha256(f"{shop} {topic} ".encode() + body).hexdigest()
@@ -166,7 +210,7 @@ def _event(request: Request, body: bytes, document: Mapping[str, Any]) -> Event 
         shop,
         topic,
         body.decode(errors="replace"),
-        _instant(request.headers.get("x-shopify-triggered-at", "")),
+        at,
     )
 
 

@@ -90,14 +90,17 @@ class Shops:
         A token that ends soon, or that Shopify refuses, is refreshed first, once. Raises
         `TokenRefused` when the shop has to be connected again.
         """
-        token = self._fresh(shop, None)
+        token = self.fresh(shop, None)
         try:
             return call(token)
         except TokenRefused:
-            return call(self._fresh(shop, token))
+            return call(self.fresh(shop, token))
 
-    def _fresh(self, shop: str, refused: str | None) -> str:
-        """A token that lasts for some minutes, and is not the one that was `refused`."""
+    def fresh(self, shop: str, refused: str | None) -> str:
+        """A token that lasts for some minutes, and is not the one that was `refused`.
+
+        Raises `TokenRefused` when the shop has to be connected again.
+        """
         key = shopify_access_token_key(shop_key(shop))
         with self._refreshing_alone(shop):
             text = self._tokens.get(key)

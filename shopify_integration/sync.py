@@ -5,22 +5,38 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from shared.logs import fields
 from shared.merchants.documents import user_folder
-from shared.merchants.errors import BodyMalformed, PermissionMissing, TokenRefused
+from shared.merchants.errors import (
+    BodyMalformed,
+    PermissionMissing,
+    PlatformError,
+    TokenRefused,
+)
 from shared.merchants.inbox import Event, Provider, WaitingEvent
 from shared.merchants.platform import Connection, Workplace
 from shopify_integration import catalog
-from shopify_integration.admin_api import ShopifyAdmin
-from shopify_integration.models import Shop, product_of_webhook, shop_of_webhook
+from shopify_integration.admin_api import ShopifyAdmin, Token
+from shopify_integration.errors import ShopUnavailable
+from shopify_integration.models import (
+    Product,
+    Shop,
+    product_of_webhook,
+    shop_of_webhook,
+    variants_named,
+)
 from shopify_integration.oauth import CONNECTED
 from shopify_integration.shops import Shops
 
 _log = logging.getLogger(__name__)
 
 _Change = Callable[[Any], Any]
+
+# What the next minute does not change: the merchant has to do something.
+_LASTING = (TokenRefused, PermissionMissing, ShopUnavailable)
 
 
 class ShopSync:
@@ -40,24 +56,36 @@ class ShopSync:
             "customers/redact": self._on_customer,
             "customers/data_request": self._on_customer,
         }
-        self._product_changes: dict[str, Callable[[Event], _Change]] = {
-            "products/create": _changed,
-            "products/update": _changed,
+        self._product_changes: dict[str, Callable[[str, Event], _Change]] = {
+            "products/create": self._changed,
+            "products/update": self._changed,
             "products/delete": self._deleted,
         }
 
     def connections(self, user: str) -> list[Connection]:
         """See `Platform.connections`."""
         marks = self._place.marks.reconnects("shopify")
-        return [Connection("shopify", shop, marks.get(shop)) for shop in self._shops.owned_by(user)]
+        unavailable = self._place.marks.unavailable("shopify")
+        return [
+            Connection("shopify", shop, marks.get(shop), unavailable.get(shop))
+            for shop in self._shops.owned_by(user)
+        ]
 
     def accounts(self) -> list[str]:
         """See `Platform.accounts`."""
         return self._shops.connected()
 
     def poll(self, account: str) -> None:
-        """See `Platform.poll`. Webhooks that Shopify dropped are subscribed again."""
-        self._shops.with_token(account, lambda token: self._fetch(account, token))
+        """See `Platform.poll`. Webhooks that Shopify dropped are subscribed again.
+
+        Each request has a token that is good then: a long polling outlives one.
+        """
+        try:
+            self._fetch(account, partial(self._shops.fresh, account))
+        except ShopUnavailable as error:
+            self._mark(account, error)
+            raise
+        self._place.marks.clear_unavailable("shopify", account)
 
     def lane(self, event: Event) -> str:
         """See `Platform.lane`. The products are one document, the shop's metadata another."""
@@ -75,7 +103,7 @@ class ShopSync:
         for event in (waiting.event for waiting in events):
             try:
                 if event.topic in self._product_changes:
-                    changes.append(self._product_changes[event.topic](event))
+                    changes.append(self._product_changes[event.topic](account, event))
                 elif event.topic in self._acts:
                     self._acts[event.topic](account, event)
                 else:
@@ -89,24 +117,43 @@ class ShopSync:
 
     # --- products -----------------------------------------------------------------------
 
-    def _deleted(self, event: Event) -> _Change:
+    def _changed(self, shop: str, event: Event) -> _Change:
+        """A webhook has the first 100 variants of a product: one that names more is asked for."""
+        body = _body(event)
+        product, named = product_of_webhook(body), variants_named(body)
+        if len(named) <= len(product.variants):
+            return lambda document: catalog.with_product(document, product)
+        whole: Product | None = None
+        try:
+            whole = self._shops.with_token(
+                shop, lambda token: self._admin.product(shop, token, product.id)
+            )
+        except _LASTING as error:
+            self._mark(shop, error)
+            return lambda document: catalog.with_first_variants(document, product, named)
+        if whole is None:  # deleted since, which has a webhook of its own
+            return lambda document: document
+        return lambda document: catalog.with_product(document, whole)
+
+    def _deleted(self, _shop: str, event: Event) -> _Change:
         product_id = _body(event).get("id")
         if not isinstance(product_id, int | str):
             raise BodyMalformed("a deleted product has no id")
         at = event.sent_at or self._place.clock.now()
         return lambda document: catalog.without_product(document, str(product_id), at)
 
-    def _fetch(self, shop: str, token: str) -> None:
+    def _fetch(self, shop: str, token: Token) -> None:
         owner = self._owner(shop)
         self._admin.subscribe(shop, token)
         self._store_shop(owner, self._admin.shop(shop, token), shop)
         began_at = self._place.clock.now()
-        polled = list(self._admin.products(shop, token))
+        left_out: set[str] = set()
+        polled = list(self._admin.products(shop, token, left_out))
         self._change(
             owner,
             shop,
             _products_key(owner, shop),
-            lambda document: catalog.with_all(document, polled, began_at),
+            lambda document: catalog.with_all(document, polled, began_at, left_out),
         )
 
     # --- the shop -----------------------------------------------------------------------
@@ -118,7 +165,7 @@ class ShopSync:
         """Ask for what is true now: news come late and in any order."""
         try:
             found = self._shops.with_token(shop, lambda token: self._admin.shop(shop, token))
-        except (TokenRefused, PermissionMissing) as error:
+        except _LASTING as error:
             self._mark(shop, error)
             found = shop_of_webhook(_body(event), shop)
         self._store_shop(self._owner(shop), found, shop)
@@ -141,6 +188,7 @@ class ShopSync:
             removed = self._place.data.remove_all(folder)
             self._shops.forget(shop)
         self._place.marks.clear_reconnect("shopify", shop)
+        self._place.marks.clear_unavailable("shopify", shop)
         _log.warning("redacted", extra=fields(shop=shop, documents=removed))
 
     def _on_customer(self, shop: str, event: Event) -> None:
@@ -170,14 +218,16 @@ class ShopSync:
             return False
         return event.sent_at < grant.granted_at
 
-    def _mark(self, shop: str, error: TokenRefused | PermissionMissing) -> None:
+    def _mark(self, shop: str, error: PlatformError) -> None:
+        if isinstance(error, ShopUnavailable):
+            if self._place.marks.mark_unavailable(
+                "shopify", shop, f"{error.message}. {error.hint}"
+            ):
+                about = fields(shop=shop)
+                _log.warning("unavailable: %s. %s", error.message, error.hint, extra=about)
+            return
         if self._place.marks.mark_reconnect("shopify", shop, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(shop=shop))
-
-
-def _changed(event: Event) -> _Change:
-    product = product_of_webhook(_body(event))
-    return lambda document: catalog.with_product(document, product)
 
 
 def _all_of(changes: Sequence[_Change]) -> _Change:

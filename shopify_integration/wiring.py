@@ -21,7 +21,8 @@ def build_shopify(
     admin = ShopifyAdmin(settings, place.outbound, place.clock)
     shops = Shops(place.tokens, admin, place.clock)
     logins = ShopLogins(settings, admin, shops, place)
-    return ShopifyInterface(settings, logins, place.inbox, browsers), ShopSync(shops, admin, place)
+    interface = ShopifyInterface(settings, logins, place.inbox, browsers, place.clock)
+    return interface, ShopSync(shops, admin, place)
 
 
 PLATFORM = PlatformDefinition(

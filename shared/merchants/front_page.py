@@ -18,10 +18,10 @@ _NOTHING = "Nothing: messages and products are kept up to date."
 
 
 class ConnectionState(BaseModel):
-    """One account; `since` and `reason` are there when it has to be connected again."""
+    """One account; `since` and `reason` are there unless it is connected."""
 
     account: str
-    state: Literal["connected", "reconnect"]
+    state: Literal["connected", "reconnect", "unavailable"]
     since: str | None
     reason: str | None
 
@@ -118,10 +118,13 @@ def front_routes(definitions: Sequence[PlatformDefinition]) -> APIRouter:
 
 
 def _state(connection: Connection) -> ConnectionState:
-    mark = connection.reconnect
+    mark = connection.reconnect or connection.unavailable
+    broken: Literal["reconnect", "unavailable"] = (
+        "reconnect" if connection.reconnect else "unavailable"
+    )
     return ConnectionState(
         account=connection.account,
-        state="reconnect" if mark else "connected",
+        state=broken if mark else "connected",
         since=format_utc(mark.since) if mark else None,
         reason=mark.reason if mark else None,
     )
@@ -135,6 +138,9 @@ def _section(entry: FrontEntry, accounts: Sequence[ConnectionState]) -> str:
 def _item(one: ConnectionState, link: str) -> str:
     if one.state == "connected":
         return f"<li>{escape(one.account)}: connected</li>"
+    if one.state == "unavailable":
+        why = f"{escape(one.reason or '')} (since {escape(one.since or '')})"
+        return f"<li>{escape(one.account)}: <strong>unavailable</strong>: {why}</li>"
     return (
         f'<li>{escape(one.account)}: <strong><a href="{escape(link)}">reconnect</a></strong> '
         f"({escape(one.reason or '')}, since {escape(one.since or '')})</li>"

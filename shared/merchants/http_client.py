@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -55,6 +56,11 @@ class Answer:
                 f"the answer ({self.status}) is not a JSON object", "The app will retry."
             )
         return found
+
+    def retry_after(self) -> float | None:
+        """In how many seconds the sender wants to be asked again, if it says so."""
+        told = self.headers.get("retry-after", "")
+        return float(told) if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", told) else None
 
 
 # For the work on the inbox: what fails comes again, and others wait for the thread.
@@ -136,15 +142,16 @@ class Outbound:
     def patiently(self, call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
         """The result of `call`, tried again while the platform is busy or out of reach.
 
-        Waits as long as the platform says, or twice as long each time. Raises the last error.
+        Waits as long as the platform says, or twice as long each time. Raises the last error; one
+        that asks for more than a minute at once, as nothing is asked before its time.
         """
         import tenacity  # noqa: PLC0415
 
         return tenacity.Retrying(
-            sleep=self._pause,
+            sleep=self.pause,
             stop=tenacity.stop_after_attempt(1 if _is_short.get() else attempts),
             wait=_wait,
-            retry=tenacity.retry_if_exception_type((PlatformBusy, PlatformUnreachable)),
+            retry=tenacity.retry_if_exception(_passes_soon),
             reraise=True,
         )(call)
 
@@ -153,13 +160,20 @@ class Outbound:
         self._closing.set()
         self._client.close()
 
-    def _pause(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
+        """Return after so many seconds; raises `PlatformUnreachable` when the program ends."""
         if self._closing.wait(seconds):
             raise _shutting_down()
 
 
 def _shutting_down() -> PlatformUnreachable:
     return PlatformUnreachable("the program is shutting down", "The app will retry.")
+
+
+def _passes_soon(error: BaseException) -> bool:
+    if isinstance(error, PlatformBusy):
+        return error.wait is None or error.wait <= _LONGEST_WAIT_SECONDS
+    return isinstance(error, PlatformUnreachable)
 
 
 def _wait(state: RetryCallState) -> float:

@@ -13,6 +13,7 @@ from shared.merchants.inbox import Provider
 
 _LAST_SYNC = "last_sync"
 _SYNC_WANTED = "sync_wanted"
+_UNAVAILABLE = "unavailable/"
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,37 @@ class Marks:
             ).fetchall()
         return {row[0]: Reconnect(row[1], parse_utc(row[2])) for row in rows}
 
+    def mark_unavailable(self, provider: Provider, account: str, reason: str) -> bool:
+        """Note why an account cannot be used, though its token may be good; False when known."""
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT OR IGNORE INTO facts(name, value) VALUES (?, ?)",
+                (
+                    f"{_UNAVAILABLE}{provider}/{account}",
+                    f"{format_utc(self._clock.now())} {reason}",
+                ),
+            )
+            return cursor.rowcount == 1
+
+    def clear_unavailable(self, provider: Provider, account: str) -> None:
+        """The account can be used."""
+        with self._database.transaction() as connection:
+            name = f"{_UNAVAILABLE}{provider}/{account}"
+            connection.execute("DELETE FROM facts WHERE name = ?", (name,))
+
+    def unavailable(self, provider: Provider) -> dict[str, Reconnect]:
+        """The accounts of a platform that cannot be used, why, and since when."""
+        prefix = f"{_UNAVAILABLE}{provider}/"
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?", (len(prefix), prefix)
+            ).fetchall()
+        found = {name.removeprefix(prefix): value.partition(" ") for name, value in rows}
+        return {
+            account: Reconnect(reason, parse_utc(since))
+            for account, (since, _, reason) in found.items()
+        }
+
     def last_sync(self) -> datetime | None:
         """When the last polling of everything began."""
         return self._time(_LAST_SYNC)
@@ -106,6 +138,19 @@ class Marks:
                 (provider, account),
             )
 
+    def owe_sync(self, provider: Provider, account: str, seconds: float) -> None:
+        """Have an account fetched apart from the others, and not before `seconds` have passed."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR IGNORE INTO first_syncs(provider, account) VALUES (?, ?)",
+                (provider, account),
+            )
+            connection.execute(
+                "UPDATE first_syncs SET not_before = max(not_before, ?)"
+                " WHERE provider = ? AND account = ?",
+                (self._clock.now().timestamp() + seconds, provider, account),
+            )
+
     def first_syncs(self) -> list[FirstSync]:
         """The accounts whose first fetching is due, in the order in which they were connected."""
         with self._database.reading() as connection:
@@ -122,10 +167,11 @@ class Marks:
             connection.execute("DELETE FROM first_syncs WHERE sequence = ?", (sequence,))
 
     def postpone_first_sync(self, sequence: int, seconds: float) -> None:
-        """It failed; try it again in `seconds`."""
+        """It failed; try it again in `seconds`, or when `owe_sync` says."""
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE first_syncs SET attempts = attempts + 1, not_before = ? WHERE sequence = ?",
+                "UPDATE first_syncs SET attempts = attempts + 1,"
+                " not_before = max(not_before, ?) WHERE sequence = ?",
                 (self._clock.now().timestamp() + seconds, sequence),
             )
 

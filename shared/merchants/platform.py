@@ -35,11 +35,15 @@ class Workplace:
 
 @dataclass(frozen=True)
 class Connection:
-    """An account of a user; `reconnect` says why its token no longer works, if so."""
+    """An account of a user; `reconnect` says why its token no longer works, if so.
+
+    `unavailable` says why the account itself cannot be used, which no login changes.
+    """
 
     provider: Provider
     account: str
     reconnect: Reconnect | None
+    unavailable: Reconnect | None = None
 
 
 class Platform(Protocol):

@@ -15,7 +15,7 @@ from shared.clock import Clock
 from shared.crontab import Crontab
 from shared.errors import AppError
 from shared.logs import fields
-from shared.merchants.errors import PermissionMissing, TokenRefused
+from shared.merchants.errors import PermissionMissing, PlatformBusy, TokenRefused
 from shared.merchants.inbox import Provider
 from shared.merchants.marks import FirstSync, Marks
 from shared.merchants.platform import Platform
@@ -174,6 +174,8 @@ def _poll(marks: Marks, platform: Platform, account: str) -> _Outcome:
         return "reconnect"
     except AppError as error:
         _log.error("%s [%s] %s", error.message, error.code, error.hint, extra=about)
+        if isinstance(error, PlatformBusy):  # what its limits cut short is made up for
+            marks.owe_sync(platform.provider, account, error.wait or 0.0)
         return "failed"
     except Exception:
         _log.exception("polling failed", extra=about)

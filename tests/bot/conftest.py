@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import count
+from typing import Any
 
 import pytest
 
@@ -12,6 +15,7 @@ from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
 from tests.support.merchant import Merchant
 from tests.support.s3_server import S3Server
+from tests.support.waiting import eventually
 
 
 @pytest.fixture(scope="module")
@@ -63,3 +67,23 @@ def new_shop(bot: Bot) -> str:
     shop = f"shop-{next(_shops)}.myshopify.com"
     bot.shopify.add_shop(shop)
     return shop
+
+
+def inbox_is_done(bot: Bot) -> None:
+    """Wait until all events are done."""
+    path = bot.installation.folder / "data" / "inbox.db"
+
+    def waiting() -> int:
+        with closing(sqlite3.connect(path)) as connection:
+            return int(
+                connection.execute("SELECT count(*) FROM events WHERE done = 0").fetchone()[0]
+            )
+
+    eventually(lambda: waiting() == 0, "all events to be done")
+
+
+def products_of(bot: Bot, shop: str) -> Any:
+    """The stored document of a shop's products, whoever owns it; None when there is none."""
+    stored = bot.keys()
+    keys = [key for key in stored if key.endswith(f"/shopify/{shop}/shop_products.json")]
+    return bot.document(keys[0]) if keys else None

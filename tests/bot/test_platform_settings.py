@@ -81,6 +81,7 @@ def test_a_half_set_platform_is_a_fault_of_what_is_missing(name: str) -> None:
         ("FACEBOOK_APP_SECRET", "with a space"),
         ("FACEBOOK_VERIFY_TOKEN", "käse"),
         ("SHOPIFY_API_SECRET", "zwei Worte"),
+        ("FACEBOOK_CONFIG_ID", "my-config"),
         ("FACEBOOK_GRAPH_VERSION", "26.0"),
         ("FACEBOOK_GRAPH_VERSION", "v26.0/../x"),
         ("FACEBOOK_GRAPH_URL", "graph.facebook.com"),

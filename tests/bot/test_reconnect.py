@@ -91,6 +91,41 @@ def test_a_revoked_page_is_to_be_connected_again(bot: ConnectedBot, graph: FakeG
     assert bot.to_reconnect() == []
 
 
+@pytest.mark.parametrize(("status", "word"), [(402, "frozen"), (423, "locked"), (404, "not there")])
+def test_an_unavailable_shop_is_not_to_be_connected_again(
+    bot: ConnectedBot, shopify: FakeShopify, status: int, word: str
+) -> None:
+    """`/` says why, its token is neither refreshed nor forgotten, and it comes back by itself."""
+    token = shopify.token(SHOP)
+    shopify.answer_status("graphql", status, times=None)
+
+    bot.bot.poll()
+
+    assert bot.states()[SHOP] == "unavailable"
+    assert bot.to_reconnect() == []
+    page = bot.browser.get("/", headers=BROWSER).text
+    assert word in page
+    assert f'<a href="/shopify/{SHOP}/login">reconnect' not in page
+    assert shopify.token(SHOP) == token
+    shopify.clear_faults()
+    bot.bot.poll()
+    assert bot.states()[SHOP] == "connected"
+
+
+def test_a_page_that_is_gone_is_unavailable(bot: ConnectedBot, graph: FakeGraph) -> None:
+    """100/33 through everybody who granted it: the reason is on `/`, and the other Page goes on."""
+    page, other = bot.pages
+    for edge in ("subscribed_apps", "page"):
+        graph.fail(edge, 100, subcode=33, subject=page)
+
+    bot.bot.poll()
+
+    assert bot.states()[page] == "unavailable"
+    assert bot.states()[other] == "connected"
+    bot.bot.poll()
+    assert bot.states()[page] == "connected"
+
+
 def test_a_permission_that_was_taken_back_marks_the_page(
     bot: ConnectedBot, graph: FakeGraph
 ) -> None:

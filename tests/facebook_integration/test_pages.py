@@ -11,7 +11,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from facebook_integration import pages
-from facebook_integration.models import GrantedPage, Grantor
+from facebook_integration.models import GrantedPage, Grantor, page_token_of_text
 from facebook_integration.pages import Pages
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
@@ -26,12 +26,12 @@ class Granting:
     """A Graph that has a new token for the Page; something happens while it is asked."""
 
     def __init__(self) -> None:
-        self.meanwhile: Callable[[], None] = lambda: None
+        self.meanwhile: Callable[[], object] = lambda: None
 
-    def pages(self, token: str) -> list[GrantedPage]:
-        assert token == GRANTOR.token
+    def granted_page(self, page: str, token: str, _attempts: int) -> GrantedPage:
+        assert (page, token) == ("17", GRANTOR.token)
         self.meanwhile()
-        return [GrantedPage("17", "Käsehaus", "renewed")]
+        return GrantedPage("17", "Käsehaus", "renewed")
 
 
 @pytest.fixture
@@ -47,6 +47,11 @@ def connected(tokens: TokenStorage, graph: Granting) -> Pages:
     known = Pages(tokens, graph)  # type: ignore[arg-type]
     known.connect("9", GRANTOR, [GrantedPage("17", "Käsehaus", "refused")])
     return known
+
+
+def stored(tokens: TokenStorage) -> str:
+    """The token of the Page that is stored."""
+    return page_token_of_text(tokens.get("FACEBOOK_ACCESS_TOKEN_17") or "").value
 
 
 def use(known: Pages) -> str:
@@ -65,7 +70,7 @@ def test_a_refused_token_is_replaced(tokens: TokenStorage) -> None:
     known = connected(tokens, Granting())
 
     assert use(known) == "renewed"
-    assert tokens.get("FACEBOOK_ACCESS_TOKEN_17") == "renewed"
+    assert stored(tokens) == "renewed"
 
 
 def test_a_renewal_does_not_bring_back_what_was_deleted(tokens: TokenStorage) -> None:
@@ -91,7 +96,7 @@ def test_a_renewal_does_not_overwrite_a_new_login(tokens: TokenStorage) -> None:
     graph.meanwhile = lambda: known.connect("9", GRANTOR, [GrantedPage("17", "Käsehaus", "new")])
 
     assert use(known) == "new"
-    assert tokens.get("FACEBOOK_ACCESS_TOKEN_17") == "new"
+    assert stored(tokens) == "new"
 
 
 def test_the_names_of_keys_are_fixed() -> None:

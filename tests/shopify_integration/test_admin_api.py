@@ -8,11 +8,13 @@ import pytest
 
 from shared.merchants.errors import (
     PermissionMissing,
+    PlatformBusy,
     PlatformError,
     PlatformUnreachable,
     TokenRefused,
 )
 from shopify_integration.admin_api import TOPICS
+from shopify_integration.errors import ShopUnavailable
 from tests.shopify_integration.conftest import Counter
 
 SHOP = "kaesehaus.myshopify.com"
@@ -32,7 +34,7 @@ def test_all_products_with_all_variants_are_read(counter: Counter, token: str) -
         variants = many if title == "Cheese 3" else many[:31] if title == "Cheese 26" else many[:1]
         counter.shopify.put_product(SHOP, deliver=False, title=title, variants=variants)
 
-    found = {product.title: product for product in counter.admin.products(SHOP, token)}
+    found = {product.title: product for product in counter.admin.products(SHOP, token, set())}
 
     assert sorted(found) == sorted(titles)
     assert [one.title for one in found["Cheese 3"].variants] == [one["title"] for one in many]
@@ -42,7 +44,7 @@ def test_all_products_with_all_variants_are_read(counter: Counter, token: str) -
 
 def test_a_shop_without_products_has_none(counter: Counter, token: str) -> None:
     """An empty page is the last one."""
-    assert list(counter.admin.products(SHOP, token)) == []
+    assert list(counter.admin.products(SHOP, token, set())) == []
 
 
 def test_webhooks_are_subscribed_once(counter: Counter, token: str) -> None:
@@ -78,6 +80,20 @@ def test_a_busy_shop_is_asked_again_when_it_says(counter: Counter, token: str) -
     assert 0.3 <= second - first < 0.9
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_shop_is_not_asked_before_its_time(counter: Counter, token: str, status: int) -> None:
+    """`Retry-After` of an hour: one request, and none before, whatever else there is to ask."""
+    counter.shopify.answer_status("graphql", status, headers={"retry-after": "3600"})
+    for _ in range(3):
+        with pytest.raises(PlatformBusy):
+            counter.admin.shop(SHOP, token)
+    assert len(counter.shopify.calls("graphql")) == 1
+
+    counter.clock.advance(minutes=61)
+
+    assert counter.admin.shop(SHOP, token).domain == SHOP
+
+
 @pytest.mark.parametrize("fault", ["status", "garbage", "cut", "INTERNAL_SERVER_ERROR"])
 def test_a_passing_fault_is_tried_again(counter: Counter, token: str, fault: str) -> None:
     """Whatever a proxy, the network or the platform does once."""
@@ -95,7 +111,7 @@ def test_a_passing_fault_is_tried_again(counter: Counter, token: str, fault: str
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(401, TokenRefused), (403, PermissionMissing), (402, TokenRefused), (404, TokenRefused)],
+    [(401, TokenRefused), (403, PermissionMissing)],
 )
 def test_a_refused_token_means_reconnect(
     counter: Counter, token: str, status: int, kind: type[PlatformError]
@@ -112,6 +128,23 @@ def test_a_refused_token_means_reconnect(
 
 
 @pytest.mark.parametrize(
+    ("status", "word"), [(402, "frozen"), (404, "SHOPIFY_API_VERSION"), (423, "locked")]
+)
+def test_an_unavailable_shop_keeps_its_token(
+    counter: Counter, token: str, status: int, word: str
+) -> None:
+    """Each with its sentence; asked once, and the token is not taken for void."""
+    counter.shopify.answer_status("graphql", status)
+
+    with pytest.raises(ShopUnavailable) as caught:
+        counter.admin.shop(SHOP, token)
+
+    assert word in f"{caught.value.message} {caught.value.hint}"
+    assert "/login" not in caught.value.hint
+    assert len(counter.shopify.calls("graphql")) == 1
+
+
+@pytest.mark.parametrize(
     ("code", "kind"), [("ACCESS_DENIED", PermissionMissing), ("BAD_REQUEST", PlatformError)]
 )
 def test_a_refused_query_is_no_empty_answer(
@@ -121,7 +154,7 @@ def test_a_refused_query_is_no_empty_answer(
     counter.shopify.fail("graphql:products", code)
 
     with pytest.raises(kind):
-        list(counter.admin.products(SHOP, token))
+        list(counter.admin.products(SHOP, token, set()))
 
     assert len(counter.shopify.calls("graphql:products")) == 1
 

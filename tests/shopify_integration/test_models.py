@@ -59,7 +59,7 @@ def test_webhook_and_graphql_tell_the_same_product(counter: Counter, values: Any
     token = counter.installed(SHOP).access_token
     put = counter.shopify.put_product(SHOP, deliver=False, **values)
 
-    polled = list(counter.admin.products(SHOP, token))
+    polled = list(counter.admin.products(SHOP, token, set()))
 
     assert polled == [product_of_webhook(put.body)]
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -110,6 +111,25 @@ def test_a_refused_token_is_refreshed_once(register: Register) -> None:
 
     assert len(tokens) == 1
     assert register.refreshes() == 1
+
+
+def test_a_list_outlives_its_token(register: Register) -> None:
+    """A token per request: the next page is read with the next token, and none is read twice."""
+    shopify, admin = register.counter.shopify, register.counter.admin
+    titles = [f"Cheese {number:02}" for number in range(60)]
+    for title in titles:
+        shopify.put_product(SHOP, deliver=False, title=title)
+    read: list[str] = []
+
+    for product in admin.products(SHOP, partial(register.shops.fresh, SHOP), set()):
+        if len(read) in (10, 35):
+            shopify.expire_access_token(SHOP)
+        read.append(product.title)
+
+    assert read == titles
+    good = [call for call in shopify.calls("graphql:products") if call.status == 200]
+    assert len(good) == 3
+    assert register.refreshes() == 2
 
 
 def test_shops_do_not_wait_for_each_other(register: Register) -> None:

@@ -123,6 +123,11 @@ class Bot:
             return json.loads(sink.getvalue())
         return None
 
+    def write(self, key: str, document: Any) -> None:
+        """Put a document in the place of a stored one."""
+        assert isinstance(self.store, SpacesStore)
+        self.store.replace(key, json.dumps(document).encode())
+
     def user(self) -> str:
         """The UUID of the one user whose documents are stored."""
         users = {key.split("/")[1] for key in self.keys()}

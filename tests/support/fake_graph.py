@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -41,8 +42,9 @@ class StoredMessage:
 
 class FakeGraph(FakePlatform):
     """The running stand-in. Edges for faults: `dialog`, `oauth`, `debug_token`, `me`, `accounts`,
-    `permissions`, `page`, `subscribed_apps`, `conversations`, `conversation`,
-    `conversation_messages`, `message`, `messages` (the Send API), `customer`, or `*`.
+    `permissions`, `businesses`, `owned_pages`, `client_pages`, `page`, `subscribed_apps`,
+    `conversations`, `conversation`, `conversation_messages`, `message`, `messages` (the Send API),
+    `customer`, or `*`.
     """
 
     def __init__(self, process: FakeProcess) -> None:
@@ -111,17 +113,44 @@ class FakeGraph(FakePlatform):
 
     # Pages, and what the user chooses in the dialog
 
+    def become(self, user_id: str | None = None) -> str:
+        """Another person uses the dialog from now on, a new one by default; their id."""
+        self.user_id = str(self._process.control("become", user_id=user_id))
+        return self.user_id
+
+    def add_business(self, name: str = "Käsehaus AG") -> str:
+        """A new Business Portfolio; its id."""
+        return str(self._process.control("add_business", name=name))
+
+    def add_config(self, config_id: str, *scopes: str) -> None:
+        """A configuration of Facebook Login for Business with these permissions."""
+        self._process.control("add_config", config_id=config_id, scopes=scopes)
+
     def add_page(
         self,
         name: str = "Käsehaus",
         *,
         category: str = "Shopping & retail",
         page_id: str | None = None,
+        business: str | None = None,
+        client: bool = False,
+        withheld: bool = False,
         **values: Any,
     ) -> str:
-        """A new Page of the user; its id. `values` are further metadata fields."""
+        """A new Page of the user; its id. `values` are further metadata fields.
+
+        With `business` that portfolio owns it, or is its `client`; one that is `withheld` is
+        listed without a token.
+        """
         answer = self._process.control(
-            "add_page", name=name, category=category, page_id=page_id, values=values
+            "add_page",
+            name=name,
+            category=category,
+            page_id=page_id,
+            business=business,
+            client=client,
+            withheld=withheld,
+            values=values,
         )
         return str(answer)
 
@@ -201,6 +230,31 @@ class FakeGraph(FakePlatform):
             message=message,
             status=status,
         )
+
+    def limit(
+        self,
+        code: int,
+        *,
+        minutes: int | None = None,
+        subject: str | None = None,
+        edge: str = "*",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Calls (of one Page) answer this error until `clear_faults`, and say how long it lasts."""
+        told = dict(headers or {})
+        if minutes is not None:
+            case = {"type": "messenger", "call_count": 100, "total_cputime": 20, "total_time": 30}
+            cases = {subject or "1": [{**case, "estimated_time_to_regain_access": minutes}]}
+            told["x-business-use-case-usage"] = json.dumps(cases)
+        self._fault(edge, "error", times=None, skip=0, subject=subject, code=code, headers=told)
+
+    def uses(self, headers: Mapping[str, str] | None) -> None:
+        """What the usage headers of every answer say from now on; None is next to nothing."""
+        self._process.control("uses", headers=dict(headers) if headers is not None else None)
+
+    def gives_at_most(self, conversations: int | None) -> None:
+        """A list of more conversations is too much data: error 1. None is no such limit."""
+        self._process.control("gives_at_most", conversations=conversations)
 
     def paging(
         self,
@@ -302,6 +356,7 @@ class FakeGraph(FakePlatform):
         changes: Sequence[tuple[str, str, Any]] = (),
         order: str = "given",
         grouped: bool = False,
+        standby: bool = False,
         one_post: bool = True,
         copies: int = 1,
         retries: int = 0,
@@ -312,10 +367,11 @@ class FakeGraph(FakePlatform):
     ) -> list[Delivery]:
         """Send events, and `changes` of (page, field, value); every request that was made.
 
-        One POST with an entry per event, or an entry per Page when `grouped`, or a POST per
-        event without `one_post`; `order` is given, reversed or shuffled. Each POST is sent
-        `copies` times, and again up to `retries` times while it is not accepted. `signature` is
-        valid, wrong, other-body, missing or sha1-only; `signature_header` is sent instead.
+        One POST with an entry per event, or an entry per Page when `grouped`, or a POST per event
+        without `one_post`; as `standby` while another app owns the threads. `order` is given,
+        reversed or shuffled. Each POST is sent `copies` times, and again up to `retries` times
+        while it is not accepted. `signature` is valid, wrong, other-body, missing or sha1-only;
+        `signature_header` is sent instead.
         """
         read = self._process.control(
             "webhook",
@@ -325,6 +381,7 @@ class FakeGraph(FakePlatform):
             ],
             order=order,
             grouped=grouped,
+            standby=standby,
             one_post=one_post,
             copies=copies,
             retries=retries,

@@ -12,6 +12,7 @@ import pytest
 
 from facebook_integration.graph import Graph
 from facebook_integration.settings import FacebookSettings
+from shared.clock import SystemClock
 from shared.merchants.errors import PlatformError, PlatformUnreachable, TokenRefused
 from shared.merchants.http_client import Outbound
 from tests.support.bot import Bot
@@ -28,6 +29,7 @@ SETTINGS = FacebookSettings(
     graph_url="https://graph.example",
     dialog_url="https://www.example",
     version="v26.0",
+    config_id="",
 )
 FACTS = {"app_id": SETTINGS.app_id, "user_id": "77", "scopes": ["x"], "is_valid": True}
 
@@ -43,7 +45,7 @@ def receiver() -> Iterator[Listener]:
 def graph(receiver: Listener) -> Iterator[Graph]:
     """Our side of it."""
     with closing(Outbound()) as outbound:
-        yield Graph(replace(SETTINGS, graph_url=receiver.url), outbound)
+        yield Graph(replace(SETTINGS, graph_url=receiver.url), outbound, SystemClock())
 
 
 # --- whose token it is ------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import re
 import socket
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -292,7 +293,8 @@ def test_events_of_strangers_are_accepted_and_dropped(lasting_bot: Bot, merchant
     compliance = ("shop/redact", "customers/redact", "customers/data_request")
     for topic in (*topics, *compliance, "no/such_topic", "connected"):
         headers = {"x-shopify-topic": topic, "x-shopify-shop-domain": shop}
-        content = {"id": 1, "title": "Secret", "topic": topic}
+        named = {"shop_domain": shop, "myshopify_domain": shop}
+        content = {"id": 1, "title": "Secret", "topic": topic, **named}
         told(lasting_bot, merchant, "shopify", json.dumps(content).encode(), **headers)
 
     def done() -> bool:
@@ -425,6 +427,70 @@ def test_a_body_about_another_shop_is_dropped(
         body = json.dumps({"id": 1, field: own}).encode()
         told(lasting_bot, merchant, "shopify", body, **headers)
     assert len(inbox(lasting_bot, "account = ?", shop)) == 2
+
+
+@pytest.mark.parametrize(
+    "topic",
+    ["shop/redact", "customers/redact", "customers/data_request", "app/uninstalled", "shop/update"],
+)
+def test_a_body_without_a_shop_is_none_of_a_topic_about_one(
+    lasting_bot: Bot, merchant: Merchant, shop: str, topic: str
+) -> None:
+    """Anybody has the signature of a product of their own: its body names no shop."""
+    key = connected_shop(lasting_bot, shop)
+    known = len(inbox(lasting_bot, "account = ?", shop))
+    headers = {"x-shopify-topic": topic, "x-shopify-shop-domain": shop}
+    for body in (b'{"id": 788032119674292922}', b"{}", b'{"myshopify_domain": "", "id": 1}'):
+        told(lasting_bot, merchant, "shopify", body, **headers)
+    assert len(inbox(lasting_bot, "account = ?", shop)) == known
+    assert lasting_bot.document(key)
+
+
+@pytest.mark.parametrize("before", [b" ", b"\n", b"\t", b"\r\n"])
+def test_a_body_begins_with_its_brace(lasting_bot: Bot, merchant: Merchant, before: bytes) -> None:
+    """A name that begins with a blank comes first in what is signed of a callback."""
+    body = before + b'{"id": 1}'
+    answer = tell(merchant, "shopify", body, sign(lasting_bot, "shopify", body).encode())
+    refused(answer, 400, "body_malformed")
+
+
+@pytest.mark.parametrize(
+    ("topic", "field"), [("shop/redact", "shop_domain"), ("app/uninstalled", "myshopify_domain")]
+)
+def test_an_end_from_the_future_is_refused(
+    lasting_bot: Bot, merchant: Merchant, shop: str, topic: str, field: str
+) -> None:
+    """It would never be older than a later login. Shopify sends it again, if our clock is wrong."""
+    body = json.dumps({field: shop}).encode()
+    headers = {"x-shopify-topic": topic, "x-shopify-shop-domain": shop}
+    later = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+    answer = tell(
+        merchant,
+        "shopify",
+        body,
+        sign(lasting_bot, "shopify", body).encode(),
+        **headers,
+        **{"x-shopify-triggered-at": later},
+    )
+    refused(answer, 400, "body_malformed")
+    assert inbox(lasting_bot, "account = ?", shop) == []
+
+
+def test_no_news_is_from_the_future(lasting_bot: Bot, merchant: Merchant, shop: str) -> None:
+    """A product that is deleted "tomorrow" would outlive each change until then: it was now."""
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat()
+    headers = {
+        "x-shopify-topic": "products/delete",
+        "x-shopify-shop-domain": shop,
+        "x-shopify-triggered-at": later,
+    }
+    told(lasting_bot, merchant, "shopify", b'{"id": 1}', **headers)
+    path = lasting_bot.installation.folder / "data" / "inbox.db"
+    with closing(sqlite3.connect(path)) as connection:
+        (at,) = connection.execute(
+            "SELECT sent_at FROM events WHERE account = ?", (shop,)
+        ).fetchone()
+    assert at < later[:19]
 
 
 def test_capitals_of_a_shop_are_those_of_the_same_shop(
@@ -573,6 +639,27 @@ def test_confirmation_codes_cannot_be_guessed(lasting_bot: Bot, merchant: Mercha
     wrong = ("mid-as-code", "id-as-code", event_id, code[:-1], code.upper(), "%", "_" * 32, "%00")
     for other in wrong:
         refused(merchant.get(f"{path}/{other}"), 404, "deletion_unknown")
+
+
+def test_a_respelled_signed_request_is_none(lasting_bot: Bot, merchant: Merchant) -> None:
+    """The last letter of a signature has bits to spare, and base64 has two alphabets."""
+    document = {"user_id": "5550004", "issued_at": 1_790_000_000}
+    given = signed_request(lasting_bot.graph.app_secret, document)
+    signature, _, payload = given.partition(".")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    spare = letters[letters.index(signature[-1]) ^ 1]
+    path = "/facebook/data-deletion"
+    code = merchant.post(path, data={"signed_request": given}).json()["confirmation_code"]
+    for respelled in (
+        f"{signature[:-1]}{spare}.{payload}",
+        f"{signature}==.{payload}",
+        f"{signature.replace('-', '+').replace('_', '/')}+.{payload}",
+    ):
+        refused(merchant.post(path, data={"signed_request": respelled}), 401, "signature_wrong")
+    padded = f"{signature}=.{payload}"  # as other programs write the same
+    same = merchant.post(path, data={"signed_request": padded}).json()["confirmation_code"]
+    assert same == code
+    assert len(_event_ids(lasting_bot, "account = 'person:5550004'")) == 1
 
 
 def test_one_signed_request_can_mean_two_things(lasting_bot: Bot, merchant: Merchant) -> None:

@@ -17,6 +17,8 @@ from tests.fakes.serving import application
 
 _DIALOG_HOST = "dialog-host"
 _PAGE_EDGES = ("subscribed_apps", "conversations", "messages")
+_USER_EDGES = ("me", "accounts", "businesses", "permissions")
+_BUSINESS_EDGES = ("owned_pages", "client_pages")
 
 
 def build(base_url: str) -> Starlette:
@@ -35,7 +37,8 @@ def build(base_url: str) -> Starlette:
                 answer = error.response()
             status = answer.status_code
             answer.headers["facebook-api-version"] = VERSION
-            answer.headers["x-app-usage"] = '{"call_count":1,"total_cputime":0,"total_time":1}'
+            for name, value in world.usage.items():
+                answer.headers.setdefault(name, value)
             return answer
         finally:
             token = presented(asked)
@@ -63,14 +66,15 @@ def _edge(world: World, asked: Asked) -> tuple[str, str | None]:
         return rest[1], (token.page if token else None) or "me"
     if subject in ("me", world.user_id):
         name = rest[1] if len(rest) == 2 else "me"
-        return (name, None) if name in ("me", "accounts", "permissions") else ("unknown", None)
+        return (name, None) if name in _USER_EDGES else ("unknown", None)
     if subject.startswith("t_"):
         name = "conversation_messages" if rest[1:] == ["messages"] else "conversation"
         return (name, subject) if rest[1:] in ([], ["messages"]) else ("unknown", subject)
     if subject.startswith("m_"):
         return ("message", subject) if len(rest) == 1 else ("unknown", subject)
     if len(rest) == 2:
-        return (rest[1] if rest[1] in _PAGE_EDGES else "unknown"), subject
+        known = (*_PAGE_EDGES, *_BUSINESS_EDGES)
+        return (rest[1] if rest[1] in known else "unknown"), subject
     return ("page" if subject in world.pages else "customer"), subject
 
 
@@ -104,6 +108,7 @@ async def _fault(fault: Fault) -> Response | None:
         details.get("message"),
         subcode=details.get("subcode"),
         status=details.get("status"),
+        headers=details.get("headers"),
     )
 
 
@@ -112,10 +117,13 @@ _WITHOUT_SUBJECT = {
     "debug_token": oauth.debug_token,
     "me": edges.me,
     "accounts": edges.accounts,
+    "businesses": edges.businesses,
     "permissions": edges.permissions,
 }
 _WITH_SUBJECT = {
     "page": edges.page,
+    "owned_pages": edges.owned_pages,
+    "client_pages": edges.client_pages,
     "subscribed_apps": edges.subscribed_apps,
     "conversations": talk.conversations,
     "messages": talk.send,

@@ -11,7 +11,7 @@ from tests.fakes.asked import Json
 from tests.fakes.faults import Fault
 from tests.fakes.graph import edges, nodes
 from tests.fakes.graph.sending import Sending
-from tests.fakes.graph.state import VERSION, Page, Paging, World, digits
+from tests.fakes.graph.state import USAGE, VERSION, Page, Paging, World, digits
 from tests.fakes.graph.talk import DETAILED_MESSAGES
 from tests.fakes.serving import Action
 
@@ -28,6 +28,9 @@ class Control:
             self.reset,
             self.settings,
             self.register,
+            self.become,
+            self.add_business,
+            self.add_config,
             self.add_page,
             self.change_page,
             self.user_grants,
@@ -35,6 +38,8 @@ class Control:
             self.user_refuses,
             self.paging,
             self.omit_expires_in,
+            self.uses,
+            self.gives_at_most,
             self.fault,
             self.clear_faults,
             self.page_token,
@@ -81,8 +86,32 @@ class Control:
         given = {"webhook": webhook, "deauthorize": deauthorize, "deletion": deletion}
         self._world.addresses |= {name: url for name, url in given.items() if url is not None}
 
-    async def add_page(self, name: str, category: str, page_id: str | None, values: Json) -> str:
-        """A new Page of the user; its id."""
+    async def become(self, user_id: str | None) -> str:
+        """Another person uses the dialog from now on; their id."""
+        self._world.user_id = user_id or digits(17)
+        return self._world.user_id
+
+    async def add_business(self, name: str) -> str:
+        """A new Business Portfolio; its id."""
+        business = digits(15)
+        self._world.businesses[business] = name
+        return business
+
+    async def add_config(self, config_id: str, scopes: Sequence[str]) -> None:
+        """A configuration of Facebook Login for Business."""
+        self._world.configs[config_id] = list(scopes)
+
+    async def add_page(
+        self,
+        name: str,
+        category: str,
+        page_id: str | None,
+        business: str | None,
+        client: bool,
+        withheld: bool,
+        values: Json,
+    ) -> str:
+        """A new Page of the user, or of a Business Portfolio; its id."""
         page_id = page_id or digits(15)
         if set(values) - set(nodes.PAGE):
             raise ValueError(f"a Page has no {set(values) - set(nodes.PAGE)}")
@@ -95,7 +124,9 @@ class Control:
             "is_published": True,
             **values,
         }
-        self._world.pages[page_id] = Page(page_id, everything)
+        self._world.pages[page_id] = Page(
+            page_id, everything, business=business, client=client, withheld=withheld
+        )
         return page_id
 
     async def change_page(self, page: str, values: Json) -> None:
@@ -126,6 +157,14 @@ class Control:
     async def omit_expires_in(self, omit: bool) -> None:
         """Whether token answers leave out when the token expires."""
         self._world.omit_expires_in = omit
+
+    async def uses(self, headers: dict[str, str] | None) -> None:
+        """What the usage headers say from now on; None is next to nothing."""
+        self._world.usage = dict(USAGE) if headers is None else headers
+
+    async def gives_at_most(self, conversations: int | None) -> None:
+        """A list of more conversations is too much data."""
+        self._world.most_conversations = conversations
 
     async def fault(self, **details: Any) -> None:
         """Program one."""
@@ -160,7 +199,12 @@ class Control:
 
     async def expire_user_tokens(self) -> int:
         """Every token of the user is past its time, the Page tokens are not; how many."""
-        hit = [one for one in self._world.tokens.values() if one.page is None and not one.dead]
+        user = self._world.user_id
+        hit = [
+            one
+            for one in self._world.tokens.values()
+            if one.page is None and not one.dead and one.user == user
+        ]
         for one in hit:
             one.expires = time.time() - 1
         return len(hit)
@@ -171,7 +215,7 @@ class Control:
 
     async def foreign_token(self) -> str:
         """A user token that was made for somebody else's app."""
-        token = self._world.mint(login=0, scopes=["public_profile"], foreign=True)
+        token = self._world.mint(login=0, user="", scopes=["public_profile"], foreign=True)
         return token.value
 
     async def issued(self) -> list[str]:

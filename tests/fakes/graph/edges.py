@@ -12,7 +12,7 @@ from tests.fakes.graph.access import allow, no_such_object, page_token_of, token
 from tests.fakes.graph.errors import GraphError
 from tests.fakes.graph.fields import Field, Known, check, parse, pick
 from tests.fakes.graph.lists import one_page
-from tests.fakes.graph.state import World
+from tests.fakes.graph.state import Page, Token, World
 
 
 def fields_of(asked: Asked, usual: str, known: Known, node: str) -> tuple[Field, ...]:
@@ -53,20 +53,85 @@ def accounts(world: World, asked: Asked) -> Response:
         )
     usual = "access_token,category,category_list,name,id,tasks"
     fields = fields_of(asked, usual, nodes.ACCOUNT, "Page")
-    listed = [one for one in token.pages if one in world.pages]
-    if "pages_show_list" not in token.scopes:
-        listed = []
+    # A Page of a Business Portfolio is held through that, and not by the person.
+    listed = [one for one in _granted(world, token) if world.pages[one].business is None]
+    return _accounts(world, asked, token, f"{token.user}/accounts", listed, fields)
 
+
+def _granted(world: World, token: Token) -> list[str]:
+    shown = token.pages if "pages_show_list" in token.scopes else []
+    return [one for one in shown if one in world.pages]
+
+
+def _accounts(
+    world: World,
+    asked: Asked,
+    token: Token,
+    path: str,
+    listed: list[str],
+    fields: tuple[Field, ...],
+) -> Response:
     def show(page_id: str) -> Json:
-        values = {
-            **world.pages[page_id].values,
-            "access_token": world.page_token(page_id, token).value,
-            "tasks": ["ADVERTISE", "ANALYZE", "CREATE_CONTENT", "MESSAGING", "MODERATE", "MANAGE"],
-        }
+        values = account_values(world, token, world.pages[page_id])
         return {**pick(fields, values), "id": page_id}
 
-    path = f"{world.user_id}/accounts"
     return JSONResponse(one_page(world, asked, path, listed, lambda one: one, show))
+
+
+def account_values(world: World, token: Token, subject: Page) -> Json:
+    """A Page as the person of a user token sees it; without a task on it there is no token."""
+    if subject.withheld:
+        return {**subject.values, "tasks": ["ADVERTISE"]}
+    return {
+        **subject.values,
+        "access_token": world.page_token(subject.id, token).value,
+        "tasks": ["ADVERTISE", "ANALYZE", "CREATE_CONTENT", "MESSAGING", "MODERATE", "MANAGE"],
+    }
+
+
+def businesses(world: World, asked: Asked) -> Response:
+    """The Business Portfolios of the user."""
+    only(asked, "GET")
+    token = _of_business(world, asked)
+    allow(asked, "fields", "limit", "after", "before")
+    fields = fields_of(asked, "id,name", nodes.BUSINESS, "Business")
+
+    def show(business: str) -> Json:
+        return pick(fields, {"id": business, "name": world.businesses[business]})
+
+    path = f"{token.user}/businesses"
+    listed = list(world.businesses)
+    return JSONResponse(one_page(world, asked, path, listed, lambda one: one, show))
+
+
+def owned_pages(world: World, asked: Asked, business: str) -> Response:
+    """The Pages that a portfolio owns, as far as they are granted."""
+    return _business_pages(world, asked, business, client=False)
+
+
+def client_pages(world: World, asked: Asked, business: str) -> Response:
+    """The Pages that others share with a portfolio, as far as they are granted."""
+    return _business_pages(world, asked, business, client=True)
+
+
+def _business_pages(world: World, asked: Asked, business: str, *, client: bool) -> Response:
+    only(asked, "GET")
+    token = _of_business(world, asked)
+    allow(asked, "fields", "limit", "after", "before")
+    if business not in world.businesses:
+        raise no_such_object(business, asked.method)
+    fields = fields_of(asked, "id,name", nodes.ACCOUNT, "Page")
+    pages = [world.pages[one] for one in _granted(world, token)]
+    listed = [one.id for one in pages if one.business == business and one.client == client]
+    edge = "client_pages" if client else "owned_pages"
+    return _accounts(world, asked, token, f"{business}/{edge}", listed, fields)
+
+
+def _of_business(world: World, asked: Asked) -> Token:
+    token = token_of(world, asked)
+    if "business_management" not in token.scopes:
+        raise GraphError(100, "(#100) Missing Permission")
+    return token
 
 
 def permissions(world: World, asked: Asked) -> Response:
@@ -85,7 +150,8 @@ def permissions(world: World, asked: Asked) -> Response:
 def forget_user(world: World) -> int:
     """The user removed the app: every token of theirs is void; how many were good."""
     message = "Error validating access token: The user has not authorized application."
-    return world.kill(world.tokens.values(), 458, message)
+    theirs = [one for one in world.tokens.values() if one.user == world.user_id]
+    return world.kill(theirs, 458, message)
 
 
 def page(world: World, asked: Asked, page_id: str) -> Response:
@@ -96,15 +162,18 @@ def page(world: World, asked: Asked, page_id: str) -> Response:
     mine = token.page == page_id or (token.page is None and page_id in token.pages)
     if page_id not in world.pages or not mine:
         raise no_such_object(page_id, asked.method)
-    fields = fields_of(asked, "name,id", nodes.PAGE, "Page")
-    beyond = {field.name for field in fields} - {"id", "name"}
+    known = nodes.PAGE if token.page else nodes.ACCOUNT
+    fields = fields_of(asked, "name,id", known, "Page")
+    beyond = {field.name for field in fields} - {"id", "name", "access_token"}
     if beyond and "pages_read_engagement" not in token.scopes:
         raise GraphError(
             10,
             "(#10) This endpoint requires the 'pages_read_engagement' permission or the 'Page "
             "Public Content Access' feature.",
         )
-    return JSONResponse({**pick(fields, world.pages[page_id].values), "id": page_id})
+    subject = world.pages[page_id]
+    values = subject.values if token.page else account_values(world, token, subject)
+    return JSONResponse({**pick(fields, values), "id": page_id})
 
 
 def subscribed_apps(world: World, asked: Asked, page_id: str) -> Response:

@@ -15,6 +15,8 @@ MESSAGES: dict[int, tuple[str, str, int]] = {
         500,
     ),
     4: ("(#4) Application request limit reached", "OAuthException", 400),
+    102: ("Session key invalid or no longer valid", "OAuthException", 400),
+    341: ("(#341) Application limit reached", "OAuthException", 400),
     10: ("(#10) Application does not have permission for this action", "OAuthException", 400),
     17: ("(#17) User request limit reached", "OAuthException", 400),
     32: ("(#32) Page request limit reached", "OAuthException", 400),
@@ -43,6 +45,7 @@ class GraphError(Exception):
         subcode: int | None = None,
         kind: str | None = None,
         status: int | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         usual = MESSAGES.get(code, (f"(#{code}) An error occurred", "OAuthException", 400))
         self.code = code
@@ -50,6 +53,7 @@ class GraphError(Exception):
         self.subcode = subcode
         self.kind = kind or usual[1]
         self.status = status or usual[2]
+        self.headers = headers or {}
         super().__init__(self.message)
 
     def response(self) -> JSONResponse:
@@ -62,7 +66,7 @@ class GraphError(Exception):
         }
         if self.subcode is not None:
             error["error_subcode"] = self.subcode
-        headers = {"cache-control": "no-store"}
+        headers = {"cache-control": "no-store", **self.headers}
         if self.code == 190:
             headers["www-authenticate"] = (
                 f'OAuth "Facebook Platform" "invalid_token" "{self.message}"'

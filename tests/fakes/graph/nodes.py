@@ -10,6 +10,8 @@ from tests.fakes.graph.state import Conversation, Message, Page, World
 
 _PERSON: Known = {"id": None, "name": None, "email": None}
 
+BUSINESS: Known = {"id": None, "name": None}
+
 USER: Known = {"id": None, "name": None, "first_name": None, "last_name": None}
 
 CUSTOMER: Known = {

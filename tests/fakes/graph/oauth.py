@@ -28,6 +28,7 @@ _DIALOG_ARGUMENTS = {
     "redirect_uri",
     "state",
     "scope",
+    "config_id",
     "response_type",
     "auth_type",
     "auth_nonce",
@@ -38,8 +39,11 @@ _DIALOG_ARGUMENTS = {
 def dialog(world: World, asked: Asked) -> Response:
     """Back to the redirect address, as if the user had clicked; else a page that says why not."""
     query = asked.query
-    scopes = query.get("scope", "").replace(",", " ").split()
+    config = query.get("config_id")
+    scopes = query.get("scope", "").replace(",", " ").split() or world.configs.get(config or "", [])
     problems = [
+        (config is not None and "scope" in query, "a configuration has its own permissions"),
+        (config is not None and config not in world.configs, "Invalid configuration"),
         (bool(asked.doubled), f"given twice: {asked.doubled}"),
         (bool(set(query) - _DIALOG_ARGUMENTS), f"unknown: {set(query) - _DIALOG_ARGUMENTS}"),
         (query.get("client_id") != world.app_id, "Invalid App ID"),
@@ -72,7 +76,9 @@ def dialog(world: World, asked: Asked) -> Response:
             redirect_uri=query["redirect_uri"],
             scopes=list(dict.fromkeys(granted)),
             pages=world.granted_pages(),
+            chosen=world.granted is not None,
             login=world.logins,
+            user=world.user_id,
             expires=time.time() + CODE_SECONDS,
         )
         world.codes[code.value] = code
@@ -128,8 +134,10 @@ def _from_code(world: World, value: str, redirect_uri: str | None) -> Token:
     code.used = True
     return world.mint(
         login=code.login,
+        user=code.user,
         scopes=code.scopes,
         pages=code.pages,
+        chosen=code.chosen,
         expires=time.time() + SHORT_LIVED_SECONDS,
     )
 
@@ -143,8 +151,10 @@ def _long_lived(world: World, asked: Asked, value: str) -> Token:
         check_proof(world, asked, value)
     return world.mint(
         login=short.login,
+        user=short.user,
         scopes=short.scopes,
         pages=short.pages,
+        chosen=short.chosen,
         expires=time.time() + LONG_LIVED_SECONDS,
         long_lived=True,
     )
@@ -190,10 +200,13 @@ def debug_token(world: World, asked: Asked) -> Response:
         "expires_at": int(token.expires or 0),
         "data_access_expires_at": int(token.issued) + 90 * 86400,
         "scopes": token.scopes,
+        # "All current and future Pages" names none.
         "granular_scopes": [
-            {"scope": scope, "target_ids": token.pages} for scope in token.scopes if token.pages
+            {"scope": scope, **({"target_ids": token.pages} if token.chosen else {})}
+            for scope in token.scopes
+            if scope.startswith("pages_")
         ],
-        "user_id": world.user_id,
+        "user_id": token.user,
     }
     if token.page:
         data["profile_id"] = token.page

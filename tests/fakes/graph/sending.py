@@ -80,6 +80,7 @@ class Sending:
         changes: Sequence[Json],
         order: str,
         grouped: bool,
+        standby: bool,
         one_post: bool,
         copies: int,
         retries: int,
@@ -89,7 +90,8 @@ class Sending:
         url: str | None,
     ) -> list[Json]:
         """Send events and changes, in one POST or in one each, and each POST `copies` times."""
-        entries = webhooks.entries(events, order, grouped=grouped)
+        channel = "standby" if standby else "messaging"
+        entries = webhooks.entries(events, order, grouped=grouped, channel=channel)
         entries += [webhooks.change_entry(**one) for one in changes]
         batches = [entries] if one_post else [[entry] for entry in entries]
         bodies = [

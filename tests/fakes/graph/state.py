@@ -17,6 +17,8 @@ LONG_LIVED_SECONDS = 5_183_944  # about sixty days
 SHORT_LIVED_SECONDS = 5_400
 CODE_SECONDS = 600
 
+USAGE = {"x-app-usage": '{"call_count":1,"total_cputime":0,"total_time":1}'}
+
 SCOPES = {
     "public_profile",
     "email",
@@ -74,6 +76,9 @@ class Page:
     subscribed: list[str] | None = None
     conversations: dict[str, Conversation] = field(default_factory=dict)  # by customer
     sent: list[Json] = field(default_factory=list)
+    business: str | None = None  # the Business Portfolio that holds it
+    client: bool = False  # shared with the portfolio, not owned by it
+    withheld: bool = False  # the user has no task on it that gives a token
 
 
 @dataclass
@@ -82,9 +87,11 @@ class Token:
 
     value: str
     login: int
+    user: str
     scopes: list[str]
     page: str | None = None
     pages: list[str] = field(default_factory=list)  # those a user token may list
+    chosen: bool = False  # one by one, and not "all current and future Pages"
     expires: float | None = None
     long_lived: bool = False
     foreign: bool = False
@@ -100,7 +107,9 @@ class Code:
     redirect_uri: str
     scopes: list[str]
     pages: list[str]
+    chosen: bool
     login: int
+    user: str
     expires: float
     used: bool = False
 
@@ -128,6 +137,8 @@ class World:
     redirect_uris: set[str] = field(default_factory=set)
     addresses: dict[str, str] = field(default_factory=dict)  # webhook, deauthorize, deletion
     pages: dict[str, Page] = field(default_factory=dict)
+    businesses: dict[str, str] = field(default_factory=dict)  # Business Portfolios: id and name
+    configs: dict[str, list[str]] = field(default_factory=dict)  # of Login for Business: scopes
     granted: list[str] | None = None  # None: all Pages
     declined: set[str] = field(default_factory=set)
     denials: int = 0
@@ -136,6 +147,9 @@ class World:
     codes: dict[str, Code] = field(default_factory=dict)
     tokens: dict[str, Token] = field(default_factory=dict)
     paging: Paging = field(default_factory=Paging)
+    usage: dict[str, str] = field(default_factory=lambda: dict(USAGE))  # headers of each answer
+    most_conversations: int | None = None  # a longer list is too much data (error 1)
+    listed_at: dict[str, list[float]] = field(default_factory=dict)  # by Page: of conversations
     faults: Faults = field(default_factory=Faults)
     calls: list[Call] = field(default_factory=list)
 
@@ -170,6 +184,7 @@ class World:
                 return known
         return self.mint(
             login=user.login,
+            user=user.user,
             scopes=user.scopes,
             page=page_id,
             long_lived=user.long_lived,

@@ -20,6 +20,7 @@ from tests.fakes.graph.state import Conversation, Message, Page, World
 
 DETAILED_MESSAGES = 20  # older ones are listed by id and time only
 LONGEST_TEXT = 2000
+CALLS_A_SECOND = 2  # of a Page at the Conversations API
 WINDOW_MILLISECONDS = 24 * 3600 * 1000
 
 _MESSAGE_FIELDS = "id,created_time"
@@ -34,7 +35,12 @@ def conversations(world: World, asked: Asked, page_id: str) -> Response:
     """A Page's conversations, the one with the newest message first."""
     only(asked, "GET")
     page_token_of(world, asked, page_id, "pages_messaging")
+    _keep_to_two_a_second(world, page_id)
     allow(asked, "fields", "limit", "after", "before", "platform", "user_id", "folder")
+    if (most := world.most_conversations) and int(asked.arguments.get("limit", 25)) > most:
+        raise GraphError(
+            1, "Please reduce the amount of data you're asking for, then retry your request"
+        )
     if str(asked.arguments.get("platform", "messenger")).lower() != "messenger":
         raise GraphError(100, "(#100) Param platform must be one of {MESSENGER} for this Page")
     fields = fields_of(asked, "id,link,updated_time", nodes.CONVERSATION, "UnifiedThread")
@@ -49,6 +55,14 @@ def conversations(world: World, asked: Asked, page_id: str) -> Response:
 
     path = f"{page_id}/conversations"
     return JSONResponse(one_page(world, asked, path, talks, lambda one: one.id, show))
+
+
+def _keep_to_two_a_second(world: World, page_id: str) -> None:
+    now = time.monotonic()
+    recent = [at for at in world.listed_at.get(page_id, []) if at > now - 1]
+    if len(recent) >= CALLS_A_SECOND:
+        raise GraphError(613, "(#613) Calls to this api have exceeded the rate limit.")
+    world.listed_at[page_id] = [*recent, now]
 
 
 def _conversation(

@@ -54,8 +54,13 @@ def page_of(event: Json) -> str:
     return str(event["sender" if echo else "recipient"]["id"])
 
 
-def entries(events: Sequence[Json], order: str, *, grouped: bool) -> list[Json]:
-    """The entries of one POST; `grouped` puts all events of a Page into one of them."""
+def entries(
+    events: Sequence[Json], order: str, *, grouped: bool, channel: str = "messaging"
+) -> list[Json]:
+    """The entries of one POST; `grouped` puts all events of a Page into one of them.
+
+    The `channel` is `standby` where another app owns the threads.
+    """
     if order not in ORDERS:
         raise ValueError(f"order is one of {ORDERS}")
     events = list(events)
@@ -68,9 +73,9 @@ def entries(events: Sequence[Json], order: str, *, grouped: bool) -> list[Json]:
         page = page_of(event)
         entry = made.setdefault(
             page if grouped else str(number),
-            {"time": int(time.time() * 1000), "id": page, "messaging": []},
+            {"time": int(time.time() * 1000), "id": page, channel: []},
         )
-        entry["messaging"].append(event)
+        entry[channel].append(event)
     return list(made.values())
 
 

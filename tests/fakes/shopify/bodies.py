@@ -11,6 +11,7 @@ from tests.fakes.asked import Json
 from tests.fakes.shopify.state import Product, Shop, Variant
 from tests.fakes.shopify.views import gid
 
+MOST_VARIANTS = 100
 TOPICS = (
     "products/create",
     "products/update",
@@ -55,11 +56,17 @@ def local(shop: Shop, at: str | None) -> str | None:
     if at is None:
         return None
     zone = ZoneInfo(shop.values["ianaTimezone"])
-    return datetime.fromisoformat(at).astimezone(zone).isoformat()
+    try:
+        return datetime.fromisoformat(at).astimezone(zone).isoformat()
+    except ValueError:
+        return at  # of a product that a test wants to be malformed
 
 
 def product(shop: Shop, one: Product) -> Json:
-    """A product as `products/create` and `products/update` have it."""
+    """A product as `products/create` and `products/update` have it: with its first 100 variants.
+
+    `variant_gids` names all of them.
+    """
     images = [
         {
             "id": one.id + number,
@@ -88,7 +95,7 @@ def product(shop: Shop, one: Product) -> Json:
         "status": one.status.lower(),
         "published_scope": "web",
         "tags": ", ".join(sorted(one.tags)),
-        "variants": [_variant(shop, one, variant) for variant in one.variants],
+        "variants": [_variant(shop, one, variant) for variant in one.variants[:MOST_VARIANTS]],
         "options": [
             {
                 "name": "Title",

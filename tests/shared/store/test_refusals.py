@@ -82,7 +82,7 @@ def list_all(store: SpacesStore) -> None:
         (put, 400, "InvalidRequest", StoreError, "400", "docs"),
         (list_all, 400, "AuthorizationHeaderMalformed", StoreNoBucket, "region", "SPACES_REGION"),
         (put, 409, "ConditionalRequestConflict", StoreFailing, "same key", "again"),
-        (list_all, 403, "SignatureDoesNotMatch", StoreWrongSecret, "secret", "SPACES_API_SECRET"),
+        (list_all, 403, "SignatureDoesNotMatch", StoreWrongSecret, "match", "SPACES_API_SECRET"),
     ],
 )
 def test_a_refusal_has_words_of_its_own_and_those_of_the_server(

@@ -196,7 +196,7 @@ def test_off_by_default_it_starts_empty_and_says_so(empty: Installation) -> None
         assert "restore --only tokens --in-place --yes" in hint
         before = empty.json("status", exit_code=3)["newest_restore_point"]["id"]
 
-        made = empty.json("run")["set"]
+        made = empty.json("run", exit_code=3)["set"]
         assert any("tokens" in reason for reason in made["suspect"])
         status = empty.json("status", exit_code=3)
         assert status["newest_restore_point"]["id"] == before
@@ -240,7 +240,7 @@ def test_one_empty_database_among_two(empty: Installation) -> None:
         bring_into("missing", bench.live("tokens"))
     with AppProcess.start(empty):
         pass
-    made = empty.json("run")["set"]
+    made = empty.json("run", exit_code=3)["set"]
     assert all(reason.startswith("tokens") for reason in made["suspect"])
     assert "created empty" in made["suspect"][0]
     with closing(sqlite3.connect(live_path(empty.folder, "sessions"))) as connection:
