@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -258,17 +256,21 @@ def test_what_is_no_json_is_refused(
 def test_what_could_not_be_kept_is_sent_again(
     bot: ConnectedBot, graph: FakeGraph, shopify: FakeShopify
 ) -> None:
-    """While its inbox is locked the bot does not say 200; the sender's retry is then kept, once."""
+    """While its inbox cannot be opened the bot does not say 200; the sender's retry is then kept, once."""
     page, customer = bot.pages[0], bot.customer()
     said = graph.customer_says(page, customer, "Grüezi", NOON, deliver=False)
     put = shopify.put_product(SHOP, title="Sbrinz", deliver=False)
     inbox = bot.bot.installation.folder / "data" / "inbox.db"
 
-    with closing(sqlite3.connect(inbox, isolation_level=None)) as another:
-        another.execute("BEGIN IMMEDIATE")
+    aside = inbox.with_name("aside.db")
+    inbox.rename(aside)
+    inbox.mkdir()  # as a volume that is mounted at the wrong place
+    try:
         refused = graph.send_webhook([said.event])
         told = shopify.send_webhook(SHOP, "products/create", put.body)
-        another.execute("ROLLBACK")
+    finally:
+        inbox.rmdir()
+        aside.rename(inbox)
     assert all(status >= 500 for status in statuses([*refused, *told.deliveries]))
 
     graph.send_webhook([said.event], copies=2)
