@@ -21,7 +21,7 @@ BUSY_TIMEOUT_SECONDS = 30.0
 # The number of the last transaction that is in a copy of `sessions`, as `w000000017`; those with an
 # even number are. Any other text that is a `uuid` comes before.
 NEWEST_ROW = "SELECT max(uuid) FROM sessions"
-_VALUES = [f"gAAAAA{base64.urlsafe_b64encode(os.urandom(150)).decode()}" for _ in range(1000)]
+_VALUES = 1000
 
 
 def main(tokens_path: str, sessions_path: str, rate: str, first: str) -> None:
@@ -29,6 +29,9 @@ def main(tokens_path: str, sessions_path: str, rate: str, first: str) -> None:
     told = []
     pause = 1 / float(rate)
     with closing(_connect(tokens_path)) as tokens, closing(_connect(sessions_path)) as sessions:
+        # Values that are there already can be read, so that no backup of them looks damaged.
+        rows = tokens.execute("SELECT value FROM tokens LIMIT ?", (_VALUES,)).fetchall()
+        values = [str(value) for (value,) in rows] or [_random() for _ in range(_VALUES)]
         print("writing", flush=True)
         number, due = int(first), time.monotonic()
         while not select.select([sys.stdin], [], [], max(0.0, due - time.monotonic()))[0]:
@@ -37,20 +40,24 @@ def main(tokens_path: str, sessions_path: str, rate: str, first: str) -> None:
             began = time.monotonic()
             connection.execute("BEGIN IMMEDIATE")
             locked = time.monotonic()
-            _write(connection, number)
+            _write(connection, number, values)
             connection.execute("COMMIT")
             number += 1
             told.append((began, locked - began, time.monotonic() - began))
     print(json.dumps(told), flush=True)
 
 
-def _write(connection: sqlite3.Connection, number: int) -> None:
+def _random() -> str:
+    return f"gAAAAA{base64.urlsafe_b64encode(os.urandom(150)).decode()}"
+
+
+def _write(connection: sqlite3.Connection, number: int, values: list[str]) -> None:
     key = f"SHOPIFY_ACCESS_TOKEN_shop-{number % 10_000}"
     if number % 2:
         connection.execute(
             "INSERT INTO tokens VALUES (?, ?, 'token')"
             " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
-            (key, _VALUES[number % len(_VALUES)]),
+            (key, values[number % len(values)]),
         )
     else:
         connection.execute(

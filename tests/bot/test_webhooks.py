@@ -256,7 +256,7 @@ def test_what_is_no_json_is_refused(
 def test_what_could_not_be_kept_is_sent_again(
     bot: ConnectedBot, graph: FakeGraph, shopify: FakeShopify
 ) -> None:
-    """While the inbox cannot be opened nobody is told 200; the sender's retry is then kept, once."""
+    """Nobody is told 200 while the inbox cannot be opened; the sender's retry is kept, once."""
     page, customer = bot.pages[0], bot.customer()
     said = graph.customer_says(page, customer, "Grüezi", NOON, deliver=False)
     put = shopify.put_product(SHOP, title="Sbrinz", deliver=False)

@@ -24,6 +24,7 @@ from backups.sources.pins import what
 from backups.vocabulary.comparison import TableDifference
 from shared.databases.translation import translated
 from shared.databases.untrusted import with_untrusted
+from shared.words import counted
 
 _CACHE_KIBIBYTES = 16_384
 _TIME_COLUMNS = ("updated_at", "modified_at", "received_at", "created_at")
@@ -139,7 +140,7 @@ def _rows(connection: sqlite3.Connection, table: _Table, most: int) -> Iterator[
     query = f"SELECT {names} FROM {_quoted(table.name)}"  # noqa: S608
     for number, row in enumerate(connection.execute(query)):
         if number >= most:
-            raise BackupError(f"table {table.name} has more than {most:,} rows", "")
+            raise BackupError(f"table {table.name} has more than {counted(most, 'row')}", "")
         yield row
 
 
