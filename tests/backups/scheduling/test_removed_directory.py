@@ -26,7 +26,9 @@ def test_the_leader_goes_on_in_a_folder_that_was_removed(bench: Bench, delay_sec
     scheduler.start()
     try:
         eventually(bench.directory.scheduler_lease.holder, "it leads")
-        shutil.rmtree(bench.directory.path)
+        # In one moment: a run that is under way puts files there while a tree is removed.
+        gone = bench.directory.path.rename(bench.directory.path.with_name("gone"))
+        shutil.rmtree(gone)
         lock = bench.directory.path / "scheduler.lock"
 
         eventually(lock.exists, "the lock file is there again")
