@@ -6,8 +6,11 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
+from shared.store.spaces import SpacesStore
 from tests.browser.conftest import PHONE, Picture, Visit, quiet_app
 from tests.support.history import fail_now, give_history
+from tests.support.installation import spaces
+from tests.support.s3_server import S3Server
 
 
 def test_empty(tmp_path: Path, visit: Visit, picture: Picture) -> None:
@@ -21,13 +24,19 @@ def test_empty(tmp_path: Path, visit: Visit, picture: Picture) -> None:
         held.release()
 
 
-def test_healthy(tmp_path: Path, visit: Visit, picture: Picture) -> None:
+def test_healthy(
+    tmp_path: Path, visit: Visit, picture: Picture, s3_server: S3Server, bucket: str
+) -> None:
     """On a good day the headline says so, on a desk, in the dark, and on a phone."""
-    with quiet_app(tmp_path) as (installation, start):
-        give_history(installation, failed=[31], missed=[57, 58])
+    place = s3_server.settings(bucket)
+    told = {"BACKUP_HEARTBEAT_URL": "http://127.0.0.1:9/"}
+    with quiet_app(tmp_path, **spaces(place), **told) as (installation, start):
+        store = SpacesStore(place)
+        give_history(installation, failed=[31], missed=[57, 58], smaller=100, store=store)
+        assert installation.cli("kit", "--kept").returncode == 0
         app = start()
         page = visit(app).log_in()
-        expect(page.get_by_role("heading", level=1)).to_have_text("Backed up, on this disk only")
+        expect(page.get_by_role("heading", level=1)).to_have_text("Protected")
         picture(page, "healthy")
         dark = visit(app, color_scheme="dark").log_in()
         picture(dark, "dark")

@@ -19,6 +19,7 @@ from shared.clock import SystemClock
 from shared.crontab import Crontab
 from shared.databases.cipher import key_fingerprint
 from shared.store.directory import DirectoryStore
+from shared.store.object_store import ObjectStore
 from tests.support.installation import QUIET_SCHEDULE, TOKEN_ENCRYPTION_KEY, Installation
 from tests.support.records import a_manifest, a_run, a_set, a_stored_object
 
@@ -50,10 +51,13 @@ def give_history(
     failed: Collection[int] = (),
     missed: Collection[int] = (),
     suspect: Collection[int] = (),
+    smaller: int = 1,
+    store: ObjectStore | None = None,
 ) -> list[BackupSet]:
     """Write what `days` days have left; the sets that retention still keeps, newest first.
 
-    The others say for which days, counted back from the last due instant (0), there is none.
+    The others say for which days, counted back from the last due instant (0), there is none. The
+    objects, `smaller` by a factor, are in the embedded store, or in `store`.
     """
     schedule = Crontab(installation.environment["BACKUP_SCHEDULE"])
     due = schedule.last_until(datetime.now(UTC))
@@ -71,7 +75,7 @@ def give_history(
             if back in failed:
                 run = replace(run, status="failed", set_id=None, stage="store", error=FAILURE)
             else:
-                sets.append(_set_of(at, back, instance, suspect=back in suspect))
+                sets.append(_set_of(at, back, instance, suspect=back in suspect, smaller=smaller))
             log.start(run)
             log.finish(run)
         drilled = sets[-2]
@@ -85,7 +89,7 @@ def give_history(
                 None,
             )
         )
-    return _store(installation, sets, instance)
+    return _store(installation, sets, instance, store)
 
 
 def fail_now(installation: Installation, times: int = 4) -> None:
@@ -108,7 +112,7 @@ def fail_now(installation: Installation, times: int = 4) -> None:
             log.finish(run)
 
 
-def _set_of(at: datetime, back: int, instance: str, *, suspect: bool) -> BackupSet:
+def _set_of(at: datetime, back: int, instance: str, *, suspect: bool, smaller: int) -> BackupSet:
     tokens = 61 if suspect else TOKENS - back // 2
     sizes: dict[str, tuple[int, int]] = {
         "tokens": (16_400_000 + 90_000 * tokens, tokens),
@@ -116,21 +120,32 @@ def _set_of(at: datetime, back: int, instance: str, *, suspect: bool) -> BackupS
     }
     objects = tuple(
         a_stored_object(source, at, bytes=size, snapshot_bytes=size, rows={source: rows})
-        for source, (size, rows) in sizes.items()
+        for source, (size, rows) in (
+            (source, (size // smaller, rows)) for source, (size, rows) in sizes.items()
+        )
     )
     more: dict[str, Any] = {"suspect": (SUSPICION,)} if suspect else {}
     key = key_fingerprint(TOKEN_ENCRYPTION_KEY)
     return a_set(at, instance=instance, objects=objects, token_key=key, **more)
 
 
-def _store(installation: Installation, sets: list[BackupSet], instance: str) -> list[BackupSet]:
-    """Leave the sets that retention would have kept in the embedded store, without content."""
+def _store(
+    installation: Installation,
+    sets: list[BackupSet],
+    instance: str,
+    given: ObjectStore | None,
+) -> list[BackupSet]:
+    """Leave the sets that retention would have kept in the store, without content."""
     facts = RetentionFacts(now=datetime.now(UTC), ours=frozenset({instance}))
     keep = {one.backup_set.id for one in plan_retention(sets, RetentionPolicy(), facts).keep}
     kept = [one for one in reversed(sets) if one.id in keep]
-    store = DirectoryStore(installation.folder / "data" / "spaces")
+    store = given or DirectoryStore(installation.folder / "data" / "spaces")
     for one in kept:
         for stored in one.objects:
+            if given is not None:
+                metadata = {"set-id": one.id, "instance": instance}
+                given.put(stored.key, io.BytesIO(bytes(stored.bytes)), metadata)
+                continue
             path = installation.stored(stored.key)
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("wb") as file:
