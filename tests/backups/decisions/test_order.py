@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import combinations, permutations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from backups.decisions.order import (
@@ -68,18 +68,31 @@ def test_it_is_a_total_order(sets: list[BackupSet]) -> None:
             assert newer(first, third, sets)
 
 
-def line_of(one: BackupSet) -> str:
-    """The installations of `OURS` are one line."""
-    return "=" if one.instance in OURS else f"+{one.instance}"
+def line_of(one: BackupSet, present: list[BackupSet]) -> str:
+    """The installations of `OURS` are one line, unless each had counted for itself."""
+    if one.instance not in OURS:
+        return f"+{one.instance}"
+    numbers = [
+        [each.sequence for each in present if each.instance == instance and each.sequence]
+        for instance in OURS
+    ]
+    first, second = sorted(numbers, key=lambda found: min(found, default=0))
+    went_on = not first or not second or max(first) < min(second)
+    return "=" if went_on else f"={one.instance}"
 
 
+@example([made(0, 1), made(-7.5, 2, "before-us"), made(3.75, 3)])
 @given(SETS)
 def test_a_line_is_ordered_by_its_sequence(sets: list[BackupSet]) -> None:
     """Whatever the clocks said: equal numbers by instant, then by id."""
     ordered = newest_first(sets, OURS, INSTANT)
     present = [one for one in ordered if not is_future(one.created_at, INSTANT)]
     for newer_one, older in combinations(present, 2):
-        if newer_one.sequence and older.sequence and line_of(newer_one) == line_of(older):
+        if (
+            newer_one.sequence
+            and older.sequence
+            and line_of(newer_one, present) == line_of(older, present)
+        ):
             assert (newer_one.sequence, newer_one.created_at, newer_one.id) > (
                 older.sequence,
                 older.created_at,
@@ -95,8 +108,10 @@ def test_a_set_without_a_number_stands_before_the_first_of_a_line_with_a_later_i
     ordered = newest_first(sets, OURS, INSTANT)[::-1]
     present = [one for one in ordered if not is_future(one.created_at, INSTANT)]
     for one in (one for one in present if one.sequence is None):
-        for line in {line_of(other) for other in present if other.sequence}:
-            members = [other for other in present if other.sequence and line_of(other) == line]
+        for line in {line_of(other, present) for other in present if other.sequence}:
+            members = [
+                other for other in present if other.sequence and line_of(other, present) == line
+            ]
             later = [other for other in members if other.created_at > one.created_at]
             first = members.index(later[0]) if later else len(members)
             place = ordered.index(one)
