@@ -112,7 +112,13 @@ def change_token(pair: Pair, values: Values) -> None:
     with closing(sqlite3.connect(pair.tokens)) as connection, connection:
         (rows,) = connection.execute("SELECT max(rowid) FROM tokens").fetchone()
         chosen = random.randrange(rows) + 1
-        connection.execute("UPDATE tokens SET value = ? WHERE rowid = ?", (values.take(), chosen))
+        former = connection.execute(
+            "SELECT value FROM tokens WHERE rowid = ?", (chosen,)
+        ).fetchone()
+        new = values.take()
+        while (new,) == former:  # a few values are used again, and the same one changes nothing
+            new = values.take()
+        connection.execute("UPDATE tokens SET value = ? WHERE rowid = ?", (new, chosen))
 
 
 def token_rows(values: Values) -> Iterator[tuple[str, str, str]]:
