@@ -32,6 +32,7 @@ def kit(service: BackupService, options: argparse.Namespace, settings: Settings)
         if not options.json:
             show(kit_sheet.confirmed(kept.at))
     elif options.to is not None:
+        _refuse_checkout(options.to, "Name a file elsewhere: ./bot backups kit --to FILE")
         sheet = kit_sheet.sheet(found, settings.token_encryption_keys, now=now)
         _write_private(options.to, f"{sheet}\n", again="./bot backups kit --to FILE")
         if not options.json:
@@ -57,10 +58,9 @@ def keygen(options: argparse.Namespace) -> int:
     Raises `IdentityInCheckout` for a file among those of the program, unless that is asked for.
     """
     path: Path = options.to or _home() / IDENTITY
-    if not options.in_checkout and path.resolve().is_relative_to(CHECKOUT):
-        raise IdentityInCheckout(
-            f"{path} is in the folder of the program, where a copy of it or a commit could take "
-            "the secret along",
+    if not options.in_checkout:
+        _refuse_checkout(
+            path,
             "Name a file elsewhere: ./bot backups keygen --to FILE. To write it there all the "
             "same, add --in-checkout.",
         )
@@ -82,6 +82,16 @@ def _home() -> Path:
             "this user has no home directory to write the identity into",
             "Name a file: ./bot backups keygen --to FILE",
         ) from error
+
+
+def _refuse_checkout(path: Path, hint: str) -> None:
+    """Raise `IdentityInCheckout` for a file among those of the program."""
+    if path.resolve().is_relative_to(CHECKOUT):
+        raise IdentityInCheckout(
+            f"{path} is in the folder of the program, where a copy of it or a commit could take "
+            "the secret along",
+            hint,
+        )
 
 
 def _write_private(path: Path, content: str, *, again: str) -> None:

@@ -16,6 +16,7 @@ from backups.cli.keys import CHECKOUT
 from backups.sets.seal import generate_key_pair
 from tests.support.contract import check_status
 from tests.support.installation import (
+    REPOSITORY,
     TOKEN_ENCRYPTION_KEY,
     Installation,
     bot_secrets,
@@ -180,3 +181,12 @@ def test_an_identity_is_not_written_into_the_folder_of_the_program(
     made = host.json("keygen")
     assert made["identity_file"] == str(home / "backup-identity.txt")
     assert (home / "backup-identity.txt").read_text().count("AGE-SECRET-KEY-1") == 1
+
+
+def test_no_sheet_is_written_into_the_folder_of_the_program(installation: Installation) -> None:
+    """The keys would be a commit, or a copy of the folder, away from others."""
+    inside = REPOSITORY / "emergency-kit-of-a-test.txt"
+    done = installation.cli("kit", "--to", str(inside))
+    assert done.returncode == 2
+    assert "kit --to FILE" in done.stderr
+    assert not inside.exists()
