@@ -441,6 +441,12 @@ def test_an_object_that_is_gone(app: AppProcess, operator: httpx2.Client) -> Non
 
 def test_while_another_run_is_in_progress(app: AppProcess, operator: httpx2.Client) -> None:
     """An action is 409 and names the run that is there; events tell its stage."""
+
+    def at_rest() -> bool:
+        """Whether the app makes no run of its own accord, as it may after a test before this."""
+        return app.installation.json("status")["running"] is None
+
+    eventually(at_rest, "the end of what the app does by itself")
     with app.installation.locked_tokens():
         started = press(operator, "/admin/run")
         run_id = started.headers["location"].rpartition("/")[2]
