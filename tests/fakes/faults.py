@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
@@ -13,6 +14,7 @@ from tests.fakes.asked import Json
 KINDS = ("error", "hang", "status", "garbage", "huge", "cut", "redirect", "throttle")
 
 _CHUNK = b"a" * 65536
+_SECONDS_BETWEEN_LOOKS = 0.02
 
 
 @dataclass
@@ -25,6 +27,7 @@ class Fault:
     skip: int = 0
     subject: str | None = None
     details: Json = field(default_factory=dict)
+    is_over: bool = False  # what hangs because of it is let go
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -36,14 +39,18 @@ class Faults:
     """The faults that are still to happen, in the order in which they were programmed."""
 
     pending: list[Fault] = field(default_factory=list)
+    taken: list[Fault] = field(default_factory=list)
 
     def add(self, fault: Fault) -> None:
         """Program one more."""
         self.pending.append(fault)
 
     def clear(self) -> None:
-        """Forget all."""
+        """Forget all, and let go what hangs."""
+        for fault in (*self.pending, *self.taken):
+            fault.is_over = True
         self.pending.clear()
+        self.taken.clear()
 
     def take(self, edge: str, subject: str | None, part: str | None = None) -> Fault | None:
         """The fault of this call, which is then used up by one.
@@ -61,6 +68,7 @@ class Faults:
                 fault.times -= 1
                 if not fault.times:
                     self.pending.remove(fault)
+            self.taken.append(fault)
             return fault
         return None
 
@@ -72,7 +80,9 @@ async def happen(fault: Fault) -> Response | None:
     """
     details = fault.details
     if fault.kind == "hang":
-        await asyncio.sleep(details["seconds"])
+        ends = time.monotonic() + details["seconds"]
+        while not fault.is_over and time.monotonic() < ends:
+            await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
         return None
     if fault.kind == "garbage":
         return Response('{"data": [ this is not JSON', media_type="application/json")

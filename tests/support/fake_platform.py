@@ -23,7 +23,10 @@ class FakePlatform:
         skip: int = 0,
         subject: str | None = None,
     ) -> None:
-        """The answer is right, and late; like all faults, after `skip` calls that go well."""
+        """The answer is right, and late: after `seconds`, or with `clear_faults`.
+
+        Like all faults it begins after `skip` calls that go well.
+        """
         self._fault(edge, "hang", times=times, skip=skip, subject=subject, seconds=seconds)
 
     def answer_status(
@@ -57,6 +60,10 @@ class FakePlatform:
     def clear_faults(self) -> None:
         """All is well again."""
         self._process.control("clear_faults")
+
+    def faults_left(self) -> int:
+        """How many faults are still to begin."""
+        return int(self._process.control("faults_left"))
 
     def calls(self, edge: str | None = None) -> list[Call]:
         """The bot's requests so far, in the order in which they were answered.

@@ -42,6 +42,7 @@ class Control:
             self.gives_at_most,
             self.fault,
             self.clear_faults,
+            self.faults_left,
             self.page_token,
             self.revoke_page_token,
             self.rotate_page_token,
@@ -173,6 +174,10 @@ class Control:
     async def clear_faults(self) -> None:
         """Forget all that are left."""
         self._world.faults.clear()
+
+    async def faults_left(self) -> int:
+        """How many are still to happen."""
+        return len(self._world.faults.pending)
 
     async def page_token(self, page: str) -> str | None:
         """The good token of a Page that was issued last."""

@@ -51,6 +51,7 @@ class Control:
             self.subscriptions,
             self.fault,
             self.clear_faults,
+            self.faults_left,
             self.calls,
             self.clear_calls,
         )
@@ -216,6 +217,10 @@ class Control:
     async def clear_faults(self) -> None:
         """Forget all that are left."""
         self._world.faults.clear()
+
+    async def faults_left(self) -> int:
+        """How many are still to happen."""
+        return len(self._world.faults.pending)
 
     async def calls(self) -> list[Json]:
         """Every request of the bot so far."""
