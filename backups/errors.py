@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from shared.errors import AppError, DatabaseError
+from shared.databases.sqlite import restore_remedy
+from shared.errors import AppError, DatabaseCorrupt, DatabaseError
 
 
 class BackupError(AppError):
@@ -57,6 +58,17 @@ class SnapshotDiffers(BackupError):
     """The copy does not hold what the source held at the instant of the snapshot."""
 
     code = "snapshot_differs"
+
+
+class SnapshotDamaged(DatabaseCorrupt):
+    """The full check of a snapshot found damage of its source that the short one had not."""
+
+    def __init__(self, source: str, fault: str) -> None:
+        super().__init__(
+            f"source {source} is damaged: {fault}",
+            f"Nothing of it was stored. {restore_remedy(source)}",
+        )
+        self.source = source
 
 
 class ProofFailed(BackupError):

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from backups.alerts.dispatch import Alerts
 from backups.decisions.suspicion import suspicions
-from backups.errors import ProofFailed, SourceUnknown
+from backups.errors import SnapshotDamaged, SourceUnknown
 from backups.format import naming
 from backups.format.chain_keys import chain_id
 from backups.host.removal import remove_file
@@ -34,7 +34,7 @@ from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants, wait_for_next_second
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
-from backups.sources.soundness import examine, foreign_schemas
+from backups.sources.soundness import foreign_schemas
 from shared.errors import AppError
 from shared.logs import fields
 
@@ -180,29 +180,27 @@ class Backup:
         recorder.stage("snapshot")
         failures: dict[str, AppError] = {}
         snapshots = self._take(sources, staging, recorder, failures)
-        if failures and (stored := self._stored_incomplete(snapshots)):
-            _raise_failures(failures, stored)  # a retry adds nothing to what is there
-        if not self._publisher.proof_opens:
-            snapshots, wrong = examine(snapshots, recorder.progress)
-            suspect += wrong
         unreadable = self._unreadable(snapshots)
         suspect += foreign_schemas(snapshots, dict(self._config.schemas))
         suspect += self._suspicions(snapshots, unreadable)
-        about = SetFacts(
-            kind="set",
-            trigger=trigger,
-            complete=sources == self._config.sources and not failures,
-            suspect=tuple(suspect) or None,
-        )
-        try:
-            made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
-        except ProofFailed:
-            snapshots, wrong = examine(snapshots, recorder.progress)
-            if not any(file.finding for file in snapshots.files):
-                raise
-            # Not the store is to blame: the live database has it. Its rows are stored all the same.
-            about = replace(about, suspect=(*suspect, *wrong) or None)
-            made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
+        made = None
+        while made is None:
+            if failures and (stored := self._stored_incomplete(snapshots)):
+                _raise_failures(failures, stored)  # a retry adds nothing to what is there
+            about = SetFacts(
+                kind="set",
+                trigger=trigger,
+                complete=sources == self._config.sources and not failures,
+                suspect=tuple(suspect) or None,
+            )
+            try:
+                made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
+            except SnapshotDamaged as error:  # the others are stored without it
+                failures[error.source] = error
+                sound = [file for file in snapshots.files if file.source != error.source]
+                snapshots = replace(snapshots, files=tuple(sound))
+                if not sound:
+                    raise
         if made.complete:
             if self._config.follows and made.proof != "none" and not made.suspect:
                 self._hand_over(made, snapshots)

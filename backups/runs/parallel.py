@@ -1,11 +1,13 @@
-"""Doing the same for several sources, two at a time at most: a thread for each, one outcome."""
+"""Doing things side by side: the same for several sources, two at a time at most, and one thing
+beside all that follows it."""
 
 from __future__ import annotations
 
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TypeVar
 
 from backups.model import Progress, ProgressSink
@@ -21,7 +23,7 @@ _Result = TypeVar("_Result")
 
 
 class _Stopped(Exception):
-    """Ends the work of a worker because another one has failed."""
+    """Ends the work of a thread because another one has failed."""
 
 
 def cpu_workers() -> int:
@@ -29,6 +31,48 @@ def cpu_workers() -> int:
     affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
     processors = len(affinity(0)) if affinity else os.cpu_count() or 1
     return max(1, min(MAX_WORKERS, processors - 1))
+
+
+@contextmanager
+def beside(
+    work: Callable[[Callable[[], None]], _Result],
+) -> Iterator[Callable[[Callable[[], None]], _Result]]:
+    """Run `work` in a thread while the body goes on; what is yielded waits for what it returned.
+
+    `work` is given a function that raises once the body has ended: then nothing of it goes on. The
+    waiting one is given what to call meanwhile, whose error ends the waiting.
+    """
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+    left, ended = threading.Event(), threading.Event()
+
+    def ask() -> None:
+        if left.is_set():
+            raise _Stopped
+
+    def run() -> None:
+        try:
+            results.append(work(ask))
+        except BaseException as error:  # raised again by the one that waits
+            failures.append(error)
+        finally:
+            ended.set()
+
+    def result(report: Callable[[], None]) -> _Result:
+        while not ended.wait(_LOOK_SECONDS):
+            report()
+        if failures:
+            raise failures[0]
+        return results[0]
+
+    threading.Thread(
+        target=contextvars.copy_context().run, args=(run,), name="beside", daemon=True
+    ).start()
+    try:
+        yield result
+    finally:
+        left.set()
+        ended.wait(_GRACE_SECONDS)
 
 
 def in_parallel(

@@ -1,4 +1,11 @@
-"""Proving that stored bytes can be restored: read them back, compare, unseal, open, count."""
+"""Proving that stored bytes can be restored: read them back, compare, unseal, open, count.
+
+What a backup has just put is the file that it has opened and counted before, if it has that file's
+SHA-256: `read_back` needs no more, and writes no file. Of anything else nobody knows that:
+`prove_stored` opens it.
+
+One file, because both compare the same things of an object, and say the same of what differs.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +15,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from backups.errors import ProofFailed, SealBroken
 from backups.format import naming
 from backups.format.naming import is_encrypted
 from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
-from backups.sets.seal import SQLITE_MAGIC, unseal
+from backups.sets.seal import SQLITE_MAGIC, unseal, unseal_into
+from backups.sets.seal_streams import HashingWriter
 from backups.sources.inspection import read_facts
 from backups.sources.room import RESERVE_BYTES, FileSize, free_bytes
 from backups.sources.soundness import soundness_of
@@ -29,7 +36,8 @@ from shared.errors import (
     ObjectTooLarge,
 )
 from shared.files import open_private
-from shared.store.object_store import CHUNK_BYTES, BoundedSink, ByteProgress, ObjectStore
+from shared.store.object_store import CHUNK_BYTES, BoundedSink, ByteProgress, ObjectStore, Sink
+from shared.store.pulled import pulled
 
 _HINT = "Do not trust this object. Make a new set now (./bot backups run), or use another."
 
@@ -54,6 +62,29 @@ class ProofTools:
         return partial(self.progress, opened)
 
 
+def read_back(tools: ProofTools, stored: StoredObject) -> ProofLevel:
+    """Read one object back, and compare what is inside with the snapshot; `full` or `sealed`.
+
+    Without the identity of an encrypted object only its sealed bytes can be compared. Raises
+    `ProofFailed` for a definite verdict on the bytes; any other error means that there is no
+    verdict.
+    """
+    suffix = suffix_of(stored)
+    if not suffix or (is_encrypted(suffix) and tools.identity_file is None):
+        _get(tools, stored, None)
+        return "sealed" if suffix or stored.finding else "full"
+    inside = HashingWriter(None, stored.snapshot_bytes)
+    with pulled(partial(_get, tools, stored)) as source:
+        try:
+            unseal_into(inside, source, suffix, stored.key, tools.identity_file)
+        except SealBroken as error:
+            source.drain()  # that other bytes came than were put says more
+            raise _unrestorable(stored, error) from error
+        source.drain()
+    _compare_inside(stored, inside.hexdigest())
+    return "sealed" if stored.finding else "full"
+
+
 def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
     """Read one object back and check it against its description; `full` or `sealed`.
 
@@ -72,7 +103,7 @@ def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
         if stored.finding:
             return "sealed"  # it is what was copied; SQLite cannot confirm more
     except SealBroken as error:
-        raise ProofFailed(f"{stored.key} cannot be restored: {error.message}", _HINT) from error
+        raise _unrestorable(stored, error) from error
     finally:
         remove_file(sealed)
         remove_file(opened)
@@ -81,22 +112,27 @@ def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
 
 def fetch(tools: ProofTools, stored: StoredObject, path: Path) -> None:
     """Download an object to the new 0600 file `path`; raises `ProofFailed` if it differs."""
+    with open_private(path) as file:
+        _get(tools, stored, file)
+
+
+def _get(tools: ProofTools, stored: StoredObject, into: Sink | None) -> None:
+    """Read an object, on into a sink if there is one; raises `ProofFailed` if it differs."""
 
     def report(done: int) -> None:
         tools.progress(Progress(tools.stage, stored.source, done, stored.bytes))
 
-    with open_private(path) as file:
-        sink = _HashingSink(file)
-        try:
-            tools.store.get(stored.key, BoundedSink(sink, stored.key, stored.bytes), report)
-        except ObjectMissing as error:
-            raise ProofFailed(
-                f"{stored.key} is not in the store, although the store accepted it", _HINT
-            ) from error
-        except ObjectTooLarge as error:
-            raise ProofFailed(
-                f"{stored.key} has more than the {stored.bytes} bytes that were uploaded", _HINT
-            ) from error
+    sink = _HashingSink(into)
+    try:
+        tools.store.get(stored.key, BoundedSink(sink, stored.key, stored.bytes), report)
+    except ObjectMissing as error:
+        raise ProofFailed(
+            f"{stored.key} is not in the store, although the store accepted it", _HINT
+        ) from error
+    except ObjectTooLarge as error:
+        raise ProofFailed(
+            f"{stored.key} has more than the {stored.bytes} bytes that were uploaded", _HINT
+        ) from error
     _compare(stored, sink.size, sink.hexdigest())
     if is_encrypted(suffix_of(stored)) and sink.head == SQLITE_MAGIC:
         raise ProofFailed(
@@ -116,10 +152,7 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
         watch = _watch(tools, stored, target.parent)
         found = unseal(sealed, suffix, target, tools.identity_file, most=most, tick=watch)
         remove_file(sealed)  # both together, of all sources, are more than the disk was asked for
-        if stored.described and found != stored.snapshot_sha256:
-            raise ProofFailed(
-                f"the content of {stored.key} is not what was compressed and encrypted", _HINT
-            )
+        _compare_inside(stored, found)
     else:
         sealed.rename(target)
     tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
@@ -242,21 +275,33 @@ def _compare(stored: StoredObject, size: int, sha256: str) -> None:
         )
 
 
-class _HashingSink:
-    """A sink that hashes what passes through it, and remembers how it began."""
+def _compare_inside(stored: StoredObject, sha256: str) -> None:
+    if stored.described and sha256 != stored.snapshot_sha256:
+        raise ProofFailed(
+            f"the content of {stored.key} is not what was compressed and encrypted", _HINT
+        )
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+
+def _unrestorable(stored: StoredObject, error: SealBroken) -> ProofFailed:
+    return ProofFailed(f"{stored.key} cannot be restored: {error.message}", _HINT)
+
+
+class _HashingSink:
+    """A sink that hashes what it passes on, if to anything, and remembers how it began."""
+
+    def __init__(self, into: Sink | None) -> None:
+        self._into = into
         self._hash = hashlib.sha256()
         self.size = 0
         self.head = b""
 
-    def write(self, chunk: bytes) -> int:
+    def write(self, chunk: bytes, /) -> None:
         missing = len(SQLITE_MAGIC) - len(self.head)
         self.head += chunk[:missing]
         self._hash.update(chunk)
         self.size += len(chunk)
-        return self._file.write(chunk)
+        if self._into is not None:
+            self._into.write(chunk)
 
     def hexdigest(self) -> str:
         return self._hash.hexdigest()

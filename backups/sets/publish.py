@@ -12,8 +12,9 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -34,13 +35,14 @@ from backups.model import (
     Trigger,
 )
 from backups.runs.log_files import source_log
-from backups.runs.parallel import cpu_workers, in_parallel
+from backups.runs.parallel import MAX_WORKERS, beside, cpu_workers, in_parallel
 from backups.runs.run import Recorder
 from backups.sets import proof
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, most_sealed_bytes, seal
 from backups.sources.room import FileSize, Need, Room, bytes_of, to_prove
+from backups.sources.soundness import Soundness, examine
 from shared.clock import Clock
 from shared.errors import ObjectExists, ObjectMissing
 from shared.logs import fields
@@ -57,6 +59,33 @@ class SetFacts:
     trigger: Trigger
     complete: bool
     suspect: tuple[str, ...] | None
+
+
+def _least(
+    prove: Callable[[proof.ProofTools, StoredObject], ProofLevel],
+    tools: proof.ProofTools,
+    objects: Sequence[StoredObject],
+    *,
+    workers: int = MAX_WORKERS,
+) -> ProofLevel:
+    """The least level that the objects of a set reach; raises what `prove` does."""
+
+    def prove_one(stored: StoredObject, report: ProgressSink) -> ProofLevel:
+        level = prove(replace(tools, progress=report), stored)
+        source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
+        return level
+
+    return (
+        "sealed"
+        if "sealed" in in_parallel(prove_one, objects, tools.progress, workers=workers)
+        else "full"
+    )
+
+
+def _all_reasons(about: SetFacts, soundness: Mapping[str, Soundness]) -> tuple[str, ...] | None:
+    """Why the set is suspect: what was known before, and what SQLite has found."""
+    found = (one.suspicion(source) for source, one in soundness.items())
+    return (*(about.suspect or ()), *(reason for reason in found if reason)) or None
 
 
 class Publisher:
@@ -110,20 +139,13 @@ class Publisher:
     def _room(self, sizes: Sequence[int], staging: Path, *, copies: int) -> Room:
         """The room to publish snapshots of these sizes, which are `copies` bytes themselves.
 
-        The sealed files are gone before the proof fetches them. A store in a folder keeps what is
-        put on a disk of this host.
+        The proof writes no file. A store in a folder keeps what is put on a disk of this host.
         """
         seal_config = self._config.seal
         files = [FileSize(size, most_sealed_bytes(size, seal_config)) for size in sizes]
-        fetched = files
-        if seal_config.recipients and self._config.identity_file is None:
-            fetched = [FileSize(0, one.sealed) for one in files]
         stored = sum(one.stored for one in files)
         kept = [Need(Path(self._store.location), stored)] if self._store.kind == "directory" else []
-        steps = (
-            [Need(staging, copies + sum(one.sealed for one in files)), *kept],
-            [Need(staging, copies + to_prove(fetched, cpu_workers())), *kept],
-        )
+        steps = [[Need(staging, copies + sum(one.sealed for one in files)), *kept]]
         return Room("a backup", steps, self._config.sources)
 
     def store_set(
@@ -143,47 +165,54 @@ class Publisher:
         instance = self._directory.instance()
         recorder.stage("seal")
         recorder.keep_room(self._room([file.bytes for file in snapshots.files], staging, copies=0))
-        files = self._seal(snapshots, recorder)
-        recorder.stage("store")
         sequence = snapshots.sequence or self._directory.next_sequence(self.known_sequence())
         puts = Puts(self._store, {"set-id": set_id, "instance": instance})
-        try:
-            objects = tuple(
-                replace(stored, unreadable=unreadable.get(stored.source, 0))
-                for stored in self._put_all(puts, snapshots, files, recorder, about.kind)
-            )
-            for sealed in files:
-                if sealed.suffix:  # the proof needs the room
-                    remove_file(sealed.path)
-            recorder.stage("proof")
-            level = self.prove(recorder, objects, staging)
-            made = BackupSet(
-                id=set_id,
-                kind=about.kind,
-                created_at=snapshots.instant,
-                trigger=about.trigger,
-                instance=instance,
-                complete=about.complete,
-                proven_at=self._clock.now(),
-                proof=level,
-                suspect=about.suspect,
-                objects=objects,
-                recipients=self._config.seal.recipients,
-                token_key=self._config.token_keys[0] if self._config.token_keys else None,
-                sequence=sequence,
-            )
-            recorder.stage("manifest")
-            document = self._manifest(made)
-        except BaseException:
-            puts.take_back()
-            raise
+
+        def look(ask: Callable[[], None]) -> dict[str, Soundness]:
+            return {file.source: examine(file, ask) for file in snapshots.files}
+
+        with beside(look) as soundness_known:
+            files = self._seal(snapshots, recorder)
+            recorder.stage("store")
+            try:
+                stored = self._put_all(puts, snapshots, files, recorder, about.kind)
+                recorder.stage("proof")
+                level = _least(proof.read_back, self._proof_tools(recorder, staging), stored)
+                soundness = soundness_known(partial(recorder.progress, Progress("proof")))
+                made = BackupSet(
+                    id=set_id,
+                    kind=about.kind,
+                    created_at=snapshots.instant,
+                    trigger=about.trigger,
+                    instance=instance,
+                    complete=about.complete,
+                    proven_at=self._clock.now(),
+                    # Of what SQLite cannot confirm, the proof is that it is what was copied.
+                    proof="sealed" if any(one.finding for one in soundness.values()) else level,
+                    suspect=_all_reasons(about, soundness),
+                    objects=tuple(
+                        replace(
+                            one,
+                            unreadable=unreadable.get(one.source, 0),
+                            finding=soundness[one.source].finding,
+                        )
+                        for one in stored
+                    ),
+                    recipients=self._config.seal.recipients,
+                    token_key=self._config.token_keys[0] if self._config.token_keys else None,
+                    sequence=sequence,
+                )
+                recorder.stage("manifest")
+                document = self._manifest(made)
+            except BaseException:
+                puts.take_back()
+                raise
+            finally:
+                for sealed in files:
+                    if sealed.suffix:
+                        remove_file(sealed.path)
         self._publish(made, document)
         return made
-
-    @property
-    def proof_opens(self) -> bool:
-        """Whether the proof opens the databases inside; else only their bytes are compared."""
-        return not self._config.seal.recipients or self._config.identity_file is not None
 
     def prove(
         self,
@@ -193,27 +222,22 @@ class Publisher:
         *,
         restorable: bool = False,
     ) -> ProofLevel:
-        """Prove all objects of a set from the stored bytes; the least level that was reached.
+        """Open all objects of a set from the stored bytes; the least level that was reached.
 
         Raises `ProofFailed` for a definite verdict on the bytes; with `restorable`, also for what
         a restore in place refuses. A backup stores what the databases have, and names that itself.
         """
-        schemas = dict(self._config.schemas) if restorable else {}
-
-        def prove_one(stored: StoredObject, report: ProgressSink) -> ProofLevel:
-            tools = proof.ProofTools(
-                self._store, staging, self._config.identity_file, report, schemas=schemas
-            )
-            level = proof.prove_stored(tools, stored)
-            source_log(stored.source).info("proven", extra=fields(key=stored.key, proof=level))
-            return level
-
         identity = self._config.identity_file
         sizes = [proof.size_to_prove(stored, identity) for stored in objects]
         need = Need(staging, to_prove(sizes, cpu_workers()))
         recorder.keep_room(Room("a proof", [[need]], self._config.sources))
-        levels = in_parallel(prove_one, objects, recorder.progress, workers=cpu_workers())
-        return "sealed" if "sealed" in levels else "full"
+        tools = self._proof_tools(recorder, staging)
+        if restorable:
+            tools = replace(tools, schemas=dict(self._config.schemas))
+        return _least(proof.prove_stored, tools, objects, workers=cpu_workers())
+
+    def _proof_tools(self, recorder: Recorder, staging: Path) -> proof.ProofTools:
+        return proof.ProofTools(self._store, staging, self._config.identity_file, recorder.progress)
 
     def _seal(self, snapshots: Snapshots, recorder: Recorder) -> list[SealedFile]:
         def seal_one(file: SnapshotFile, report: ProgressSink) -> SealedFile:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from backups.config import SealConfig
 from backups.errors import IdentityMissing, IdentityWrong, KeyMalformed, SealBroken
@@ -17,8 +17,10 @@ from backups.format.naming import is_encrypted
 from backups.sets.seal_streams import (
     BROKEN_HINT,
     CompressingReader,
+    ContinuedReader,
     CountedReader,
     HashingWriter,
+    Source,
     UnfoldingWriter,
     own_errors,
 )
@@ -115,11 +117,12 @@ def unseal(
 
 
 def unseal_into(
-    sink: HashingWriter, source: BinaryIO, suffix: str, name: str, identity_file: Path | None
+    sink: HashingWriter, source: Source, suffix: str, name: str, identity_file: Path | None
 ) -> None:
-    """Write what is inside the sealed `source` to `sink`; errors say `name`. Raises as `unseal`."""
+    """Write what is inside the sealed `source` to `sink`; errors say `name`. Raises as `unseal`,
+    and what reading `source` raises."""
     writer = UnfoldingWriter(sink, name) if ".zst" in suffix else sink
-    with own_errors(sink, writer):
+    with own_errors(sink, writer, source):
         if is_encrypted(suffix):
             _decrypt(source, writer, name, identity_file)
         else:
@@ -128,14 +131,14 @@ def unseal_into(
         writer.flush()
 
 
-def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | None) -> None:
+def _decrypt(source: Source, writer: Any, name: str, identity_file: Path | None) -> None:
     import pyrage  # noqa: PLC0415
 
     identities = load_identities(identity_file)
-    _refuse_header(source, name)
+    whole = _with_sound_header(source, name)
     try:
         with _age_errors(name):
-            pyrage.decrypt_io(source, writer, identities)
+            pyrage.decrypt_io(whole, writer, identities)
     except pyrage.DecryptError as error:
         if "No matching keys" in str(error):
             raise IdentityWrong(
@@ -145,19 +148,21 @@ def _decrypt(source: BinaryIO, writer: Any, name: str, identity_file: Path | Non
         raise SealBroken(f"{name} cannot be decrypted: {error}", BROKEN_HINT) from None
 
 
-def _refuse_header(source: BinaryIO, name: str) -> None:
-    """Raise `SealBroken` unless the header of an age file ends soon enough.
+def _with_sound_header(source: Source, name: str) -> ContinuedReader:
+    """The whole of `source`; raises `SealBroken` unless the header of an age file ends soon enough.
 
     It has an entry of some 100 bytes for each recipient, and each costs a computation for each
     identity. Its last line begins with `---` (https://age-encryption.org/v1).
     """
-    head = source.read(_MOST_HEADER)
-    source.seek(0)
+    head = b""
+    while len(head) < _MOST_HEADER and (piece := source.read(_MOST_HEADER - len(head))):
+        head += piece
     if not head.startswith(_AGE_MAGIC) or b"\n---" not in head:
         raise SealBroken(
             f"{name} is damaged: it has no age header of at most {_MOST_HEADER:,} bytes",
             BROKEN_HINT,
         )
+    return ContinuedReader(head, source)
 
 
 def load_identities(identity_file: Path | None) -> list[Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn, Protocol
 
 from backups.errors import SealBroken
 from shared.store.object_store import ignore_bytes
@@ -45,6 +45,29 @@ def _zstd_errors(name: str) -> Iterator[None]:
         yield
     except zstandard.ZstdError as error:
         raise SealBroken(f"{name} is damaged: {error}", BROKEN_HINT) from None
+
+
+class Source(Protocol):
+    """Where sealed bytes are read from; any binary file is one."""
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end."""
+
+
+class ContinuedReader:
+    """A reader of bytes that were read already, and then of the source that they came from."""
+
+    def __init__(self, head: bytes, source: Source) -> None:
+        self._head = head
+        self._source = source
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, of one of the two."""
+        if not self._head:
+            return self._source.read(size)
+        end = len(self._head) if size < 0 else size
+        found, self._head = self._head[:end], self._head[end:]
+        return found
 
 
 class CountedReader:
@@ -89,11 +112,15 @@ class CompressingReader:
 class HashingWriter:
     """A writer that hashes, counts, refuses to grow beyond `most`, and keeps its error.
 
+    Without a file, the bytes are only hashed and counted.
     `tick` hears how many bytes are about to be there, and may raise to stop the work.
     """
 
     def __init__(
-        self, file: BinaryIO, most: int | None = None, tick: Callable[[int], None] = ignore_bytes
+        self,
+        file: BinaryIO | None,
+        most: int | None = None,
+        tick: Callable[[int], None] = ignore_bytes,
     ) -> None:
         self._file = file
         self._most = most
@@ -113,14 +140,15 @@ class HashingWriter:
                 )
             self._tick(self.size)
             self._hash.update(chunk)
-            return self._file.write(chunk)
+            return len(chunk) if self._file is None else self._file.write(chunk)
         except BaseException as error:
             self.error = error
             raise
 
     def flush(self) -> None:
         """Hand what was written to the system."""
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def hexdigest(self) -> str:
         """The SHA-256 of what was written."""

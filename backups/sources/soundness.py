@@ -10,17 +10,17 @@ from __future__ import annotations
 
 import re
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
-from backups.model import Progress, ProgressSink, Snapshots
+from backups.errors import SnapshotDamaged
+from backups.model import SnapshotFile, Snapshots
 from backups.runs.log_files import source_log
 from backups.sources.inspection import Check, fault_of
 from shared.databases.schema import KnownSchema, foreign_parts
 from shared.databases.translation import harmless_text, primary_code
 from shared.databases.untrusted import open_untrusted, with_untrusted
-from shared.errors import DatabaseError
+from shared.errors import DatabaseCorrupt, DatabaseError
 
 _MOST_FINDINGS = 100
 _LONGEST = 200
@@ -44,6 +44,20 @@ class Soundness:
     fault: str | None = None
     wrong_index: str = ""
     unchecked: str = ""
+
+    @property
+    def finding(self) -> str:
+        """What a manifest says of a file that is stored all the same."""
+        return self.wrong_index or self.unchecked
+
+    def suspicion(self, source: str) -> str | None:
+        """A reason to suspect the set, if there is one."""
+        if not self.wrong_index:
+            return None
+        return (
+            f"an index of {source} is damaged ({self.wrong_index}), its table is not: run REINDEX "
+            f"on it; where that fails, restore {source}"
+        )
 
 
 def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
@@ -76,28 +90,28 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
     return Soundness(next((text for text in found if not _INDEX_ONLY.fullmatch(text)), "no answer"))
 
 
-def examine(snapshots: Snapshots, progress: ProgressSink) -> tuple[Snapshots, list[str]]:
-    """The snapshots with what SQLite finds in them, and reasons to suspect the set."""
-    files, reasons = [], []
-    for file in snapshots.files:
+def examine(file: SnapshotFile, ask: Callable[[], None]) -> Soundness:
+    """What SQLite finds in a snapshot, said in the log too; what `ask` raises stops it.
+
+    Raises `SnapshotDamaged`.
+    """
+    try:
         soundness = with_untrusted(
             file.path,
             f"the copy of source {file.source}",
             lambda connection: soundness_of(connection, "integrity_check"),
-            partial(progress, Progress("snapshot", file.source, file.bytes, file.bytes)),
+            ask,
         )
-        log = source_log(file.source)
-        finding = soundness.wrong_index or soundness.unchecked
-        if soundness.wrong_index:
-            reasons.append(
-                f"an index of {file.source} is damaged ({finding}), its table is not: run "
-                f"REINDEX on it; where that fails, restore {file.source}"
-            )
-            log.warning("suspect: %s", reasons[-1])
-        elif finding:
-            log.warning("not wholly checked: %s", finding)
-        files.append(replace(file, finding=finding))
-    return replace(snapshots, files=tuple(files)), reasons
+    except DatabaseCorrupt as error:
+        raise SnapshotDamaged(file.source, error.message) from error
+    if soundness.fault:
+        raise SnapshotDamaged(file.source, soundness.fault)
+    log = source_log(file.source)
+    if reason := soundness.suspicion(file.source):
+        log.warning("suspect: %s", reason)
+    elif soundness.unchecked:
+        log.warning("not wholly checked: %s", soundness.unchecked)
+    return soundness
 
 
 def foreign_schemas(snapshots: Snapshots, schemas: Mapping[str, KnownSchema]) -> list[str]:
