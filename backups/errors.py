@@ -31,9 +31,16 @@ class LeaseHeld(BackupError):
 
 
 class RunInterrupted(BackupError):
-    """The run was asked to stop, and stopped at a safe place."""
+    """The run was asked to stop, and stopped at a safe place; by default, as the process ends."""
 
     code = "interrupted"
+
+    def __init__(
+        self,
+        message: str = "the run was stopped because the program is shutting down",
+        hint: str = "Nothing was published. Start the app again: the scheduler will run it again.",
+    ) -> None:
+        super().__init__(message, hint)
 
 
 class RunTimedOut(BackupError):

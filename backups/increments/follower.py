@@ -192,7 +192,7 @@ class Follower:
         before = set(self._capture.pending)
         checker = self._parts.checker
         self._capture.keeps_copies = checker is not None and checker.wants_copies
-        captured = self._capture.take(chain.shadows, lambda _progress: None)
+        captured = self._capture.take(chain.shadows, lambda _progress: self._parts.ask())
         self._parts.lease.rest()
         self._say_failing(captured)
         now = int(captured.instant.timestamp() * 1000)

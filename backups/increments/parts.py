@@ -30,4 +30,5 @@ class Parts:
     lasting: frozenset[str]  # the sources that are not volatile
     delay: float
     store_answers: Callable[[], bool] = lambda: False
+    ask: Callable[[], None] = lambda: None  # raises `RunInterrupted` when the process ends
     checker: ChainChecker | None = None

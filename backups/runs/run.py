@@ -122,7 +122,7 @@ class Recorder:
     def progress(self, progress: Progress) -> None:
         """Report how far the stage is; the one place where a run notices that it must stop."""
         if self._stop.is_set():
-            raise _shutting_down()
+            raise RunInterrupted
         if time.monotonic() > self._deadline:
             raise RunTimedOut(
                 f"the run did not finish within {self._seconds:.0f} s",
@@ -145,13 +145,6 @@ def _known(failure: Exception, folder: Path) -> AppError:
     return InternalError(
         "the run failed because of a bug in this program",
         "Report it, with the traceback in the log.",
-    )
-
-
-def _shutting_down() -> RunInterrupted:
-    return RunInterrupted(
-        "the run was stopped because the program is shutting down",
-        "Nothing was published. Start the app again: the scheduler will run it again.",
     )
 
 
@@ -372,7 +365,7 @@ class RunStarter:
                 return "interrupted", failure
             case StoreUnreachable() if self._stop.is_set():
                 # At a shutdown the store gives up by itself: it was not what failed.
-                return "interrupted", _shutting_down()
+                return "interrupted", RunInterrupted()
         known = _known(failure, self._directory.path)
         if isinstance(known, InternalError):
             _log.error("the run failed because of a bug in this program", exc_info=failure)

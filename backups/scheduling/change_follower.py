@@ -6,11 +6,12 @@ Where increments are off, the watch is polled, and a change run starts when one 
 from __future__ import annotations
 
 import logging
+import threading
 from dataclasses import replace
 from datetime import timedelta
 
 from backups.decisions.due import STORE_FAILURES, ChangeFacts, due_at
-from backups.errors import LeaseHeld
+from backups.errors import LeaseHeld, RunInterrupted
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.follower import Follower, Outcome
 from backups.model import Run
@@ -32,11 +33,13 @@ _COARSE = timedelta(seconds=2)
 class ChangeFollower:
     """Asks for a run `delay` after a change; call `step` about once a second, then `close`."""
 
-    def __init__(self, service: BackupService, delay: timedelta) -> None:
+    def __init__(
+        self, service: BackupService, delay: timedelta, stopping: threading.Event | None = None
+    ) -> None:
         self._service = service
         self._delay = delay
         config = service.config
-        self._follower = make_follower(service, delay) if config.follows else None
+        self._follower = make_follower(service, delay, stopping) if config.follows else None
         self._folder = FollowFolder(service.directory)
         self._said: Following | None = None
         watched = [source for source in config.sources if not source.volatile]
@@ -108,6 +111,8 @@ class ChangeFollower:
         """A step of the follower; what status is to say of it is written when it changes."""
         try:
             return follower.step()
+        except RunInterrupted:  # the process ends while a source is locked
+            return "waiting"
         finally:
             following = follower.following
             if self._said is None or _differ(following, self._said):

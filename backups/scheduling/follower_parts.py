@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 from datetime import timedelta
 
-from backups.errors import ManifestInvalid, SetNotFound
+from backups.errors import ManifestInvalid, RunInterrupted, SetNotFound
 from backups.increments.capture import Capture
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.follower import Follower
@@ -18,8 +19,18 @@ from backups.service import BackupService
 from backups.sources.change_watch import ChangeWatch
 
 
-def make_follower(service: BackupService, delay: timedelta) -> Follower:
-    """The follower of all sources of a service; raises `AppError` where it cannot begin."""
+def make_follower(
+    service: BackupService, delay: timedelta, stopping: threading.Event | None = None
+) -> Follower:
+    """The follower of all sources of a service; raises `AppError` where it cannot begin.
+
+    Once `stopping` is set, a step that waits for a lock raises `RunInterrupted`.
+    """
+
+    def ask() -> None:
+        if stopping is not None and stopping.is_set():
+            raise RunInterrupted
+
     config, directory = service.config, service.directory
     folder = FollowFolder(directory)
     probe = StoreProbe(service.backup.ask_store, service.clock.monotonic)
@@ -44,6 +55,7 @@ def make_follower(service: BackupService, delay: timedelta) -> Follower:
         lasting=frozenset(source.name for source in config.sources if not source.volatile),
         delay=delay.total_seconds(),
         store_answers=probe.answers_again,
+        ask=ask,
         checker=_checker(service),
     )
     directory.prepare_sequence(service.catalogue.next_sequence() - 1)

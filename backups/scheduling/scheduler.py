@@ -77,9 +77,16 @@ class LeaderJob:
 class _Following:
     """A change follower that is made anew after a fault: backups go on without one meanwhile."""
 
-    def __init__(self, service: BackupService, delay: timedelta, begun: threading.Event) -> None:
+    def __init__(
+        self,
+        service: BackupService,
+        delay: timedelta,
+        begun: threading.Event,
+        stopping: threading.Event,
+    ) -> None:
         self._service = service
         self._delay = delay
+        self._stopping = stopping
         self._begun = begun
         self._follower: ChangeFollower | None = None
 
@@ -88,7 +95,7 @@ class _Following:
         if not self._begun.is_set():  # it compares with the newest set, which is not known yet
             return POLL_SECONDS
         if self._follower is None:
-            self._follower = ChangeFollower(self._service, self._delay)
+            self._follower = ChangeFollower(self._service, self._delay, self._stopping)
         try:
             self._follower.step()
         except Exception:
@@ -193,7 +200,7 @@ class BackupScheduler:
                 leading.enter_context(job.while_leader())
             leading.enter_context(self._supervisor.running("scheduler", runs.step, ended))
             if delay := self._service.config.change_delay:
-                following = _Following(self._service, delay, runs.begun)
+                following = _Following(self._service, delay, runs.begun, self._stopping)
                 leading.callback(following.close)
                 leading.enter_context(self._supervisor.running("follower", following.step, ended))
                 packer = Packer(self._service, ended)

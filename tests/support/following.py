@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -48,9 +49,9 @@ def following_bench(
 
 
 @contextmanager
-def following(bench: Bench) -> Iterator[Follower]:
-    """A follower as the leader has one."""
-    with closing(make_follower(bench.service, SECOND)) as follower:
+def following(bench: Bench, stopping: threading.Event | None = None) -> Iterator[Follower]:
+    """A follower as the leader has one, which `stopping` ends."""
+    with closing(make_follower(bench.service, SECOND, stopping)) as follower:
         yield follower
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from backups.config import SealConfig
-from backups.errors import FollowerBusy
+from backups.errors import FollowerBusy, RunInterrupted
 from backups.format.chain import Head, load
 from backups.format.chain_keys import chain_id, end_key, head_key, increment_key, point_id, set_of
 from backups.host.machine import boot_id
@@ -118,6 +120,20 @@ def test_sets_and_points_are_numbered_by_one_counter(bench: Bench) -> None:
         assert step(bench, follower) == "stored"
         assert follower.chain is not None
         assert increment_of(bench, follower.chain, 1).sequence > made.sequence
+
+
+def test_a_step_that_waits_for_a_lock_ends_with_the_process(bench: Bench) -> None:
+    """A shutdown does not wait for whoever holds a database."""
+    stopping = threading.Event()
+    with following(bench, stopping) as follower:
+        begun(bench, follower)
+        rotate(bench, "new")
+        with closing(connect(bench.tokens)) as writer:
+            writer.execute("BEGIN IMMEDIATE")
+            stopping.set()
+            with pytest.raises(RunInterrupted):
+                step(bench, follower)
+            writer.execute("ROLLBACK")
 
 
 def test_a_volatile_source_causes_no_point_and_is_carried(bench: Bench) -> None:
