@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from shared.databases.sqlite import restore_remedy
 from shared.errors import AppError, DatabaseCorrupt, DatabaseError
 
 
@@ -70,10 +69,9 @@ class SnapshotDiffers(BackupError):
 class SnapshotDamaged(DatabaseCorrupt):
     """The full check of a snapshot found damage of its source that the short one had not."""
 
-    def __init__(self, source: str, fault: str) -> None:
+    def __init__(self, source: str, fault: str, remedy: str) -> None:
         super().__init__(
-            f"source {source} is damaged: {fault}",
-            f"Nothing of it was stored. {restore_remedy(source)}",
+            f"source {source} is damaged: {fault}", f"Nothing of it was stored. {remedy}"
         )
         self.source = source
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 from backups.model import Progress, ProgressSink
+from shared.threads import start
 
 # A third worker would cost memory and the bot's processor time, and the bot has two sources.
 MAX_WORKERS = 2
@@ -65,9 +66,11 @@ def beside(
             raise failures[0]
         return results[0]
 
-    threading.Thread(
-        target=contextvars.copy_context().run, args=(run,), name="beside", daemon=True
-    ).start()
+    start(
+        threading.Thread(
+            target=contextvars.copy_context().run, args=(run,), name="beside", daemon=True
+        )
+    )
     try:
         yield result
     finally:
@@ -122,12 +125,14 @@ def in_parallel(
     ends = [threading.Event() for _ in range(min(workers, len(items)))]
     try:
         for ended in ends:
-            threading.Thread(
-                target=contextvars.copy_context().run,
-                args=(worker, ended),
-                name="worker",
-                daemon=True,
-            ).start()
+            start(
+                threading.Thread(
+                    target=contextvars.copy_context().run,
+                    args=(worker, ended),
+                    name="worker",
+                    daemon=True,
+                )
+            )
         for ended in ends:
             while not ended.wait(_LOOK_SECONDS):
                 pass  # a signal that came just before a wait is noticed only after it

@@ -2,9 +2,12 @@
 
     seal -> put (each) -> proof (each, from the stored bytes) -> MANIFEST, the commit point
 
-Inside a stage, the sources go side by side (where it computes, only if that leaves the bot a
-processor); the next one begins when all are through. What fails before its manifest has
-published nothing, and takes back what it had put.
+SQLite checks the snapshots meanwhile; what it finds counts before the manifest. Inside a stage, the
+sources go side by side (where it computes, only if that leaves the bot a processor); the next one
+begins when all are through. What fails before its manifest has published nothing, and takes back
+what it had put.
+
+One file, because what is taken back, and when, depends on each of these steps.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from backups.model import SnapshotFile, Snapshots
 from backups.runs.log_files import source_log
 from backups.sources.inspection import Check, fault_of
 from shared.databases.schema import KnownSchema, foreign_parts
+from shared.databases.sqlite import restore_remedy
 from shared.databases.translation import harmless_text, primary_code
 from shared.databases.untrusted import open_untrusted, with_untrusted
 from shared.errors import DatabaseCorrupt, DatabaseError
@@ -103,9 +104,9 @@ def examine(file: SnapshotFile, ask: Callable[[], None]) -> Soundness:
             ask,
         )
     except DatabaseCorrupt as error:
-        raise SnapshotDamaged(file.source, error.message) from error
+        raise SnapshotDamaged(file.source, error.message, restore_remedy(file.source)) from error
     if soundness.fault:
-        raise SnapshotDamaged(file.source, soundness.fault)
+        raise SnapshotDamaged(file.source, soundness.fault, restore_remedy(file.source))
     log = source_log(file.source)
     if reason := soundness.suspicion(file.source):
         log.warning("suspect: %s", reason)

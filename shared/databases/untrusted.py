@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from shared.databases.translation import translated
+from shared.threads import start
 
 # The limits of a value that an expression makes, beside those of the file itself.
 _LEAST_LENGTH = 1_000_000
@@ -91,7 +92,7 @@ def with_untrusted(
         target=contextvars.copy_context().run, args=(run,), name="untrusted", daemon=True
     )
     try:
-        thread.start()
+        start(thread)
         while not ended.wait(_SECONDS_BETWEEN_QUESTIONS):
             ask()
     except BaseException:

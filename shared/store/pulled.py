@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from shared.store.object_store import Sink
+from shared.threads import start
 
 # Of the largest pieces that a store hands over (`CHUNK_BYTES`) so many wait in memory.
 _MOST_WAITING = 2
@@ -89,12 +90,11 @@ def pulled(get: Callable[[Sink], None]) -> Iterator[PulledObject]:
     `read` raises. Of a reader that leaves early, `get` hears at its next write.
     """
     found = PulledObject()
-    threading.Thread(
-        target=contextvars.copy_context().run,
-        args=(found.fetch, get),
-        name="get",
-        daemon=True,
-    ).start()
+    start(
+        threading.Thread(
+            target=contextvars.copy_context().run, args=(found.fetch, get), name="get", daemon=True
+        )
+    )
     try:
         yield found
     finally:
