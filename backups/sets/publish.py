@@ -38,7 +38,7 @@ from backups.model import (
     Trigger,
 )
 from backups.runs.log_files import source_log
-from backups.runs.parallel import MAX_WORKERS, beside, cpu_workers, in_parallel
+from backups.runs.parallel import beside, cpu_workers, in_parallel
 from backups.runs.run import Recorder
 from backups.sets import proof
 from backups.sets.catalogue import Catalogue
@@ -68,8 +68,6 @@ def _least(
     prove: Callable[[proof.ProofTools, StoredObject], ProofLevel],
     tools: proof.ProofTools,
     objects: Sequence[StoredObject],
-    *,
-    workers: int = MAX_WORKERS,
 ) -> ProofLevel:
     """The least level that the objects of a set reach; raises what `prove` does."""
 
@@ -80,7 +78,7 @@ def _least(
 
     return (
         "sealed"
-        if "sealed" in in_parallel(prove_one, objects, tools.progress, workers=workers)
+        if "sealed" in in_parallel(prove_one, objects, tools.progress, workers=cpu_workers())
         else "full"
     )
 
@@ -237,7 +235,7 @@ class Publisher:
         tools = self._proof_tools(recorder, staging)
         if restorable:
             tools = replace(tools, schemas=dict(self._config.schemas))
-        return _least(proof.prove_stored, tools, objects, workers=cpu_workers())
+        return _least(proof.prove_stored, tools, objects)
 
     def _proof_tools(self, recorder: Recorder, staging: Path) -> proof.ProofTools:
         return proof.ProofTools(self._store, staging, self._config.identity_file, recorder.progress)

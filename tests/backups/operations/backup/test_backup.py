@@ -14,7 +14,9 @@ import pytest
 
 from backups.config import SealConfig
 from backups.errors import SourceUnknown
-from backups.model import Progress, Source
+from backups.model import Progress, ProofLevel, Source, StoredObject
+from backups.sets import proof
+from backups.sets.proof import ProofTools
 from shared.store.directory import DirectoryStore
 from tests.backups.conftest import LogLines
 from tests.support.bench import MANIFEST, SESSIONS, TOKENS, Bench, open_bench
@@ -234,20 +236,26 @@ def test_what_computes_leaves_the_bot_a_processor(
     """
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(processors)))
     seen: dict[str, set[str]] = {}
+    real = proof.read_back
 
     def see(progress: Progress) -> None:
         if progress.source:
             seen.setdefault(progress.stage, set()).add(threading.current_thread().name)
 
+    def read_back(tools: ProofTools, stored: StoredObject) -> ProofLevel:
+        seen.setdefault("proof of an object", set()).add(threading.current_thread().name)
+        return real(tools, stored)
+
     store = DirectoryStore(tmp_path / "store")
     with open_bench(tmp_path, store, seal=SealConfig("zstd")) as bench:
+        monkeypatch.setattr(proof, "read_back", read_back)
         started = bench.service.backup.begin(progress=see)
         run = threading.Thread(target=started.execute, name="the run")
         run.start()
         run.join()
         assert bench.service.status().last_success is not None
 
-    assert seen["snapshot"] == seen["seal"] == seen["proof"] == {computing}
+    assert seen["snapshot"] == seen["seal"] == seen["proof of an object"] == {computing}
     assert seen["store"] == {"worker"}
 
 
