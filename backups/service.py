@@ -35,7 +35,7 @@ from backups.operations.marking.rotation import Rotation
 from backups.operations.marking.upgrade import UpgradeMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.planning.detail import PlanDetail
-from backups.operations.planning.given import Given
+from backups.operations.planning.in_hand import Given
 from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore

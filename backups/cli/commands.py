@@ -123,7 +123,6 @@ def _restore(service: BackupService, given: GivenRestore, options: argparse.Name
     acts = options.to is not None or options.in_place
     plan = given.plan(
         options.set,
-        only=options.only,
         in_place=options.to is None,
         accept_unsigned=options.accept_unsigned,
         compares=not acts,  # who has decided already does not wait for a comparison
@@ -145,7 +144,7 @@ def _restore(service: BackupService, given: GivenRestore, options: argparse.Name
     with terminal_progress(sys.stderr) as progress:
         ended = given.begin(plan, to=options.to, progress=progress).execute()
     if ended.error is not None:
-        ended = replace(ended, error=given.explained(plan, ended.error))
+        ended = replace(ended, error=given.explained(ended.error))
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:

@@ -109,7 +109,7 @@ class RestorePlan:
     has_copies: bool = False
     passed_over: tuple[PassedOver, ...] = ()
     estimate: Estimate | None = None
-    # Of files in hand, or with an identity for this once (`operations/planning/hand.py`).
+    # Of files in hand, or with an identity for this once (`operations/planning/given.py`).
     from_path: Path | None = None
     named: str = ""
 

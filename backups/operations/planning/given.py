@@ -1,49 +1,30 @@
-"""Restores from what a person gives: files in hand, and an age identity for this once.
-
-A folder or file in hand is laid out as a store that can only be read, with a catalogue of its own
-in a scratch folder. So the ordinary restore plans from it, fetches from it and checks it; what it
-replaces, notes and undoes is this installation's as ever. Without files in hand, it is the store's.
-"""
+"""One restore of what a person has given; what it says is in terms of that."""
 
 from __future__ import annotations
 
 import re
-import shlex
-import tempfile
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
-from backups.config import BackupConfig
-from backups.decisions.restore_plan import RestorePlan
-from backups.errors import FileUnusable, NoRestorePoint, SeveralInstallations
+from backups.decisions.marks import only_option
+from backups.decisions.restore_plan import RestoreItem, RestorePlan
+from backups.errors import FileUnusable, NoRestorePoint
 from backups.format import naming
-from backups.format.mark import Marks
-from backups.host.catalogues import open_catalogue
-from backups.host.records import open_records
-from backups.host.state import HostState
-from backups.increments.replay import Replay
-from backups.model import BackupSet, Finding, ProgressSink, RunError, StoredObject
-from backups.operations.installation import Installation
-from backups.operations.own_sets import LATEST, OwnSets
+from backups.model import BackupSet, Finding, ProgressSink, RunError
+from backups.operations.own_sets import LATEST
 from backups.operations.planning.detail import PlanDetail
 from backups.operations.restore import Restore
-from backups.operations.writers import Writers
 from backups.runs.run import StartedRun, ignore_progress
-from backups.sets.catalogue import Catalogue
-from backups.sets.hand.files import live_files
-from backups.sets.hand.folder import Layout, lay_out
-from backups.sets.hand.loose import Judge
-from backups.sets.hand.store import FilesInHand
-from backups.sets.seal import load_identities
+from backups.sets.hand.folder import Layout
 from shared.clock import format_utc
+from shared.errors import AppError
 
-_RESTORE = "./bot backups restore"
-_SET = r"(?:\d{8}T\d{6}Z(?:\.\d+)?|legacy-\d{4}-\d{2}-\d{2})"
-_RESTORE_SET = rf"{re.escape(_RESTORE)} {_SET}"
+_LINE = re.compile(
+    r"\./bot backups (?P<verb>restore|verify) "
+    r"(?P<id>\d{8}T\d{6}Z(?:\.\d+)?|legacy-\d{4}-\d{2}-\d{2})(?P<only> --only \S+)?"
+)
 
 _Told = TypeVar("_Told", Finding, RunError)
 
@@ -60,6 +41,7 @@ class GivenRestore:
     actor: Restore
     detail: PlanDetail
     options: str = ""
+    only: str | None = None
     at: datetime | None = None
     path: Path | None = None
     layout: Layout | None = None
@@ -69,7 +51,6 @@ class GivenRestore:
         self,
         target: str,
         *,
-        only: str | None,
         in_place: bool,
         accept_unsigned: bool,
         compares: bool,
@@ -79,28 +60,35 @@ class GivenRestore:
 
         Raises also `FileUnusable` where an object that the set needs is not in hand.
         """
-        at = self.at
+        try:
+            plan = self._plan(target, in_place=in_place, accept_unsigned=accept_unsigned)
+        except AppError as error:
+            error.hint = self._retyped(error.hint)
+            raise
+        plan = self.detail.of(plan, compares=compares, fetches=True)
+        if not self.options:
+            return plan
+        return replace(
+            plan,
+            named=self._named(plan.backup_set.id),
+            from_path=self.path,
+            has_copies=plan.has_copies and self.path is None,
+            items=tuple(self._item(one) for one in plan.items),
+            blockers=tuple(self._told(one) for one in plan.blockers),
+            in_place=tuple(self._told(one) for one in plan.in_place),
+            warnings=tuple(self._told(one) for one in (*plan.warnings, *self.exposed)),
+        )
+
+    def _plan(self, target: str, *, in_place: bool, accept_unsigned: bool) -> RestorePlan:
+        at, only = self.at, self.only
         if self.layout is not None:
             target, at = self._chosen(target), None
         plan = self.chooser.plan(
             target, at=at, only=only, in_place=in_place, accept_unsigned=accept_unsigned
         )
         if self.layout is not None:
-            self._refuse_missing(plan.backup_set, self.layout, only)
-        plan = self.detail.of(plan, compares=compares, fetches=True)
-        if not self.options:
-            return plan
-        named = self._named(plan.backup_set)
-        return replace(
-            plan,
-            named=named,
-            from_path=self.path,
-            has_copies=plan.has_copies and self.path is None,
-            items=tuple(replace(one, file=self._file_of(one.stored)) for one in plan.items),
-            blockers=tuple(self.told(one, named) for one in plan.blockers),
-            in_place=tuple(self.told(one, named) for one in plan.in_place),
-            warnings=tuple(self.told(one, named) for one in (*plan.warnings, *self.exposed)),
-        )
+            self._refuse_missing(plan.backup_set, self.layout)
+        return plan
 
     def begin(
         self, plan: RestorePlan, *, to: Path | None, progress: ProgressSink = ignore_progress
@@ -108,32 +96,45 @@ class GivenRestore:
         """See `Restore.begin`."""
         return self.actor.begin(plan, to=to, progress=progress)
 
-    def told(self, one: _Told, named: str) -> _Told:
+    def _told(self, one: _Told) -> _Told:
         """A finding or error in terms of what was given: files by their own names, and commands
         for the same files."""
-        message, hint = self._files_named(one.message), one.hint
-        if self.path is not None:
-            hint = self._files_named(hint)
-            hint = re.sub(rf"\./bot backups verify {_SET}", lambda _: f"{named} --to DIR", hint)
-            hint = hint.replace("Prove it first", "Look at it first")
-        return replace(one, message=message, hint=re.sub(_RESTORE_SET, lambda _: named, hint))
+        return replace(one, message=self._files_named(one.message), hint=self._retyped(one.hint))
 
-    def explained(self, plan: RestorePlan, error: RunError) -> RunError:
+    def _retyped(self, hint: str) -> str:
+        """A hint whose commands have what was given, too; a file in hand is not verified."""
+
+        is_loose = self.layout is not None and self.layout.is_loose
+        only = only_option(self.only) if is_loose else ""  # nothing else may say what a file is
+
+        def line(found: re.Match[str]) -> str:
+            named = self._named(found["id"]) + (only if found["only"] is None else found["only"])
+            if found["verb"] == "restore":
+                return named
+            return found[0] if self.path is None else f"{named} --to DIR"
+
+        typed = _LINE.sub(line, self._files_named(hint))
+        return typed if self.path is None else typed.replace("Prove it first", "Look at it first")
+
+    def explained(self, error: RunError) -> RunError:
         """The same of what ended a run; it names the files in hand."""
-        told = self.told(error, self._named(plan.backup_set))
+        told = self._told(error)
         if self.path is None or str(self.path) in told.message:
             return told
         return replace(told, message=f"{self.path}: {told.message}")
 
-    def _named(self, chosen: BackupSet) -> str:
+    def _named(self, set_id: str) -> str:
         if self.layout is None or not self.layout.is_loose:
-            return f"{_RESTORE} {chosen.id}{self.options}"
+            return f"./bot backups restore {set_id}{self.options}"
         at = f" --at {format_utc(self.at)}" if self.at else ""
-        return f"{_RESTORE}{self.options}{at}"
+        return f"./bot backups restore{self.options}{at}"
 
-    def _file_of(self, stored: StoredObject) -> str:
-        file = self.layout.files.get(stored.key) if self.layout else None
-        return str(file.given) if file else ""
+    def _item(self, item: RestoreItem) -> RestoreItem:
+        file = self.layout.files.get(item.stored.key) if self.layout else None
+        found = item.comparison
+        if found is not None:
+            found = replace(found, why_not=self._retyped(found.why_not))
+        return replace(item, file=str(file.given) if file else "", comparison=found)
 
     def _files_named(self, text: str) -> str:
         """A text of the store's, which names objects by their keys, and what was fetched of them
@@ -153,137 +154,27 @@ class GivenRestore:
             return target
         try:
             return self.chooser.newest(self.at, ask=True).id
-        except SeveralInstallations as error:
-            error.hint = re.sub(
-                rf"({re.escape(_RESTORE)} {_SET})", rf"\1{self.options}", error.hint
-            )
-            raise
         except NoRestorePoint:
-            for one in catalogue.sets():
-                if self.at is None or one.created_at <= self.at:
+            at = self.at
+            found = [one for one in catalogue.sets() if at is None or one.created_at <= at]
+            for one in found:
+                if one.kind != "legacy":
                     return one.id
             for set_id in catalogue.unread.sets():
-                catalogue.get(set_id)  # says why it cannot be read
+                catalogue.get(set_id)  # says why; its objects alone are no group of the old scripts
+            if found:
+                return found[0].id
             when = f" of {format_utc(self.at)} or before" if self.at else ""
             raise NoRestorePoint(
                 f"{self.path} has no restore point{when}",
                 "Name another file or folder, or an earlier or later time.",
             ) from None
 
-    def _refuse_missing(self, chosen: BackupSet, layout: Layout, only: str | None) -> None:
+    def _refuse_missing(self, chosen: BackupSet, layout: Layout) -> None:
         for one in chosen.objects:
-            if only in (None, one.source) and one.key not in layout.files:
+            if self.only in (None, one.source) and one.key not in layout.files:
                 raise FileUnusable(
                     f"{self.path} has the manifest of set {chosen.id}, but not {one.key}",
                     "Put that object into the folder, under its name, or choose a source that is "
                     "there: --only SOURCE.",
                 )
-
-
-class Given:
-    """Begins restores from what a person gives."""
-
-    def __init__(self, installation: Installation, restore: Restore, detail: PlanDetail) -> None:
-        self._installation = installation
-        self._restore = restore
-        self._detail = detail
-
-    @contextmanager
-    def open(
-        self,
-        path: Path | None = None,
-        *,
-        at: datetime | None = None,
-        only: str | None = None,
-        identity_file: Path | None = None,
-    ) -> Iterator[GivenRestore]:
-        """A restore from the file or folder `path`, or else from the store, within a block.
-
-        Nothing at `path` is written. An `identity_file` is read at once, encrypted or not. Raises
-        `FileUnusable`, `NoRestorePoint`, `DatabaseError`, `IdentityMissing`, `KeyMalformed`.
-        """
-        options = f" --from {shlex.quote(str(path))}" if path else ""
-        config, exposed = self._installation.config, tuple[Finding, ...]()
-        if identity_file is not None:
-            load_identities(identity_file)
-            exposed = _exposed(identity_file)
-            options += f" --identity {shlex.quote(str(identity_file))}"
-            config = replace(config, identity_file=identity_file)
-        if path is None:
-            yield replace(self._from_store(config, options, at), exposed=exposed)
-            return
-        with ExitStack() as stack:
-            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="from-")))
-            found = self._from_files(
-                stack, scratch, path, config, options=options, at=at, only=only
-            )
-            yield replace(found, exposed=exposed)
-
-    def _from_store(self, config: BackupConfig, options: str, at: datetime | None) -> GivenRestore:
-        fetcher = replace(self._restore.fetcher, identity_file=config.identity_file)
-        restore = replace(self._restore, config=config, fetcher=fetcher)
-        detail = replace(self._detail, config=config, fetcher=fetcher)
-        return GivenRestore(restore, restore, detail, options, at)
-
-    def _from_files(
-        self,
-        stack: ExitStack,
-        scratch: Path,
-        path: Path,
-        config: BackupConfig,
-        *,
-        options: str,
-        at: datetime | None,
-        only: str | None,
-    ) -> GivenRestore:
-        judge = Judge(
-            [source.name for source in config.sources], dict(config.schemas), only, scratch
-        )
-        layout = lay_out(path, judge, live_files(config.sources), prefix=config.prefix, at=at)
-        own = self._installation
-        store = FilesInHand(path, layout.files)
-        records = open_records(scratch)
-        stack.callback(records.close)
-        known = open_catalogue(scratch, store, layout.prefix, records)
-        stack.callback(known.close)
-        marks = Marks(config.mark_keys, layout.prefix)
-        in_hand = replace(
-            own,
-            config=replace(config, prefix=layout.prefix),
-            store=store,
-            catalogue=Catalogue(known, store, layout.prefix, own.clock, marks=marks),
-        )
-        # What the folder says of installations must not become what this host knows of the store.
-        facts = HostState(records)
-        writers = Writers(in_hand, facts)
-        own_sets = OwnSets(in_hand, facts, writers, known)
-        fetcher = replace(
-            self._restore.fetcher,
-            store=store,
-            directory=None,
-            identity_file=config.identity_file,
-            replay=Replay(store, in_hand.catalogue.chains).to,
-        )
-        actor = replace(self._restore, config=config, fetcher=fetcher)
-        chooser = replace(actor, catalogue=in_hand.catalogue, own_sets=own_sets, writers=writers)
-        detail = replace(
-            self._detail,
-            config=config,
-            catalogue=in_hand.catalogue,
-            own_sets=own_sets,
-            fetcher=fetcher,
-        )
-        return GivenRestore(chooser, actor, detail, options, at, path, layout)
-
-
-def _exposed(identity_file: Path) -> tuple[Finding, ...]:
-    mode = identity_file.stat().st_mode & 0o777
-    if not mode & 0o077:
-        return ()
-    return (
-        Finding(
-            "identity_exposed",
-            f"the identity file {identity_file} can be read by other users (mode {mode:o})",
-            f"chmod 600 {shlex.quote(str(identity_file))}",
-        ),
-    )

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from backups.errors import FileUnusable
+from backups.host.directory import disk_errors
 from backups.model import Source
 from backups.sets.seal import SQLITE_MAGIC
 from backups.sources.room import RESERVE_BYTES, free_bytes
@@ -156,7 +157,8 @@ def suffix_of(file: HandFile) -> str:
 def with_side_files(file: HandFile, scratch: Path) -> HandFile:
     """The file, or a copy of it in `scratch` with what its `-wal` or `-journal` has.
 
-    The file itself is never opened by SQLite to be written. Raises `DatabaseError`, `DiskFull`.
+    The file itself is never opened by SQLite to be written. Raises `DatabaseError`, `DiskFull`,
+    `DirectoryUnusable`.
     """
     sides = [path for suffix in _SIDE_FILES if _size(path := Path(f"{file.path}{suffix}"))]
     if not sides:
@@ -168,12 +170,13 @@ def with_side_files(file: HandFile, scratch: Path) -> HandFile:
             f"both in {scratch.parent} ({needed:,} bytes)",
             "Set TMPDIR to a folder on a larger disk.",
         )
-    copy = Path(tempfile.mkdtemp(dir=scratch)) / "copy.db"
-    _copy(file, copy)
-    for side in sides:
-        suffix = side.name.removeprefix(file.path.name)
-        beside = replace(file, path=side, given=Path(f"{file.given}{suffix}"))
-        _copy(beside, Path(f"{copy}{suffix}"))
+    with disk_errors(scratch):
+        copy = Path(tempfile.mkdtemp(dir=scratch)) / "copy.db"
+        _copy(file, copy)
+        for side in sides:
+            suffix = side.name.removeprefix(file.path.name)
+            beside = replace(file, path=side, given=Path(f"{file.given}{suffix}"))
+            _copy(beside, Path(f"{copy}{suffix}"))
     with open_untrusted(copy, str(file.given), writes=True) as opened:
         opened.execute("PRAGMA journal_mode=DELETE")
     return replace(file, path=copy, size=copy.stat().st_size)

@@ -15,7 +15,13 @@ import pytest
 
 from backups.config import SealConfig
 from backups.decisions.restore_plan import RestorePlan
-from backups.errors import FileUnusable, NoRestorePoint, RestoreBlocked
+from backups.errors import (
+    FileUnusable,
+    ManifestInvalid,
+    NoRestorePoint,
+    RestoreBlocked,
+    SetNotFound,
+)
 from backups.model import BackupSet, Run
 from backups.sets.seal import generate_key_pair, seal
 from backups.sources.inspection import sha256_of
@@ -89,7 +95,6 @@ def plan_from(
     with bench.service.given.open(path, at=at, only=only, identity_file=identity) as given:
         return given.plan(
             target,
-            only=only,
             in_place=to is None,
             accept_unsigned=accept_unsigned,
             compares=False,
@@ -111,14 +116,13 @@ def restore_from(
     with bench.service.given.open(path, at=at, only=only, identity_file=identity) as given:
         plan = given.plan(
             target,
-            only=only,
             in_place=to is None,
             accept_unsigned=accept_unsigned,
             compares=False,
         )
         run = given.begin(plan, to=to).execute()
         if run.error is not None:
-            raise AssertionError(given.explained(plan, run.error).message)
+            raise AssertionError(given.explained(run.error).message)
         return run
 
 
@@ -235,6 +239,9 @@ def test_a_chain_in_a_folder_is_restored_to_its_newest_point(tmp_path: Path, han
         assert f"restore {plan.backup_set.id} --from {hand}" in plan.command("--in-place --yes")
         restore_from(bench, hand, second, to=tmp_path / "second")
         assert all_rows(tmp_path / "second" / "tokens.db") == rows[2]
+        with pytest.raises(SetNotFound) as refused:
+            plan_from(bench, hand, f"{made.id}.9")
+        assert refused.value.hint.endswith(f"restore {made.id}.3 --from {hand}")
         run = restore_from(bench, hand)
         assert run.set_id == plan.backup_set.id
         assert all_rows(bench.tokens) == rows[3]
@@ -308,6 +315,9 @@ def test_a_sealed_file_without_a_name_needs_only(bench: Bench, hand: Path) -> No
     with pytest.raises(FileUnusable, match=f"of {path} says which source") as refused:
         plan_from(bench, path)
     assert "--only SOURCE. There are: tokens, sessions" in refused.value.hint
+    plan = plan_from(bench, path, only="tokens")
+    assert f"restore --from {path} --only tokens --to DIR" in plan.warnings[0].hint
+    assert plan.command("--to DIR").endswith(f"restore --from {path} --only tokens --to DIR")
     restore_from(bench, path, only="tokens")
     assert bench.generations() == {"tokens": "genset", "sessions": "genlive"}
 
@@ -358,11 +368,11 @@ def test_a_database_of_another_schema_is_refused_in_place(bench: Bench, hand: Pa
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TRIGGER spy AFTER INSERT ON tokens BEGIN SELECT 1; END")
     with bench.service.given.open(path) as given:
-        plan = given.plan("latest", only=None, in_place=True, accept_unsigned=False, compares=False)
+        plan = given.plan("latest", in_place=True, accept_unsigned=False, compares=False)
         run = given.begin(plan, to=None).execute()
         assert run.error is not None
         assert run.error.code == "schema_differs"
-        told = given.explained(plan, run.error)
+        told = given.explained(run.error)
     assert str(path) in told.message
     assert f"./bot backups restore --from {path} --only tokens --to DIR" in told.hint
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
@@ -440,3 +450,39 @@ def test_a_cut_file_is_refused_by_its_name(bench: Bench, hand: Path) -> None:
     with pytest.raises(AssertionError, match=f"^{path} is damaged: the end of the compressed"):
         restore_from(bench, path)
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
+
+
+def test_a_file_larger_than_the_disk_is_refused_before_it_is_fetched(
+    bench: Bench, hand: Path
+) -> None:
+    """By the room that it needs."""
+    path = hand / "tokens.db"
+    path.write_bytes(b"SQLite format 3\0")
+    os.truncate(path, 2**42)
+    with pytest.raises(AssertionError, match=f"{path}.*needs"):
+        restore_from(bench, path)
+    assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
+
+
+def test_a_hostile_manifest_is_refused_with_its_fault(bench: Bench, hand: Path) -> None:
+    """The only set in a folder is not passed over in silence."""
+    flatten(bench, hand)
+    document = bench.manifest_of(newest(bench).id)
+    document["objects"][0]["key"] = "../../data/tokens.db"
+    _write_manifest(hand, document)
+    with pytest.raises(ManifestInvalid, match="key"):
+        plan_from(bench, hand)
+
+
+def test_an_empty_host_carries_on_the_line_of_the_set_in_hand(
+    bench: Bench, hand: Path, tmp_path: Path
+) -> None:
+    """As after a restore from the store: its sets count as those of the new host."""
+    flatten(bench, hand)
+    made = newest(bench)
+    bench.tokens.unlink()
+    bench.sessions.unlink()
+    with open_bench(tmp_path, settings={}, directory="other") as other:
+        restore_from(other, hand)
+        assert other.generations() == dict.fromkeys(SOURCES, "genset")
+        assert made.instance in other.service.own_sets.ours()
