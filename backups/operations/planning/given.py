@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
 from backups.decisions.marks import only_option
 from backups.decisions.restore_plan import RestoreItem, RestorePlan
-from backups.errors import FileUnusable, NoRestorePoint
+from backups.errors import FileUnusable, NoRestorePoint, SetNotFound
 from backups.format import naming
+from backups.format.chain_keys import parse_point_id
 from backups.model import BackupSet, Finding, ProgressSink, RunError
 from backups.operations.own_sets import LATEST
 from backups.operations.planning.detail import PlanDetail
@@ -25,6 +27,8 @@ _LINE = re.compile(
     r"\./bot backups (?P<verb>restore|verify) "
     r"(?P<id>\d{8}T\d{6}Z(?:\.\d+)?|legacy-\d{4}-\d{2}-\d{2})(?P<only> --only \S+)?"
 )
+
+_MOST_NAMED = 5
 
 _Told = TypeVar("_Told", Finding, RunError)
 
@@ -151,6 +155,7 @@ class GivenRestore:
         catalogue = self.chooser.catalogue
         catalogue.refresh()
         if target != LATEST:
+            self._refuse_unknown(target)
             return target
         try:
             return self.chooser.newest(self.at, ask=True).id
@@ -168,6 +173,20 @@ class GivenRestore:
             raise NoRestorePoint(
                 f"{self.path} has no restore point{when}",
                 "Name another file or folder, or an earlier or later time.",
+            ) from None
+
+    def _refuse_unknown(self, target: str) -> None:
+        """Raise `SetNotFound` with the ids that there are; of a point its chain says more."""
+        catalogue = self.chooser.catalogue
+        if parse_point_id(target) is not None:
+            return
+        try:
+            catalogue.get(target)
+        except SetNotFound:
+            ids = ", ".join(one.id for one in islice(catalogue.sets(), _MOST_NAMED))
+            raise SetNotFound(
+                f"{self.path} has no restore point {target!r}",
+                f"The newest that it has: {ids or 'none'}.",
             ) from None
 
     def _refuse_missing(self, chosen: BackupSet, layout: Layout) -> None:

@@ -486,3 +486,11 @@ def test_an_empty_host_carries_on_the_line_of_the_set_in_hand(
         restore_from(other, hand)
         assert other.generations() == dict.fromkeys(SOURCES, "genset")
         assert made.instance in other.service.own_sets.ours()
+
+
+def test_an_id_that_is_not_in_hand_is_refused_with_those_that_are(bench: Bench, hand: Path) -> None:
+    """The store of the settings is not meant, and not named."""
+    flatten(bench, hand)
+    with pytest.raises(SetNotFound, match=f"{hand} has no restore point '20200101T000000Z'") as no:
+        plan_from(bench, hand, "20200101T000000Z")
+    assert no.value.hint == f"The newest that it has: {newest(bench).id}."
