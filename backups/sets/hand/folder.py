@@ -53,7 +53,7 @@ def lay_out(
         one = judge.of(file_at(given, live, found))
         return Layout(prefix, newest_of_each([one], prefix, at, given), is_loose=True)
     entries = dict(_walk(given, live))
-    keys = _keys(given, entries)
+    keys = _keys(entries)
     if not any(naming.parse_set_key("", key) for key in keys):
         loose = newest_of_each(_loose(given, entries, judge), prefix, at, given)
         return Layout(prefix, loose, is_loose=True)
@@ -105,13 +105,12 @@ def _loose(given: Path, entries: Mapping[PurePath, HandFile], judge: Judge) -> I
     yield from map(judge.of, wanted or others)
 
 
-def _keys(given: Path, entries: Mapping[PurePath, HandFile]) -> dict[str, HandFile]:
+def _keys(entries: Mapping[PurePath, HandFile]) -> dict[str, HandFile]:
     """The files by their keys without a prefix; the first one of two with the same key counts."""
-    place = Path(os.path.realpath(given)).parts[-2:]
     sets: dict[PurePath, str] = {}
     chains: dict[PurePath, str] = {}
     for path, file in entries.items():
-        if path.name in (_MANIFEST, _HEAD) and _by_place((*place, *path.parts)) is None:
+        if path.name in (_MANIFEST, _HEAD) and _by_place(path.parts) is None:
             document = _read(file)
             if path.name == _HEAD and is_chain_id(str(document.get("chain"))):
                 chains[path.parent] = str(document["chain"])
@@ -122,7 +121,7 @@ def _keys(given: Path, entries: Mapping[PurePath, HandFile]) -> dict[str, HandFi
     keys: dict[str, HandFile] = {}
     for path in sorted(entries, key=lambda one: (len(one.parts), one)):
         file = entries[path]
-        key = _by_place((*place, *path.parts)) or _by_document(path, file, sets, chains)
+        key = _by_place(path.parts) or _by_document(path, file, sets, chains)
         if key is not None:
             keys.setdefault(key, file)
     return keys
