@@ -256,6 +256,12 @@ class IdentityInCheckout(BackupError):
     code = "identity_in_checkout"
 
 
+class FileUnusable(BackupError):
+    """A file or folder that was named to restore from is no backup, or cannot be read."""
+
+    code = "file_unusable"
+
+
 class FormRefused(BackupError):
     """A form was sent that this page did not make for this login, or that it cannot read."""
 

@@ -35,6 +35,7 @@ from backups.operations.marking.rotation import Rotation
 from backups.operations.marking.upgrade import UpgradeMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.planning.detail import PlanDetail
+from backups.operations.planning.in_hand import Given
 from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore
@@ -225,6 +226,7 @@ class BackupService:
             fetcher=fetcher,
             directory=directory,
         )
+        self.given = Given(installation, self.restore, self.plan_detail)
         self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 
 from backups.cli.output import print_json, show
 from backups.cli.progress_bars import terminal_progress
@@ -14,6 +15,7 @@ from backups.decisions.restore_plan import RestorePlan
 from backups.doctor import examine
 from backups.errors import ConfirmationMissing
 from backups.model import Run
+from backups.operations.planning.given import GivenRestore
 from backups.service import BackupService
 from backups.view import documents, restore_text, text
 from backups.view import report as report_text
@@ -111,16 +113,20 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
     """`restore`: the plan, or the act."""
     if options.undo:
         return _undo(service, options)
-    plan = service.restore.plan(
+    with service.given.open(
+        options.from_path, at=options.at, only=options.only, identity_file=options.identity
+    ) as given:
+        return _restore(service, given, options)
+
+
+def _restore(service: BackupService, given: GivenRestore, options: argparse.Namespace) -> int:
+    acts = options.to is not None or options.in_place
+    plan = given.plan(
         options.set,
-        at=options.at,
-        only=options.only,
         in_place=options.to is None,
         accept_unsigned=options.accept_unsigned,
+        compares=not acts,  # who has decided already does not wait for a comparison
     )
-    acts = options.to is not None or options.in_place
-    # Who has decided already does not wait for a comparison.
-    plan = service.plan_detail.of(plan, compares=not acts, fetches=True)
     if not options.json:
         show(
             restore_text.plan(plan, to=options.to, ask=not acts),
@@ -136,7 +142,9 @@ def restore(service: BackupService, options: argparse.Namespace) -> int:
             "Read the plan above, then add --yes.",
         )
     with terminal_progress(sys.stderr) as progress:
-        ended = service.restore.begin(plan, to=options.to, progress=progress).execute()
+        ended = given.begin(plan, to=options.to, progress=progress).execute()
+    if ended.error is not None:
+        ended = replace(ended, error=given.explained(ended.error))
     if options.json:
         print_json(documents.run_document(ended))
     elif ended.error is None:

@@ -25,6 +25,7 @@ from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
 from backups.errors import (
     ConfirmationMissing,
+    FileUnusable,
     IdentityInCheckout,
     KitNotShown,
     LeaseHeld,
@@ -49,6 +50,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (SetNotNamed, USAGE),
     (KitNotShown, USAGE),
     (IdentityInCheckout, USAGE),
+    (FileUnusable, USAGE),
     (LeaseHeld, BUSY),
 )
 
@@ -116,7 +118,8 @@ _WITHOUT_KEYS = ("status", "list", "runs", "doctor", "report")
 def _needs_keys(options: argparse.Namespace) -> bool:
     """Whether a command writes to the store, or chooses a restore point."""
     if options.name == "restore":
-        return not options.undo and (options.in_place or options.set == LATEST)
+        chooses = options.set == LATEST and options.from_path is None
+        return not options.undo and (options.in_place or chooses)
     return options.name not in _WITHOUT_KEYS
 
 
@@ -133,14 +136,20 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.name == "restore":
         named = options.set != LATEST
-        if options.undo and (named or options.at or options.only):
-            parser.error("restore --undo takes no SET, --at or --only: it undoes the last restore")
+        given = options.from_path or options.identity
+        if options.undo and (named or options.at or options.only or given):
+            parser.error(
+                "restore --undo takes no SET, --at, --only, --from or --identity: it undoes the "
+                "last restore"
+            )
         if named and options.at:
             parser.error(
                 "restore takes a SET or --at TIME, not both: a SET names one restore point already"
             )
-        if options.accept_unsigned and not named:
-            parser.error("restore --accept-unsigned takes a SET: the id of one restore point")
+        if options.accept_unsigned and not (named or options.from_path):
+            parser.error(
+                "restore --accept-unsigned takes a SET (the id of one restore point), or --from"
+            )
     if options.name == "accept" and options.missing == (options.set is not None):
         parser.error("accept takes a SET or --missing")
     return options
@@ -251,6 +260,17 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
         help=f"the newest restore point at or before this time: {_FORM_OF_TIME}",
     )
     parser.add_argument("--only", metavar="SOURCE", help="restore one source only")
+    parser.add_argument(
+        "--from",
+        dest="from_path",
+        type=_path,
+        metavar="FILE|DIR",
+        help="a downloaded object, a copy of a set, of a chain or of the bucket, or a folder of the"
+        " old scripts, in place of the store; it is only read",
+    )
+    parser.add_argument(
+        "--identity", type=_path, metavar="FILE", help="the age identity to use, for this once"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--to", type=_path, metavar="DIR", help="write the files there")
     where.add_argument("--in-place", action="store_true", help="replace the live data")

@@ -64,11 +64,12 @@ class LiveState:
 
 @dataclass(frozen=True)
 class RestoreItem:
-    """One source of a plan: what is stored, and what it would replace."""
+    """One source of a plan: what is stored, and what it would replace; `file` is that in hand."""
 
     stored: StoredObject
     live: LiveState
     comparison: Comparison | None = None
+    file: str = ""
 
     @property
     def action(self) -> str:
@@ -86,7 +87,8 @@ class RestorePlan:
     restore into a folder. `made_elsewhere` says whether another installation made it, on a `host`
     that may be known; `only` is the source that is meant, and `accepted` says that a person does
     without a valid mark. `forged_since` is since when the installation that it names marks its
-    sets, where this one has no mark all the same.
+    sets, where this one has no mark all the same. `from_path` are the files in hand that it is of,
+    and `named` the command that names it with them; empty: by its id.
     """
 
     backup_set: BackupSet
@@ -107,12 +109,15 @@ class RestorePlan:
     has_copies: bool = False
     passed_over: tuple[PassedOver, ...] = ()
     estimate: Estimate | None = None
+    # Of files in hand, or with an identity for this once (`operations/planning/given.py`).
+    from_path: Path | None = None
+    named: str = ""
 
     def command(self, target: str) -> str:
         """What a person types to do this restore, and no other: `target` says where to."""
         accept = f" {ACCEPT}" if self.accepted and target != TO_FOLDER else ""
-        one = self.backup_set.id
-        return f"./bot backups restore {one}{only_option(self.only)} {target}{accept}"
+        named = self.named or f"./bot backups restore {self.backup_set.id}"
+        return f"{named}{only_option(self.only)} {target}{accept}"
 
     def blocking(self, *, in_place: bool) -> tuple[Finding, ...]:
         """The blockers of a restore in place, or else of one into a folder."""
@@ -274,15 +279,17 @@ def _blockers(
             Finding(
                 "identity_missing",
                 "it is encrypted, and the age identity that decrypts it is not on this host",
-                "Copy the identity file to this host, and set BACKUP_AGE_IDENTITY_FILE to it.",
+                "Copy the identity file to this host, and set BACKUP_AGE_IDENTITY_FILE to it, or "
+                "add --identity FILE for this once.",
             )
         ]
     if not keys.identity and backup_set.recipients:
         return [
             Finding(
                 "identity_wrong",
-                "it is encrypted for other identities than the one in BACKUP_AGE_IDENTITY_FILE",
-                "Set it to the identity file of one of these public keys: "
+                "it is encrypted for other identities than the one in BACKUP_AGE_IDENTITY_FILE, or "
+                "in the FILE of --identity",
+                "Name the identity file of one of these public keys: "
                 f"{', '.join(backup_set.recipients)}",
             )
         ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 from backups.decisions import order
@@ -73,17 +73,20 @@ class Asides:
 
         Of a point of a chain these are the sets made after it: its full, and what was made while
         the chain went on before it, are older. Points of chains are set aside by the chain's end.
+        What was restored from files in hand may be no set of the store: its time counts then.
         """
         ours = self._own_sets.ours()
         full = set_of(restored.point.chain) if restored.point else restored.id
+        has_place = restored.point is None and self._catalogue.has(full)
         later: list[str] = []
         for one in self._catalogue.sets():
             if one.id == full:
                 self._note(recorder, restored.id, dict.fromkeys(later, True))
                 return
-            is_later = restored.point is None or order.newer(restored, one) is one
+            is_later = has_place or _is_newer(one, restored, ours)
             if one.kind == "set" and one.instance in ours and one.set_aside is None and is_later:
                 later.append(one.id)
+        self._note(recorder, restored.id, dict.fromkeys(later, True))
 
     def take_back(self, recorder: Recorder, undone: Undone, restored: str) -> None:
         """For the undo of a restore, or of an undo: the reverse of what it has set aside.
@@ -165,3 +168,10 @@ class Asides:
             put_document(self._store, key, document, metadata)
         except ObjectExists as error:
             _log.warning("another note is there already: %s", error.message)
+
+
+def _is_newer(one: BackupSet, than: BackupSet, ours: Collection[str]) -> bool:
+    """By number where both are of our line; the numbers of another line say nothing beside ours."""
+    if than.instance in ours:
+        return order.newer(than, one) is one
+    return one.created_at > than.created_at

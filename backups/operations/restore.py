@@ -257,7 +257,7 @@ class Restore:
         """The restore point that is meant; of the reasons why there is none, the store's first."""
         try:
             if target == "latest":
-                return self._newest(at, ask=refused is None)
+                return self.newest(at, ask=refused is None)
             return self.catalogue.get(target)  # it says why, if a manifest cannot be read
         except (NoRestorePoint, SetNotFound) as error:
             if refused is not None:
@@ -282,7 +282,7 @@ class Restore:
             refused.hint,
         )
 
-    def _newest(self, at: datetime | None, *, ask: bool) -> BackupSet:
+    def newest(self, at: datetime | None, *, ask: bool) -> BackupSet:
         """The newest set or point of a chain up to a time; raises `NoRestorePoint`.
 
         Unless the store may be asked, only what this host knows is one.

@@ -33,12 +33,14 @@ ReplayTo = Callable[[BackupSet, Mapping[str, Path], Path | None, ProgressSink], 
 class Fetcher:
     """Brings objects of a set to this host; `identity_file` opens those that are encrypted.
 
+    The local copies of `directory` serve, too; with None they do not.
+
     `schemas` are those of the sources whose databases this program makes, and `schema_versions`
     the newest `user_version` of each that it can open. `replay` makes a point out of its full.
     """
 
     store: ObjectStore
-    directory: BackupDirectory
+    directory: BackupDirectory | None
     identity_file: Path | None
     schemas: Mapping[str, KnownSchema] = field(default_factory=dict)
     schema_versions: Sequence[tuple[str, int]] = ()
@@ -126,6 +128,8 @@ class Fetcher:
         self, backup_set: BackupSet, stored: StoredObject, target: Path, tools: proof.ProofTools
     ) -> bool:
         """Use the local copy if there is one and it is what the manifest describes."""
+        if self.directory is None:
+            return False
         copy = self.directory.copy_of(backup_set.id, stored.source)
         if not stored.described or not copy.is_file():
             return False

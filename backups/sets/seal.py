@@ -5,9 +5,11 @@ The bytes are those of the standard tools: `zstd -d` and `age -d` open them.
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from errno import EINVAL
 from pathlib import Path
 from typing import Any
 
@@ -173,9 +175,11 @@ def load_identities(identity_file: Path | None) -> list[Any]:
         raise IdentityMissing(
             "this backup is encrypted, and no age identity to decrypt it is set",
             "Copy the identity file to this host, and set BACKUP_AGE_IDENTITY_FILE to it "
-            "(for a drill: ./bot backups drill --identity FILE).",
+            "(for a restore or drill alone: --identity FILE).",
         )
     try:
+        if not stat.S_ISREG(identity_file.stat().st_mode):  # a pipe can be read once, or never
+            raise OSError(EINVAL, "it is not a regular file")
         lines = identity_file.read_text().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise IdentityMissing(

@@ -139,6 +139,7 @@ def plan_document(plan: RestorePlan) -> Document:
         "host": plan.host,
         "made_here": plan.made_here,
         "place": plan.place,
+        "from": str(plan.from_path) if plan.from_path else None,
         "local_copies": plan.has_copies,
         "passed_over": [
             {"id": one.id, "created_at": _time(one.created_at), "why": one.why}

@@ -43,8 +43,9 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
             f"{format_utc(found.forged_since)}, and this one has no mark."
         )
     lines += [
-        f"Restore point {one.id} ({one.kind}, proof {one.proof}, {units.mark_of(one)}), "
-        f"{format_utc(one.created_at)}, {units.old(found.age)}" + _made_by(found)
+        f"Restore point {one.id}{_from(found)} ({one.kind}, proof {one.proof}, "
+        f"{units.mark_of(one)}), {format_utc(one.created_at)}, {units.old(found.age)}"
+        + _made_by(found)
     ]
     if one.point is not None:
         set_id = set_of(one.point.chain)
@@ -56,7 +57,9 @@ def plan(found: RestorePlan, *, to: Path | None, ask: bool) -> str:
     for item in found.items:
         stored, live = item.stored, item.live
         rows = rows_of(stored.rows) if stored.described else "rows unknown until it is read"
-        lines.append(f"  {stored.source}: {rows}; {stored.bytes:,} bytes in {stored.key}")
+        lines.append(
+            f"  {stored.source}: {rows}; {stored.bytes:,} bytes in {item.file or stored.key}"
+        )
         if to is None:
             now = rows_of(live.rows) if live.rows is not None else live.state
             fault = f"\n    {live.fault.message}" if live.fault else ""
@@ -103,6 +106,10 @@ def _of(count: int, table: TableDifference) -> str:
     return f"{counted(count, 'row')} of {table.table}"
 
 
+def _from(found: RestorePlan) -> str:
+    return f" from {found.from_path}" if found.from_path else ""
+
+
 def _outlook(found: RestorePlan) -> Iterator[str]:
     if found.place:
         copies = ", with copies on this host" if found.has_copies else ""
@@ -131,9 +138,9 @@ def restored(
 ) -> str:
     """After a restore; `after` of one in place."""
     if to is not None or after is None:
-        return f"Set {ended.set_id} was checked and written to {to}."
+        return f"Set {ended.set_id}{_from(found)} was checked and written to {to}."
     one = found.backup_set
-    lines = [f"Restored from set {ended.set_id}, {format_utc(one.created_at)}:"]
+    lines = [f"Restored from set {ended.set_id}{_from(found)}, {format_utc(one.created_at)}:"]
     for item in found.items:
         name, live = item.stored.source, item.live
         before = rows_of(live.rows) if live.rows is not None else live.state

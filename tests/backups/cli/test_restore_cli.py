@@ -44,7 +44,7 @@ RUN = {
 }
 PLAN = {
     *("set", "age_seconds", "host", "items", "blockers", "warnings", "confirm"),
-    *("made_here", "place", "local_copies", "passed_over", "estimate"),
+    *("made_here", "place", "from", "local_copies", "passed_over", "estimate"),
 }
 
 

@@ -529,6 +529,23 @@ def test_between_two_installations_nothing_is_chosen(
     assert service.restore.plan().backup_set.id == sets_of(production)[-1]
 
 
+def test_in_a_copy_of_their_bucket_nothing_is_chosen_either(
+    tmp_path: Path, production: Bench, staging: Bench, fresh: Bench, clock: FixedClock
+) -> None:
+    """The commands for each name the folder in hand."""
+    nightly(staging, clock)
+    nightly(production, clock)
+    hand = tmp_path / "in hand"
+    for key, content in production.everything().items():
+        (hand / key).parent.mkdir(parents=True, exist_ok=True)
+        (hand / key).write_bytes(content)
+    with fresh.service.given.open(hand) as given, pytest.raises(SeveralInstallations) as caught:
+        given.plan("latest", in_place=True, accept_unsigned=False, compares=False)
+    for bench in (production, staging):
+        line = f"./bot backups restore {sets_of(bench)[-1]} --from '{hand}' --in-place --yes"
+        assert line in caught.value.hint
+
+
 def test_a_successor_whose_predecessor_lives_is_another_line(
     tmp_path: Path,
     production: Bench,
