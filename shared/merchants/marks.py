@@ -110,7 +110,8 @@ class Marks:
 
     def last_sync(self) -> datetime | None:
         """When the last polling of everything began."""
-        return self._time(_LAST_SYNC)
+        with self._database.reading() as connection:
+            return last_sync(connection)
 
     def note_sync(self, began_at: datetime) -> None:
         """A polling of everything that began then is over; what was asked for before is done."""
@@ -128,7 +129,8 @@ class Marks:
 
     def sync_is_wanted(self) -> bool:
         """Whether somebody asked since the last polling began."""
-        return self._time(_SYNC_WANTED) is not None
+        with self._database.reading() as connection:
+            return _time(connection, _SYNC_WANTED) is not None
 
     def want_first_sync(self, provider: Provider, account: str) -> None:
         """Have an account fetched now, apart from the others; once more if that is under way."""
@@ -175,10 +177,15 @@ class Marks:
                 (self._clock.now().timestamp() + seconds, sequence),
             )
 
-    def _time(self, name: str) -> datetime | None:
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else datetime.fromisoformat(row[0])
+
+def last_sync(connection: sqlite3.Connection) -> datetime | None:
+    """When the last polling of everything began; raises `sqlite3.Error` or `ValueError`."""
+    return _time(connection, _LAST_SYNC)
+
+
+def _time(connection: sqlite3.Connection, name: str) -> datetime | None:
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return None if row is None else datetime.fromisoformat(row[0])
 
 
 def _set(connection: sqlite3.Connection, name: str, instant: datetime) -> None:
