@@ -81,6 +81,11 @@ ADDITIONS = """
     CREATE INDEX IF NOT EXISTS events_first ON events(sequence) WHERE done = 0;
     CREATE INDEX IF NOT EXISTS events_set_aside ON events(sequence) WHERE done = 2;
     CREATE TABLE IF NOT EXISTS failures(sequence INTEGER PRIMARY KEY, since INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS polled(
+        provider TEXT NOT NULL, account TEXT NOT NULL,
+        round INTEGER NOT NULL, turn INTEGER NOT NULL,
+        PRIMARY KEY (provider, account)
+    );
     CREATE TABLE IF NOT EXISTS first_syncs(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT,
         provider TEXT NOT NULL,

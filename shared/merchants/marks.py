@@ -4,6 +4,7 @@ which accounts are to be fetched for the first time."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from shared.merchants.inbox import Provider
 
 _LAST_SYNC = "last_sync"
 _SYNC_WANTED = "sync_wanted"
+_ROUND_NUMBER, _ROUND_BEGAN = "polling_round", "polling_round_began"
 _UNAVAILABLE = "unavailable/"
 
 
@@ -32,6 +34,19 @@ class FirstSync:
     provider: Provider
     account: str
     attempts: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One polling of everything, which may last across restarts; `began_at` is when it began.
+
+    `turns` has the turn in which each account was last polled, in this round or an earlier one;
+    `done` the accounts that this round has polled.
+    """
+
+    began_at: datetime
+    turns: Mapping[tuple[Provider, str], int]
+    done: frozenset[tuple[Provider, str]]
 
 
 class Marks:
@@ -120,6 +135,49 @@ class Marks:
             connection.execute(
                 "DELETE FROM facts WHERE name = ? AND value <= ?",
                 (_SYNC_WANTED, _padded(began_at)),
+            )
+            # Of accounts that are no longer connected nothing is kept but until the next round.
+            connection.execute(
+                "DELETE FROM polled WHERE round <"
+                " (SELECT CAST(value AS INTEGER) FROM facts WHERE name = ?)",
+                (_ROUND_NUMBER,),
+            )
+            connection.execute("DELETE FROM facts WHERE name = ?", (_ROUND_BEGAN,))
+
+    def polling_round(self) -> Round:
+        """The round that has begun and is not over, also before a restart; else a new one.
+
+        Rounds and turns are counted: no step of the clock passes over an account.
+        """
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT value FROM facts WHERE name = ?", (_ROUND_NUMBER,)
+            ).fetchone()
+            number, began_at = int(row[0]) if row else 0, _time(connection, _ROUND_BEGAN)
+            if began_at is None:
+                number, began_at = number + 1, self._clock.now()
+                connection.execute(
+                    "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)",
+                    (_ROUND_NUMBER, str(number)),
+                )
+                _set(connection, _ROUND_BEGAN, began_at)
+            rows = connection.execute(
+                "SELECT provider, account, round, turn FROM polled"
+            ).fetchall()
+        return Round(
+            began_at,
+            turns={(provider, account): turn for provider, account, _, turn in rows},
+            done=frozenset((row[0], row[1]) for row in rows if row[2] == number),
+        )
+
+    def note_polled(self, provider: Provider, account: str) -> None:
+        """The round that is not over has polled this account, well or not."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO polled(provider, account, round, turn)"
+                " SELECT ?, ?, CAST(value AS INTEGER),"
+                " (SELECT coalesce(max(turn), 0) + 1 FROM polled) FROM facts WHERE name = ?",
+                (provider, account, _ROUND_NUMBER),
             )
 
     def ask_for_sync(self) -> None:
