@@ -41,7 +41,7 @@ def read_bot_state(path: Path, now: datetime, *, most_seconds: float = MOST_SECO
             return BotState(InboxState(waiting=0, oldest_seconds=0.0, set_aside=0))
     deadline = time.monotonic() + most_seconds
     try:
-        with translated(str(path)), closing(_read_only(path, most_seconds)) as connection:
+        with translated(str(path)), closing(read_only(path, most_seconds)) as connection:
             connection.set_progress_handler(
                 lambda: time.monotonic() > deadline, _STEPS_BETWEEN_LOOKS_AT_THE_TIME
             )
@@ -54,7 +54,8 @@ def read_bot_state(path: Path, now: datetime, *, most_seconds: float = MOST_SECO
         return BotState(None, fault=known)
 
 
-def _read_only(path: Path, seconds: float) -> sqlite3.Connection:
+def read_only(path: Path, seconds: float) -> sqlite3.Connection:
+    """A connection that refuses to write, and makes no file; raises `sqlite3.Error`."""
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=seconds, isolation_level=None
     )

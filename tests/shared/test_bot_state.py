@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.bot_state import BotState, read_bot_state
+from shared.bot_state import BotState, read_bot_state, read_only
 from shared.merchants.inbox import (
     OLDEST,
     SET_ASIDE_COUNT,
@@ -120,3 +120,16 @@ def test_a_look_writes_nothing(path: Path, clock: FixedClock) -> None:
             before = watcher.execute("PRAGMA data_version").fetchone()
             read_bot_state(path, clock.now() + timedelta(days=1))
             assert watcher.execute("PRAGMA data_version").fetchone() == before
+
+
+def test_what_looks_cannot_write(path: Path, clock: FixedClock) -> None:
+    """Neither a row nor a file."""
+    with pytest.raises(sqlite3.OperationalError, match="unable to open"):
+        read_only(path, 1.0)
+    with closing(open_database(path)) as database:
+        Inbox(database, clock).add(events(1))
+        with (
+            closing(read_only(path, 1.0)) as connection,
+            pytest.raises(sqlite3.OperationalError, match="readonly"),
+        ):
+            connection.execute("DELETE FROM events")

@@ -216,14 +216,12 @@ def test_a_round_that_was_cut_off_goes_on_where_it_was(desk: Desk) -> None:
 
 def test_who_waited_longest_comes_first(desk: Desk) -> None:
     """By the turns of earlier rounds, and not by the alphabet; who is new comes before all."""
-    desk.shops.names = ["c", "d"]
+    desk.shops.names, desk.shops.failing = ["a", "b"], {"a": PlatformUnreachable("gone")}
     desk.polling.poll()
-    desk.shops.names = ["b", "c", "d"]
-    desk.polling.poll()
-    desk.shops.names = ["a", "b", "c", "d"]
+    desk.shops.names, desk.shops.failing = ["a", "b", "c"], {}
     desk.polling.poll()
 
-    assert desk.shops.polled == ["c", "d", *("b", "c", "d"), *("a", "b", "c", "d")]
+    assert desk.shops.polled == ["a", "b", "a", *("c", "b", "a")]
 
 
 def test_who_is_connected_no_more_is_forgotten(desk: Desk) -> None:
