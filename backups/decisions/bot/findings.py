@@ -37,6 +37,7 @@ def bot_warnings(bot: BotFacts) -> tuple[Finding, ...]:
 
 def _stuck(inbox: InboxFacts) -> Finding:
     minutes = int(inbox.oldest_seconds // 60)
+    waits = "waits" if inbox.waiting == 1 else "wait"
     tried = (
         f"was tried {counted(inbox.attempts, 'time')} without success"
         if inbox.attempts
@@ -44,13 +45,13 @@ def _stuck(inbox: InboxFacts) -> Finding:
     )
     return Finding(
         "inbox_stuck",
-        f"{counted(inbox.waiting, 'update')} of the platforms wait in the inbox of the bot; the "
+        f"{counted(inbox.waiting, 'update')} of the platforms {waits} in the inbox of the bot; the "
         f"oldest has waited for {minutes:,} minutes, and {tried}",
         'Look into the log of the app for "events failed": it names the account and the error. '
         "When the cause is gone, nothing else is to do: the app tries again by itself"
         if inbox.attempts
-        else "Start the app if it does not run, or else restart it, as this host does. What waits "
-        "is kept",
+        else "Start the app if it does not run; put the settings of a platform back if they were "
+        "removed; or else restart the app. What waits is kept",
     )
 
 

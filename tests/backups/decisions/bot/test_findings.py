@@ -32,6 +32,7 @@ def test_the_remedy_fits_the_cause() -> None:
     (failing,) = bot_problems(BotFacts(InboxFacts(1, 1200.0, 0, attempts=7)))
     (aside,) = bot_problems(BotFacts(InboxFacts(0, 0.0, 2)))
 
+    assert untried.message.startswith("1 update of the platforms waits in the inbox")
     assert untried.message.endswith("has waited for 20 minutes, and was not tried yet")
     assert untried.hint.startswith("Start the app")
     assert failing.message.endswith("was tried 7 times without success")
