@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from backups.config import BackupConfig
 from backups.decisions.alarms import alerts_that_fail, broken_receivers
+from backups.decisions.bot.findings import bot_problems, bot_warnings
 from backups.decisions.chains.findings import finding_of
 from backups.decisions.health import Health, Status, assess
 from backups.decisions.marks import unchecked, unmarked_warnings
@@ -77,6 +78,7 @@ def read_status(
         newest is None and not missing_keys and _is_empty(installation, own_sets, state)
     )
     kept_at = kit_kept_at(config, state)
+    bot = installation.bot()
     health = assess(
         HealthFacts(
             now=now,
@@ -109,6 +111,7 @@ def read_status(
                 *lease_faults(installation.directory, heartbeat, config.timeout, now),
                 *alerts_that_fail(config.receivers, receivers, now),
                 *((finding_of(doubt),) if doubt else ()),
+                *bot_problems(bot),
             ),
             found_warnings=(
                 *find_damaged(installation.directory.path),
@@ -120,6 +123,7 @@ def read_status(
                 *(() if config.mark_keys else (unchecked(),)),
                 *unmarked_warnings(unmarked, installation.catalogue.unmarked_verdicts()),
                 *_left_behind(config),
+                *bot_warnings(bot),
                 *config.warnings,
             ),
             missing_points=own_sets.missing_points(),
@@ -160,6 +164,7 @@ def read_status(
         marks=(later_marks.count(*own_sets.ours()), len(later_marks.owed())),
         # What is later than that is no fact that green rests on: see `Follower.following`.
         stored_within=config.change_delay + timedelta(seconds=GRACE) if follows else None,
+        bot=bot,
     )
 
 
@@ -242,13 +247,17 @@ def _unled_since(directory: BackupDirectory, now: datetime) -> datetime | None:
 def status_without_records(installation: Installation, faults: tuple[Finding, ...]) -> Status:
     """The state of the backups while this host's records cannot be read: nothing else is known."""
     config, store = installation.config, installation.store
-    now = installation.clock.now()
+    now, bot = installation.clock.now(), installation.bot()
     try:
         owner = installation.directory.scheduler_lease.holder()
     except DirectoryUnusable:
         owner = None
     return Status(
-        health=Health((Fact("records", None, "this host's records cannot be read"),), faults, ()),
+        health=Health(
+            (Fact("records", None, "this host's records cannot be read"),),
+            (*faults, *bot_problems(bot)),
+            bot_warnings(bot),
+        ),
         cron=config.schedule.expression,
         next_run_at=config.schedule.next_after(now).astimezone(UTC),
         owner=owner,
@@ -267,6 +276,7 @@ def status_without_records(installation: Installation, faults: tuple[Finding, ..
         run_by=config.run_by,
         receivers=len(config.receivers),
         has_heartbeat=config.has_heartbeat,
+        bot=bot,
     )
 
 

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from backups.alerts.notifier import AppriseNotifier, Notifier
 from backups.config import BackupConfig, SealConfig
@@ -23,7 +24,9 @@ from backups.service import BackupService
 from backups.sets.catalogue import Catalogue
 from backups.sets.points_table import has_restore_points
 from backups.sources.links import real_source
+from backups.vocabulary.bot import BotFacts, InboxFacts
 from backups.vocabulary.receivers import receivers_of
+from shared.bot_state import read_bot_state
 from shared.clock import Clock, SystemClock
 from shared.databases.checks import (
     SESSIONS_VERSION,
@@ -73,6 +76,7 @@ def open_service(
             clock=clock or SystemClock(),
             notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
             notify_success=backup.notify_success,
+            bot=bot_facts(settings.inbox_db_path, clock or SystemClock()),
         )
         try:
             service.upgrade_marks.note()
@@ -91,10 +95,11 @@ def assemble(
     clock: Clock,
     notifier: Notifier,
     notify_success: bool = False,
+    bot: Callable[[], BotFacts] = BotFacts,
 ) -> BackupService:
     """A service of these parts, with its own adapters over `records`.
 
-    `known` is what the host knows of `store` (`host/catalogues.py`).
+    `known` is what the host knows of `store` (`host/catalogues.py`), and `bot` how the bot does.
     """
     facts = HostState(records)
 
@@ -111,6 +116,7 @@ def assemble(
         catalogue=catalogue,
         clock=clock,
         ours=ours,
+        bot=bot,
     )
     return BackupService(installation, facts, known, notifier, notify_success=notify_success)
 
@@ -155,6 +161,18 @@ def build_config(settings: Settings) -> BackupConfig:
             for unknown in settings.unknown_names
         ),
     )
+
+
+def bot_facts(inbox: Path, clock: Clock) -> Callable[[], BotFacts]:
+    """How the bot does, by its inbox: whichever process asks, the app itself or a command."""
+
+    def look() -> BotFacts:
+        state = read_bot_state(inbox, clock.now())
+        return BotFacts(
+            InboxFacts(**vars(state.inbox)) if state.inbox else None, state.last_sync, state.fault
+        )
+
+    return look
 
 
 def _content_checks(settings: Settings) -> dict[str, ContentCheck]:

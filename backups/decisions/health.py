@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from backups.decisions.marks import adopting
 from backups.decisions.protection import Fact, HealthFacts, beat_fact, protection
 from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
+from backups.vocabulary.bot import NO_BOT, BotFacts
 from backups.vocabulary.following import FollowState
 from backups.vocabulary.receivers import SentMessage
 from shared.clock import format_utc
@@ -41,6 +42,7 @@ PROBLEM_CODES = (
     "drill_overdue",
     "overdue",
     "no_restore_point",
+    *("inbox_stuck", "updates_set_aside"),
 )
 
 # What helps where values cannot be decrypted; every other advice would lose the key, or the data.
@@ -61,6 +63,7 @@ FOUND_WARNING_CODES = (
     "earlier_installation",
     *("marks_unchecked", "sets_unsigned", "verdicts_unsigned", "mark_key_unknown", "mark_wrong"),
     *("local_sets_left", "unknown_setting"),
+    "inbox_unreadable",
 )
 
 # Warnings with which the light is amber; the others leave it green.
@@ -138,6 +141,7 @@ class Status:
     marks: tuple[int, int] = (0, 0)  # how many sets have a valid mark; how many the store lacks
     # What is promised of a change while changes are followed; None: nothing.
     stored_within: timedelta | None = None
+    bot: BotFacts = NO_BOT
 
 
 def assess(facts: HealthFacts) -> Health:

@@ -27,6 +27,7 @@ from backups.increments.follow_folder import FollowFolder
 from backups.increments.seconds import BUCKETS, read_seconds
 from backups.model import BackupSet, Light, OperationName, Trigger
 from backups.service import BackupService
+from backups.vocabulary.bot import InboxFacts
 from shared.errors import DatabaseError
 from shared.web.admin_auth import ADMIN_STATUSES, admin_guard, guarded_by
 from shared.web.problem_handlers import documented
@@ -98,6 +99,7 @@ class BackupCollector(Collector):
         yield from _times(status)
         yield from _health(status)
         yield from _newest(status.newest_restore_point)
+        yield from _inbox(status.bot.inbox)
         try:
             counted = [self._runs(), self._stages(), self._follow(), self._notifications()]
         except DatabaseError:
@@ -232,6 +234,25 @@ def _newest(newest: BackupSet | None) -> Iterator[Metric]:
             rows.add_metric((stored.source, table), count)
     yield sizes
     yield rows
+
+
+def _inbox(inbox: InboxFacts | None) -> Iterator[Metric]:
+    """Absent while the inbox cannot be read."""
+    yield _gauge(
+        "bot_inbox_waiting",
+        "How many updates of the platforms wait to be handled",
+        inbox.waiting if inbox else None,
+    )
+    yield _gauge(
+        "bot_inbox_oldest_seconds",
+        "For how long the oldest of them has waited; 0 for none",
+        inbox.oldest_seconds if inbox else None,
+    )
+    yield _gauge(
+        "bot_inbox_set_aside",
+        "How many updates failed for a day, and wait for a person",
+        inbox.set_aside if inbox else None,
+    )
 
 
 def _gauge(name: str, help_: str, value: float | None) -> Metric:

@@ -9,6 +9,7 @@ from backups.config import BackupConfig
 from backups.host.directory import BackupDirectory
 from backups.host.run_log import RunLog
 from backups.sets.catalogue import Catalogue
+from backups.vocabulary.bot import BotFacts
 from shared.clock import Clock
 from shared.store.object_store import ObjectStore
 
@@ -18,7 +19,7 @@ class Installation:
     """The configuration and the adapters that carry it out.
 
     `ours` returns the instances whose sets are this installation's: its own, and those that it
-    succeeds.
+    succeeds. `bot` looks at how the bot does, which is none of the backups' otherwise.
     """
 
     config: BackupConfig
@@ -28,3 +29,4 @@ class Installation:
     catalogue: Catalogue
     clock: Clock
     ours: Callable[[], frozenset[str]]
+    bot: Callable[[], BotFacts] = BotFacts

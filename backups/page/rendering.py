@@ -50,6 +50,7 @@ _templates.filters.update(
     second=units.second,
     clock=units.clock,
     sentence=units.sentence,
+    inbox=units.inbox,
     mark=units.mark_of,
     utc=format_utc,
     compared=compared,

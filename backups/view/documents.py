@@ -23,6 +23,7 @@ from backups.model import (
     Run,
     StoredObject,
 )
+from backups.vocabulary.bot import BotFacts
 from backups.vocabulary.comparison import Comparison
 from backups.vocabulary.examination import Examination
 from backups.vocabulary.replaced import RestoreRecord
@@ -127,7 +128,23 @@ def status_document(status: Status) -> Document:
             "last_result": status.last_message.result if status.last_message else None,
         },
         "kit_kept_at": _time(status.kit_kept_at),
+        "bot": _bot_document(status.bot),
         "last_drill": drill_document(status.last_drill) if status.last_drill else None,
+    }
+
+
+def _bot_document(bot: BotFacts) -> Document:
+    """How the bot does; `inbox` is null where that is not known."""
+    inbox = bot.inbox
+    return {
+        "inbox": {
+            "waiting": inbox.waiting,
+            "oldest_seconds": round(inbox.oldest_seconds, 3),
+            "set_aside": inbox.set_aside,
+        }
+        if inbox
+        else None,
+        "last_sync": _time(bot.last_sync),
     }
 
 

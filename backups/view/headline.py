@@ -36,6 +36,8 @@ TITLES: Mapping[str, str] = {
     "thread_stuck": "A part of the app does not work any more",
     "thread_failing": "A part of the app fails again and again",
     "not_scheduled": "No running process schedules backups",
+    "inbox_stuck": "The bot does not get on with what customers and shops send",
+    "updates_set_aside": "The bot has set aside what failed for a day",
 }
 
 # Of a light that is amber; for the codes of `health.AMBER_CODES`.

@@ -75,6 +75,8 @@ def status(found: Status, now: datetime) -> str:
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
         f"notified              {notified(found)}",
         f"emergency kit         {_kept(found.kit_kept_at)}",
+        f"inbox of the bot      {units.inbox(found.bot.inbox)}",
+        f"last polling          {_when(found.bot.last_sync)}",
         "protected by",
     ]
     lines += [

@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 from backups.decisions.order import FUTURE_TOLERANCE
 from backups.model import BackupSet
+from backups.vocabulary.bot import InboxFacts
+from shared.words import counted
 
 _UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
@@ -88,6 +90,17 @@ def clock(instant: datetime, now: datetime) -> str:
     """`01:00:07` of today, `22 Nov, 01:00:07` of another day, in UTC."""
     utc = instant.astimezone(UTC)
     return f"{utc:%H:%M:%S}" if utc.date() == now.astimezone(UTC).date() else second(utc)
+
+
+def inbox(found: InboxFacts | None) -> str:
+    """`nothing waits`, or `3 updates waiting, the oldest for 20 min 0 s; 1 set aside`."""
+    if found is None:
+        return "not known"
+    waits = "nothing waits"
+    if found.waiting:
+        oldest = duration(found.oldest_seconds)
+        waits = f"{counted(found.waiting, 'update')} waiting, the oldest for {oldest}"
+    return f"{waits}; {found.set_aside:,} set aside" if found.set_aside else waits
 
 
 def sentence(text: str) -> str:

@@ -36,6 +36,15 @@ class Limits:
     whole_answer: float = 60.0
     most_bytes: int = 32 * 1024 * 1024
 
+    def within(self, other: Limits) -> Limits:
+        """The narrower of both."""
+        return Limits(
+            min(self.connect, other.connect),
+            min(self.silence, other.silence),
+            min(self.whole_answer, other.whole_answer),
+            min(self.most_bytes, other.most_bytes),
+        )
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -66,6 +75,10 @@ class Answer:
 # For the work on the inbox: what fails comes again, and others wait for the thread.
 SHORT = Limits(connect=3.0, silence=5.0, whole_answer=10.0)
 _is_short: ContextVar[bool] = ContextVar("one_short_try", default=False)
+# For the daily polling: who does not answer is asked again after all the others.
+SOON = Limits(connect=5.0, silence=10.0, whole_answer=30.0)
+_TRIES_WITHOUT_AN_ANSWER = 2
+_is_soon_given_up: ContextVar[bool] = ContextVar("soon_given_up", default=False)
 
 
 @contextmanager
@@ -76,6 +89,19 @@ def one_short_try() -> Iterator[None]:
         yield
     finally:
         _is_short.reset(token)
+
+
+@contextmanager
+def soon_given_up() -> Iterator[None]:
+    """In this block a platform that does not answer is asked twice, and for 10 s each time.
+
+    One that answers that it is busy gets the patience that it always gets.
+    """
+    token = _is_soon_given_up.set(True)
+    try:
+        yield
+    finally:
+        _is_soon_given_up.reset(token)
 
 
 def most_seconds_to_wait() -> float:
@@ -109,6 +135,8 @@ class Outbound:
 
         beat()
         limits = SHORT if _is_short.get() else self._limits
+        if _is_soon_given_up.get():
+            limits = limits.within(SOON)
         deadline = time.monotonic() + limits.whole_answer
         try:
             with self._client.stream(
@@ -149,7 +177,7 @@ class Outbound:
 
         return tenacity.Retrying(
             sleep=self.pause,
-            stop=tenacity.stop_after_attempt(1 if _is_short.get() else attempts),
+            stop=lambda state: state.attempt_number >= _most_tries(state, attempts),
             wait=_wait,
             retry=tenacity.retry_if_exception(_passes_soon),
             reraise=True,
@@ -174,6 +202,14 @@ def _passes_soon(error: BaseException) -> bool:
     if isinstance(error, PlatformBusy):
         return error.wait is None or error.wait <= _LONGEST_WAIT_SECONDS
     return isinstance(error, PlatformUnreachable)
+
+
+def _most_tries(state: RetryCallState, attempts: int) -> int:
+    if _is_short.get():
+        return 1
+    error = state.outcome.exception() if state.outcome else None
+    without_answer = _is_soon_given_up.get() and isinstance(error, PlatformUnreachable)
+    return min(attempts, _TRIES_WITHOUT_AN_ANSWER) if without_answer else attempts
 
 
 def _wait(state: RetryCallState) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,6 +33,9 @@ REMEMBERED = timedelta(days=3)
 # a clock that was set forward sets nothing aside.
 FAILING = timedelta(days=1)
 _FEWEST_ATTEMPTS = 10
+
+# Who looks at the state does not wait while a million is counted.
+MOST_COUNTED = 100_000
 
 # The topic of a person's request to be deleted, at whichever platform: it is never forgotten.
 DATA_DELETION = "data_deletion"
@@ -74,8 +78,14 @@ MIGRATIONS = (
 ADDITIONS = """
     CREATE INDEX IF NOT EXISTS events_by_account
         ON events(provider, account, sequence, not_before) WHERE done = 0;
+    CREATE INDEX IF NOT EXISTS events_first ON events(sequence) WHERE done = 0;
     CREATE INDEX IF NOT EXISTS events_set_aside ON events(sequence) WHERE done = 2;
     CREATE TABLE IF NOT EXISTS failures(sequence INTEGER PRIMARY KEY, since INTEGER NOT NULL);
+    CREATE TABLE IF NOT EXISTS polled(
+        provider TEXT NOT NULL, account TEXT NOT NULL,
+        round INTEGER NOT NULL, turn INTEGER NOT NULL,
+        PRIMARY KEY (provider, account)
+    );
     CREATE TABLE IF NOT EXISTS first_syncs(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT,
         provider TEXT NOT NULL,
@@ -118,11 +128,25 @@ class WaitingEvent:
 
 @dataclass(frozen=True)
 class InboxState:
-    """How much waits, for how many seconds the oldest of it does, and how much was set aside."""
+    """How much waits, for how many seconds the oldest of it does, and how much was set aside.
+
+    What waits is counted up to `MOST_COUNTED`.
+    `attempts` is how often the oldest was tried.
+    """
 
     waiting: int
     oldest_seconds: float
     set_aside: int
+    attempts: int = 0
+
+
+def inbox_state(connection: sqlite3.Connection, now: datetime) -> InboxState:
+    """How the inbox is now; raises `sqlite3.Error`."""
+    (waiting,) = connection.execute(WAITING_COUNT, (MOST_COUNTED,)).fetchone()
+    (set_aside,) = connection.execute(SET_ASIDE_COUNT).fetchone()
+    received_at, attempts = connection.execute(OLDEST).fetchone() or (now.timestamp(), 0)
+    seconds = max(0.0, now.timestamp() - float(received_at))
+    return InboxState(int(waiting), seconds, int(set_aside), int(attempts))
 
 
 def open_inbox(path: Path) -> Database:
@@ -212,16 +236,8 @@ class Inbox:
 
     def state(self) -> InboxState:
         """How the inbox is now."""
-        now = self._clock.now().timestamp()
         with self._database.reading() as connection:
-            waiting, oldest = connection.execute(
-                "SELECT count(*), min(received_at) FROM events WHERE done = 0"
-            ).fetchone()
-            # Not a parameter: the index is used for this number alone.
-            (set_aside,) = connection.execute(
-                f"SELECT count(*) FROM events WHERE done = {_SET_ASIDE}"  # noqa: S608
-            ).fetchone()
-        return InboxState(waiting, 0.0 if oldest is None else max(0.0, now - oldest), set_aside)
+            return inbox_state(connection, self._clock.now())
 
     def _due_values(self, providers: Iterable[Provider]) -> tuple[object, ...]:
         return json.dumps(list(providers)), self._clock.now().timestamp()
@@ -317,6 +333,10 @@ class Inbox:
             )
 
 
+# Each walks an index that has nothing else. The oldest is the first: no clock says that.
+WAITING_COUNT = "SELECT count(*) FROM (SELECT 1 FROM events WHERE done = 0 LIMIT ?)"
+SET_ASIDE_COUNT = "SELECT count(*) FROM events WHERE done = 2"
+OLDEST = "SELECT received_at, attempts FROM events WHERE done = 0 ORDER BY sequence LIMIT 1"
 # The plus keeps SQLite from searching by platform where it can walk the index in its order.
 DUE_ACCOUNTS = """
     SELECT provider, CAST(account AS BLOB), min(sequence) FROM events

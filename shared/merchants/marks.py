@@ -4,6 +4,7 @@ which accounts are to be fetched for the first time."""
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,6 +14,7 @@ from shared.merchants.inbox import Provider
 
 _LAST_SYNC = "last_sync"
 _SYNC_WANTED = "sync_wanted"
+_ROUND_NUMBER, _ROUND_BEGAN = "polling_round", "polling_round_began"
 _UNAVAILABLE = "unavailable/"
 
 
@@ -32,6 +34,19 @@ class FirstSync:
     provider: Provider
     account: str
     attempts: int
+
+
+@dataclass(frozen=True)
+class Round:
+    """One polling of everything, which may last across restarts; `began_at` is when it began.
+
+    `turns` has the turn in which each account was last polled, in this round or an earlier one;
+    `done` the accounts that this round has polled.
+    """
+
+    began_at: datetime
+    turns: Mapping[tuple[Provider, str], int]
+    done: frozenset[tuple[Provider, str]]
 
 
 class Marks:
@@ -110,7 +125,8 @@ class Marks:
 
     def last_sync(self) -> datetime | None:
         """When the last polling of everything began."""
-        return self._time(_LAST_SYNC)
+        with self._database.reading() as connection:
+            return last_sync(connection)
 
     def note_sync(self, began_at: datetime) -> None:
         """A polling of everything that began then is over; what was asked for before is done."""
@@ -120,6 +136,49 @@ class Marks:
                 "DELETE FROM facts WHERE name = ? AND value <= ?",
                 (_SYNC_WANTED, _padded(began_at)),
             )
+            # Of accounts that are no longer connected nothing is kept but until the next round.
+            connection.execute(
+                "DELETE FROM polled WHERE round <"
+                " (SELECT CAST(value AS INTEGER) FROM facts WHERE name = ?)",
+                (_ROUND_NUMBER,),
+            )
+            connection.execute("DELETE FROM facts WHERE name = ?", (_ROUND_BEGAN,))
+
+    def polling_round(self) -> Round:
+        """The round that has begun and is not over, also before a restart; else a new one.
+
+        Rounds and turns are counted: no step of the clock passes over an account.
+        """
+        with self._database.transaction() as connection:
+            row = connection.execute(
+                "SELECT value FROM facts WHERE name = ?", (_ROUND_NUMBER,)
+            ).fetchone()
+            number, began_at = int(row[0]) if row else 0, _time(connection, _ROUND_BEGAN)
+            if began_at is None:
+                number, began_at = number + 1, self._clock.now()
+                connection.execute(
+                    "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)",
+                    (_ROUND_NUMBER, str(number)),
+                )
+                _set(connection, _ROUND_BEGAN, began_at)
+            rows = connection.execute(
+                "SELECT provider, account, round, turn FROM polled"
+            ).fetchall()
+        return Round(
+            began_at,
+            turns={(provider, account): turn for provider, account, _, turn in rows},
+            done=frozenset((row[0], row[1]) for row in rows if row[2] == number),
+        )
+
+    def note_polled(self, provider: Provider, account: str) -> None:
+        """The round that is not over has polled this account, well or not."""
+        with self._database.transaction() as connection:
+            connection.execute(
+                "INSERT OR REPLACE INTO polled(provider, account, round, turn)"
+                " SELECT ?, ?, CAST(value AS INTEGER),"
+                " (SELECT coalesce(max(turn), 0) + 1 FROM polled) FROM facts WHERE name = ?",
+                (provider, account, _ROUND_NUMBER),
+            )
 
     def ask_for_sync(self) -> None:
         """Ask whichever process polls to do so now."""
@@ -128,7 +187,8 @@ class Marks:
 
     def sync_is_wanted(self) -> bool:
         """Whether somebody asked since the last polling began."""
-        return self._time(_SYNC_WANTED) is not None
+        with self._database.reading() as connection:
+            return _time(connection, _SYNC_WANTED) is not None
 
     def want_first_sync(self, provider: Provider, account: str) -> None:
         """Have an account fetched now, apart from the others; once more if that is under way."""
@@ -175,10 +235,15 @@ class Marks:
                 (self._clock.now().timestamp() + seconds, sequence),
             )
 
-    def _time(self, name: str) -> datetime | None:
-        with self._database.reading() as connection:
-            row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
-        return None if row is None else datetime.fromisoformat(row[0])
+
+def last_sync(connection: sqlite3.Connection) -> datetime | None:
+    """When the last polling of everything began; raises `sqlite3.Error` or `ValueError`."""
+    return _time(connection, _LAST_SYNC)
+
+
+def _time(connection: sqlite3.Connection, name: str) -> datetime | None:
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return None if row is None else datetime.fromisoformat(row[0])
 
 
 def _set(connection: sqlite3.Connection, name: str, instant: datetime) -> None:

@@ -1,5 +1,7 @@
 """Polling: once a day everything is fetched, so that what a webhook missed is not missed long.
 
+`Polling` works in rounds: several accounts at once, first whose last turn is longest ago. A round
+that a restart ends goes on where it was.
 `FirstSyncs` fetches an account that was just connected, in threads of their own.
 """
 
@@ -7,15 +9,24 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager, nullcontext
+from contextvars import copy_context
 from typing import Literal
 
 from shared.clock import Clock
 from shared.crontab import Crontab
 from shared.errors import AppError
 from shared.logs import fields
-from shared.merchants.errors import PermissionMissing, PlatformBusy, TokenRefused
+from shared.merchants.errors import (
+    PermissionMissing,
+    PlatformBusy,
+    PlatformUnreachable,
+    TokenRefused,
+)
+from shared.merchants.http_client import soon_given_up
 from shared.merchants.inbox import Provider
 from shared.merchants.marks import FirstSync, Marks
 from shared.merchants.platform import Platform
@@ -29,22 +40,31 @@ _LONGEST_WAIT_SECONDS = 3600.0
 _MOST_DOUBLINGS = 20
 # One that has to wait for a slow shop does not hold the next one up.
 _FIRST_SYNCS_AT_ONCE = 2
+_POLLED_AT_ONCE = 4
 # Each request is a sign of life; this is for what a large document takes.
 _MOST_SECONDS = 900.0
 
-_Outcome = Literal["well", "reconnect", "failed"]
+_Outcome = Literal["well", "reconnect", "silent", "failed"]
+_Account = tuple[Platform, str]
 
 
 class Polling:
     """Polls all accounts when the schedule says so, or when somebody asked for it."""
 
     def __init__(
-        self, platforms: Iterable[Platform], marks: Marks, schedule: Crontab, clock: Clock
+        self,
+        platforms: Iterable[Platform],
+        marks: Marks,
+        schedule: Crontab,
+        clock: Clock,
+        *,
+        workers: int = _POLLED_AT_ONCE,
     ) -> None:
         self._platforms: Sequence[Platform] = tuple(platforms)
         self._marks = marks
         self._schedule = schedule
         self._clock = clock
+        self._workers = workers
         self._busy = threading.Lock()
         self._not_before = 0.0
         self._stopping = threading.Event()
@@ -74,22 +94,64 @@ class Polling:
         return True
 
     def poll(self) -> int:
-        """Poll every account; how many failed. One failure does not stop the others."""
-        began_at = self._clock.now()
-        failed = 0
+        """Poll what this round has not polled yet; how many failed. The others go on all the same.
+
+        An account whose platform does not answer keeps one worker for a short while, and is asked
+        again, with all patience, when all others are done.
+        """
+        this_round = self._marks.polling_round()
         accounts = [
             (platform, account) for platform in self._platforms for account in platform.accounts()
         ]
-        for platform, account in accounts:
-            if self._stopping.is_set():
-                return failed  # still owed
-            failed += _poll(self._marks, platform, account) != "well"
-        self._marks.note_sync(began_at)
+        left: deque[_Account] = deque(
+            sorted(
+                (one for one in accounts if _name(*one) not in this_round.done),
+                key=lambda one: this_round.turns.get(_name(*one), 0),
+            )
+        )
+        silent: deque[_Account] = deque()
+        failed = self._at_once(left, silent.append)
+        failed += self._at_once(silent, None)
+        if self._stopping.is_set():
+            return failed  # still owed
+        self._marks.note_sync(this_round.began_at)
         _log.info("polled", extra=fields(accounts=len(accounts), failed=failed))
         return failed
 
+    def _at_once(self, left: deque[_Account], later: Callable[[_Account], None] | None) -> int:
+        """Poll all of these in workers; how many failed. See `_work_off`."""
+        with ThreadPoolExecutor(self._workers, "polling") as pool:
+            # Each sign of life of a worker is one of the thread that waits for them.
+            work = [
+                pool.submit(copy_context().run, self._work_off, left, later)
+                for _ in range(min(self._workers, len(left)))
+            ]
+        return sum(one.result() for one in work)
+
+    def _work_off(self, left: deque[_Account], later: Callable[[_Account], None] | None) -> int:
+        """Poll one account after the other until none is left; how many failed.
+
+        Those that do not answer soon are handed to `later`; without it, all have all patience.
+        """
+        failed = 0
+        while not self._stopping.is_set():
+            try:
+                platform, account = left.popleft()
+            except IndexError:
+                break
+            with soon_given_up() if later else nullcontext():
+                outcome = _poll(self._marks, platform, account)
+            if self._stopping.is_set():
+                break  # it may have failed for that
+            if outcome == "silent" and later:
+                later((platform, account))
+                continue
+            failed += outcome != "well"
+            self._marks.note_polled(platform.provider, account)
+        return failed
+
     def stop(self) -> None:
-        """End after the account in hand."""
+        """End after the accounts in hand."""
         self._stopping.set()
 
     def _owed(self) -> bool:
@@ -140,7 +202,7 @@ class FirstSyncs:
             return False
         try:
             outcome = _poll(self._marks, self._platforms[wish.provider], wish.account)
-            if outcome == "failed":
+            if outcome in ("failed", "silent"):
                 wait = min(2.0 ** min(wish.attempts, _MOST_DOUBLINGS), _LONGEST_WAIT_SECONDS)
                 self._marks.postpone_first_sync(wish.sequence, wait)
             else:
@@ -163,6 +225,10 @@ class FirstSyncs:
         return None
 
 
+def _name(platform: Platform, account: str) -> tuple[Provider, str]:
+    return platform.provider, account
+
+
 def _poll(marks: Marks, platform: Platform, account: str) -> _Outcome:
     """Poll an account, and note whether it has to be connected again."""
     about = fields(provider=platform.provider, account=account)
@@ -176,7 +242,7 @@ def _poll(marks: Marks, platform: Platform, account: str) -> _Outcome:
         _log.error("%s [%s] %s", error.message, error.code, error.hint, extra=about)
         if isinstance(error, PlatformBusy):  # what its limits cut short is made up for
             marks.owe_sync(platform.provider, account, error.wait or 0.0)
-        return "failed"
+        return "silent" if isinstance(error, PlatformUnreachable) else "failed"
     except Exception:
         _log.exception("polling failed", extra=about)
         return "failed"

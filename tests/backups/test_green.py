@@ -9,6 +9,7 @@ import argparse
 import io
 import json
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,11 +27,14 @@ from backups.view import documents
 from backups.view.headline import AMBER_TITLES, TITLES
 from backups.vocabulary.kit import fingerprint_of
 from shared.crontab import Crontab
+from shared.merchants.inbox import Event, Inbox, open_inbox
 from shared.process.lasting_work import Sign
 from shared.store.directory import DirectoryStore
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import write
+from tests.support.exposition import scrape
+from tests.support.installation import settings_of
 from tests.support.marks import signed
 from tests.support.records import INSTANT
 from tests.support.store_wrappers import WatchedStore
@@ -403,6 +407,70 @@ def test_after_the_restore_of_an_older_smaller_set_all_is_well(
     assert bench.service.own_sets.required_latest().id == made.id != junk
     assert look(bench).light == "green"
     assert bench.notes.titles() == []
+
+
+# --- the bot ----------------------------------------------------------------------------
+
+
+def test_the_inbox_of_the_bot_is_stuck(bench: Bench, clock: FixedClock) -> None:
+    """An update that waits for more than a quarter of an hour is red by name, until it is done."""
+    with inbox_of(bench, clock) as inbox:
+        inbox.add([Event("shopify", "1", "a.example", "products/update", "{}")])
+        clock.advance(minutes=15)
+        beat(bench)
+        assert look(bench).light == "green"
+        clock.advance(seconds=1)
+        is_red(bench, "inbox_stuck")
+        assert inbox_shown(bench) == (1, 901.0, 0)
+        inbox.finish([1])
+        is_green_again(bench)
+        assert inbox_shown(bench) == (0, 0.0, 0)
+
+
+def test_an_update_was_set_aside(bench: Bench, clock: FixedClock) -> None:
+    """It is red by name until a person has it tried again."""
+    with inbox_of(bench, clock) as inbox:
+        inbox.add([Event("shopify", "1", "a.example", "products/update", "{}")])
+        inbox.set_aside(1)
+        is_red(bench, "updates_set_aside")
+        assert inbox_shown(bench) == (0, 0.0, 1)
+        assert inbox.retry() == 1
+        is_green_again(bench)
+
+
+def test_whether_the_inbox_is_stuck_cannot_be_seen(bench: Bench) -> None:
+    """That is said, and nothing in place of it: neither a number nor an alarm."""
+    inbox_path(bench).write_bytes(b"no database, for a hundred bytes" * 4)
+    assert look(bench).light == "green"
+    status = bench.service.status()
+    assert "inbox_unreadable" in [found.code for found in status.health.warnings]
+    assert documents.status_document(status)["bot"]["inbox"] is None
+    assert scrape(bench.service).value("bot_inbox_waiting") is None
+    inbox_path(bench).unlink()
+    assert "inbox_unreadable" not in [
+        found.code for found in bench.service.status().health.warnings
+    ]
+
+
+def inbox_path(bench: Bench) -> Path:
+    """The file of the bot beside the databases."""
+    return settings_of(bench.installation).inbox_db_path
+
+
+@contextmanager
+def inbox_of(bench: Bench, clock: FixedClock) -> Iterator[Inbox]:
+    """The inbox, as the app has it open."""
+    with closing(open_inbox(inbox_path(bench))) as database:
+        yield Inbox(database, clock)
+
+
+def inbox_shown(bench: Bench) -> tuple[int, float, int]:
+    """What waits, for how long, and what was set aside: in the document and in the metrics."""
+    shown = documents.status_document(bench.service.status())["bot"]["inbox"]
+    found = scrape(bench.service)
+    for name, value in shown.items():
+        assert found.value(f"bot_inbox_{name}") == value
+    return shown["waiting"], shown["oldest_seconds"], shown["set_aside"]
 
 
 # --- rehearsals -------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from tests.support.promtool import promtool
 
 RULES = REPOSITORY / "deploy" / "prometheus" / "alerts.yaml"
 DASHBOARD = REPOSITORY / "deploy" / "grafana" / "backups.json"
-SERIES_NAME = re.compile(r"\bbackup_[a-z_]+")
+SERIES_NAME = re.compile(r"\b(?:backup|bot)_[a-z_]+")
 ENDS = re.compile("_(bucket|sum|count)$")
 
 

@@ -123,6 +123,6 @@ def desk(graph: FakeGraph, tmp_path: Path) -> Iterator[Desk]:
         api = Graph(settings, outbound, clock)
         pages = Pages(tokens, api)
         sync = PageSync(pages, api, place)
-        polling = Polling([sync], marks, Crontab("0 2 * * *"), clock)
+        polling = Polling([sync], marks, Crontab("0 2 * * *"), clock, workers=1)
         first_syncs = FirstSyncs({"facebook": sync}, marks)
         yield Desk(graph, clock, api, pages, sync, place, polling, first_syncs)

@@ -20,7 +20,7 @@ from backups.host.records import open_records
 from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, Run, Source, Trigger
 from backups.service import BackupService, ignore_progress
-from backups.wiring import assemble, build_config, build_store
+from backups.wiring import assemble, bot_facts, build_config, build_store
 from shared.clock import Clock
 from shared.crontab import Crontab
 from shared.databases.sqlite import Database
@@ -281,6 +281,7 @@ def open_bench(
             clock=clock,
             notifier=notifier or notes,
             notify_success=notify_success,
+            bot=bot_facts(loaded.inbox_db_path, clock),
         )
         yield Bench(installation, service, store, records, known, notes)
 

@@ -59,9 +59,12 @@ STATUS = {
     "protected_by",
     "newest_point_at",
     "follow",
+    "bot",
 }
 SCHEDULE = {"cron", "next_run_at", "owner"}
 OWNER = {"host", "pid"}
+BOT = {"inbox", "last_sync"}
+INBOX = {"waiting", "oldest_seconds", "set_aside"}
 TARGET = {"kind", "offsite", "location", "last_contact_at"}
 PROBLEM = {"type", "title", "status", "detail", "code", "hint"}
 
@@ -110,6 +113,8 @@ def check_status(status: Document) -> Document:
     assert set(status["schedule"]) == SCHEDULE
     assert status["schedule"]["owner"] is None or set(status["schedule"]["owner"]) == OWNER
     assert set(status["target"]) == TARGET
+    assert set(status["bot"]) == BOT
+    assert status["bot"]["inbox"] is None or set(status["bot"]["inbox"]) == INBOX
     assert status["target"]["kind"] in ("spaces", "directory")
     for finding in (*status["problems"], *status["warnings"]):
         assert set(finding) == FINDING

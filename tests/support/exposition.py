@@ -29,6 +29,9 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "backup_problem": ("gauge", ("code",)),
     "backup_drill_rto_seconds": ("gauge", ()),
     "backup_notifications_total": ("counter", ("result",)),
+    "bot_inbox_waiting": ("gauge", ()),
+    "bot_inbox_oldest_seconds": ("gauge", ()),
+    "bot_inbox_set_aside": ("gauge", ()),
 }
 # What a histogram is made of.
 _HISTOGRAMS = {name for name, (kind, _) in METRICS.items() if kind == "histogram"}

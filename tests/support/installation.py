@@ -168,6 +168,7 @@ def installation_in(folder: Path, **settings: str) -> Installation:
             **bot_secrets(),
             "TOKEN_DB_PATH": str(data / "tokens.db"),
             "SESSION_DB_PATH": str(data / "sessions.db"),
+            "INBOX_DB_PATH": str(data / "inbox.db"),
             "BACKUP_DIR": str(data / "backups"),
             "BACKUP_LOCAL_STORE": str(data / "spaces"),
             **settings,

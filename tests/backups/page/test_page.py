@@ -18,6 +18,8 @@ from backups.host.records import open_records
 from backups.host.run_log import RunLog
 from backups.model import RunError
 from backups.vocabulary.stages import STAGES
+from shared.clock import SystemClock
+from shared.merchants.inbox import Event, Inbox, open_inbox
 from shared.web.admin_auth import OF_ALL, PER_CLIENT
 from tests.support.app_process import AppProcess
 from tests.support.history import SESSIONS, TOKENS, give_history, quiet_settings
@@ -98,6 +100,27 @@ def outcome(client: httpx2.Client, started: httpx2.Response) -> str:
         return None if 'class="tag now"' in text else text
 
     return eventually(over, "the end of the run")
+
+
+# --- the bot ----------------------------------------------------------------------------
+
+
+def test_how_the_bot_does_is_on_the_page(app: AppProcess, operator: httpx2.Client) -> None:
+    """What waits, what was set aside, and the command that has it tried again."""
+    assert "nothing waits" in operator.get("/admin/").text
+    path = app.installation.folder / "data" / "inbox.db"
+    with closing(open_inbox(path)) as database:
+        inbox = Inbox(database, SystemClock())
+        inbox.add(Event("nobody", f"e{one}", "a", "t", "{}") for one in range(3))
+        inbox.set_aside(1)
+        try:
+            text = operator.get("/admin/").text
+        finally:
+            inbox.finish([1, 2, 3])
+    assert "2 updates waiting, the oldest for" in text
+    assert "1 set aside" in text
+    assert "<code>./bot shared inbox retry</code>" in text
+    assert "1 update of the platforms failed for a day and was set aside" in text
 
 
 # --- who is let in ----------------------------------------------------------------------

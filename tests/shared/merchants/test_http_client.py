@@ -15,7 +15,7 @@ from shared.merchants.errors import (
     PlatformUnreachable,
     TokenRefused,
 )
-from shared.merchants.http_client import Limits, Outbound
+from shared.merchants.http_client import SOON, Limits, Outbound, soon_given_up
 from tests.support.app_process import free_port
 from tests.support.fake_graph import FakeGraph
 
@@ -128,6 +128,35 @@ def test_who_is_out_of_reach_is_asked_again_after_a_second(outbound: Outbound) -
     assert outbound.patiently(calls) == "answer"
 
     assert calls.at[1] - calls.at[0] >= 1
+
+
+def test_who_does_not_answer_the_polling_is_asked_twice(
+    outbound: Outbound, graph: FakeGraph
+) -> None:
+    """A platform that hangs gets two requests; one that says that it is busy gets them all."""
+    asked: list[float] = []
+
+    def call() -> object:
+        asked.append(time.monotonic())
+        return ask(outbound, graph)
+
+    for _ in range(3):
+        graph.hang("me", 5)
+    busy = Calls(*[PlatformBusy("slow down", wait=0) for _ in range(5)])
+    with soon_given_up():
+        with pytest.raises(PlatformUnreachable):
+            outbound.patiently(call)
+        assert outbound.patiently(busy) == "answer"
+
+    assert len(asked) == 2
+    assert len(busy.at) == 6
+
+
+def test_the_polling_waits_for_an_answer_for_a_third_of_a_minute() -> None:
+    """Its limits are narrower than those of other requests, and never wider than what is given."""
+    assert Limits().within(SOON) == SOON
+    assert SOON.silence * 2 <= 20
+    assert Limits(silence=0.3).within(SOON).silence == 0.3
 
 
 def test_patience_ends(outbound: Outbound) -> None:

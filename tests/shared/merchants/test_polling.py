@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -34,6 +34,7 @@ class Shops:
     provider: Provider = "shopify"
     unreadable: AppError | None = None
     hold: threading.Event | None = None
+    then: dict[str, Callable[[], object]] = field(default_factory=dict)
 
     def connections(self, user: str) -> list[Connection]:
         return []
@@ -47,6 +48,8 @@ class Shops:
         self.polled.append(account)
         if self.hold:
             self.hold.wait(10)
+        if account in self.then:
+            self.then[account]()
         if account in self.failing:
             raise self.failing[account]
 
@@ -73,7 +76,9 @@ def desk(tmp_path: Path) -> Iterator[Desk]:
     clock, shops = FixedClock(), Shops()
     with closing(open_inbox(tmp_path / "inbox.db")) as database:
         marks = Marks(database, clock)
-        yield Desk(shops, marks, clock, Polling([shops], marks, Crontab("0 2 * * *"), clock))
+        yield Desk(
+            shops, marks, clock, Polling([shops], marks, Crontab("0 2 * * *"), clock, workers=1)
+        )
 
 
 def test_polling_is_owed_at_its_instants(desk: Desk) -> None:
@@ -139,10 +144,12 @@ def test_any_other_failure_is_logged_and_the_others_go_on(
 
     assert desk.polling.poll() == 2
 
-    assert desk.shops.polled == ["a", "b", "c"]
+    # One that did not answer soon is asked again, with patience, when the others are done.
+    again = ["a", "b"] if isinstance(error, PlatformUnreachable) else []
+    assert desk.shops.polled == ["a", "b", "c", *again]
     assert list(desk.marks.reconnects("shopify")) == ["a"]
     told = [one for one in caplog.records if one.levelno == logging.ERROR]
-    assert len(told) == 2
+    assert len(told) == 2 + len(again)
     # Only a fault of this program is told with its traceback.
     assert {bool(one.exc_info) for one in told} == {isinstance(error, ZeroDivisionError)}
     assert desk.marks.last_sync() == MIDNIGHT
@@ -185,6 +192,61 @@ def test_two_pollings_do_not_meet(desk: Desk) -> None:
         desk.shops.hold.set()
         assert first.result(10) is True
     assert desk.shops.polled == ["a", "b", "c"]
+
+
+def polling_of(desk: Desk, workers: int = 1) -> Polling:
+    """As another process begins with the same marks."""
+    return Polling([desk.shops], desk.marks, Crontab("0 2 * * *"), desk.clock, workers=workers)
+
+
+def test_a_round_that_was_cut_off_goes_on_where_it_was(desk: Desk) -> None:
+    """After a restart only what it had not polled is: also by a clock that was set back."""
+    desk.shops.names = ["a", "b", "c", "d"]
+    desk.shops.then = {"b": desk.polling.stop}
+    assert desk.polling.poll_if_owed() is True
+    assert desk.shops.polled == ["a", "b"]  # what was in hand at the end may have failed for that
+    desk.clock.advance(hours=-1)
+    desk.shops.then = {}
+
+    assert polling_of(desk).poll_if_owed() is True
+
+    assert desk.shops.polled == ["a", "b", "b", "c", "d"]
+    assert desk.marks.last_sync() == MIDNIGHT
+
+
+def test_who_waited_longest_comes_first(desk: Desk) -> None:
+    """By the turns of earlier rounds, and not by the alphabet; who is new comes before all."""
+    desk.shops.names, desk.shops.failing = ["a", "b"], {"a": PlatformUnreachable("gone")}
+    desk.polling.poll()
+    desk.shops.names, desk.shops.failing = ["a", "b", "c"], {}
+    desk.polling.poll()
+
+    assert desk.shops.polled == ["a", "b", "a", *("c", "b", "a")]
+
+
+def test_who_is_connected_no_more_is_forgotten(desk: Desk) -> None:
+    """So that the table of turns has what there is, and no more."""
+    desk.polling.poll()
+    desk.shops.names = ["b"]
+    desk.polling.poll()
+
+    assert list(desk.marks.polling_round().turns) == [("shopify", "b")]
+
+
+def test_one_that_hangs_holds_up_one_worker(desk: Desk) -> None:
+    """The others are polled meanwhile, each once, in however many rounds' worth of accounts."""
+    desk.shops.names = [f"s{number:02}" for number in range(20)]
+    hung = threading.Event()
+    desk.shops.then = {"s00": lambda: hung.wait(60)}
+    with ThreadPoolExecutor(1) as pool:
+        polling = pool.submit(polling_of(desk, workers=2).poll)
+        try:
+            eventually(lambda: len(desk.shops.polled) == 20, "all the others")
+            assert not polling.done()
+        finally:
+            hung.set()
+        assert polling.result(10) == 0
+    assert sorted(desk.shops.polled) == desk.shops.names
 
 
 def test_the_day_begins_in_utc(desk: Desk) -> None:
