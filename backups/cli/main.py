@@ -279,6 +279,13 @@ def _add_restore(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="confirm --in-place or --undo")
     parser.add_argument(
+        "--check",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="have SQLite check what comes; by default only what has no valid mark, as the rest was"
+        " checked when it was made",
+    )
+    parser.add_argument(
         "--accept-unsigned",
         action="store_true",
         help="restore SET although it has no mark, or that of a key that is not here",

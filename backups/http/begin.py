@@ -32,6 +32,7 @@ def begin_confirmed_restore(
     confirmation: str,
     *,
     accept_unsigned: bool = False,
+    check: bool | None = None,
 ) -> StartedRun:
     """Start a restore in place of what `restore.plan` shows, if its id was given as confirmation.
 
@@ -43,4 +44,4 @@ def begin_confirmed_restore(
             f"the restore of set {plan.backup_set.id} was not confirmed with its id",
             f'Read the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
         )
-    return service.restore.begin(plan)
+    return service.restore.begin(plan, check=check)

@@ -163,6 +163,7 @@ def backup_routes() -> APIRouter:
             only,
             body.confirm,
             accept_unsigned=body.accept_unsigned,
+            check=body.check,
         )
         return _started(request, started, wait=wait)
 

@@ -116,6 +116,7 @@ class Drill:
             staging,
             recorder.progress,
             copies=False,
+            check=True,
             identity_file=identity_file,
         )
         recorder.stage("open")

@@ -145,9 +145,12 @@ class Restore:
         plan: RestorePlan,
         *,
         to: Path | None = None,
+        check: bool | None = None,
         progress: ProgressSink = ignore_progress,
     ) -> StartedRun:
         """Start the restore of a plan into the folder `to`, or else in place.
+
+        SQLite is to `check` what comes; by default where no valid mark vouches for it.
 
         Raises the plan's first blocker as an error, and `LeaseHeld`.
         """
@@ -166,9 +169,9 @@ class Restore:
 
         def work(recorder: Recorder, staging: Path) -> str:
             if to is not None:
-                return self._restore_to(recorder, chosen, objects, to, staging)
+                return self._restore_to(recorder, chosen, objects, to, staging, check)
             return self.restore_in_place(
-                recorder, chosen, objects, staging, passes_over=True, only=plan.only
+                recorder, chosen, objects, staging, passes_over=True, only=plan.only, check=check
             )
 
         return self.starter.begin("restore", "manual", work, progress)
@@ -182,6 +185,7 @@ class Restore:
         *,
         passes_over: bool,
         only: str | None = None,
+        check: bool | None = None,
     ) -> str:
         """Replace the live data of the sources in `objects`; what it replaces is kept.
 
@@ -194,7 +198,9 @@ class Restore:
         sources = self.replacer.replaceable([stored.source for stored in objects])
         recorder.keep_room(self.room(objects, sources, staging))
         recorder.stage("get")
-        files = self.fetcher.fetch_to_install(backup_set, objects, staging, recorder.progress)
+        files = self.fetcher.fetch_to_install(
+            backup_set, objects, staging, recorder.progress, check=check
+        )
         self._refuse_unreadable(files)
         recorder.stage("install")
         heir = only is None and self._takes_over(backup_set, sources)
@@ -229,8 +235,9 @@ class Restore:
         objects: Sequence[StoredObject],
         folder: Path,
         staging: Path,
+        check: bool | None,
     ) -> str:
-        """Write checked `<source>.db` files into `folder`, and overwrite nothing there."""
+        """Write `<source>.db` files into `folder`, and overwrite nothing there."""
         recorder.stage("check")
         targets = {stored.source: folder / f"{stored.source}.db" for stored in objects}
         with target_errors(folder):
@@ -242,7 +249,7 @@ class Restore:
         steps = [[Need(staging, to_fetch(sizes))], [Need(staging, written), Need(folder, written)]]
         recorder.keep_room(Room("a restore", steps, self.config.sources))
         recorder.stage("get")
-        files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress)
+        files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress, check=check)
         recorder.stage("install")
         for source, path in targets.items():
             try:

@@ -76,7 +76,7 @@ class Verify:
             self._replay.read(chosen, staging, recorder.progress)
             return
         files = self._fetcher.fetch(
-            chosen, chosen.objects, staging, recorder.progress, copies=False
+            chosen, chosen.objects, staging, recorder.progress, copies=False, check=True
         )
         for path in files.values():
             remove_file(path)

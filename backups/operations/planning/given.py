@@ -95,10 +95,15 @@ class GivenRestore:
         return plan
 
     def begin(
-        self, plan: RestorePlan, *, to: Path | None, progress: ProgressSink = ignore_progress
+        self,
+        plan: RestorePlan,
+        *,
+        to: Path | None,
+        check: bool | None = None,
+        progress: ProgressSink = ignore_progress,
     ) -> StartedRun:
         """See `Restore.begin`."""
-        return self.actor.begin(plan, to=to, progress=progress)
+        return self.actor.begin(plan, to=to, check=check, progress=progress)
 
     def _told(self, one: _Told) -> _Told:
         """A finding or error in terms of what was given: files by their own names, and commands
