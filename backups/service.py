@@ -176,6 +176,7 @@ class BackupService:
             schemas=dict(config.schemas),
             schema_versions=config.schema_versions,
             replay=replay.to,
+            point_of=catalogue.get,
         )
         self.verify = Verify(
             catalogue,
