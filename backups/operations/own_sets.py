@@ -84,9 +84,10 @@ class OwnSets:
         except SeveralInstallations:
             return None
 
-    def asked_latest(self) -> BackupSet | None:
-        """What `latest` means now; raises `SeveralInstallations`."""
-        return self._catalogue.latest(self.chosen_from())
+    def asked_latest(self, *, ask: bool = False) -> BackupSet | None:
+        """What `latest` means now; raises `SeveralInstallations`. With `ask`, the store says what
+        is in chains of others, which `refresh` does not read; raises `StoreError`."""
+        return self._catalogue.latest(self.chosen_from(), ask=ask)
 
     def required_latest(self) -> BackupSet:
         """The same; raises `NoRestorePoint` when it means nothing, `SeveralInstallations`."""

@@ -1,4 +1,4 @@
-"""Hostile increments, in a process of bounded memory: a new host and a crash recovery refuse them."""
+"""Hostile increments, in a process of bounded memory: restore and crash recovery refuse them."""
 
 from __future__ import annotations
 
