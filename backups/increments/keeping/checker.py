@@ -45,8 +45,8 @@ class CheckParts:
     """What a checker works with; `copy_of` has the local copy of a source of a set, if it is there.
 
     `measures` are what new sets are compared with; `volatile` names the sources whose rows come and
-    go; `suspicions_of` says why a set, by its id, should not be trusted. `fetch_full` brings a set that
-    has no local copy into a folder, by source; or nothing, where that would take too much.
+    go; `suspicions_of` says why a set, by its id, should not be trusted. `fetch_full` brings a set
+    that has no local copy into a folder, by source; or nothing, where that would take too much.
     """
 
     tools: ChainTools
