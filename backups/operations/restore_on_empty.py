@@ -49,7 +49,7 @@ class RestoreOnEmpty:
         if not missing:
             return None
         self.catalogue.refresh()
-        chosen = self.own_sets.asked_latest(ask=True)
+        chosen = self.own_sets.asked_latest()
         self._refuse_to_forget_unread_sets(missing, chosen)
         if chosen is None:
             self._refuse_to_forget_sets(missing)

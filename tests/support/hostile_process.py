@@ -70,6 +70,7 @@ CASES: dict[str, Case] = {
     "page beyond the end": _beyond,
     "nested header": lambda *_: b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}\n",
     "wrong sum": lambda line, raw: _with(line, fold(raw), after="f" * 32),
+    "of another line": lambda line, raw: _with({**line, "prev": "0" * 64}, fold(raw)),
     "unsigned": lambda line, raw: _plain(*_with(line, fold(raw))),
     "unsigned and large": lambda line, raw: _plain(*_with(line, fold(raw))) + bytes(LARGE_BYTES),
 }

@@ -20,6 +20,7 @@ NAMED = {
     "page beyond the end": ("names page", "names page"),
     "nested header": ("the newest point of this chain is 2", "it is nested more than 16 deep"),
     "wrong sum": ("its pages do not make tokens what it says",) * 2,
+    "of another line": ("does not follow the object before it", "does not follow what this host"),
     "unsigned": ("the newest point of this chain is 2", "does not follow what this host has"),
     "unsigned and large": ("the newest point of this chain is 2", "does not follow what this host"),
 }

@@ -245,3 +245,11 @@ def test_planted_objects_are_named_and_hide_nothing(bench: Bench, chain: StoredC
     run = bench.restore(chain.point(4), to=bench.folder / "to")
     assert run.status == "succeeded", run.error
     assert all_rows(bench.folder / "to" / "tokens.db") == chain.rows(4)["tokens"]
+
+
+def test_a_drill_of_an_empty_host_takes_the_newest_point(bench: Bench, chain: StoredChain) -> None:
+    """It rehearses what a restore there would take, and what restore-on-empty takes."""
+    with open_bench(bench.folder / "new host", bench.store, clock=bench.service.clock) as new:
+        run = new.service.drill.begin().execute()
+        assert run.status == "succeeded", run.error
+        assert run.set_id == chain.point(4)
