@@ -67,6 +67,7 @@ class Follower:
         self._full_reason: str | None = None
         self._failing: frozenset[str] = frozenset()
         self._no_room: str | None = None
+        self._compares_all = False  # at the next step, though nothing was noticed
 
     @property
     def following(self) -> Following:
@@ -96,11 +97,6 @@ class Follower:
         """The chain that is being written."""
         return self._chain.id if self._chain else None
 
-    @property
-    def needs_room(self) -> bool:
-        """Whether the disk of its shadows was full at the last step: only a full stores changes."""
-        return self._no_room is not None
-
     def close(self) -> None:
         """Close what is open; the chain goes on at the next start."""
         if self._chain is not None:
@@ -120,7 +116,7 @@ class Follower:
                 return self._asks_for_full()
             return "waiting" if self._noticed_at is not None else "idle"
         pending = set(self._capture.pending)
-        if self._no_room is not None:  # a full may have what the chain still lacks
+        if self._compares_all:
             self._capture.forget(self._capture.names)
         began, before = time.thread_time() - self._capture.log_seconds, self.chain
         try:
@@ -142,7 +138,9 @@ class Follower:
         if self._failures:
             _log.info("the store answers again: changes are stored")
         self._failures = 0
-        if self._no_room is not None:
+        if outcome != "waiting":
+            self._compares_all = False
+        if self._no_room is not None and outcome != "waiting":
             _log.info("there is room again: changes are followed")
             self._no_room = None
         cost = (time.thread_time() - self._capture.log_seconds - began) * SHARE
@@ -158,7 +156,7 @@ class Follower:
         """The chain stays as it is until there is room; meanwhile fulls have what changes."""
         if self._no_room is None:
             _log.error("changes are not followed: %s [%s]", error.message, error.code)
-        self._no_room = error.message
+        self._no_room, self._compares_all = error.message, True
         self._capture.let_go()
         self._not_before = self._clock.monotonic() + _FIRST_WAIT
         note(error)
@@ -379,6 +377,7 @@ class Follower:
         self._refused.clear()
         self._capture.pending.clear()
         self._not_before = 0.0
+        self._compares_all = self._chain is not None  # it may lack what the full has
 
     def _now(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

@@ -56,7 +56,7 @@ class ChangeFollower:
         now = self._now()
         if self._follower is not None and not self._service.own_sets.started_empty():
             outcome = self._follow(self._follower)
-            follows = self._follower.chain is not None and not self._follower.needs_room
+            follows = self._follower.chain is not None and outcome != "needs_full"
             if follows or outcome == "waiting":
                 self._changed_at, self._is_unsure = None, False
                 return None
