@@ -7,6 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Literal
 
+from backups.decisions.due import BETWEEN_SETS
 from backups.decisions.retention import RetentionPolicy
 from backups.format.mark import MarkKey, Marks
 from backups.model import ContentCheck, Finding, ReadabilityCheck, RunBy, Source
@@ -85,6 +86,16 @@ class BackupConfig:
         """Whether a change makes an increment: it is marked, and a process that lasts makes it."""
         is_on = bool(self.change_delay) and self.follow != "off"
         return is_on and bool(self.mark_keys) and self.run_by == "app"
+
+    @property
+    def stores_changes_within(self) -> timedelta | None:
+        """After how long a change is in the store, but for the time that storing it takes.
+
+        None where changes are not stored before the next scheduled set.
+        """
+        if self.run_by != "app" or not self.change_delay:
+            return None
+        return self.change_delay if self.follows else max(self.change_delay, BETWEEN_SETS)
 
     def content_check(self, source: str) -> ContentCheck | None:
         """How the application opens this source, if it says."""

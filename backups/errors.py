@@ -82,6 +82,10 @@ class ProofFailed(BackupError):
     code = "proof_failed"
 
 
+class PointDamaged(ProofFailed):
+    """The files of a point of a chain are what its objects make them, and SQLite finds damage."""
+
+
 class ManifestInvalid(BackupError):
     """A manifest is cut, malformed, or names what it may not name."""
 

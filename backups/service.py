@@ -177,6 +177,7 @@ class BackupService:
             schemas=dict(config.schemas),
             schema_versions=config.schema_versions,
             replay=replay.to,
+            point_of=catalogue.get,
         )
         self.verify = Verify(
             catalogue,

@@ -142,9 +142,7 @@ def _restore(service: BackupService, given: GivenRestore, options: argparse.Name
             "Read the plan above, then add --yes.",
         )
     with terminal_progress(sys.stderr) as progress:
-        ended = given.begin(
-            plan, to=options.to, check=options.check, progress=progress
-        ).execute()
+        ended = given.begin(plan, to=options.to, check=options.check, progress=progress).execute()
     if ended.error is not None:
         ended = replace(ended, error=given.explained(ended.error))
     if options.json:

@@ -8,6 +8,7 @@ from backups.doctor import host
 from backups.doctor.store import check_store
 from backups.service import BackupService
 from backups.view import units
+from backups.view.headline import change_delay_note
 from backups.vocabulary.examination import Examination, Line
 from shared.clock import format_utc
 from shared.errors import AppError
@@ -85,3 +86,6 @@ def _backups(service: BackupService) -> Iterator[Line]:
         age = units.age(service.clock.now() - newest.holds_until)
         yield Line("ok", "backups", f"the newest restore point, {newest.id}, is {age} old")
     yield Line("ok", "schedule", f"{status.cron} UTC, next at {format_utc(status.next_run_at)}")
+    config = service.config
+    if note := change_delay_note(config.change_delay, config.stores_changes_within):
+        yield Line("ok", "changes", note)

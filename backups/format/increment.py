@@ -117,7 +117,7 @@ def assemble(line: bytes, bodies: Sequence[bytes]) -> bytes:
     return b"".join((line, b"\n", *bodies))
 
 
-def line_of(stored: bytes | memoryview, key: str) -> bytes:
+def line_of(stored: bytes | bytearray | memoryview, key: str) -> bytes:
     """The line of an object, or of its beginning; raises `ManifestInvalid` where there is none."""
     head = bytes(stored[: MOST_LINE_BYTES + 1])
     line, newline, _ = head.partition(b"\n")
@@ -163,7 +163,7 @@ def _fault_of(found: Increment, chain: str, number: int, kind: IncrementKind) ->
     return None
 
 
-def split(stored: bytes, increment: Increment, key: str) -> list[memoryview]:
+def split(stored: bytes | bytearray, increment: Increment, key: str) -> list[memoryview]:
     """The bodies of an object, in the order of its sources.
 
     Raises `ManifestInvalid` unless they are as long as its line says. Their SHA-256 is the

@@ -233,9 +233,11 @@ class Adoption(Confirmation):
 
 
 class RestoreBody(Confirmation):
-    """The body that a restore needs: the id of the set, and whether it may be unsigned."""
+    """The body that a restore needs: the id of the set, whether it may be unsigned, and whether
+    SQLite is to check it."""
 
     accept_unsigned: bool = False
+    check: bool | None = None
 
 
 Limit = Annotated[int, Query(ge=1, le=1000)]

@@ -29,6 +29,7 @@ from backups.increments.compare import page_size_of
 from backups.increments.shadow import Shadow
 from backups.vocabulary.following import Following
 from shared.adapters import adapter_of
+from shared.errors import DiskFull
 from shared.files import make_private_directory, open_private, sync_directory
 
 _STATE = "state.json"
@@ -89,9 +90,13 @@ class FollowFolder:
             beside = self.path / f"{_NEW}{chain}"
             shutil.rmtree(beside, ignore_errors=True)
             beside.mkdir(mode=0o700)
-            for source, file in files.items():
-                with file.open("rb") as old, open_private(beside / f"{source}.db") as new:
-                    shutil.copyfileobj(old, new, 1024 * 1024)
+            try:
+                for source, file in files.items():
+                    with file.open("rb") as old, open_private(beside / f"{source}.db") as new:
+                        shutil.copyfileobj(old, new, 1024 * 1024)
+            except OSError:
+                shutil.rmtree(beside, ignore_errors=True)  # a full disk needs the room
+                raise
             shutil.rmtree(self.path / chain, ignore_errors=True)
             beside.rename(self.path / chain)
             for other in self.handed():
@@ -177,7 +182,15 @@ class FollowFolder:
 
     def note_following(self, following: Following) -> None:
         """Say for all processes how this one follows."""
-        self._write(self.path / _STATUS, _FOLLOWING.dump_json(following))
+        path, content = self.path / _STATUS, _FOLLOWING.dump_json(following)
+        try:
+            self._write(path, content)
+        except DiskFull:
+            if not path.is_file():
+                raise
+            with disk_errors(path), path.open("r+b") as file:  # its own block is still there
+                file.write(content)
+                file.truncate()
 
     def _chains(self) -> list[str]:
         with disk_errors(self.path):

@@ -19,22 +19,20 @@ from typing import Literal
 
 from backups.errors import ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, SealBroken
 from backups.format.chain import EndReason, RestoredTo
-from backups.format.chain_keys import chain_id, head_key, set_of
+from backups.format.chain_keys import chain_id, set_of
+from backups.host.directory import disk_error
 from backups.increments.capture import Capture, Captured
-from backups.increments.chain import Ends, begin_chain, sha256_of
-from backups.increments.follow_folder import ChainState
+from backups.increments.chain import Ends, begin_chain
 from backups.increments.keeping.self_check import Differs
+from backups.increments.opening import copies_are_whole, is_known, open_chain
 from backups.increments.parts import Parts
 from backups.increments.seconds import note_seconds
-from backups.increments.shadow import Shadow
 from backups.increments.step import OpenChain
-from backups.model import BackupSet
 from backups.sets import missing
-from backups.sets.chains import table
 from backups.vocabulary.following import GRACE, Following
-from shared.errors import StoreError
+from shared.errors import DiskFull, StoreError
 from shared.logs import fields
-from shared.process.lasting_work import beat, note
+from shared.process.lasting_work import note
 
 _log = logging.getLogger("backups.follow")
 
@@ -68,6 +66,8 @@ class Follower:
         self._noticed_at: float | None = None
         self._full_reason: str | None = None
         self._failing: frozenset[str] = frozenset()
+        self._no_room: str | None = None
+        self._compares_all = False  # at the next step, though nothing was noticed
 
     @property
     def following(self) -> Following:
@@ -77,6 +77,8 @@ class Follower:
         waiting_since = None
         if waits > self._parts.delay + GRACE:
             waiting_since = clock.now().replace(microsecond=0) - timedelta(seconds=int(waits))
+        if self._no_room is not None:
+            return Following("stopped", self._no_room, waiting_since)
         if self._chain is not None:
             names = ", ".join(sorted(self._failing))
             return Following(
@@ -110,7 +112,12 @@ class Follower:
         if self._capture.pending & self._parts.lasting and self._noticed_at is None:
             self._noticed_at = now
         if now < self._not_before and not (self._failures and self._parts.store_answers()):
+            if self._no_room is not None:
+                return self._asks_for_full()
             return "waiting" if self._noticed_at is not None else "idle"
+        pending = set(self._capture.pending)
+        if self._compares_all:
+            self._capture.forget(self._capture.names)
         began, before = time.thread_time() - self._capture.log_seconds, self.chain
         try:
             outcome = self._step()
@@ -123,11 +130,19 @@ class Follower:
             log("changes wait for the store: %s [%s]", error.message, error.code)
             note(error)
             return "waiting"
+        except DiskFull as error:
+            self._capture.pending = pending
+            return self._wait_for_room(error)
         finally:
             self._parts.lease.let_go()
         if self._failures:
             _log.info("the store answers again: changes are stored")
         self._failures = 0
+        if outcome != "waiting":
+            self._compares_all = False
+        if self._no_room is not None and outcome != "waiting":
+            _log.info("there is room again: changes are followed")
+            self._no_room = None
         cost = (time.thread_time() - self._capture.log_seconds - began) * SHARE
         if self.chain != before:  # a chain begins once a day, and its next point is waited for
             cost = 0.0
@@ -136,6 +151,19 @@ class Follower:
             note(None)
             self._not_before = self._not_before if outcome == "stored" else now
         return self._check() if outcome == "stored" else outcome
+
+    def _wait_for_room(self, error: DiskFull) -> Outcome:
+        """The chain stays as it is until there is room; meanwhile fulls have what changes."""
+        if self._no_room is None:
+            _log.error("changes are not followed: %s [%s]", error.message, error.code)
+        self._no_room, self._compares_all = error.message, True
+        self._capture.let_go()
+        self._not_before = self._clock.monotonic() + _FIRST_WAIT
+        note(error)
+        return self._asks_for_full()
+
+    def _asks_for_full(self) -> Outcome:
+        return "needs_full" if self._noticed_at is not None else "idle"
 
     def _check(self) -> Outcome:
         """What the chain finds when it checks itself; that costs no step its time."""
@@ -179,6 +207,9 @@ class Follower:
             self._end(reason, error.message)
             return "needs_full"
         except OSError as error:
+            found = disk_error(error, self._folder.path)
+            if isinstance(found, DiskFull):
+                raise found from error
             self._end("differs", f"its shadow cannot be written: {error.strerror or error}")
             return "needs_full"
 
@@ -249,7 +280,7 @@ class Follower:
             self._full_reason = "a source was added, or taken away"
             self._ends.note_of_other(begun[0], "sources")
             return
-        chain = self._open(begun[0], state) if state is not None else None
+        chain = open_chain(self._parts, begun[0], state) if state is not None else None
         if chain is None:
             self._full_reason = "its shadow is not what it was"
             self._ends.note_of_other(begun[0], "differs")
@@ -270,28 +301,6 @@ class Follower:
         if caught:
             _log.info("%d points of before were not noted, and are", caught)
 
-    def _open(self, name: str, state: ChainState) -> OpenChain | None:
-        with self._steps.known.reading() as connection:
-            known = table.chain(connection, name)
-        if known is None or not self._parts.catalogue.has(set_of(name)):
-            _log.warning("chain %s is not known here any more, or its set is not", name)
-            return None
-        marks = self._steps.marks.since_rotation(self._parts.catalogue.rotated())
-        if marks.check(head_key(self._steps.prefix, name), known.head).outcome != "valid":
-            _log.warning("chain %s was marked with a key that does not count any more", name)
-            return None
-        shadows: dict[str, Shadow] = {}
-        try:
-            for source in state.sources:
-                shadows[source] = self._folder.shadow(name, source)
-                beat()
-        except OSError as error:
-            _log.warning("a shadow of chain %s cannot be read: %s", name, error)
-            for shadow in shadows.values():
-                shadow.close()
-            return None
-        return OpenChain(name, state, shadows)
-
     def _begin_if_handed(self) -> None:
         """Begin the chain of a full that was handed over; without a chain also of a local copy."""
         if self._chain is not None and not self._folder.handed():
@@ -304,13 +313,13 @@ class Follower:
             return
         if name in self._refused:
             return
-        if self._is_known(name):
+        if is_known(self._parts, name):
             self._folder.drop(name) if name in self._folder.handed() else None
             return
         if name not in self._folder.handed():
             if self._chain is not None:
                 return
-            if not self._copies_are_whole(newest):
+            if not copies_are_whole(self._parts, newest):
                 self._refused.add(name)
                 return
             self._folder.hand_over(
@@ -325,23 +334,6 @@ class Follower:
         self._chain = chain
         self._capture.pending |= set(chain.shadows)
         self._full_reason = None
-
-    def _is_known(self, name: str) -> bool:
-        if name in self._folder.begun():
-            return False
-        with self._steps.known.reading() as connection:
-            row = table.chain(connection, name)
-            if table.has_numbers(connection, name):
-                return True  # only its own folder could go on from them
-        return row is not None and (row.end is not None or name in self._folder.ended())
-
-    def _copies_are_whole(self, full: BackupSet) -> bool:
-        for one in full.objects:
-            path = self._parts.copy_of(full.id, one.source)
-            beat()
-            if not path.is_file() or sha256_of(path) != one.snapshot_sha256:
-                return False
-        return True
 
     # --- ends --------------------------------------------------------------------------
 
@@ -385,6 +377,7 @@ class Follower:
         self._refused.clear()
         self._capture.pending.clear()
         self._not_before = 0.0
+        self._compares_all = self._chain is not None  # it may lack what the full has
 
     def _now(self) -> int:
         return int(self._clock.now().timestamp() * 1000)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from errno import ENOSPC
 from pathlib import Path
 
 from backups.errors import IncrementBroken
@@ -129,7 +130,8 @@ class Shadow:
 
     def apply(self, change: SourceChange, raw: bytes) -> None:
         """Become the state after `change`, whose body is `raw`; raises `IncrementBroken` when it
-        does not fit here, or its result is not what it says. Then nothing has been written."""
+        does not fit here, or its result is not what it says. Then nothing has been written; nor
+        where the disk has no room for the pages that it grows by (`OSError`)."""
         if (change.before, change.pages_before, change.page_size) != (
             self.sum,
             self.pages,
@@ -157,8 +159,10 @@ class Shadow:
                 f"not {change.after}",
                 _HINT,
             )
+        self._grow([one for one in written if one[0] > self.pages])
         for number, new in written:
-            os.pwrite(self._file, new, (number - 1) * self.page_size)
+            if number <= self.pages:
+                self._write(number, new)
         if change.pages_after < self.pages:
             os.ftruncate(self._file, change.pages_after * self.page_size)
         self.pages, self._sum, self._known = change.pages_after, total % MODULUS, {}
@@ -166,6 +170,21 @@ class Shadow:
     def sync(self) -> None:
         """Bring what was written to the disk."""
         os.fsync(self._file)
+
+    def _grow(self, written: Sequence[tuple[int, bytes]]) -> None:
+        """Write the pages behind the end, or none of them."""
+        try:
+            for number, new in written:
+                self._write(number, new)
+        except OSError:
+            os.ftruncate(self._file, self.pages * self.page_size)
+            raise
+
+    def _write(self, number: int, page: bytes) -> None:
+        """Write all of a page; raises `OSError`."""
+        at = (number - 1) * self.page_size
+        if os.pwrite(self._file, page, at) < len(page):  # as a disk does that gets full in it
+            raise OSError(ENOSPC, os.strerror(ENOSPC), str(self.path))
 
     def _sum_of_cut(self, pages_after: int) -> int:
         cut = range(pages_after + 1, self.pages + 1)

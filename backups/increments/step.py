@@ -14,9 +14,10 @@ import hashlib
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from backups.errors import ChainTaken, IncrementBroken, ProofFailed
+from backups.errors import ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed
 from backups.format.chain_keys import increment_key
 from backups.format.increment import (
     FORMAT,
@@ -26,7 +27,6 @@ from backups.format.increment import (
     SourceChange,
     assemble,
     dump_line,
-    line_of,
     load_line,
     split,
 )
@@ -35,9 +35,10 @@ from backups.increments.bodies import fold, unfold
 from backups.increments.capture import Captured
 from backups.increments.follow_folder import ChainState, FollowFolder, SourceState
 from backups.increments.shadow import Shadow
+from backups.sets.chains.objects import get_increment
 from backups.sets.chains.table import PointRow, note_point
 from shared.databases.sqlite import Database
-from shared.errors import ObjectExists, ObjectMissing
+from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge
 from shared.store.object_store import ObjectStore, get_document
 
 _HINT = "The follower begins a new chain with a full backup. See: ./bot backups status"
@@ -176,30 +177,34 @@ class Steps:
         """
         caught = 0
         while (found := self._successor(chain)) is not None:
-            key, stored = found
-            line = line_of(stored, key)
-            number = chain.state.number + 1
-            increment = load_line(line, key=key, chain=chain.id, number=number, kind="increment")
-            is_ours = self.marks.check(key, line).outcome == "valid"
-            if not is_ours or (increment.prev, increment.instance) != (
-                chain.state.prev,
-                self.instance,
-            ):
-                raise ChainTaken(f"{key} does not follow what this host has stored", _HINT)
+            key, stored, increment = found
             self._apply_found(chain, key, stored, increment)
             self._note(chain, key, stored, increment, now)
             caught += 1
         _refuse_torn(chain, ())
         return caught
 
-    def _successor(self, chain: OpenChain) -> tuple[str, bytes] | None:
+    def _successor(self, chain: OpenChain) -> tuple[str, bytes, Increment] | None:
+        number = chain.state.number + 1
         for sealed in (bool(self.recipients), not self.recipients):
-            key = increment_key(self.prefix, chain.id, chain.state.number + 1, sealed=sealed)
+            key = increment_key(self.prefix, chain.id, number, sealed=sealed)
+            read_line = partial(self._own_line, chain, key, number)
             try:
-                return key, get_document(self.store, key, MOST_BYTES)
+                return key, *get_increment(self.store, key, MOST_BYTES, read_line)
             except ObjectMissing:
                 continue
+            except ObjectTooLarge as error:
+                raise ManifestInvalid(f"{key} cannot be read: {error.message}", _HINT) from error
         return None
+
+    def _own_line(self, chain: OpenChain, key: str, number: int, line: bytes) -> Increment:
+        """The line of our own successor; raises `ChainTaken` for any other."""
+        increment = load_line(line, key=key, chain=chain.id, number=number, kind="increment")
+        is_ours = self.marks.check(key, line).outcome == "valid"
+        follows = (increment.prev, increment.instance) == (chain.state.prev, self.instance)
+        if not is_ours or not follows:
+            raise ChainTaken(f"{key} does not follow what this host has stored", _HINT)
+        return increment
 
     def _apply_found(self, chain: OpenChain, key: str, stored: bytes, increment: Increment) -> None:
         """Apply what a process that died may have applied to some of the shadows."""

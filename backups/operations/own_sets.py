@@ -85,11 +85,12 @@ class OwnSets:
             return None
 
     def asked_latest(self) -> BackupSet | None:
-        """What `latest` means now; raises `SeveralInstallations`."""
-        return self._catalogue.latest(self.chosen_from())
+        """What `latest` means now; raises `SeveralInstallations`. Of chains of others, which
+        `refresh` does not read, the store is asked; raises `StoreError`."""
+        return self._catalogue.latest(self.chosen_from(), ask=True)
 
     def required_latest(self) -> BackupSet:
-        """The same; raises `NoRestorePoint` when it means nothing, `SeveralInstallations`."""
+        """The same; raises `NoRestorePoint` when it means nothing, too."""
         newest = self.asked_latest()
         if newest is None:
             self.refuse_unmarked()
@@ -135,7 +136,7 @@ class OwnSets:
     def named(self, target: str) -> BackupSet:
         """The set with the id `target`; for `latest` what that means now.
 
-        Raises `SetNotFound`, `ManifestInvalid`, `NoRestorePoint`, `SeveralInstallations`.
+        Raises `SetNotFound`, `ManifestInvalid`, and what `required_latest` raises.
         """
         return self.required_latest() if target == LATEST else self._catalogue.get(target)
 

@@ -169,7 +169,7 @@ class Restore:
 
         def work(recorder: Recorder, staging: Path) -> str:
             if to is not None:
-                return self._restore_to(recorder, chosen, objects, to, staging, check)
+                return self._restore_to(recorder, chosen, objects, to, staging, check=check)
             return self.restore_in_place(
                 recorder, chosen, objects, staging, passes_over=True, only=plan.only, check=check
             )
@@ -235,6 +235,7 @@ class Restore:
         objects: Sequence[StoredObject],
         folder: Path,
         staging: Path,
+        *,
         check: bool | None,
     ) -> str:
         """Write `<source>.db` files into `folder`, and overwrite nothing there."""

@@ -14,7 +14,7 @@ from backups.service import BackupService
 from backups.view import calendar, chart
 from backups.view.calendar import Day, History
 from backups.view.chart import Point
-from backups.view.headline import Headline, headline
+from backups.view.headline import Headline, change_delay_note, headline
 from backups.view.timeline import Timeline, timeline
 from shared.errors import DatabaseError
 
@@ -63,6 +63,7 @@ class Overview:
     missing: int
     asked: Asked
     timeline: Timeline
+    change_delay: str | None
 
 
 def gather(service: BackupService, now: datetime) -> Overview:
@@ -94,6 +95,7 @@ def _without_records(service: BackupService, status: Status, now: datetime) -> O
         missing=0,
         asked=Asked(None, None),
         timeline=timeline((), (), now),
+        change_delay=_change_delay(service),
     )
 
 
@@ -127,6 +129,7 @@ def _gather(service: BackupService, status: Status, now: datetime) -> Overview:
         missing=len(service.own_sets.missing_points()),
         asked=last_asked(service),
         timeline=last_day(service, status, recent, now),
+        change_delay=_change_delay(service),
     )
 
 
@@ -162,6 +165,11 @@ def keys(service: BackupService, newest: BackupSet | None) -> Keys:
         recipients=service.config.seal.recipients,
         identity_file=service.config.identity_file,
     )
+
+
+def _change_delay(service: BackupService) -> str | None:
+    config = service.config
+    return change_delay_note(config.change_delay, config.stores_changes_within)
 
 
 def _history(service: BackupService, recent: tuple[BackupSet, ...], since: datetime) -> History:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 
@@ -20,7 +21,7 @@ from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService
 from backups.sources.change_watch import ChangeWatch
 from backups.vocabulary.following import Following
-from shared.errors import AppError
+from shared.errors import AppError, DiskFull
 from shared.process.lasting_work import note
 
 _log = logging.getLogger(__name__)
@@ -58,7 +59,8 @@ class ChangeFollower:
         now = self._now()
         if self._follower is not None and not self._service.own_sets.started_empty():
             outcome = self._follow(self._follower)
-            if self._follower.chain is not None or outcome == "waiting":
+            follows = self._follower.chain is not None and outcome != "needs_full"
+            if follows or outcome == "waiting":
                 self._changed_at, self._is_unsure = None, False
                 return None
             if outcome == "needs_full":
@@ -116,8 +118,9 @@ class ChangeFollower:
         finally:
             following = follower.following
             if self._said is None or _differ(following, self._said):
-                self._folder.note_following(following)
-                self._said = following
+                with suppress(DiskFull):  # it is written at a later step
+                    self._folder.note_following(following)
+                    self._said = following
 
     def close(self) -> None:
         """Stop watching."""

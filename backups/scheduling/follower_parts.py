@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from datetime import timedelta
+from pathlib import Path
 
 from backups.errors import ManifestInvalid, RunInterrupted, SetNotFound
 from backups.increments.capture import Capture
@@ -17,6 +19,10 @@ from backups.increments.step import Steps
 from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService
 from backups.sources.change_watch import ChangeWatch
+from shared.process.lasting_work import beat
+
+# A full without a local copy is fetched for the differential of an hour, up to so many bytes.
+MOST_FETCHED_BYTES = 64 * 1024 * 1024
 
 
 def make_follower(
@@ -81,6 +87,15 @@ def _checker(service: BackupService) -> ChainChecker:
         except (ManifestInvalid, SetNotFound):
             return ()
 
+    def fetch_full(set_id: str, folder: Path) -> Mapping[str, Path]:
+        full = service.catalogue.get(set_id)
+        if sum(one.bytes for one in full.objects) > MOST_FETCHED_BYTES:
+            return {}
+        if full.recipients and config.identity_file is None:
+            return {}
+        fetcher = service.restore.fetcher
+        return fetcher.fetch(full, full.objects, folder, lambda _: beat(), copies=False)
+
     return ChainChecker(
         CheckParts(
             tools=ChainTools(
@@ -99,5 +114,6 @@ def _checker(service: BackupService) -> ChainChecker:
             volatile=frozenset(source.name for source in config.sources if source.volatile),
             readable=dict(config.readability_checks),
             suspicions_of=suspicions_of,
+            fetch_full=fetch_full,
         )
     )

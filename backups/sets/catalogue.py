@@ -192,10 +192,15 @@ class Catalogue:
             set_id = points_table.newest_protecting(connection, instances, self._end())
             return self._table.read(connection, set_id) if set_id else None
 
-    def latest(self, instances: Collection[str] | None = None) -> BackupSet | None:
-        """What `latest` means: the newest protecting point, of `instances` if they are given."""
+    def latest(
+        self, instances: Collection[str] | None = None, *, ask: bool = False
+    ) -> BackupSet | None:
+        """What `latest` means: the newest protecting point, of `instances` if they are given.
+
+        With `ask` the store is asked what is in objects of chains that were not read; `StoreError`.
+        """
         newest = self.newest_protecting(instances)
-        point = self.chains.newest(instances, self._end(), ask=False, passed_over=False)
+        point = self.chains.newest(instances, self._end(), ask=ask, passed_over=False)
         return order.newer(newest, point)
 
     def newest_unmarked(self) -> list[BackupSet]:

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backups.decisions.restore_plan import newer_schemas
-from backups.errors import ProofFailed, RestoreBlocked
+from backups.errors import (
+    IncrementBroken,
+    PointDamaged,
+    ProofFailed,
+    RestoreBlocked,
+    SetNotFound,
+)
+from backups.format.chain_keys import point_id, set_of
 from backups.host.directory import BackupDirectory
 from backups.model import BackupSet, ProgressSink, StoredObject
 from backups.sets import proof
@@ -36,7 +43,8 @@ class Fetcher:
     The local copies of `directory` serve, too; with None they do not.
 
     `schemas` are those of the sources whose databases this program makes, and `schema_versions`
-    the newest `user_version` of each that it can open. `replay` makes a point out of its full.
+    the newest `user_version` of each that it can open. `replay` makes a point out of its full, and
+    `point_of` has a point by its id.
     """
 
     store: ObjectStore
@@ -45,6 +53,7 @@ class Fetcher:
     schemas: Mapping[str, KnownSchema] = field(default_factory=dict)
     schema_versions: Sequence[tuple[str, int]] = ()
     replay: ReplayTo | None = None
+    point_of: Callable[[str], BackupSet] | None = None
 
     def fetch_to_install(
         self,
@@ -122,29 +131,67 @@ class Fetcher:
         identity = identity_file or self.identity_file
         if check is None:
             check = backup_set.mark != "valid"
-        tools = proof.ProofTools(self.store, staging, identity, progress, stage="get")
+        tools = proof.ProofTools(self.store, staging, identity, progress, stage="get", checks=check)
+        try:
+            return self._fetch(backup_set, objects, tools, copies=copies)
+        except PointDamaged as error:
+            near = self._newest_sound(backup_set, objects, tools, copies=copies)
+            error.hint = f"The newest good second before it: ./bot backups restore {near}"
+            raise
+
+    def _fetch(
+        self,
+        backup_set: BackupSet,
+        objects: Sequence[StoredObject],
+        tools: proof.ProofTools,
+        *,
+        copies: bool,
+    ) -> dict[str, Path]:
         files = {}
         for stored in objects:
-            target = staging / f"{stored.source}.db"
-            if not (copies and self._copy(backup_set, stored, target, tools, check=check)):
-                _download(tools, stored, target, check=check)
+            target = tools.scratch / f"{stored.source}.db"
+            if not (copies and self._copy(backup_set, stored, target, tools)):
+                _download(tools, stored, target)
             files[stored.source] = target
         if backup_set.point is not None and self.replay is not None:
-            self.replay(backup_set, files, identity, progress)
+            self.replay(backup_set, files, tools.identity_file, tools.progress)
         for stored in objects:
             leave_wal_mode(files[stored.source])
             if backup_set.point is not None:
-                proof.check_sound(files[stored.source], backup_set.id, tools.ask(stored))
+                _check_point(files[stored.source], backup_set, tools.ask(stored))
         return files
 
-    def _copy(
+    def _newest_sound(
         self,
-        backup_set: BackupSet,
-        stored: StoredObject,
-        target: Path,
+        damaged: BackupSet,
+        objects: Sequence[StoredObject],
         tools: proof.ProofTools,
         *,
-        check: bool,
+        copies: bool,
+    ) -> str:
+        """The id of the newest point of a chain before a damaged one whose files are sound.
+
+        It is found by halves: what damages a database stays in it. The set itself was proven.
+        """
+        assert damaged.point is not None  # noqa: S101 - only a point raises `PointDamaged`
+        chain, low, high = damaged.point.chain, 0, damaged.point.number
+        near = set_of(chain)
+        while self.point_of is not None and high - low > 1:
+            middle = (low + high) // 2
+            for stored in objects:
+                (tools.scratch / f"{stored.source}.db").unlink(missing_ok=True)
+            try:
+                self._fetch(self.point_of(point_id(chain, middle)), objects, tools, copies=copies)
+            except SetNotFound:
+                low = middle  # pruned: a differential leads past it
+            except (PointDamaged, IncrementBroken):
+                high = middle
+            else:
+                low, near = middle, point_id(chain, middle)
+        return near
+
+    def _copy(
+        self, backup_set: BackupSet, stored: StoredObject, target: Path, tools: proof.ProofTools
     ) -> bool:
         """Use the local copy if there is one and it is what the manifest describes."""
         if self.directory is None:
@@ -156,7 +203,7 @@ class Fetcher:
         target.chmod(0o600)
         try:
             if sha256_of(target) == stored.snapshot_sha256:
-                if check:
+                if tools.checks:
                     proof.check_database(target, stored, tools.ask(stored))
                 source_log = logging.getLogger(f"backups.{stored.source}")
                 source_log.info("local copy", extra=fields(set_id=backup_set.id))
@@ -167,12 +214,18 @@ class Fetcher:
         return False
 
 
-def _download(
-    tools: proof.ProofTools, stored: StoredObject, target: Path, *, check: bool
-) -> None:
+def _check_point(path: Path, point: BackupSet, ask: Callable[[], None]) -> None:
+    """Raise `PointDamaged` for a file of a point that SQLite does not find sound."""
+    try:
+        proof.check_sound(path, point.id, ask)
+    except ProofFailed as error:
+        raise PointDamaged(error.message, error.hint) from error
+
+
+def _download(tools: proof.ProofTools, stored: StoredObject, target: Path) -> None:
     sealed = target.with_suffix(".sealed")
     try:
         proof.fetch(tools, stored, sealed)
-        proof.open_fetched(tools, stored, sealed, target, check=check)
+        proof.open_fetched(tools, stored, sealed, target)
     finally:
         sealed.unlink(missing_ok=True)

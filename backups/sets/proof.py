@@ -46,7 +46,8 @@ _HINT = "Do not trust this object. Make a new set now (./bot backups run), or us
 class ProofTools:
     """What a proof works with: the store, a scratch folder, and the identity if it is here.
 
-    What is not of one of the `schemas` that are given does not pass.
+    What is not of one of the `schemas` that are given does not pass. Where it `checks`, SQLite
+    looks at what was fetched, also if that is byte for byte what the manifest describes.
     """
 
     store: ObjectStore
@@ -55,6 +56,7 @@ class ProofTools:
     progress: ProgressSink
     stage: str = "proof"
     schemas: Mapping[str, KnownSchema] = field(default_factory=dict)
+    checks: bool = True
 
     def ask(self, stored: StoredObject) -> Callable[[], None]:
         """What stops a long check of an object's database, where the run has to stop."""
@@ -141,10 +143,8 @@ def _get(tools: ProofTools, stored: StoredObject, into: Sink | None) -> None:
         )
 
 
-def open_fetched(
-    tools: ProofTools, stored: StoredObject, sealed: Path, target: Path, *, check: bool = True
-) -> None:
-    """Unseal a fetched file to `target`, compare it with the snapshot, and `check` it.
+def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: Path) -> None:
+    """Unseal a fetched file to `target`, compare it with the snapshot, and check it if need be.
 
     Raises `ProofFailed`, `SealBroken`, `IdentityMissing` or `IdentityWrong`.
     """
@@ -158,7 +158,7 @@ def open_fetched(
     else:
         sealed.rename(target)
     tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
-    if check:
+    if tools.checks:
         check_database(target, stored, tools.ask(stored))
 
 

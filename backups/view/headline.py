@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from backups.decisions.health import Status
 from backups.model import Finding, Light
@@ -130,3 +130,14 @@ def stores_every_change(status: Status) -> bool:
         fact.finding.code if fact.finding else "" for fact in status.health.facts if not fact.holds
     }
     return doubts <= _STORED_ALL_THE_SAME
+
+
+def change_delay_note(delay: timedelta, stored_within: timedelta | None) -> str | None:
+    """`BACKUP_CHANGE_DELAY=60: a change is stored within a minute`, where it is not each second.
+
+    `stored_within` is what comes of the `delay`: more, where each change needs a whole set.
+    """
+    if stored_within is None or delay <= timedelta(seconds=1):
+        return None
+    setting = f"BACKUP_CHANGE_DELAY={delay.total_seconds():.0f}"
+    return f"{setting}: a change is stored within {units.within(stored_within)}"

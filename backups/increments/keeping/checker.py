@@ -6,7 +6,9 @@ Only where something changed. The follower calls it between two steps, from its 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +16,7 @@ from pathlib import Path
 from backups.decisions.suspicion import Measures
 from backups.errors import BackupError
 from backups.format.chain_keys import checks_prefix, set_of
+from backups.host.removal import remove_folder
 from backups.increments.keeping.differential import ChainTools, FollowedSource, FullNeeded
 from backups.increments.keeping.self_check import (
     Differs,
@@ -27,7 +30,7 @@ from backups.increments.shadow import Shadow
 from backups.model import ReadabilityCheck
 from backups.sets.chains import objects_table, table
 from backups.sets.chains.checks import known_verdicts
-from shared.errors import StoreError
+from shared.errors import AppError, StoreError
 from shared.files import make_private_directory
 from shared.process.lasting_work import beat
 
@@ -42,7 +45,8 @@ class CheckParts:
     """What a checker works with; `copy_of` has the local copy of a source of a set, if it is there.
 
     `measures` are what new sets are compared with; `volatile` names the sources whose rows come and
-    go; `suspicions_of` says why a set, by its id, should not be trusted.
+    go; `suspicions_of` says why a set, by its id, should not be trusted. `fetch_full` brings a set
+    that has no local copy into a folder, by source; or nothing, where that would take too much.
     """
 
     tools: ChainTools
@@ -53,6 +57,7 @@ class CheckParts:
     volatile: frozenset[str] = frozenset()
     readable: Mapping[str, ReadabilityCheck] = field(default_factory=dict)
     suspicions_of: Callable[[str], Sequence[str]] = lambda _: ()
+    fetch_full: Callable[[str, Path], Mapping[str, Path]] = lambda _set_id, _folder: {}
 
 
 class ChainChecker:
@@ -116,18 +121,36 @@ class ChainChecker:
             point = table.last_point(connection, chain)
         if point is None:
             return None
-        sources = [
-            FollowedSource(
-                source, shadow, self._parts.copy_of(set_of(chain), source), copies.get(source)
-            )
-            for source, shadow in shadows.items()
-        ]
-        try:
-            found = check_hour(self._parts.tools, point, sources, self._parts.now(), beat)
-        except (StoreError, BackupError) as error:
-            _log.warning("the hourly check of chain %s did not end: %s", chain, error.message)
-            return None
+        with self._fulls(set_of(chain), shadows) as fulls:
+            sources = [
+                FollowedSource(source, shadow, fulls[source], copies.get(source))
+                for source, shadow in shadows.items()
+            ]
+            try:
+                found = check_hour(self._parts.tools, point, sources, self._parts.now(), beat)
+            except (StoreError, BackupError) as error:
+                _log.warning("the hourly check of chain %s did not end: %s", chain, error.message)
+                return None
         return found if isinstance(found, Differs | FullNeeded) else None
+
+    @contextmanager
+    def _fulls(self, set_id: str, sources: Iterable[str]) -> Iterator[dict[str, Path]]:
+        """Where the files of a full are, or would be; those that are not here are fetched."""
+        fulls = {source: self._parts.copy_of(set_id, source) for source in sources}
+        if all(path.is_file() for path in fulls.values()):
+            yield fulls
+            return
+        folder = self._parts.tools.scratch / "full"
+        shutil.rmtree(folder, ignore_errors=True)  # of a process that died
+        make_private_directory(folder)
+        try:
+            fulls |= self._parts.fetch_full(set_id, folder)
+        except AppError as error:
+            _log.warning("no differential is made: %s", error.message)
+        try:
+            yield fulls
+        finally:
+            remove_folder(folder, ignore_errors=True)
 
     def _look(self, chain: str, shadows: Mapping[str, Shadow]) -> None:
         tools = self._parts.tools

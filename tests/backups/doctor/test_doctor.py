@@ -508,3 +508,29 @@ def test_files_that_cannot_be_reached_are_each_a_line(well: Installation) -> Non
     found = look(well)
     assert one(found, "problem", "files", "cannot be reached")
     one(found, "ok", "files", "sessions.db is private")
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({}, None),
+        (
+            {"BACKUP_CHANGE_DELAY": "60"},
+            "BACKUP_CHANGE_DELAY=60: a change is stored within a minute",
+        ),
+        ({"BACKUP_CHANGE_DELAY": "10"}, "BACKUP_CHANGE_DELAY=10: a change is stored within 10 s"),
+        (
+            {"BACKUP_CHANGE_DELAY": "10", "BACKUP_FOLLOW": "off"},
+            "BACKUP_CHANGE_DELAY=10: a change is stored within a minute",
+        ),
+        ({"BACKUP_CHANGE_DELAY": "60", "BACKUP_RUN_BY": "cron"}, None),
+        ({"BACKUP_CHANGE_DELAY": "0"}, None),
+    ],
+)
+def test_a_delay_that_makes_points_rare_is_said(
+    well: Installation, settings: dict[str, str], said: str | None
+) -> None:
+    """With the figure that comes of it, here and on the page."""
+    found = look(well.with_settings(**{"BACKUP_RUN_BY": "app", **settings}))
+    messages = [line.message for line in lines(found, "ok") if line.subject == "changes"]
+    assert messages == ([said] if said else [])

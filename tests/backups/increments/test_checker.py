@@ -13,17 +13,21 @@ import pytest
 
 from backups.decisions.retention import RetentionPolicy
 from backups.format.chain import Check, End, load
-from backups.format.chain_keys import chain_prefix, end_key, parse_chain_key
+from backups.format.chain_keys import chain_prefix, end_key, parse_chain_key, set_of
 from backups.increments.follower import Follower, Outcome
+from backups.scheduling import follower_parts
+from backups.scheduling.change_follower import ChangeFollower
 from backups.scheduling.follower_parts import make_follower
 from backups.scheduling.packer import Packer
 from backups.sets.chains import objects_table, table
 from tests.support.bench import PREFIX, Bench, open_bench
+from tests.support.chains import all_rows
 from tests.support.clock import FixedClock
-from tests.support.databases import write
+from tests.support.databases import make_sources, write
+from tests.support.following import chains_in, following_bench
 
 SECOND = timedelta(seconds=1)
-HOUR = 3600.0
+MINUTE, HOUR = 60.0, 3600.0
 
 
 @pytest.fixture
@@ -94,8 +98,28 @@ def test_a_chain_puts_a_differential_after_an_hour(bench: Bench) -> None:
     assert not list((bench.directory.path / "follow").glob("*/*.copy"))
 
 
-def test_without_a_copy_of_the_full_there_is_a_verdict_alone(bench: Bench) -> None:
-    """`BACKUP_LOCAL_COPIES=0`: the check is the same, and restores take the packs."""
+def test_without_a_copy_of_the_full_it_is_fetched(bench: Bench) -> None:
+    """`BACKUP_LOCAL_COPIES=0`: the differential of an hour is made all the same, and proven."""
+    with following(bench) as follower:
+        chain = begun(bench, follower)
+        bench.forget_copies()
+        assert changed(bench, follower, "two", HOUR) == "stored"
+
+    assert verdicts(bench, chain) == []
+    assert [key for key in keys(bench, chain) if key.startswith("d/")] == ["d/0000000001.inc"]
+    assert not list((bench.directory.path / "packing").rglob("*.db"))
+    for number in [one for one in bench.all_keys() if "/i/" in one]:
+        bench.store.delete(number)
+    bench.service.catalogue.refresh()
+    bench.restored(f"{set_of(chain)}.1", to=bench.folder / "to")
+    assert all_rows(bench.folder / "to" / "tokens.db") == all_rows(bench.tokens)
+
+
+def test_a_large_full_without_a_copy_is_not_fetched(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is a verdict alone: the check is the same, and restores take the packs."""
+    monkeypatch.setattr(follower_parts, "MOST_FETCHED_BYTES", 1000)
     with following(bench) as follower:
         chain = begun(bench, follower)
         bench.forget_copies()
@@ -241,3 +265,26 @@ def test_status_says_that_points_are_suspect(bench: Bench) -> None:
     assert bench.service.own_sets.frozen() == (
         f"the points after {chain.partition('-')[0]}.1 are suspect"
     )
+
+
+def test_a_full_takes_the_place_of_a_differential_of_half_the_database(tmp_path: Path) -> None:
+    """Where most pages have changed since the full, the hourly check asks the leader for a set."""
+    sources = make_sources(tmp_path / "data", 1000, padding=3000)
+    with (
+        following_bench(tmp_path, sources=sources) as bench,
+        closing(ChangeFollower(bench.service, SECOND)) as leader,
+    ):
+        bench.made()
+        for part in ("rowid <= 350", "rowid BETWEEN 351 AND 700"):
+            clock_of(bench).advance(seconds=HOUR)
+            leader.step()
+            write(bench.tokens, f"UPDATE tokens SET value = hex(randomblob(1500)) WHERE {part}")
+            clock_of(bench).advance(seconds=MINUTE)
+            leader.step()
+        clock_of(bench).advance(seconds=MINUTE)
+        leader.step()
+        assert len(bench.stored_ids()) == 2
+        assert len(chains_in(bench)) == 2
+        rows = all_rows(bench.tokens)
+        bench.restored(to=tmp_path / "to")
+        assert all_rows(tmp_path / "to" / "tokens.db") == rows

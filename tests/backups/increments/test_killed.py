@@ -31,10 +31,9 @@ from tests.support.following import (
 )
 from tests.support.records import INSTANT
 
-# The two first GETs of a start look for what comes after the number that it knows.
 OF_A_STEP = [
     (step_module, "fold", 1),
-    (step_module, "get_document", 3),
+    (step_module, "get_document", 1),
     (step_module, "unfold", 1),
     (Shadow, "apply", 1),
     (Shadow, "apply", 2),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from backups.decisions.chains.closure import Steps
 from backups.errors import BackupError
 from backups.format import chain_keys
 from backups.format.increment import MOST_LINE_BYTES
@@ -17,7 +18,7 @@ from backups.format.mark import Marks
 from shared.errors import AppError
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.chains import StoredChain, all_rows, stored_chain
-from tests.support.databases import add_rows
+from tests.support.databases import add_rows, write
 from tests.support.marks import MARKS, a_token_key, mark_key_of
 
 Spoil = Callable[[Bench, StoredChain], None]
@@ -148,13 +149,14 @@ def _resigned(
     *,
     marks: Marks | None = MARKS,
     body: bytes | None = None,
+    number: int = 2,
 ) -> None:
-    line, _, rest = bench.bytes_of(chain.key(2)).partition(b"\n")
+    line, _, rest = bench.bytes_of(chain.key(number)).partition(b"\n")
     found = json.loads(line)
     found.pop("mac")
     changed = json.dumps(change(found)).encode()
-    signed = marks.sign_line(chain.key(2), changed) if marks else changed
-    respoil(bench, chain.key(2), signed + b"\n" + (rest if body is None else body))
+    signed = marks.sign_line(chain.key(number), changed) if marks else changed
+    respoil(bench, chain.key(number), signed + b"\n" + (rest if body is None else body))
 
 
 SPOILS: tuple[Spoil, ...] = (
@@ -245,3 +247,44 @@ def test_planted_objects_are_named_and_hide_nothing(bench: Bench, chain: StoredC
     run = bench.restore(chain.point(4), to=bench.folder / "to")
     assert run.status == "succeeded", run.error
     assert all_rows(bench.folder / "to" / "tokens.db") == chain.rows(4)["tokens"]
+
+
+def test_a_drill_of_an_empty_host_takes_the_newest_point(bench: Bench, chain: StoredChain) -> None:
+    """It rehearses what a restore there would take, and what restore-on-empty takes."""
+    with open_bench(bench.folder / "new host", bench.store, clock=bench.service.clock) as new:
+        run = new.service.drill.begin().execute()
+        assert run.status == "succeeded", run.error
+        assert run.set_id == chain.point(4)
+
+
+def test_a_number_that_is_left_out_is_refused(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where nothing but its number tells: it names the object before, and changes another
+    source than the one that is left out."""
+    way = Steps.to
+    with stored_chain(bench, bench.made()) as chain:
+        for path in (bench.tokens, bench.tokens, bench.sessions):
+            write(
+                path, f"DELETE FROM {path.stem} WHERE rowid = (SELECT max(rowid) FROM {path.stem})"
+            )
+            chain.step()
+        first = chain.prevs[0]
+        _resigned(bench, chain, lambda line: {**line, "prev": first}, number=3)
+        bench.service.catalogue.refresh()
+        monkeypatch.setattr(
+            Steps,
+            "to",
+            lambda steps, number: tuple(one for one in way(steps, number) or () if one.last != 2),
+        )
+        assert f"restore {chain.point(1)}" in _refused(bench, chain.point(3), tmp_path / "to")
+
+
+@pytest.mark.parametrize(("member", "value"), [("sequence", 1), ("instant", 1)])
+def test_an_older_one_is_refused(
+    bench: Bench, chain: StoredChain, tmp_path: Path, member: str, value: int
+) -> None:
+    """An increment that says it was made before the one that it follows ends the chain."""
+    _resigned(bench, chain, lambda line: {**line, member: value}, number=4)
+    bench.service.catalogue.refresh()
+    assert f"restore {chain.point(3)}" in _refused(bench, chain.point(4), tmp_path / "to")

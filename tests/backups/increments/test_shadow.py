@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -221,3 +222,21 @@ class TestBodies:
         body = bodies.fold(self.RAW, [str(identity.to_public())])
         assert body.startswith(b"age-encryption.org/v1")
         assert bodies.unfold(body, self.change(body), f"{KEY}.age", file) == self.RAW
+
+
+def test_growth_without_room_changes_nothing(live: Path, shadow: Shadow) -> None:
+    """Where the pages behind the end cannot be written, those before it are as they were."""
+    before = shadow.path.read_bytes()
+    write(live, "UPDATE t SET b = randomblob(300)", GROW)
+    delta = shadow.delta(*pages(live))
+    change = described(delta, b"")
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 2 * PAGE + 100, limit[1]))
+    try:
+        with pytest.raises(OSError, match=r"large|space"):
+            shadow.apply(change, delta.raw)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert shadow.path.read_bytes() == before
+    shadow.apply(change, delta.raw)
+    assert shadow.sum == delta.after
