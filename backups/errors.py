@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors import AppError, DatabaseCorrupt, DatabaseError
+from shared.errors import AppError, DatabaseError
 
 
 class BackupError(AppError):
@@ -64,16 +64,6 @@ class SnapshotDiffers(BackupError):
     """The copy does not hold what the source held at the instant of the snapshot."""
 
     code = "snapshot_differs"
-
-
-class SnapshotDamaged(DatabaseCorrupt):
-    """The full check of a snapshot found damage of its source that the short one had not."""
-
-    def __init__(self, source: str, fault: str, remedy: str) -> None:
-        super().__init__(
-            f"source {source} is damaged: {fault}", f"Nothing of it was stored. {remedy}"
-        )
-        self.source = source
 
 
 class ProofFailed(BackupError):

@@ -12,13 +12,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from backups.alerts.dispatch import Alerts
 from backups.decisions.suspicion import suspicions
-from backups.errors import SnapshotDamaged, SourceUnknown
+from backups.errors import SourceUnknown
 from backups.format import naming
 from backups.format.chain_keys import chain_id
 from backups.host.removal import remove_file
@@ -180,27 +179,18 @@ class Backup:
         recorder.stage("snapshot")
         failures: dict[str, AppError] = {}
         snapshots = self._take(sources, staging, recorder, failures)
+        if failures and (stored := self._stored_incomplete(snapshots)):
+            _raise_failures(failures, stored)  # a retry adds nothing to what is there
         unreadable = self._unreadable(snapshots)
         suspect += foreign_schemas(snapshots, dict(self._config.schemas))
         suspect += self._suspicions(snapshots, unreadable)
-        made = None
-        while made is None:
-            if failures and (stored := self._stored_incomplete(snapshots)):
-                _raise_failures(failures, stored)  # a retry adds nothing to what is there
-            about = SetFacts(
-                kind="set",
-                trigger=trigger,
-                complete=sources == self._config.sources and not failures,
-                suspect=tuple(suspect) or None,
-            )
-            try:
-                made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
-            except SnapshotDamaged as error:  # the others are stored without it
-                failures[error.source] = error
-                sound = [file for file in snapshots.files if file.source != error.source]
-                snapshots = replace(snapshots, files=tuple(sound))
-                if not sound:
-                    raise
+        about = SetFacts(
+            kind="set",
+            trigger=trigger,
+            complete=sources == self._config.sources and not failures,
+            suspect=tuple(suspect) or None,
+        )
+        made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
         if made.complete:
             if self._config.follows and made.proof != "none" and not made.suspect:
                 self._hand_over(made, snapshots)

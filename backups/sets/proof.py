@@ -158,7 +158,7 @@ def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: 
     else:
         sealed.rename(target)
     tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
-    if tools.checks:
+    if tools.checks or not stored.described:
         check_database(target, stored, tools.ask(stored))
 
 

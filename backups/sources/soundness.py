@@ -13,12 +13,11 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from backups.errors import SnapshotDamaged
+from backups.errors import SnapshotDiffers
 from backups.model import SnapshotFile, Snapshots
 from backups.runs.log_files import source_log
 from backups.sources.inspection import Check, fault_of
 from shared.databases.schema import KnownSchema, foreign_parts
-from shared.databases.sqlite import restore_remedy
 from shared.databases.translation import harmless_text, primary_code
 from shared.databases.untrusted import open_untrusted, with_untrusted
 from shared.errors import DatabaseCorrupt, DatabaseError
@@ -94,19 +93,21 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
 def examine(file: SnapshotFile, ask: Callable[[], None]) -> Soundness:
     """What SQLite finds in a snapshot, said in the log too; what `ask` raises stops it.
 
-    Raises `SnapshotDamaged`.
+    Raises `SnapshotDiffers` for damage that was not there when it was copied.
     """
+    copy = f"the copy of source {file.source}"
     try:
         soundness = with_untrusted(
-            file.path,
-            f"the copy of source {file.source}",
-            lambda connection: soundness_of(connection, "integrity_check"),
-            ask,
+            file.path, copy, lambda connection: soundness_of(connection, "integrity_check"), ask
         )
+        fault = soundness.fault
     except DatabaseCorrupt as error:
-        raise SnapshotDamaged(file.source, error.message, restore_remedy(file.source)) from error
-    if soundness.fault:
-        raise SnapshotDamaged(file.source, soundness.fault, restore_remedy(file.source))
+        fault = error.message
+    if fault:
+        raise SnapshotDiffers(
+            f"{copy} is damaged since it was made: {fault}",
+            "Run it again; if it happens twice, check this host's disk and memory.",
+        )
     log = source_log(file.source)
     if reason := soundness.suspicion(file.source):
         log.warning("suspect: %s", reason)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
-from contextlib import closing
+from contextlib import closing, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from backups.errors import ProofFailed
 from backups.format.legacy import legacy_object
 from backups.host.directory import BackupDirectory
-from backups.model import BackupSet, Progress, StoredObject
+from backups.model import BackupSet, Mark, Progress, StoredObject
 from backups.sets.fetch import Fetcher
 from backups.sources.inspection import read_facts
 from tests.support.databases import connect, make_database
@@ -50,7 +51,9 @@ class Place:
         self.reports: list[Progress] = []
         self.fetcher = Fetcher(store, directory, None)
 
-    def fetch(self, *objects: StoredObject, copies: bool = True) -> dict[str, Path]:
+    def fetch(
+        self, *objects: StoredObject, copies: bool = True, check: bool | None = None
+    ) -> dict[str, Path]:
         """Fetch these objects, or else the one of the set."""
         backup_set: BackupSet = self.set
         return self.fetcher.fetch(
@@ -59,6 +62,7 @@ class Place:
             self.staging,
             self.reports.append,
             copies=copies,
+            check=check,
         )
 
 
@@ -118,3 +122,35 @@ def test_a_failed_fetch_leaves_no_download(place: Place) -> None:
         place.fetch(copies=False)
 
     assert list(place.staging.iterdir()) == []
+
+
+@pytest.mark.parametrize("copies", [True, False])
+@pytest.mark.parametrize(
+    ("mark", "check", "checked"),
+    [
+        ("valid", None, False),
+        ("valid", True, True),
+        ("valid", False, False),
+        ("unsigned", None, True),
+        ("unknown_key", None, True),
+        ("unsigned", False, False),
+    ],
+)
+def test_what_a_mark_vouches_for_is_not_checked_once_more(
+    place: Place, *, mark: Mark, check: bool | None, checked: bool, copies: bool
+) -> None:
+    """Its bytes are those that were checked before; of others, that is what their manifest says."""
+    facts = replace(place.stored, rows={"tokens": 7})  # which only a check finds out
+    place.set = replace(place.set, mark=mark)
+
+    with pytest.raises(ProofFailed, match="manifest records") if checked else nullcontext():
+        place.fetch(facts, copies=copies, check=check)
+
+
+def test_other_bytes_are_refused_whatever_is_checked(place: Place) -> None:
+    """The hash is compared always."""
+    place.set = replace(place.set, mark="valid")
+    other = replace(place.stored, sha256="0" * 64, snapshot_sha256="0" * 64)
+
+    with pytest.raises(ProofFailed, match="uploaded"):
+        place.fetch(other, check=False)
