@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ _STATE = "state.json"
 _END = "end.json"
 _SECONDS = "seconds.json"
 _STATUS = "status.json"
+_OUTAGES = "outages.json"
 _WORK = "work"
 _NEW = ".new-"
 
@@ -172,6 +173,18 @@ class FollowFolder:
     def note_seconds(self, document: Mapping[str, Any]) -> None:
         """Write for all processes how long the steps took."""
         self._write(self.path / _SECONDS, json.dumps(document).encode())
+
+    def outages(self) -> list[Any]:
+        """When changes were not stored, as `note_outages` wrote it."""
+        try:
+            found = json.loads((self.path / _OUTAGES).read_bytes())
+        except (OSError, ValueError):
+            return []
+        return found if isinstance(found, list) else []
+
+    def note_outages(self, document: Sequence[Any]) -> None:
+        """Write for all processes when changes were not stored."""
+        self._write(self.path / _OUTAGES, json.dumps(document).encode())
 
     def following(self) -> Following | None:
         """How the leader follows; None where nobody has said it."""

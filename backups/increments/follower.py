@@ -25,6 +25,7 @@ from backups.increments.capture import Capture, Captured
 from backups.increments.chain import Ends, begin_chain
 from backups.increments.keeping.self_check import Differs
 from backups.increments.opening import copies_are_whole, is_known, open_chain
+from backups.increments.outages import AWAY, UNREADABLE, note_outage
 from backups.increments.parts import Parts
 from backups.increments.seconds import note_seconds
 from backups.increments.step import OpenChain
@@ -66,6 +67,7 @@ class Follower:
         self._noticed_at: float | None = None
         self._full_reason: str | None = None
         self._failing: frozenset[str] = frozenset()
+        self._late_because: str | None = None
         self._no_room: str | None = None
         self._compares_all = False  # at the next step, though nothing was noticed
 
@@ -123,6 +125,7 @@ class Follower:
             outcome = self._step()
         except StoreError as error:
             self._failures += 1
+            self._late_because = AWAY
             self._capture.let_go()
             wait = min(_FIRST_WAIT * 2.0 ** (self._failures - 1), _LONGEST_WAIT)
             self._not_before = self._clock.monotonic() + wait
@@ -243,7 +246,7 @@ class Follower:
             self._capture.forget(captured.deltas)
         if self._capture.pending & self._parts.lasting:
             return "waiting"  # a source that could not be read
-        self._noticed_at = None
+        self._noticed_at = self._late_because = None
         return "stored"
 
     def _finish(self, chain: OpenChain) -> None:
@@ -254,9 +257,14 @@ class Follower:
             "stored", extra=fields(chain=chain.id, number=row.number, bytes=row.bytes, seconds=took)
         )
         note_seconds(self._folder, took)
+        if took > self._parts.delay + GRACE:
+            since = self._clock.now() - timedelta(seconds=took)
+            note_outage(self._folder, since, chain.state.instant, self._late_because)
 
     def _say_failing(self, captured: Captured) -> None:
         names = frozenset(captured.failures)
+        if names:
+            self._late_because = UNREADABLE
         for name in sorted(names - self._failing):
             error = captured.failures[name]
             _log.error("%s is not followed: %s [%s]", name, error.message, error.code)

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from backups.decisions.health import Status
+from backups.increments.follow_folder import FollowFolder
+from backups.increments.outages import read_outages
 from backups.model import BackupSet
 from backups.service import BackupService
 from backups.view.headline import stores_every_change
@@ -43,4 +45,5 @@ def last_day(
     marks = [Mark(one.created_at, one.id) for one in sets if one.protects and one.instance in ours]
     delay = status.stored_within or timedelta(0)
     until = now - delay if stores_every_change(status) else None
-    return timeline(stretches, marks, now, followed_until=until)
+    outages = read_outages(FollowFolder(service.directory))
+    return timeline(stretches, marks, now, followed_until=until, outages=outages)

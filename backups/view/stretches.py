@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from backups.format.chain import EndReason
+from backups.vocabulary.following import Outage
 
 NOT_FOLLOWED = "changes were not followed"
 NOT_PROVEN = "its points are not proven"
@@ -40,15 +41,6 @@ class Stretch:
     follows: bool = False
     proven: bool = True
     ended: EndReason | None = None
-
-
-@dataclass(frozen=True)
-class Outage:
-    """A time in which changes were not stored, and why: `the store was away`."""
-
-    start: datetime
-    end: datetime
-    reason: str
 
 
 @dataclass(frozen=True)

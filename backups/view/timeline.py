@@ -19,11 +19,11 @@ from backups.view import units
 from backups.view.stretches import (
     NOT_FOLLOWED,
     NOTHING_NEWER,
-    Outage,
     Stretch,
     cut_by,
     joined,
 )
+from backups.vocabulary.following import Outage
 from shared.words import counted
 
 LENGTH = timedelta(hours=24)

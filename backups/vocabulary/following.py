@@ -24,3 +24,12 @@ class Following:
     mode: FollowState
     reason: str = ""
     waiting_since: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Outage:
+    """A time in which changes were not stored, and why: `the store was away`."""
+
+    start: datetime
+    end: datetime
+    reason: str

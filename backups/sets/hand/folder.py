@@ -21,6 +21,7 @@ from backups.format.document import MOST_BYTES, read_object
 from backups.sets.hand.files import HandFile, LiveFiles, file_at, head_of, stat_of, unreadable
 from backups.sets.hand.loose import Judge, LooseFile, newest_of_each
 from shared.store.object_store import key_fault
+from shared.words import counted
 
 _MOST_FILES = 200_000
 _MOST_READ = 20  # manifests, for the prefix of all
@@ -70,7 +71,8 @@ def _walk(given: Path, live: LiveFiles) -> Iterator[tuple[PurePath, HandFile]]:
             count += 1
             if count > _MOST_FILES:
                 raise FileUnusable(
-                    f"{given} has more than {_MOST_FILES:,} files", "Name a folder with fewer."
+                    f"{given} has more than {counted(_MOST_FILES, 'file')}",
+                    "Name a folder with fewer.",
                 )
             path = Path(folder, name)
             try:

@@ -20,8 +20,10 @@ from backups.format.chain_keys import chain_id, end_key, head_key, increment_key
 from backups.host.machine import boot_id
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.lease import FollowLease
+from backups.increments.outages import AWAY, read_outages
 from backups.sets.chains import table
 from backups.sets.seal import generate_key_pair
+from backups.vocabulary.following import Outage
 from shared.errors import DatabaseLocked
 from tests.support.bench import PREFIX, Bench
 from tests.support.databases import add_rows, connect, write
@@ -317,12 +319,19 @@ def test_a_store_that_is_away_delays(bench: Bench, tmp_path: Path) -> None:
         bench.watched.break_at("put", 0)
         rotate(bench, "a")
         assert step(bench, follower) == "waiting"
+        noticed = clock_of(bench).now()
         for value in "bcd":
             rotate(bench, value)
             assert step(bench, follower, 1) == "waiting"
         bench.watched.mend()
         assert step(bench, follower, 600) == "stored"
         assert len(increments(bench)) == 2
+        assert read_outages(FollowFolder(bench.directory)) == (
+            Outage(noticed, clock_of(bench).now(), AWAY),
+        )
+        rotate(bench, "e")
+        assert step(bench, follower) == "stored"
+        assert len(read_outages(FollowFolder(bench.directory))) == 1
     assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
+from backups.increments.follow_folder import FollowFolder
+from backups.increments.outages import AWAY, note_outage
 from backups.model import BackupSet
 from backups.page import last_day
 from backups.page.rendering import _templates
@@ -53,6 +55,23 @@ def test_a_set_that_cannot_be_restored_is_no_mark(bench: Bench) -> None:
         bench.store.delete(stored.key)
     bench.service.own_sets.refresh()
     assert gathered(bench).marks == ()
+
+
+def test_a_time_in_which_changes_waited_is_a_gap(bench: Bench, clock: FixedClock) -> None:
+    """Between two points of one chain, with the reason; what cannot be read is none."""
+    made = bench.made()
+    start = clock.now() + timedelta(hours=1)
+    note_chain(bench.known, made.id, made.instance, [start, start + timedelta(hours=1)])
+    folder = FollowFolder(bench.directory)
+    away = start + timedelta(minutes=10), start + timedelta(minutes=40)
+    note_outage(folder, away[0], int(away[1].timestamp() * 1000), AWAY)
+    folder.note_outages([*folder.outages(), ["never"], 7, [1e300, 2, "x"]])
+    clock.advance(hours=3)
+
+    found = gathered(bench)
+
+    assert found.bars == (Bar(start, away[0]), Bar(away[1], start + timedelta(hours=1)))
+    assert AWAY in [gap.reason for gap in found.gaps]
 
 
 def test_nothing_is_followed_without_a_follower(bench: Bench, clock: FixedClock) -> None:

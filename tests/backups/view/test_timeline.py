@@ -17,7 +17,6 @@ from backups.view.stretches import (
     NOT_FOLLOWED,
     NOT_PROVEN,
     NOTHING_NEWER,
-    Outage,
     Stretch,
 )
 from backups.view.timeline import (
@@ -30,6 +29,7 @@ from backups.view.timeline import (
     read_second,
     timeline,
 )
+from backups.vocabulary.following import Outage
 
 NOW = datetime(2026, 11, 22, 13, 42, 9, 500_000, tzinfo=UTC)
 BEGIN = datetime(2026, 11, 21, 13, 42, 9, tzinfo=UTC)
