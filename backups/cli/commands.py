@@ -31,7 +31,7 @@ DONE, FAILED, USAGE, UNHEALTHY, BUSY = 0, 1, 2, 3, 4
 
 def run(service: BackupService, options: argparse.Namespace) -> int:
     """`run`: make a set now."""
-    with terminal_progress(sys.stderr) as progress:
+    with terminal_progress(sys.stderr, quiet=options.quiet) as progress:
         ended = service.backup.begin(only=options.only, progress=progress).execute()
     made = service.catalogue.get(ended.set_id) if ended.set_id else None
     if options.json:
@@ -45,7 +45,7 @@ def run(service: BackupService, options: argparse.Namespace) -> int:
 
 def verify(service: BackupService, options: argparse.Namespace) -> int:
     """`verify`: prove a stored set again."""
-    with terminal_progress(sys.stderr) as progress:
+    with terminal_progress(sys.stderr, quiet=options.quiet) as progress:
         ended = service.verify.begin(options.set, progress=progress).execute()
     if options.json:
         print_json(documents.run_document(ended))
@@ -141,7 +141,7 @@ def _restore(service: BackupService, given: GivenRestore, options: argparse.Name
             "the restore replaces live data, and it was not confirmed. Nothing was changed",
             "Read the plan above, then add --yes.",
         )
-    with terminal_progress(sys.stderr) as progress:
+    with terminal_progress(sys.stderr, quiet=options.quiet) as progress:
         ended = given.begin(plan, to=options.to, check=options.check, progress=progress).execute()
     if ended.error is not None:
         ended = replace(ended, error=given.explained(ended.error))
@@ -176,7 +176,7 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
         else:
             show(restore_text.undo_plan(record))
         return DONE
-    with terminal_progress(sys.stderr) as progress:
+    with terminal_progress(sys.stderr, quiet=options.quiet) as progress:
         ended = service.undo.begin(progress).execute()
     if options.json:
         print_json(documents.run_document(ended))
@@ -190,7 +190,7 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
 
 def drill(service: BackupService, options: argparse.Namespace) -> int:
     """`drill`: rehearse a full restore."""
-    with terminal_progress(sys.stderr) as progress:
+    with terminal_progress(sys.stderr, quiet=options.quiet) as progress:
         ended = service.drill.begin(identity_file=options.identity, progress=progress).execute()
     report = service.drill.last_report()
     if options.json:
@@ -259,7 +259,7 @@ def adopt(service: BackupService, options: argparse.Namespace) -> int:
 
 
 def _accept_unsigned(service: BackupService, options: argparse.Namespace) -> int:
-    with terminal_progress(sys.stderr) as progress:
+    with terminal_progress(sys.stderr, quiet=options.quiet) as progress:
         ended = service.unsigned_sets.begin(options.instance, progress).execute()
     marked = service.later_marks.count(options.instance)
     if options.json:

@@ -6,17 +6,19 @@ One file, because what a command may do without settings, keys or the service is
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 from backups.cli import commands, keys
-from backups.cli.commands import BUSY, FAILED, USAGE
+from backups.cli.commands import BUSY, DONE, FAILED, USAGE
 from backups.cli.losses import LOSSES
 from backups.cli.output import print_json, show
 from backups.cli.owner import become_owner
@@ -60,6 +62,8 @@ _FORM_OF_TIME = "a UTC time such as 2026-11-22T09:41:07Z"
 
 _Act = Callable[[BackupService, argparse.Namespace], int]
 
+# What cron may do; the others are asked for what they show.
+_CAN_BE_QUIET = ("run", "status", "verify", "drill", "prune", "doctor")
 # What these show comes from settings that the service does not have.
 _WITH_SETTINGS = {"doctor": commands.doctor, "kit": keys.kit}
 
@@ -86,7 +90,8 @@ def _dispatch(options: argparse.Namespace) -> int:
         return alone(options)
     settings = load_settings(read_environment())
     watched = sys.stderr.isatty() and not options.json
-    configure_logging(settings.log_format, level=logging.WARNING if watched else logging.INFO)
+    quiet = watched or options.quiet
+    configure_logging(settings.log_format, level=logging.WARNING if quiet else logging.INFO)
     store = become_owner(settings)
     act: _Act = options.act
     if options.name in _WITH_SETTINGS:
@@ -100,10 +105,21 @@ def _dispatch(options: argparse.Namespace) -> int:
         if not has_keys and options.name in _SAYS_UNCHECKED:
             found = unchecked()
             show(f"{found.message}\n{found.hint}", file=sys.stderr)
-        done = act(service, options)
+        done = _quietly(act, service, options) if options.quiet else act(service, options)
         if has_keys and options.name in _WRITE_TO_THE_STORE:
             service.later_marks.finish()
         return done
+
+
+def _quietly(act: _Act, service: BackupService, options: argparse.Namespace) -> int:
+    """Do it, and show what it said only if it was not done well: cron sends what is shown."""
+    if options.json:
+        return act(service, options)
+    with redirect_stdout(io.StringIO()) as said:
+        code = act(service, options)
+    if code != DONE:
+        show(said.getvalue().rstrip("\n"))
+    return code
 
 
 _WITHOUT_SETTINGS: dict[str, Callable[[argparse.Namespace], int]] = {
@@ -167,7 +183,9 @@ def _parser() -> argparse.ArgumentParser:
     def command(name: str, act: _Act | None, help_: str) -> argparse.ArgumentParser:
         one = added.add_parser(name, help=help_, description=help_)
         one.add_argument("--json", action="store_true", help="print one JSON document")
-        one.set_defaults(act=act)
+        if name in _CAN_BE_QUIET:
+            one.add_argument("--quiet", action="store_true", help="say only what is wrong")
+        one.set_defaults(act=act, quiet=False)
         return one
 
     run = command("run", commands.run, "Make a set now: snapshot, store, read back, prove.")

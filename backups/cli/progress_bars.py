@@ -11,9 +11,9 @@ from backups.service import ignore_progress
 
 
 @contextmanager
-def terminal_progress(stream: TextIO) -> Iterator[ProgressSink]:
-    """A sink that draws on `stream` if that is a terminal, and else does nothing."""
-    if not stream.isatty():
+def terminal_progress(stream: TextIO, *, quiet: bool = False) -> Iterator[ProgressSink]:
+    """A sink that draws on `stream` if that is a terminal, and else, or `quiet`, does nothing."""
+    if quiet or not stream.isatty():
         yield ignore_progress
         return
     # Imported only here: nobody else pays for it.

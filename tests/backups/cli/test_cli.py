@@ -63,6 +63,23 @@ def test_run_tells_a_person_what_is_stored_where(installation: Installation) -> 
     assert re.search(r"Next scheduled backup: \S+Z$", done.stdout.strip())
 
 
+def test_quiet_commands_say_nothing_when_all_is_well(installation: Installation) -> None:
+    """What cron would send is nothing; what is wrong is said as ever."""
+    red = installation.cli("status", "--quiet")
+    assert (red.returncode, red.stdout) == (3, installation.cli("status").stdout)
+    assert red.stdout
+
+    for command in ("run", "verify", "drill", "prune", "status"):
+        well = installation.cli(command, "--quiet")
+        assert (well.returncode, well.stdout, well.stderr) == (0, "", ""), command
+    assert installation.json("run", "--quiet")["set"]["complete"]
+
+    installation.tokens_path.rename(installation.tokens_path.with_suffix(".away"))
+    failed = installation.cli("run", "--quiet")
+    assert failed.returncode == 1
+    assert "tokens" in failed.stderr
+
+
 def test_run_json_is_the_run_with_its_set(installation: Installation) -> None:
     """`run --json` prints the run and its set, with the contract's names, and nothing else."""
     document = installation.json("run")
