@@ -79,6 +79,7 @@ def read_status(
     )
     kept_at = kit_kept_at(config, state)
     bot = installation.bot()
+    retry_at = own_sets.retry_at() if owner is not None else None
     health = assess(
         HealthFacts(
             now=now,
@@ -90,6 +91,7 @@ def read_status(
             follows=bool(config.change_delay),
             following=following,
             failure=own_sets.unresolved_failure(),
+            retry_at=retry_at,
             attempts_are_known=newest is None or own_sets.attempts_are_known(),
             seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
             future=installation.catalogue.future(),
@@ -143,6 +145,7 @@ def read_status(
         health=health,
         cron=config.schedule.expression,
         next_run_at=config.schedule.next_after(now).astimezone(UTC),
+        retry_at=retry_at,
         owner=owner,
         kind=store.kind,
         offsite=store.offsite,
@@ -260,6 +263,7 @@ def status_without_records(installation: Installation, faults: tuple[Finding, ..
         ),
         cron=config.schedule.expression,
         next_run_at=config.schedule.next_after(now).astimezone(UTC),
+        retry_at=None,
         owner=owner,
         kind=store.kind,
         offsite=store.offsite,

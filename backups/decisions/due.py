@@ -62,15 +62,14 @@ def two_due_before(schedule: Crontab, now: datetime) -> datetime:
     return schedule.last_until(schedule.last_until(now) - timedelta(microseconds=1))
 
 
-def may_try(failures: Sequence[datetime], now: datetime) -> bool:
-    """Whether a run that is owed may be tried, after these failures since it was due.
+def next_try(failures: Sequence[datetime], now: datetime) -> datetime:
+    """When a run that is owed may be tried, after these failures since it was due.
 
     A failure that lies in the future (the clock was set back) does not hold anything up.
     """
     if not failures or failures[-1] > now:
-        return True
-    delay = RETRY_DELAYS[min(len(failures), len(RETRY_DELAYS)) - 1]
-    return now - failures[-1] >= delay
+        return now
+    return failures[-1] + RETRY_DELAYS[min(len(failures), len(RETRY_DELAYS)) - 1]
 
 
 @dataclass(frozen=True)

@@ -120,6 +120,7 @@ class Status:
     health: Health
     cron: str
     next_run_at: datetime
+    retry_at: datetime | None
     owner: tuple[str, int] | None
     kind: StoreKind
     offsite: bool

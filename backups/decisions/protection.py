@@ -48,20 +48,21 @@ _WORK = {
 class HealthFacts:
     """What `assess` judges.
 
-    `newest` is the newest point of this installation that protects, and `seen_at` when it was last
-    seen in the store that is configured now. `failure` is the backup run that failed and that no
-    complete backup has followed; `attempts_are_known` is false when the run log cannot tell.
-    `begun_at` is since when this host should make backups, whether or not it does. `beats` are the
-    last signs of life of the threads of the leading process; if there are none, no process has led
-    since `unled_since`. `future` has the ids of sets whose time lies in the future,
-    `future_is_over` whether a right set was proven since they were first seen, `restored_at` when
-    all that is live was restored from `newest`. `found_faults` are problems that others have found
-    (of the live sources, of the leases, of the records), and `found_warnings` the warnings.
-    `refusal` is why the store could not be asked, and `in_other_places` the beginning of a hint
-    that names where this host has known points under other settings. `points_for_empty_host` is
-    how many the store has, where this host has neither data nor a set of its own. `missing_keys`
-    are the fingerprints of keys that are not here, with which the only points were marked.
-    `following` is how changes are stored, where they become increments.
+    `newest` is the newest point of this installation that protects, and `seen_at` when it was
+    last seen in the store that is configured now. `failure` is the backup run that failed and
+    that no complete backup has followed, and `retry_at` when this host tries again;
+    `attempts_are_known` is false when the run log cannot tell. `begun_at` is since when this
+    host should make backups, whether or not it does. `beats` are the last signs of life of the
+    threads of the leading process; if there are none, no process has led since `unled_since`.
+    `future` has the ids of sets whose time lies in the future, `future_is_over` whether a right
+    set was proven since they were first seen, `restored_at` when all that is live was restored
+    from `newest`. `found_faults` are problems that others have found (of the live sources, of
+    the leases, of the records), and `found_warnings` the warnings. `refusal` is why the store
+    could not be asked, and `in_other_places` the beginning of a hint that names where this host
+    has known points under other settings. `points_for_empty_host` is how many the store has,
+    where this host has neither data nor a set of its own. `missing_keys` are the fingerprints
+    of keys that are not here, with which the only points were marked. `following` is how
+    changes are stored, where they become increments.
     """
 
     now: datetime
@@ -73,6 +74,7 @@ class HealthFacts:
     follows: bool = True
     following: Following | None = None
     failure: Run | None = None
+    retry_at: datetime | None = None
     attempts_are_known: bool = True
     last_run: Run | None = None
     begun_at: datetime | None = None
@@ -154,9 +156,18 @@ def _attempt(facts: HealthFacts) -> Fact:
         Finding(
             "last_run_failed",
             f"the last backup, run {failed.id}, failed: {message}",
-            failed.error.hint if failed.error else "See: ./bot backups runs",
+            (failed.error.hint if failed.error else "See: ./bot backups runs") + _retry(facts),
         ),
     )
+
+
+def _retry(facts: HealthFacts) -> str:
+    """When the app tries a failed backup again by itself, after what a person can do."""
+    if facts.retry_at is None:
+        return ""
+    if facts.retry_at <= facts.now:
+        return " The app tries again by itself within a minute."
+    return f" The app tries again by itself at {format_utc(facts.retry_at)}."
 
 
 def _point(facts: HealthFacts) -> Fact:

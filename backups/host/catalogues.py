@@ -193,8 +193,8 @@ def _note_place(known: Database, place: str) -> None:
         write_fact(connection, "place", place)
 
 
-def places_with_points(directory: Path, place: str) -> list[str]:
-    """The stores other than that at `place` in which this host has known restore points."""
+def hint_of_other_places(directory: Path, place: str) -> str:
+    """In which stores other than that at `place` this host has known restore points, if in any."""
     found = set()
     for path in (directory / FOLDER).glob("*.db"):
         # What cannot be read names no place.
@@ -204,7 +204,13 @@ def places_with_points(directory: Path, place: str) -> list[str]:
         ):
             if known.execute("SELECT 1 FROM sets LIMIT 1").fetchone():
                 found.add(read_fact(known, "place"))
-    return sorted(one for one in found if one and one != place)
+    others = sorted(one for one in found if one and one != place)
+    if not others:
+        return ""
+    return (
+        f"This host has known restore points in {' and '.join(others)}: to restore one of them, "
+        "set the SPACES_ settings or BACKUP_LOCAL_STORE back to that. "
+    )
 
 
 def _rows(records: sqlite3.Connection, prefix: str) -> dict[str, list[tuple[object, ...]]] | None:

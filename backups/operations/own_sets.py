@@ -5,12 +5,12 @@ One file, because every answer is about the same sets, and each interface asks s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from pathlib import Path
 
 from backups.decisions.chains.findings import Doubt
-from backups.decisions.due import STORE_FAILURES, may_try, owed_since, two_due_before
+from backups.decisions.due import STORE_FAILURES, next_try, owed_since, two_due_before
 from backups.decisions.marks import UnmarkedPoint, nothing_marked
 from backups.decisions.order import is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_with_chains
@@ -61,10 +61,7 @@ class OwnSets:
         return None
 
     def look(self) -> StoreError | None:
-        """The same, for what shows all there is: raises the error where this host knows no point.
-
-        An empty list would say that the store has none.
-        """
+        """The same; raises the error where this host knows no point: "none" would be no answer."""
         error = self.refresh()
         if error is not None and not self._catalogue.count():
             raise error
@@ -125,13 +122,7 @@ class OwnSets:
 
     def in_other_places(self) -> str:
         """Where this host has known restore points under other settings, as part of a hint."""
-        places = catalogues.places_with_points(self._directory.path, self._store.location)
-        if not places:
-            return ""
-        return (
-            f"This host has known restore points in {' and '.join(places)}: to restore one of "
-            "them, set the SPACES_ settings or BACKUP_LOCAL_STORE back to that. "
-        )
+        return catalogues.hint_of_other_places(self._directory.path, self._store.location)
 
     def named(self, target: str) -> BackupSet:
         """The set with the id `target`; for `latest` what that means now.
@@ -143,18 +134,28 @@ class OwnSets:
     def is_owed(self, trigger: Trigger, *, at_once: bool = False) -> bool:
         """Whether a backup should be made now, and may be tried; with `at_once` without delay."""
         now = self._clock.now()
+        failures = self._failures_of_what_is_owed(now)
+        if failures is None:
+            return False
+        return trigger == "scheduled" or at_once or next_try(failures, now) <= now
+
+    def retry_at(self) -> datetime | None:
+        """When a backup that failed is tried again by itself; None where none is."""
+        now = self._clock.now()
+        failures = self._failures_of_what_is_owed(now)
+        return next_try(failures, now) if failures else None
+
+    def _failures_of_what_is_owed(self, now: datetime) -> Sequence[datetime] | None:
         due = owed_since(self._config.schedule, self._newest_lasting(), now)
-        if due is None and not self.attempts_are_known():
-            return True  # the log was made anew: a complete backup shows that all is well
         if due is not None:
-            failures = self._run_log.automatic_failures_since(due)
-        else:
-            failed = self.unresolved_failure()
-            if failed is None or failed.trigger == "change":  # the follower tries that again
-                return False
-            since = failed.finished_at or failed.started_at
-            failures = [since, *self._run_log.automatic_failures_since(since)]
-        return trigger == "scheduled" or at_once or may_try(failures, now)
+            return self._run_log.automatic_failures_since(due)
+        if not self.attempts_are_known():
+            return ()  # the log was made anew: a complete backup shows that all is well
+        failed = self.unresolved_failure()
+        if failed is None or failed.trigger == "change":  # the follower tries that again
+            return None
+        since = failed.finished_at or failed.started_at
+        return [since, *self._run_log.automatic_failures_since(since)]
 
     def waits_for_store(self) -> bool:
         """Whether a backup is owed that may not be tried yet, because the store failed the last."""

@@ -106,6 +106,7 @@ def status_document(status: Status) -> Document:
         "schedule": {
             "cron": status.cron,
             "next_run_at": _time(status.next_run_at),
+            "retry_at": _time(status.retry_at) if status.retry_at else None,
             "owner": {"host": owner[0], "pid": owner[1]} if owner else None,
         },
         "target": {

@@ -6,7 +6,7 @@ One file, because what the commands say should read as if one person had written
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from backups.decisions.chains.points import PointRange
@@ -72,6 +72,7 @@ def status(found: Status, now: datetime) -> str:
         f"last run              {_run(found.last_run)}" if found.last_run else "last run  none",
         f"next run              in {units.age(found.next_run_at - now)}, "
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
+        *_next_try(found, now),
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
         f"notified              {notified(found)}",
         f"emergency kit         {_kept(found.kit_kept_at)}",
@@ -89,6 +90,15 @@ def status(found: Status, now: datetime) -> str:
     if found.running:
         lines.append(f"running now           {_run(found.running)}")
     return "\n".join(lines)
+
+
+def _next_try(found: Status, now: datetime) -> list[str]:
+    if found.retry_at is None:
+        return []
+    wait = units.age(max(found.retry_at - now, timedelta(0)))
+    return [
+        f"next try              in {wait}, {format_utc(found.retry_at)}: the last backup failed"
+    ]
 
 
 def _marks(marked: int, owed: int) -> str:

@@ -120,13 +120,14 @@ class Bench:
         to: Path | None = None,
         at: datetime | None = None,
         accept_unsigned: bool = False,
+        check: bool | None = None,
         progress: ProgressSink = ignore_progress,
     ) -> Run:
         """Plan and restore, in place or into a folder; the finished run."""
         plan = self.service.restore.plan(
             target, only=only, at=at, in_place=to is None, accept_unsigned=accept_unsigned
         )
-        return self.service.restore.begin(plan, to=to, progress=progress).execute()
+        return self.service.restore.begin(plan, to=to, check=check, progress=progress).execute()
 
     def restored(self, target: str = "latest", **options: Any) -> Run:
         """Restore, which must succeed; the run."""

@@ -61,7 +61,7 @@ STATUS = {
     "follow",
     "bot",
 }
-SCHEDULE = {"cron", "next_run_at", "owner"}
+SCHEDULE = {"cron", "next_run_at", "retry_at", "owner"}
 OWNER = {"host", "pid"}
 BOT = {"inbox", "last_sync"}
 INBOX = {"waiting", "oldest_seconds", "set_aside"}

@@ -313,6 +313,22 @@ def test_a_failure_is_told_in_its_own_words() -> None:
     assert problem.hint == "Check the network."
 
 
+@pytest.mark.parametrize(
+    ("wait", "told"),
+    [
+        (7 * MINUTE, "at 2026-11-22T02:07:00Z."),
+        (timedelta(0), "within a minute."),
+    ],
+)
+def test_a_failure_says_when_the_app_tries_again(wait: timedelta, told: str) -> None:
+    """After what a person can do meanwhile."""
+    known = facts(failure=a_failed_run("the-run"))
+
+    (problem,) = assess(replace(known, retry_at=known.now + wait)).problems
+
+    assert problem.hint == f"Check the network. The app tries again by itself {told}"
+
+
 def test_findings_name_what_they_are_about() -> None:
     """Source, place and times are in the text, and every finding says what to do."""
     health = assess(

@@ -199,7 +199,7 @@ def test_which_failures_hold_up_the_next_try(
 
 
 def test_failures_come_oldest_first(run_log: RunLog) -> None:
-    """The newest failure is the last of the list, as `may_try` reads it."""
+    """The newest failure is the last of the list, as `next_try` reads it."""
     times = [INSTANT + timedelta(minutes=number) for number in range(3)]
     for number, time in enumerate(times):
         run_log.start(a_failed_run(f"run-{number}", started_at=time, finished_at=time))

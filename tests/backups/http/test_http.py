@@ -377,6 +377,10 @@ def test_a_store_that_is_not_there(tmp_path: Path, s3_server: S3Server, bucket: 
             lambda: (found := status_of(client))["last_run"] and found, "a run", seconds=60
         )
         assert "last_run_failed" in {found["code"] for found in status["problems"]}
+        (failed,) = (one for one in status["problems"] if one["code"] == "last_run_failed")
+        retry_at = status["schedule"]["retry_at"]
+        assert f"The app tries again by itself at {retry_at}" in failed["hint"]
+        assert retry_at in installation.cli("status").stdout
         run = status["last_run"]
         assert (run["trigger"], run["status"], run["stage"]) == ("catch-up", "failed", "check")
         assert run["error"]["code"] == "store_unreachable"

@@ -19,8 +19,9 @@ from backups.wiring import open_service
 from shared.settings.load import load_settings
 from shared.store.spaces import SpacesStore
 from tests.backups.conftest import SharedBucket
+from tests.support.app_process import AppProcess
 from tests.support.fault_proxy import FaultProxy, Method, hang
-from tests.support.installation import Installation, spaces
+from tests.support.installation import Installation, bot_secrets, spaces
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
 
@@ -184,3 +185,33 @@ def test_a_running_run_of_long_ago_is_closed_by_whoever_looks(
         assert status.last_run is not None
         assert status.last_run.status == "interrupted"
         assert "last_run_interrupted" in [one.code for one in status.health.warnings]
+
+
+def test_a_signal_ends_a_start_that_restores(
+    tmp_path: Path, proxy: FaultProxy, empty_bucket: SharedBucket
+) -> None:
+    """The app ends soon though the store is silent, and says why it did not start."""
+    settings = {
+        **bot_secrets(),
+        **spaces(proxy.settings(empty_bucket.settings)),
+        "BACKUP_LOCAL_COPIES": "0",
+        "BACKUP_RESTORE_ON_EMPTY": "true",
+    }
+    installation = Installation(tmp_path, settings).make_databases()
+    assert installation.cli("run").returncode == 0
+    for path in installation.folder.glob("data/sessions.db*"):
+        path.unlink()
+    proxy.on(hang(), method="GET", key="sessions_")
+
+    with AppProcess(installation) as app:
+        proxy.wait_until_met()
+        exit_code, _ = app.terminate()
+        output = app.output()
+
+    assert exit_code != 0
+    assert "could not be restored" in output
+    assert "Traceback" not in output
+    assert not installation.sessions_path.exists()
+    proxy.lift()
+    with this_process(installation) as service:
+        assert service.directory.run_lease.is_free()

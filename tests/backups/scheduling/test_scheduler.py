@@ -202,11 +202,13 @@ def test_failures_are_tried_again_more_and_more_rarely(installation: Installatio
     blocked.write_text("in the way")
     clock = FixedClock(SUNDAY)
     with service_at(installation.folder, clock, "0 1 * * *") as service:
-        tried = []
+        tried: list[int] = []
         for minute in range(4 * 60):
+            foretold = service.own_sets.retry_at()
             run = service.backup.run_if_owed("catch-up")
             if run is not None:
                 assert run.status == "failed"
+                assert foretold == (clock.now() if tried else None)
                 tried.append(minute)
             clock.advance(minutes=1)
         assert tried == [0, 5, 20, 80, 140, 200]
@@ -215,6 +217,7 @@ def test_failures_are_tried_again_more_and_more_rarely(installation: Installatio
             service.backup.run_if_owed("catch-up") for _ in range(60) if clock.advance(minutes=1)
         ]
         assert [run.status for run in made if run is not None] == ["succeeded"]
+        assert service.own_sets.retry_at() is None
 
 
 def test_the_schedule_tries_whatever_failed_before(installation: Installation) -> None:

@@ -24,6 +24,7 @@ def a_status(*problems: Finding, warnings: tuple[Finding, ...] = ()) -> Status:
         health=Health((Fact("point", True, "the newest"),), problems, warnings),
         cron="0 1 * * *",
         next_run_at=INSTANT + timedelta(days=1),
+        retry_at=None,
         owner=("a-host", 1),
         kind="spaces",
         offsite=True,

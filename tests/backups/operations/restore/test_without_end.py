@@ -13,9 +13,8 @@ import pytest
 
 from backups.model import Run
 from shared.clock import SystemClock
-from tests.support.app_process import AppProcess
 from tests.support.bench import Bench, open_bench
-from tests.support.generations import SOURCES, bring_into
+from tests.support.generations import SOURCES
 from tests.support.planting import plant, without_end
 from tests.support.waiting import eventually
 
@@ -51,7 +50,7 @@ def test_the_deadline_ends_a_check_without_end(tmp_path: Path) -> None:
     with open_bench(tmp_path, settings={}, timeout=timedelta(seconds=2)) as bench:
         set_id = plant_in(bench)
         for run in (
-            bench.restore(),
+            bench.restore(check=True),
             bench.verify(set_id),
             bench.service.drill.begin().execute(),
         ):
@@ -65,7 +64,7 @@ def test_the_deadline_ends_a_check_without_end(tmp_path: Path) -> None:
 def test_a_shutdown_of_the_app_ends_a_check_without_end(bench: Bench) -> None:
     """The run of a thread ends as an interrupted one."""
     runs: list[Run] = []
-    thread = threading.Thread(target=lambda: runs.append(bench.restore()))
+    thread = threading.Thread(target=lambda: runs.append(bench.restore(check=True)))
     thread.start()
     eventually(lambda: is_checking(bench), "the check")
     bench.service.stop()
@@ -78,7 +77,7 @@ def test_a_shutdown_of_the_app_ends_a_check_without_end(bench: Bench) -> None:
 def test_a_signal_ends_a_check_without_end(bench: Bench, number: signal.Signals) -> None:
     """A command ends at once, gives the lease back, and has touched nothing live."""
     with subprocess.Popen(
-        bench.installation.command("restore", "latest", "--in-place", "--yes"),
+        bench.installation.command("restore", "latest", "--check", "--in-place", "--yes"),
         cwd=bench.folder,
         env=bench.installation.environment,
         stdout=subprocess.PIPE,
@@ -97,17 +96,3 @@ def test_a_signal_ends_a_check_without_end(bench: Bench, number: signal.Signals)
     assert b"Traceback" not in output
     assert bench.is_free()
     assert bench.generations() == dict.fromkeys(SOURCES, "genlive")
-
-
-def test_a_signal_ends_a_start_that_restores(bench: Bench) -> None:
-    """The app ends at once, and says why it did not start; the place stays empty."""
-    bring_into("missing", bench.sessions)
-    with AppProcess(bench.installation.with_settings(BACKUP_RESTORE_ON_EMPTY="true")) as app:
-        eventually(lambda: is_checking(bench), "the check")
-        exit_code, _ = app.terminate(_SECONDS)
-        output = app.output()
-    assert exit_code != 0
-    assert "could not be restored: the run was stopped because the program is" in output
-    assert "Traceback" not in output
-    assert bench.is_free()
-    assert not bench.sessions.exists()
