@@ -202,6 +202,12 @@ class NothingToUndo(BackupError):
     code = "nothing_to_undo"
 
 
+class NotPinnable(BackupError):
+    """What was named is no set that can be pinned, or the label is none."""
+
+    code = "not_pinnable"
+
+
 class SetNotNamed(BackupError):
     """A restore was to accept an unsigned set, and no set was named."""
 

@@ -176,6 +176,9 @@ class BackupSet:
     sequence: int | None = None
     # When a restore passed it over for an older one; `latest` does not mean it.
     set_aside: datetime | None = None
+    # Whether a person keeps it, whatever the rules of retention say, and why.
+    pinned: bool = False
+    label: str = ""
     # Whether the store lost its objects, or has them with another size; its proof is `none` then.
     hollow: bool = False
     # When this host saw it while its time still lay in the future.

@@ -22,7 +22,7 @@ from backups.host.state import HostState
 from backups.increments.lease import LetGo
 from backups.increments.replay import Replay
 from backups.model import BackupSet, Run
-from backups.operations.accept import Acceptance, ChainAcceptance
+from backups.operations.accept import Acceptance, ChainAcceptance, Pins
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.backup import Backup
@@ -169,6 +169,7 @@ class BackupService:
             own_sets=own_sets,
             alerts=alerts,
         )
+        self.pins = Pins(catalogue, verdicts, own_sets)
         replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,

@@ -14,7 +14,7 @@ from backups.cli.progress_bars import terminal_progress
 from backups.decisions.restore_plan import RestorePlan
 from backups.doctor import examine
 from backups.errors import ConfirmationMissing
-from backups.model import Run
+from backups.model import BackupSet, Run
 from backups.operations.planning.given import GivenRestore
 from backups.service import BackupService
 from backups.view import documents, restore_text, text
@@ -233,6 +233,24 @@ def accept(service: BackupService, options: argparse.Namespace) -> int:
         print_json(documents.set_document(found))
     else:
         show(text.accepted(found, service.own_sets.newest_made()))
+    return DONE
+
+
+def pin(service: BackupService, options: argparse.Namespace) -> int:
+    """`pin`: keep a set whatever retention says."""
+    return _pinned(service.pins.pin(options.set, options.label), options)
+
+
+def unpin(service: BackupService, options: argparse.Namespace) -> int:
+    """`unpin`: keep it no longer."""
+    return _pinned(service.pins.unpin(options.set), options)
+
+
+def _pinned(found: BackupSet, options: argparse.Namespace) -> int:
+    if options.json:
+        print_json(documents.set_document(found))
+    else:
+        show(text.pinned(found))
     return DONE
 
 

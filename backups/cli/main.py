@@ -31,6 +31,7 @@ from backups.errors import (
     IdentityInCheckout,
     KitNotShown,
     LeaseHeld,
+    NotPinnable,
     PeriodInvalid,
     SetNotNamed,
     SourceUnknown,
@@ -50,13 +51,17 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (ConfirmationMissing, USAGE),
     (PeriodInvalid, USAGE),
     (SetNotNamed, USAGE),
+    (NotPinnable, USAGE),
     (KitNotShown, USAGE),
     (IdentityInCheckout, USAGE),
     (FileUnusable, USAGE),
     (LeaseHeld, BUSY),
 )
 
-_WRITE_TO_THE_STORE = ("run", "verify", "restore", "drill", "prune", "accept", "adopt")
+_WRITE_TO_THE_STORE = (
+    *("run", "verify", "restore", "drill", "prune", "accept", "adopt"),
+    *("pin", "unpin"),
+)
 
 _FORM_OF_TIME = "a UTC time such as 2026-11-22T09:41:07Z"
 
@@ -143,7 +148,7 @@ def _makes_marks(options: argparse.Namespace) -> bool:
     """Whether a command makes sets, or documents with marks."""
     if options.name == "restore":
         return bool(options.in_place)
-    return options.name in ("run", "verify", "drill", "accept", "adopt")
+    return options.name in ("run", "verify", "drill", "accept", "adopt", "pin", "unpin")
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -219,6 +224,11 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the loss of the restore points that vanished or are hollow is known",
     )
+    pin = command("pin", commands.pin, "Keep a set, whatever the rules of retention say.")
+    pin.add_argument("set", metavar="SET", help="an id, or latest")
+    pin.add_argument("--label", default="", metavar="TEXT", help="why; shown wherever the set is")
+    unpin = command("unpin", commands.unpin, "Keep a set no longer than the rules say.")
+    unpin.add_argument("set", metavar="SET", help="an id, or latest")
     adopt = command(
         "adopt", commands.adopt, "Count the sets of an earlier installation as this one's."
     )

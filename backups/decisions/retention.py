@@ -69,10 +69,11 @@ class RetentionFacts:
 
     `ours` are the instances whose sets this host may drop: its own, and those it succeeds.
     `frozen` is why nothing may be dropped now, or None. `drilled` passed the newest drill.
-    `hollow` are sets whose objects are missing, and whose loss nobody has accepted; `unread` are
-    those with a verdict that nobody can read: it may say that they are good, or that they are not.
-    `busy` are those of `ours` that were taken over, and made a set a short while ago: they may
-    live. `chains` says, by the id of a full, what the chain that hangs on it means for it.
+    `hollow` are sets whose objects are missing, and whose loss nobody has accepted; `unread`
+    are those with a verdict that nobody can read: it may say that they are good, or that they
+    are not. `busy` are those of `ours` that were taken over, and made a set a short while ago:
+    they may live. `pinned` has the labels of those that a person keeps, by their ids. `chains`
+    says, by the id of a full, what the chain that hangs on it means for it.
     """
 
     now: datetime
@@ -82,6 +83,7 @@ class RetentionFacts:
     hollow: frozenset[str] = frozenset()
     busy: frozenset[str] = frozenset()
     unread: frozenset[str] = frozenset()
+    pinned: Mapping[str, str] = field(default_factory=dict)
     chains: Mapping[str, UseOfFull] = field(default_factory=dict)
 
 
@@ -220,6 +222,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
             protect(one, f"frozen: {facts.frozen}")
         if one.id == facts.drilled:
             protect(one, "newest that passed a drill")
+        if (label := facts.pinned.get(one.id)) is not None:
+            protect(one, f"pinned: {label}" if label else "pinned")
         if one.id in facts.hollow:
             protect(one, "hollow: objects are missing")
         if one.id in facts.unread:

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from fastapi import Request
 
 from backups.errors import ConfirmationMissing
-from backups.model import Run
+from backups.model import BackupSet, Run
 from backups.runs.run import StartedRun
 from backups.service import BackupService
 
@@ -45,3 +45,18 @@ def begin_confirmed_restore(
             f'Read the plan (GET), then send {{"confirm": "{plan.backup_set.id}"}}.',
         )
     return service.restore.begin(plan, check=check)
+
+
+def pin_confirmed(
+    service: BackupService, set_id: str, confirmation: str, label: str | None
+) -> BackupSet:
+    """Pin a set with a label, or with None unpin it, if its id was given as confirmation.
+
+    Raises `ConfirmationMissing`, and what `Pins` raises.
+    """
+    if confirmation != set_id:
+        raise ConfirmationMissing(
+            f"the pin of set {set_id} was not confirmed with its id",
+            f'Send {{"confirm": "{set_id}"}}.',
+        )
+    return service.pins.unpin(set_id) if label is None else service.pins.pin(set_id, label)

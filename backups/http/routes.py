@@ -20,6 +20,7 @@ from backups.errors import (
     ManifestInvalid,
     NoRestorePoint,
     NothingToUndo,
+    NotPinnable,
     OwnerDiffers,
     PeriodInvalid,
     RestoreBlocked,
@@ -29,7 +30,12 @@ from backups.errors import (
     SeveralInstallations,
     SourceUnknown,
 )
-from backups.http.begin import begin_confirmed_restore, leave_running, service_of
+from backups.http.begin import (
+    begin_confirmed_restore,
+    leave_running,
+    pin_confirmed,
+    service_of,
+)
 from backups.model import Run
 from backups.runs.run import StartedRun
 from backups.view import documents
@@ -72,6 +78,7 @@ STATUSES: StatusTable = (
     (FormRefused, 403, "The form is not from this page"),
     (ConfirmationMissing, 409, "The restore is not confirmed"),
     (SetNotNamed, 422, "No set was named"),
+    (NotPinnable, 422, "It cannot be pinned"),
     (RestoreBlocked, 409, "The restore cannot succeed"),
     (OwnerDiffers, 409, "The restored files would have the wrong owner"),
     (ManifestInvalid, 422, "The restore point cannot be used"),
@@ -201,6 +208,18 @@ def backup_routes() -> APIRouter:
             return _started(request, service.unsigned_sets.begin(body.confirm), wait=wait)
         return documents.adopted_document(service.adoption.adopt(body.confirm))
 
+    @router.post("/sets/{set_id}/pin", summary="Keep a set whatever the rules of retention say")
+    def pin(request: Request, set_id: str, body: PinBody) -> dict[str, Any]:
+        return documents.set_document(
+            pin_confirmed(service_of(request), set_id, body.confirm, body.label)
+        )
+
+    @router.post("/sets/{set_id}/unpin", summary="Keep it no longer than the rules say")
+    def unpin(request: Request, set_id: str, body: Confirmation) -> dict[str, Any]:
+        return documents.set_document(
+            pin_confirmed(service_of(request), set_id, body.confirm, None)
+        )
+
     @router.post("/accept-missing", summary="Accept the loss of missing restore points")
     def accept_missing(request: Request) -> dict[str, Any]:
         return documents.missing_document(service_of(request).acceptance.accept_missing())
@@ -230,6 +249,12 @@ class Adoption(Confirmation):
     """The body of an adoption: with `accept_unsigned`, its sets without a mark get one."""
 
     accept_unsigned: bool = False
+
+
+class PinBody(Confirmation):
+    """The body of a pin: the id of the set, and why it is kept."""
+
+    label: str = ""
 
 
 class RestoreBody(Confirmation):

@@ -1,4 +1,4 @@
-"""Accept: a person has looked at a suspect set, or knows of restore points that are missing."""
+"""What a person says of sets: that one is good, that missing ones are known, that one is kept."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import Callable
 from datetime import datetime
 
 from backups.alerts.dispatch import Alerts
+from backups.errors import NotPinnable
 from backups.format.chain import FORMAT, Check
 from backups.format.chain_keys import chain_id, check_key, set_of
 from backups.format.mark import Marks
+from backups.format.pin import MOST_LABEL
 from backups.host.state import HostState
 from backups.model import BackupSet, MissingPoint
 from backups.operations.own_sets import OwnSets
@@ -19,7 +21,9 @@ from backups.sets.chains.checks import known_verdicts
 from backups.sets.chains.objects_table import objects
 from backups.sets.verdicts import Verdicts
 from shared.databases.sqlite import Database
+from shared.printable import printable
 from shared.store.object_store import ObjectStore
+from shared.words import counted
 
 
 class ChainAcceptance:
@@ -121,3 +125,48 @@ class Acceptance:
         self._catalogue.accept_missing()
         self._alerts.send_alerts()
         return missing
+
+
+class Pins:
+    """Keeps sets whatever retention says, until a person lets them go."""
+
+    def __init__(self, catalogue: Catalogue, verdicts: Verdicts, own_sets: OwnSets) -> None:
+        self._catalogue = catalogue
+        self._verdicts = verdicts
+        self._own_sets = own_sets
+
+    def pin(self, target: str, label: str = "") -> BackupSet:
+        """Keep a set, by its id or `latest`, and say why; a new label takes the place of the old.
+
+        Raises what `OwnSets.named` does, `NotPinnable`, `StoreError`.
+        """
+        text = label.strip()
+        if len(text) > MOST_LABEL or printable(text) != text:
+            raise NotPinnable(
+                f"a label has at most {counted(MOST_LABEL, 'letter')}, all of them printable",
+                "Choose a shorter one, in one line.",
+            )
+        return self._note(target, text)
+
+    def unpin(self, target: str) -> BackupSet:
+        """Keep a set no longer than retention says. Raises as `pin`."""
+        return self._note(target, None)
+
+    def _note(self, target: str, label: str | None) -> BackupSet:
+        self._catalogue.refresh()
+        found = self._own_sets.named(target)
+        if found.point is not None:
+            full = set_of(found.point.chain)
+            raise NotPinnable(
+                f"{found.id} is a point between sets, and points are kept for "
+                "BACKUP_KEEP_POINTS_DAYS",
+                f"Pin the set that it follows (./bot backups pin {full}), or keep its files: "
+                f"./bot backups restore {found.id} --to DIR",
+            )
+        if found.kind == "legacy" or found.mark != "valid":
+            raise NotPinnable(
+                f"{found.id} has no valid mark, so it is never deleted automatically",
+                "It needs no pin. To see what is kept and why: ./bot backups prune --dry-run",
+            )
+        self._verdicts.note_pin(found.id, label)
+        return self._catalogue.get(found.id)

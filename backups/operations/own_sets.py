@@ -365,7 +365,7 @@ class OwnSets:
 
     def plan_prune(self) -> RetentionPlan:
         """What retention would keep and drop now, with reasons."""
-        now, ours = self._clock.now(), self.ours()
+        now, ours, own = self._clock.now(), self.ours(), self._directory.instance()
         facts = RetentionFacts(
             now=now,
             ours=ours,
@@ -377,15 +377,15 @@ class OwnSets:
                 if one.point.kind == "hollow" and not one.accepted
             ),
             busy=busy_ones(
-                self._directory.instance(),
+                own,
                 ours,
                 self._catalogue.by_instance(),
                 two_due_before(self._config.schedule, now),
             ),
             unread=frozenset(one.set_id for one in self._catalogue.unread.all()),
+            pinned=self._catalogue.pins(),
         )
         points, policy = self._catalogue.points(), self._config.retention
-        own = self._directory.instance()
         return plan_with_chains(points, self._chains.all(), policy, facts, own=own)
 
 

@@ -35,6 +35,16 @@ def acting_routes() -> APIRouter:
         service_of(request).acceptance.accept(set_id)
         return RedirectResponse(f"{PATH}/sets/{set_id}", 303)
 
+    @router.post("/sets/{set_id}/pin")
+    def pin(request: Request, set_id: str) -> Response:
+        service_of(request).pins.pin(set_id, fields_of(request).get("label", ""))
+        return RedirectResponse(f"{PATH}/sets/{set_id}", 303)
+
+    @router.post("/sets/{set_id}/unpin")
+    def unpin(request: Request, set_id: str) -> Response:
+        service_of(request).pins.unpin(set_id)
+        return RedirectResponse(f"{PATH}/sets/{set_id}", 303)
+
     @router.post("/accept-missing")
     def accept_missing(request: Request) -> Response:
         service_of(request).acceptance.accept_missing()

@@ -20,10 +20,11 @@ from backups.decisions.marks import UnmarkedSets
 from backups.decisions.order import end_of_present, next_sequence
 from backups.decisions.succession import InstanceSets
 from backups.errors import ManifestInvalid, SetNotFound
-from backups.format import manifest
+from backups.format import manifest, naming
 from backups.format.chain_keys import parse_point_id
 from backups.format.manifest import Aside, load_aside
 from backups.format.mark import Marks
+from backups.format.pin import load_pin
 from backups.host import catalogues
 from backups.model import BackupSet, DrillReport, MissingPoint, Refusal, RestorePoint
 from backups.sets import marks_table, points_table
@@ -255,6 +256,14 @@ class Catalogue:
         with self._table.reading() as connection:
             rows = marks_table.believed(connection, "aside-")
         return {row[0]: load_aside(row[1], expected_id=row[0]) for row in rows}
+
+    def pins(self) -> dict[str, str]:
+        """The labels of the sets that are pinned, by their ids."""
+        last = naming.stamp(end_of_present(self._clock.now()))
+        with self._table.reading() as connection:
+            rows = marks_table.believed(connection, "pin-", until=f"pin-{last}")
+        found = {set_id: load_pin(document, expected_id=set_id) for set_id, document in rows}
+        return {set_id: pin.label for set_id, pin in found.items() if pin.pinned}
 
     def add_verdicts(self, name: str, by_set: Mapping[str, bytes]) -> None:
         """Take a verdict of this name on each of many sets in; the caller has checked them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
@@ -13,10 +13,20 @@ from backups.format import manifest, naming
 from backups.format.acceptance import Acceptance, load_acceptance
 from backups.format.later_mark import load_later_mark
 from backups.format.mark import Checked, Marks, sha256_of
+from backups.format.pin import load_pin
 from backups.model import BackupSet
 from backups.sets.points_table import Noted
 
 LATER_MARK = "mark-"
+
+# What refuses a document of a kind that cannot be read, before it is taken in.
+READ_AS: Mapping[str, Callable[..., object]] = {
+    "proof-": manifest.load_verdict,
+    "accept-": load_acceptance,
+    "aside-": manifest.load_aside,
+    "pin-": load_pin,
+    LATER_MARK: load_later_mark,
+}
 
 
 def check_marks(set_id: str, documents: Mapping[str, bytes], marks: Marks) -> dict[str, Checked]:
@@ -101,6 +111,10 @@ def judge(
     for _, document in _latest(verdicts, "aside-", last)[-1:]:
         aside = manifest.load_aside(document, expected_id=found.id)
         found = replace(found, set_aside=aside.at if aside.aside else None)
+    for name, document in _latest(verdicts, "pin-", last)[-1:]:
+        if _stamp(name) <= last:
+            pin = load_pin(document, expected_id=found.id)
+            found = replace(found, pinned=pin.pinned, label=pin.label if pin.pinned else "")
     return Noted(found, stamped=max(named), ahead=max(named) > end)
 
 

@@ -16,11 +16,9 @@ from functools import partial
 
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
-from backups.format.acceptance import load_acceptance
 from backups.format.document import MOST_BYTES
-from backups.format.later_mark import load_later_mark
 from backups.sets import marks_table, points_table
-from backups.sets.judging import LATER_MARK
+from backups.sets.judging import LATER_MARK, READ_AS
 from backups.sets.missing import UnreadDocument, UnreadDocuments, may_be_stored
 from backups.sets.sets_table import DatedObject, SetsTable
 from shared.clock import Clock, format_utc
@@ -314,14 +312,9 @@ def _fetch(
             table.add_manifest(set_id, document)
             manifest.load_manifest(document, prefix=table.prefix, expected_id=set_id)
         else:
-            if name.startswith("proof-"):
-                manifest.load_verdict(document, expected_id=set_id)
-            elif name.startswith("accept-"):
-                load_acceptance(document, expected_id=set_id)
-            elif name.startswith("aside-"):
-                manifest.load_aside(document, expected_id=set_id)
-            elif name.startswith(LATER_MARK):
-                load_later_mark(document, expected_id=set_id)
+            for kind, load in READ_AS.items():
+                if name.startswith(kind):
+                    load(document, expected_id=set_id)
             table.add_verdict(set_id, name, document)
     except ObjectMissing:
         return None  # pruned since the listing
@@ -393,7 +386,7 @@ def _is_read(set_id: str, name: str) -> bool:
     """Whether a document says something about a set; a legacy group has no manifest."""
     if name == naming.MANIFEST:
         return not naming.is_legacy_id(set_id)
-    return name.startswith(("proof-", "accept-", "drill-", "aside-", LATER_MARK))
+    return name.startswith(("drill-", *READ_AS))
 
 
 def _manifest_first(name: str) -> tuple[bool, str]:

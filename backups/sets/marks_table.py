@@ -110,13 +110,15 @@ def forget(connection: sqlite3.Connection, set_id: str, name: str | None = None)
     )
 
 
-def believed(connection: sqlite3.Connection, kind: str) -> list[tuple[str, bytes]]:
+def believed(
+    connection: sqlite3.Connection, kind: str, *, until: str = "~"
+) -> list[tuple[str, bytes]]:
     """Set id and document of each verdict of a kind (`proof-`, …) that is believed, in the order of
-    their times."""
+    their times, up to the name `until`."""
     rows = connection.execute(
         "SELECT set_id, document FROM verdicts JOIN marks USING (set_id, name)"
-        " WHERE name LIKE ? AND mark = 'valid' ORDER BY name",
-        (f"{kind}%",),
+        " WHERE name LIKE ? AND name <= ? AND mark = 'valid' ORDER BY name",
+        (f"{kind}%", until),
     )
     return [(str(row[0]), bytes(row[1])) for row in rows]
 

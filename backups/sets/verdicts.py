@@ -9,6 +9,7 @@ from datetime import datetime
 from backups.format import manifest, naming
 from backups.format.acceptance import Acceptance, dump_acceptance
 from backups.format.mark import Marks, sha256_of
+from backups.format.pin import Pin, dump_pin
 from backups.host.directory import BackupDirectory
 from backups.model import DrillReport, ProofLevel, Verdict
 from backups.sets.catalogue import Catalogue
@@ -77,6 +78,15 @@ class Verdicts:
             )
 
         self._put_now(set_id, "accept", acceptance)
+
+    def note_pin(self, set_id: str, label: str | None) -> None:
+        """Leave that a person keeps a set, with a label; None: no longer.
+
+        Raises `StoreError`, `ProofFailed`.
+        """
+        self._put_now(
+            set_id, "pin", lambda at: dump_pin(Pin(set_id, at, label is not None, label or ""))
+        )
 
     def _manifest_sha256(self, set_id: str) -> str | None:
         own = self._catalogue.documents(set_id).get(naming.MANIFEST)

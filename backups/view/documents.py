@@ -79,6 +79,8 @@ def set_document(backup_set: BackupSet) -> Document:
         "sequence": backup_set.sequence,
         "hollow": backup_set.hollow,
         "set_aside": _time(backup_set.set_aside),
+        "pinned": backup_set.pinned,
+        "label": backup_set.label,
         "suspect": list(backup_set.suspect) if backup_set.suspect else None,
         "point": {
             "chain": backup_set.point.chain,

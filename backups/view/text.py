@@ -177,6 +177,17 @@ def accepted(found: BackupSet, newest: BackupSet | None) -> str:
     return line
 
 
+def pinned(found: BackupSet) -> str:
+    """After `pin` or `unpin`."""
+    if found.pinned:
+        why = f" ({found.label})" if found.label else ""
+        return (
+            f"Set {found.id} is kept{why}, whatever the rules of retention say. "
+            f"To let it go: ./bot backups unpin {found.id}"
+        )
+    return f"Set {found.id} is kept as long as the rules of retention say."
+
+
 def accepted_missing(found: Sequence[MissingPoint], *, still: int) -> str:
     """After `accept --missing`; of those found, `still` so many are a problem."""
     if not found:
@@ -237,6 +248,7 @@ def sets(found: Sequence[BackupSet], *, more: bool) -> str:
         notes += [units.mark_of(one)] if one.kind != "legacy" and one.mark != "valid" else []
         notes += ["hollow: objects are missing"] if one.hollow else []
         notes += [f"set aside at {format_utc(one.set_aside)}"] if one.set_aside else []
+        notes += [units.pin_of(one)] if one.pinned else []
         notes += [f"suspect: {reason}" for reason in one.suspect or ()]
         rows.append(
             (

@@ -112,3 +112,8 @@ def sentence(text: str) -> str:
     if first.replace("'", "").isalpha():
         text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def pin_of(one: BackupSet) -> str:
+    """What is said of a set that a person keeps."""
+    return f"pinned: {one.label}" if one.label else "pinned"

@@ -32,6 +32,8 @@ SET = {
     "mark",
     "sequence",
     "set_aside",
+    "pinned",
+    "label",
     "suspect",
     "objects",
 }

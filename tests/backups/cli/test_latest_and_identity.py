@@ -45,6 +45,26 @@ def test_latest_means_one_set_for_all_commands(two_sets: Installation) -> None:
     assert (run["set_id"], accepted["id"]) == (latest, latest)
 
 
+def test_a_set_is_pinned_by_command_and_route(two_sets: Installation) -> None:
+    """Both show it with its label; a route wants the id confirmed."""
+    latest = latest_of(two_sets)
+    done = two_sets.cli("pin", "latest", "--label", "<b>before</b> the move")
+    assert f"Set {latest} is kept (<b>before</b> the move)" in done.stdout
+    assert f"./bot backups unpin {latest}" in done.stdout
+    assert "pinned: <b>before</b> the move" in two_sets.cli("list").stdout
+    assert two_sets.cli("pin", "latest", "--label", "x" * 101).returncode == 2
+
+    with AppProcess.start(two_sets) as app, app.client() as client:
+        sets = f"/admin/backups/sets/{latest}"
+        assert client.get(sets).json()["label"] == "<b>before</b> the move"
+        assert client.post(f"{sets}/unpin", json={"confirm": "other"}).status_code == 409
+        unpinned = client.post(f"{sets}/unpin", json={"confirm": latest}).json()
+        assert (unpinned["pinned"], unpinned["label"]) == (False, "")
+        refused = client.post(f"{sets}/pin", json={"confirm": latest, "label": "a\nb"})
+        assert (refused.status_code, refused.json()["code"]) == (422, "not_pinnable")
+    assert two_sets.json("unpin", latest)["pinned"] is False
+
+
 @pytest.mark.parametrize("command", ["verify", "accept", "restore"])
 def test_latest_of_nothing_is_an_error(tmp_path: Path, command: str) -> None:
     """Where there is no restore point, each of them says so."""

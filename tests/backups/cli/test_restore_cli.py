@@ -159,7 +159,11 @@ def test_nothing_to_undo(installation: Installation) -> None:
 def test_with_the_app_running_its_later_writes_land_at_the_path(
     installation: Installation, state: LiveStateName
 ) -> None:
-    """In each state: the app goes on, and another process sees in the file what is written then."""
+    """In each state: the app goes on, and another process sees in the file what is written then.
+
+    Changes are not followed: the newest point is the set, whenever a follower would have looked.
+    """
+    installation = installation.with_settings(BACKUP_CHANGE_DELAY="0")
     with AppProcess.start(installation) as app, StorageProcess(installation) as storages:
         assert storages.put("before") is None
         for source in SOURCES:

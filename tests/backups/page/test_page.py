@@ -462,12 +462,26 @@ def test_an_object_that_is_gone(app: AppProcess, operator: httpx2.Client) -> Non
     assert "object_missing" in answer.text
 
 
+def test_a_set_is_pinned_on_its_page(operator: httpx2.Client) -> None:
+    """The label is text, and nothing else; a button lets the set go again."""
+    page = re.findall(r"/admin/sets/\w+", operator.get("/admin/sets").text)[0]
+    assert press(operator, f"{page}/pin", label="<i>kept</i>").headers["location"] == page
+    text = operator.get(page).text
+    assert "&lt;i&gt;kept&lt;/i&gt;" in text
+    assert "<i>kept" not in text
+    assert press(operator, f"{page}/unpin").headers["location"] == page
+    text = operator.get(page).text
+    assert "Pin it" in text
+    assert "kept&lt;/i&gt;" not in text
+
+
 def test_while_another_run_is_in_progress(app: AppProcess, operator: httpx2.Client) -> None:
     """An action is 409 and names the run that is there; events tell its stage."""
 
     def at_rest() -> bool:
         """Whether the app makes no run of its own accord, as it may after a test before this."""
-        return app.installation.json("status")["running"] is None
+        with app.client() as client:
+            return client.get("/admin/backups/status").json()["running"] is None
 
     eventually(at_rest, "the end of what the app does by itself")
     with app.installation.locked_tokens():
