@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +136,44 @@ def test_a_step_that_waits_for_a_lock_ends_with_the_process(bench: Bench) -> Non
             with pytest.raises(RunInterrupted):
                 step(bench, follower)
             writer.execute("ROLLBACK")
+
+
+def overwrite_leaf(path: Path) -> Callable[[], object]:
+    """Fill a page of `tokens` with bytes that are no page; what puts its content back."""
+    with closing(connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        offset, size = connection.execute(
+            "SELECT pgoffset, pgsize FROM dbstat WHERE name = 'tokens' AND pagetype = 'leaf'"
+            " ORDER BY pageno DESC LIMIT 1"
+        ).fetchone()
+    sound = path.read_bytes()
+
+    def fill(page: bytes) -> None:
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(page)
+
+    fill(b"\xff" * size)
+    return lambda: fill(sound[offset : offset + size])
+
+
+def test_a_damaged_database_is_no_point(tmp_path: Path) -> None:
+    """It is named at once, `latest` stays the point before it, and a cure is followed again."""
+    with following_bench(tmp_path) as bench, following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "good")
+        assert step(bench, follower) == "stored"
+        cure = overwrite_leaf(bench.tokens)
+
+        assert step(bench, follower) == "waiting"
+
+        assert follower.failing == {"tokens"}
+        assert len(increments(bench)) == 1
+        assert replayed(bench, chain, tmp_path)  # the newest point is sound
+        cure()
+        rotate(bench, "cured")
+        assert step(bench, follower) == "stored"
+        assert follower.failing == frozenset()
 
 
 def test_a_volatile_source_causes_no_point_and_is_carried(bench: Bench) -> None:
