@@ -176,8 +176,11 @@ def _open(
     # Its thread begins now: a run that has its lease must not wait for one that cannot begin.
     app.state.executor.submit(lambda: None)
     sync = _open_bot(app, stack, settings, platforms)
-    jobs = [sync, _binding(app, platforms), _checks(app)]
-    scheduler = BackupScheduler(app.state.backups, jobs, supervisor=app.state.supervisor)
+    check = CheckAfterChange(settings, app.state.backups)
+    jobs = [sync, _binding(app, platforms), _checks(check)]
+    scheduler = BackupScheduler(
+        app.state.backups, jobs, supervisor=app.state.supervisor, changed=check.changed
+    )
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
@@ -263,9 +266,8 @@ def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJ
     return LeaderJob("binding", None, binder.work, nullcontext, binder.stop)
 
 
-def _checks(app: FastAPI) -> LeaderJob:
+def _checks(check: CheckAfterChange) -> LeaderJob:
     """The examination after a change of settings; what it waits for, the service gives up."""
-    check = CheckAfterChange(app.state.settings, app.state.backups)
     return LeaderJob("checks", None, check.work, nullcontext, lambda: None)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -33,6 +34,20 @@ class CheckAfterChange:
         self._settings = settings
         self._service = service
         self._done = False
+        self._looking = threading.Lock()
+        self._changed: tuple[str, ...] | None = None
+
+    def changed(self) -> tuple[str, ...]:
+        """The names of the settings that were changed before this process began; from any thread.
+
+        Raises `DatabaseError` when the records cannot be used.
+        """
+        with self._looking:
+            if self._changed is None:
+                before = self._service.facts.checks.last()
+                keys, values = self._settings.token_encryption_keys, values_of(self._settings)
+                self._changed = changed_since(before, keys, values) if before else ()
+            return self._changed
 
     def work(self) -> None:
         """Examine if that is due; returns at once when this process has looked before.
@@ -43,12 +58,12 @@ class CheckAfterChange:
             return
         keys, values = self._settings.token_encryption_keys, values_of(self._settings)
         checks = self._service.facts.checks
-        before = checks.last()
+        changed, before = self.changed(), checks.last()
         key, digests = key_fingerprint(keys[0]), digests_of(keys[0], values)
         now = self._service.clock.now()
         if before is None:
             checks.note(SettingsCheck(now, key, digests))
-        elif changed := changed_since(before, keys, values):
+        elif changed:
             lines = examine(self._settings, self._service).lines
             light = headline(self._service.status(), self._service.clock.now())
             check = SettingsCheck(now, key, digests, changed, lines, light.light, light.title)
