@@ -26,6 +26,7 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from uvicorn.config import LOGGING_CONFIG
 
+from backups.doctor.after_change import CheckAfterChange
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
@@ -175,8 +176,11 @@ def _open(
     # Its thread begins now: a run that has its lease must not wait for one that cannot begin.
     app.state.executor.submit(lambda: None)
     sync = _open_bot(app, stack, settings, platforms)
-    jobs = [sync, _binding(app, platforms)]
-    scheduler = BackupScheduler(app.state.backups, jobs, supervisor=app.state.supervisor)
+    check = CheckAfterChange(settings, app.state.backups)
+    jobs = [sync, _binding(app, platforms), _checks(check)]
+    scheduler = BackupScheduler(
+        app.state.backups, jobs, supervisor=app.state.supervisor, changed=check.changed
+    )
     scheduler.start()
     stack.push_async_callback(run_in_threadpool, scheduler.stop)
     # The server waits for open requests first, and they may wait for the store.
@@ -260,6 +264,11 @@ def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJ
 
     binder = TokenBinder(app.state.tokens, fits, protect)
     return LeaderJob("binding", None, binder.work, nullcontext, binder.stop)
+
+
+def _checks(check: CheckAfterChange) -> LeaderJob:
+    """The examination after a change of settings; what it waits for, the service gives up."""
+    return LeaderJob("checks", None, check.work, nullcontext, lambda: None)
 
 
 def _greet(settings: Settings, address: str | None) -> None:

@@ -16,7 +16,7 @@ started_empty:<source>               an instant
 baseline:<source>                    a document, as JSON
 ended_login:<login>                  an instant
 undo:<run>                           `1`
-kit_kept                             a document, as JSON (`host/remembered`)
+kit_kept, settings_check             a document each, as JSON (`host/remembered`)
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from typing import TypeVar
 from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
+from backups.host.remembered.checks import CheckRecord
 from backups.host.remembered.kit import KitRecord
 from backups.host.remembered.record import Record, document, time_of
 from backups.model import Baseline, DrillReport
@@ -73,13 +74,15 @@ UNDO = "undo:"  # the run log says so of a run
 class HostState:
     """What this host remembers. Raises `DatabaseError` when its records cannot be used.
 
-    `messages` is what was sent to whom, `kit` that a person keeps the emergency kit elsewhere.
+    `messages` is what was sent to whom, `kit` that a person keeps the emergency kit elsewhere,
+    `checks` what was found after a change of settings.
     """
 
     def __init__(self, records: Database) -> None:
         self._records = records
         self.messages = Messages(records)
         self.kit = KitRecord(records)
+        self.checks = CheckRecord(records)
 
     # --- restores and drills ------------------------------------------------------------
 

@@ -110,6 +110,7 @@ def reading_routes() -> APIRouter:
             receivers=status.receivers,
             headline=headline(status, service.clock.now()),
             told=notified(status),
+            check=service.facts.checks.last(),
         )
 
     @router.get("/kit")

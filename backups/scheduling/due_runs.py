@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 from backups.errors import LeaseHeld
@@ -29,11 +30,17 @@ _log = logging.getLogger(__name__)
 class DueRuns:
     """Runs what is due; `wake` it from any thread, and call `step` about once a second from one.
 
+    Where `changed` names settings, a run that failed before is tried again at once.
+
     Waits are by the monotonic clock, so that a clock that is set holds nothing up.
     """
 
-    def __init__(self, service: BackupService) -> None:
+    def __init__(
+        self, service: BackupService, changed: Callable[[], Sequence[str]] = tuple
+    ) -> None:
         self._service = service
+        self._changed = changed
+        self._corrected = False
         self._monotonic = service.clock.monotonic
         self._woken: set[Due] = set()
         self._catch_up_at = self._monotonic()
@@ -68,7 +75,8 @@ class DueRuns:
             self._run_if_owed("scheduled")
         if self._monotonic() >= self._catch_up_at:
             self._catch_up_at = self._monotonic() + CATCH_UP_SECONDS
-            self._run_if_owed("catch-up", at_once=self._store_is_back())
+            self._run_if_owed("catch-up", at_once=self._corrected or self._store_is_back())
+            self._corrected = False
         if self._monotonic() >= self._look_at:
             self._look()
         if "drill" in self._woken:
@@ -91,6 +99,8 @@ class DueRuns:
         before = self._service.facts.exchange_leader_keys(keys)
         # A key that was put back: only a backup shows that all is well again.
         self._cured = before not in (None, keys) and not self._service.status().health.healthy
+        # What failed with other settings says nothing of these.
+        self._corrected = bool(self._changed())
         self._look_at = self._monotonic() + LOOK_SECONDS
         self.begun.set()
 

@@ -115,7 +115,7 @@ class BackupScheduler:
 
     Its threads, and those of `jobs`, are in the `supervisor`: `alerts` in each process of the app,
     `scheduler`, `follower` and `packer` in the one that schedules, which also writes for the
-    others how its threads are.
+    others how its threads are. Where `changed` names settings, a failed backup is tried at once.
     """
 
     def __init__(
@@ -124,8 +124,9 @@ class BackupScheduler:
         jobs: Sequence[LeaderJob] = (),
         *,
         supervisor: Supervisor | None = None,
+        changed: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        self._service = service
+        self._service, self._changed = service, changed
         self._leader_jobs = tuple(jobs)
         self._supervisor = supervisor or Supervisor()
         self._stopping = threading.Event()
@@ -194,7 +195,7 @@ class BackupScheduler:
 
     def _schedule(self, held: HeldLease) -> None:
         """Run the threads of a leader until this process stops, or has the lease no more."""
-        runs, ended = DueRuns(self._service), threading.Event()
+        runs, ended = DueRuns(self._service, self._changed), threading.Event()
         with ExitStack() as leading:
             for job in self._leader_jobs:
                 leading.enter_context(job.while_leader())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import datetime
 
 from backups.model import Level
 
@@ -27,3 +28,31 @@ class Examination:
     def healthy(self) -> bool:
         """Whether no line is a problem."""
         return all(line.level != "problem" for line in self.lines)
+
+
+@dataclass(frozen=True)
+class SettingsCheck:
+    """An examination that a change of settings caused, and keyed hashes of the settings of then.
+
+    `key` is the fingerprint of the token key that made the `digests`, name -> hex. `changed` has
+    names, without values; it is empty where nothing was examined. `light` and `title` are the
+    light's at its end.
+    """
+
+    at: datetime
+    key: str
+    digests: dict[str, str] = field(repr=False)
+    changed: tuple[str, ...] = ()
+    lines: tuple[Line, ...] = ()
+    light: str = ""
+    title: str = ""
+
+    @property
+    def reason(self) -> str:
+        """Why it was made: "after SPACES_REGION changed"."""
+        return f"after {', '.join(self.changed)} changed"
+
+    @property
+    def failed(self) -> tuple[Line, ...]:
+        """The lines that are problems."""
+        return tuple(line for line in self.lines if line.level == "problem")

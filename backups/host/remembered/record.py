@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 from backups.format.instance import LastSet
 from backups.model import Baseline, DrillReport
+from backups.vocabulary.examination import SettingsCheck
 from backups.vocabulary.kit import KeptKit
 from backups.vocabulary.replaced import RestoreRecord, Switch
 from shared.adapters import adapter_of
@@ -22,7 +23,7 @@ from shared.clock import format_utc, parse_utc
 _log = logging.getLogger("backups.host.state")
 
 T = TypeVar("T")
-D = TypeVar("D", Baseline, DrillReport, KeptKit, LastSet, RestoreRecord, Switch)
+D = TypeVar("D", Baseline, DrillReport, KeptKit, LastSet, RestoreRecord, SettingsCheck, Switch)
 
 
 @dataclass(frozen=True)
