@@ -156,18 +156,18 @@ def _attempt(facts: HealthFacts) -> Fact:
         Finding(
             "last_run_failed",
             f"the last backup, run {failed.id}, failed: {message}",
-            (failed.error.hint if failed.error else "See: ./bot backups runs") + _retry(facts),
+            _retry(facts) + (failed.error.hint if failed.error else "See: ./bot backups runs"),
         ),
     )
 
 
 def _retry(facts: HealthFacts) -> str:
-    """When the app tries a failed backup again by itself, after what a person can do."""
+    """When the app tries a failed backup again by itself; a hint may end with a command."""
     if facts.retry_at is None:
         return ""
     if facts.retry_at <= facts.now:
-        return " The app tries again by itself within a minute."
-    return f" The app tries again by itself at {format_utc(facts.retry_at)}."
+        return "The app tries again by itself within a minute. "
+    return f"The app tries again by itself at {format_utc(facts.retry_at)}. "
 
 
 def _point(facts: HealthFacts) -> Fact:

@@ -321,12 +321,12 @@ def test_a_failure_is_told_in_its_own_words() -> None:
     ],
 )
 def test_a_failure_says_when_the_app_tries_again(wait: timedelta, told: str) -> None:
-    """After what a person can do meanwhile."""
+    """Before what a person can do meanwhile, which may end with a command."""
     known = facts(failure=a_failed_run("the-run"))
 
     (problem,) = assess(replace(known, retry_at=known.now + wait)).problems
 
-    assert problem.hint == f"Check the network. The app tries again by itself {told}"
+    assert problem.hint == f"The app tries again by itself {told} Check the network."
 
 
 def test_findings_name_what_they_are_about() -> None:
