@@ -6,6 +6,8 @@
 A source is copied as it is, page by page, and only if it was written. Unless it is large, the copy
 is checked: what is damaged is no point. Of a large one the `-wal` is read (`wal_follower`); where
 that does not show all, it is compared like the others. The self-check of the chain looks at all.
+
+One file, because the instant, the pins and what is made of each source belong together.
 """
 
 from __future__ import annotations
