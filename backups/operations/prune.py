@@ -104,7 +104,8 @@ class Prune:
         for dropped in plan.drop:
             set_id, reason = dropped.backup_set.id, dropped.reason
             with suppress(SetNotFound):  # another process has learnt in between that it is gone
-                kept += self._drop(self._catalogue.get(set_id), refused)
+                chosen = self._catalogue.get(set_id)
+                kept += [] if chosen.pinned else self._drop(chosen, refused)  # since the plan
                 if not self._catalogue.has(set_id):
                     _log.info("dropped", extra=fields(set_id=set_id, reason=reason))
         # Planned anew: a set that the store refused to drop keeps its chain.

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from backups.decisions.retention import RetentionPolicy
+from backups.decisions.retention import RetentionPlan, RetentionPolicy
 from backups.errors import NotPinnable, SetNotFound
 from backups.format import naming
 from backups.format.pin import FORMAT, MOST_LABEL, Pin, dump_pin, load_pin
+from backups.operations.own_sets import OwnSets
 from shared.errors import StoreUnreachable
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
@@ -66,6 +67,29 @@ def test_a_pinned_set_is_kept_until_it_is_unpinned(bench: Bench) -> None:
     bench.service.prune.begin().execute()
     assert listed(bench) == [newest]
     assert pins_of(bench, first) == []
+
+
+def test_a_set_that_is_pinned_while_a_prune_runs_is_kept(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was planned before the pin counts no more: who was told that it is kept finds it."""
+    first = bench.made().id
+    bench.service.pins.pin(first)
+    later(bench, days=400)
+    bench.made()
+    bench.service.pins.unpin(first)
+    real = OwnSets.plan_prune
+
+    def plan(own_sets: OwnSets) -> RetentionPlan:
+        found = real(own_sets)
+        if first in [one.backup_set.id for one in found.drop]:
+            later(bench, seconds=5)
+            bench.service.pins.pin(first, "in time")
+        return found
+
+    monkeypatch.setattr(OwnSets, "plan_prune", plan)
+    bench.service.prune.begin().execute()
+    assert first in listed(bench)
 
 
 def test_another_host_learns_of_it(bench: Bench, tmp_path: Path) -> None:
