@@ -113,7 +113,7 @@ def test_it_is_polled(bot: AppProcess, browser: httpx2.Client) -> None:
         assert admin.post("/admin/sync").status_code == 202
     eventually(lambda: "reconnect" in browser.get("/").text, "a polling")
 
-    assert stored(bot, "polled.json") is True
+    eventually(lambda: stored(bot, "polled.json") is True, "the other account's, beside it")
     front = browser.get("/").json()
     assert list(front) == ["session", "shops", "pages", "stores", "next"]
     assert front["session"] is True
