@@ -22,7 +22,7 @@ from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
-from backups.sources.faults import source_faults
+from backups.sources.faults import damage_seen, source_faults
 from backups.vocabulary.following import GRACE
 from backups.vocabulary.kit import fingerprint_of
 from shared.clock import format_utc
@@ -79,6 +79,7 @@ def read_status(
     )
     kept_at = kit_kept_at(config, state)
     bot = installation.bot()
+    damaged = following.damaged if following else {}
     retry_at = own_sets.retry_at() if owner is not None else None
     health = assess(
         HealthFacts(
@@ -109,7 +110,7 @@ def read_status(
             future_is_over=own_sets.future_is_over(newest),
             found_faults=(
                 *faults,
-                *source_faults(expected, now),
+                *(source_faults(expected, now) or damage_seen(damaged)),
                 *lease_faults(installation.directory, heartbeat, config.timeout, now),
                 *alerts_that_fail(config.receivers, receivers, now),
                 *((finding_of(doubt),) if doubt else ()),

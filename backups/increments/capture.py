@@ -275,8 +275,8 @@ def _refuse_damaged(copy: Path, source: Source) -> None:
         fault = soundness_of(connection, "quick_check").fault
     if fault:
         raise DatabaseCorrupt(
-            f"{what(source)} is damaged: {fault}",
-            f"No point is made of it. {restore_remedy(source.name)}",
+            f"{what(source)} is damaged, and no point is made of it: {fault}",
+            restore_remedy(source.name),
         )
 
 

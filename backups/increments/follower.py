@@ -31,7 +31,7 @@ from backups.increments.seconds import note_seconds
 from backups.increments.step import OpenChain
 from backups.sets import missing
 from backups.vocabulary.following import GRACE, Following
-from shared.errors import DiskFull, StoreError
+from shared.errors import AppError, DatabaseCorrupt, DiskFull, StoreError
 from shared.logs import fields
 from shared.process.lasting_work import note
 
@@ -66,7 +66,7 @@ class Follower:
         self._failures = 0
         self._noticed_at: float | None = None
         self._full_reason: str | None = None
-        self._failing: frozenset[str] = frozenset()
+        self._failing: dict[str, AppError] = {}
         self._late_because: str | None = None
         self._no_room: str | None = None
         self._compares_all = False  # at the next step, though nothing was noticed
@@ -82,17 +82,15 @@ class Follower:
         if self._no_room is not None:
             return Following("stopped", self._no_room, waiting_since)
         if self._chain is not None:
-            names = ", ".join(sorted(self._failing))
-            return Following(
-                self._capture.how, f"{names} cannot be read" if names else "", waiting_since
-            )
+            why = f"{', '.join(sorted(self._failing))} cannot be read" if self._failing else ""
+            return Following(self._capture.how, why, waiting_since, self._damaged())
         reason = self._full_reason
         return Following("sets" if reason is None else "stopped", reason or "", waiting_since)
 
     @property
     def failing(self) -> frozenset[str]:
         """The sources that the last step could not read."""
-        return self._failing
+        return frozenset(self._failing)
 
     @property
     def chain(self) -> str | None:
@@ -263,16 +261,19 @@ class Follower:
 
     def _say_failing(self, captured: Captured) -> None:
         names = frozenset(captured.failures)
-        if names:
-            self._late_because = UNREADABLE
-        for name in sorted(names - self._failing):
+        self._late_because = UNREADABLE if names else self._late_because
+        for name in sorted(names - self.failing):
             error = captured.failures[name]
             _log.error("%s is not followed: %s [%s]", name, error.message, error.code)
-        for name in sorted(self._failing - names):
+        for name in sorted(self.failing - names):
             _log.info("%s is followed again", name)
-        self._failing = names
-        if captured.failures:
-            note(next(iter(captured.failures.values())))
+        self._failing = dict(captured.failures)
+        if others := [self._failing[name] for name in names - self._damaged().keys()]:
+            note(others[0])  # of damage, status says more
+
+    def _damaged(self) -> dict[str, str]:
+        failing = self._failing.items()
+        return {name: one.message for name, one in failing if isinstance(one, DatabaseCorrupt)}
 
     # --- begin and go on ---------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from backups.errors import LinkDangling
 from backups.model import Finding, Source
 from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import what
+from shared.databases.sqlite import restore_remedy
 
 # https://www.sqlite.org/fileformat2.html#magic_header_string
 _MAGIC = b"SQLite format 3\x00"
@@ -31,6 +32,14 @@ _READ_SECONDS = 20
 def source_faults(sources: Sequence[Source], now: datetime) -> tuple[Finding, ...]:
     """A finding for each source whose file is gone, cannot be reached, or is no database."""
     return tuple(fault for source in sources if (fault := _fault(source, now)) is not None)
+
+
+def damage_seen(damaged: Mapping[str, str]) -> tuple[Finding, ...]:
+    """A finding for each source that the follower found damaged, with what it said."""
+    return tuple(
+        Finding("source_unreadable", message, restore_remedy(name))
+        for name, message in damaged.items()
+    )
 
 
 def _fault(source: Source, now: datetime) -> Finding | None:
@@ -74,11 +83,7 @@ def _fault(source: Source, now: datetime) -> Finding | None:
 
 
 def _damage(source: Source, code: str, fault: str) -> Finding:
-    return Finding(
-        code,
-        f"{what(source)} {fault}",
-        f"Restore it: ./bot backups restore --only {source.name} --in-place --yes",
-    )
+    return Finding(code, f"{what(source)} {fault}", restore_remedy(source.name))
 
 
 @lru_cache(maxsize=64)

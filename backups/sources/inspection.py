@@ -51,7 +51,9 @@ def read_facts(connection: sqlite3.Connection) -> DatabaseFacts:
 def fault_of(connection: sqlite3.Connection, check: Check) -> str | None:
     """The first fault that SQLite's check finds, or None when the database is sound."""
     found = connection.execute(f"PRAGMA {check}(1)").fetchone()
-    return None if found and found[0] == "ok" else str(found[0] if found else "no answer")
+    if found and found[0] == "ok":
+        return None
+    return " ".join(str(found[0]).split()) if found else "no answer"  # it may have several lines
 
 
 def sha256_of(path: Path) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -18,12 +19,14 @@ class Following:
     """How the leader stores changes.
 
     `stopped`: nothing is stored between two sets, for the `reason`. `waiting_since` is when the
-    oldest change was noticed that should be stored by now, and is not.
+    oldest change was noticed that should be stored by now, and is not. `damaged` says, by source,
+    what is wrong with a live database of which no point is made for that.
     """
 
     mode: FollowState
     reason: str = ""
     waiting_since: datetime | None = None
+    damaged: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

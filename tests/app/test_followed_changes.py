@@ -14,7 +14,7 @@ import pytest
 from tests.support.app_process import AppProcess
 from tests.support.bucket_oracle import S3Bucket
 from tests.support.chain_oracle import ChainOracle
-from tests.support.databases import add_rows, make_database
+from tests.support.databases import add_rows, make_database, overwrite_leaf
 from tests.support.fault_proxy import FaultProxy, drop
 from tests.support.followed import Followed, Load
 from tests.support.installation import TOKEN_ENCRYPTION_KEY, Installation
@@ -246,3 +246,21 @@ def _anywhere(followed: Followed, key: str) -> bool:
 
 def _bucket(server: S3Server, followed: Followed) -> S3Bucket:
     return S3Bucket(server.client(), followed.installation.settings["SPACES_BUCKET"])
+
+
+def test_damage_is_red_at_once_and_its_remedy_brings_back_the_newest_row(
+    s3_server: S3Server, tmp_path: Path
+) -> None:
+    """Not after ten minutes: no point is made of it, and what status says to type is enough."""
+    followed = followed_in(tmp_path / "host", s3_server)
+    with followed.serving() as app:
+        is_true(followed, app, "kept")
+        overwrite_leaf(followed.installation.tokens_path)
+
+        (problem,) = eventually(lambda: followed.status(app)["problems"], "the damage is named")
+        assert problem["code"] == "source_unreadable"
+        assert "tokens.db) is damaged, and no point is made of it" in problem["message"]
+        remedy = problem["hint"].partition("./bot backups ")[2].split()
+        assert followed.installation.cli(*remedy).returncode == 0
+        eventually(lambda: followed.status(app)["problems"] == [], "all is well again")
+        is_true(followed, app, "after")

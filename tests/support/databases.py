@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -70,3 +71,22 @@ def add_rows(path: Path, number: int, *, padding: int = 0) -> None:
             (("x" * padding,) for _ in range(number)),
         )
         connection.execute("COMMIT")
+
+
+def overwrite_leaf(path: Path) -> Callable[[], object]:
+    """Fill a page of `tokens` with bytes that are no page; what puts its content back."""
+    with closing(connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        offset, size = connection.execute(
+            "SELECT pgoffset, pgsize FROM dbstat WHERE name = 'tokens' AND pagetype = 'leaf'"
+            " ORDER BY pageno DESC LIMIT 1"
+        ).fetchone()
+    sound = path.read_bytes()
+
+    def fill(page: bytes) -> None:
+        with path.open("r+b") as file:
+            file.seek(offset)
+            file.write(page)
+
+    fill(b"\xff" * size)
+    return lambda: fill(sound[offset : offset + size])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from backups.sets.seal import generate_key_pair
 from backups.vocabulary.following import Outage
 from shared.errors import DatabaseLocked
 from tests.support.bench import PREFIX, Bench
-from tests.support.databases import add_rows, connect, write
+from tests.support.databases import add_rows, connect, overwrite_leaf, write
 from tests.support.following import (
     begun,
     clock_of,
@@ -138,25 +138,6 @@ def test_a_step_that_waits_for_a_lock_ends_with_the_process(bench: Bench) -> Non
             writer.execute("ROLLBACK")
 
 
-def overwrite_leaf(path: Path) -> Callable[[], object]:
-    """Fill a page of `tokens` with bytes that are no page; what puts its content back."""
-    with closing(connect(path)) as connection:
-        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        offset, size = connection.execute(
-            "SELECT pgoffset, pgsize FROM dbstat WHERE name = 'tokens' AND pagetype = 'leaf'"
-            " ORDER BY pageno DESC LIMIT 1"
-        ).fetchone()
-    sound = path.read_bytes()
-
-    def fill(page: bytes) -> None:
-        with path.open("r+b") as file:
-            file.seek(offset)
-            file.write(page)
-
-    fill(b"\xff" * size)
-    return lambda: fill(sound[offset : offset + size])
-
-
 def test_a_damaged_database_is_no_point(tmp_path: Path) -> None:
     """It is named at once, `latest` stays the point before it, and a cure is followed again."""
     with following_bench(tmp_path) as bench, following(bench) as follower:
@@ -168,12 +149,14 @@ def test_a_damaged_database_is_no_point(tmp_path: Path) -> None:
         assert step(bench, follower) == "waiting"
 
         assert follower.failing == {"tokens"}
+        assert "tokens.db) is damaged, and no point is made" in follower.following.damaged["tokens"]
         assert len(increments(bench)) == 1
         assert replayed(bench, chain, tmp_path)  # the newest point is sound
         cure()
         rotate(bench, "cured")
         assert step(bench, follower) == "stored"
         assert follower.failing == frozenset()
+        assert follower.following.damaged == {}
 
 
 def test_a_volatile_source_causes_no_point_and_is_carried(bench: Bench) -> None:
