@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.support.installation import REPOSITORY
+from tests.support.small_disk import run_on_small_disk
 
 
 @pytest.mark.slow
@@ -18,20 +16,10 @@ def test_following_waits_for_room_while_fulls_go_on(tmp_path: Path, follow: str)
     """On a real disk: a set has what changed, the chain goes on when there is room, and has all."""
     shadows = tmp_path / "data" / "backups" / "follow"
     shadows.mkdir(parents=True)
-    script = 'mount -t tmpfs -o size=4m,mode=700 none "$0" && exec "$@"'
-    done = subprocess.run(
-        [
-            *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(shadows)),
-            *(sys.executable, "-m", "tests.support.full_shadow_disk", str(tmp_path), follow),
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    printed = run_on_small_disk(
+        shadows, "size=4m,mode=700", "tests.support.full_shadow_disk", str(tmp_path), follow
     )
-    assert done.returncode == 0, done.stdout + done.stderr
-    states = json.loads(done.stdout.splitlines()[-1])
+    states = json.loads(printed.splitlines()[-1])
     names = ("before", "full", "nothing changed", "more changed", "room", "after")
     assert [states[name]["follow"] for name in names] == [follow, *["stopped"] * 3, follow, follow]
     assert [states[name]["sets"] for name in names] == [1, 2, 2, 3, 3, 3]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -24,6 +22,7 @@ from backups.runs.run import Recorder
 from backups.sets.seal import generate_key_pair, most_sealed_bytes, seal
 from backups.sources.room import RESERVE_BYTES, Need, Room
 from tests.support.bench import Bench, open_bench
+from tests.support.small_disk import run_on_small_disk
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 MEGABYTES = 3
@@ -346,17 +345,5 @@ def test_a_disk_without_live_databases_has_no_reserve(tmp_path: Path) -> None:
 
 def test_the_bot_commits_while_runs_find_the_disk_full(tmp_path: Path) -> None:
     """On a real disk that the databases share: each command stops in time, each commit succeeds."""
-    script = 'mount -t tmpfs -o size=100m none "$0" && exec "$@"'
-    done = subprocess.run(
-        [
-            *("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, str(tmp_path)),
-            *(sys.executable, "-m", "tests.support.shared_disk", str(tmp_path)),
-        ],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.split() == ["run", "disk_full", "restore", "disk_full", "drill", "disk_full"]
+    printed = run_on_small_disk(tmp_path, "size=100m", "tests.support.shared_disk", str(tmp_path))
+    assert printed.split() == ["run", "disk_full", "restore", "disk_full", "drill", "disk_full"]

@@ -23,6 +23,7 @@ from backups.errors import (
     SetNotFound,
 )
 from backups.model import BackupSet, Run
+from backups.operations.planning.given import GivenRestore
 from backups.sets.seal import generate_key_pair, seal
 from backups.sources.inspection import sha256_of
 from backups.view import restore_text
@@ -80,6 +81,13 @@ def copy_of(bench: Bench, source: str) -> Path:
     return bench.directory.copy_of(newest(bench).id, source)
 
 
+def planned(
+    given: GivenRestore, target: str, *, to: Path | None, accept_unsigned: bool
+) -> RestorePlan:
+    """The plan of a restore that was begun."""
+    return given.plan(target, in_place=to is None, accept_unsigned=accept_unsigned, compares=False)
+
+
 def plan_from(
     bench: Bench,
     path: Path,
@@ -93,12 +101,7 @@ def plan_from(
 ) -> RestorePlan:
     """The plan alone."""
     with bench.service.given.open(path, at=at, only=only, identity_file=identity) as given:
-        return given.plan(
-            target,
-            in_place=to is None,
-            accept_unsigned=accept_unsigned,
-            compares=False,
-        )
+        return planned(given, target, to=to, accept_unsigned=accept_unsigned)
 
 
 def restore_from(
@@ -114,12 +117,7 @@ def restore_from(
 ) -> Run:
     """Plan and restore from files in hand; the run, with its error in their terms."""
     with bench.service.given.open(path, at=at, only=only, identity_file=identity) as given:
-        plan = given.plan(
-            target,
-            in_place=to is None,
-            accept_unsigned=accept_unsigned,
-            compares=False,
-        )
+        plan = planned(given, target, to=to, accept_unsigned=accept_unsigned)
         run = given.begin(plan, to=to).execute()
         if run.error is not None:
             raise AssertionError(given.explained(run.error).message)
