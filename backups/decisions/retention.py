@@ -168,12 +168,22 @@ def plan_with_chains(
 
     A full stays as long as a point that is kept needs it, and a chain goes with its full.
     """
+    of_chains = chain_facts(sets, facts, own)
+    days = policy.points_days
+    uses = uses_of_fulls(chains, days, of_chains)
+    plan = plan_retention(sets, policy, replace(facts, chains=uses))
+    fulls = {one.backup_set.id for one in plan.keep}
+    return replace(plan, chains=plan_chains(chains, fulls, days, of_chains))
+
+
+def chain_facts(sets: Sequence[Retainable], facts: RetentionFacts, own: str) -> ChainFacts:
+    """What a plan for chains needs to know beside them."""
     proven = [
         one.created_at
         for one in sets
         if one.protects and one.instance in facts.ours and not is_future(one.created_at, facts.now)
     ]
-    of_chains = ChainFacts(
+    return ChainFacts(
         now=facts.now,
         own=own,
         ours=facts.ours,
@@ -181,11 +191,6 @@ def plan_with_chains(
         busy=facts.busy,
         newest_set=max(proven, default=None),
     )
-    days = policy.points_days
-    uses = uses_of_fulls(chains, days, of_chains)
-    plan = plan_retention(sets, policy, replace(facts, chains=uses))
-    fulls = {one.backup_set.id for one in plan.keep}
-    return replace(plan, chains=plan_chains(chains, fulls, days, of_chains))
 
 
 def _by_kind(ordered: Iterable[Retainable]) -> dict[_Kind, list[Retainable]]:
@@ -203,17 +208,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     def protect(one: Retainable, reason: str) -> None:
         found.setdefault(one.id, []).append(reason)
 
-    present = [one for one in ordered if not is_future(one.created_at, facts.now)]
-    # What a restore has passed over must not be all that is left.
-    proven = [one for one in present if one.protects and not one.set_aside]
-    newest = next(iter(proven), None) or next((one for one in present if one.protects), None)
-    if newest is None and present:
-        believed = [one for one in present if one.mark == "valid"]
-        protect((believed or present)[0], "newest, and nothing is proven")
-    ours = next((one for one in proven if one.instance in facts.ours), None)
-    sure = next((one for one in proven if one.id not in facts.unread), None)
-    for one in {one.id: one for one in (newest, ours, sure) if one is not None}.values():
-        protect(one, "newest proven")
+    for one, why in newest_good(ordered, facts):
+        protect(one, why)
     pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
     for one in ordered:
         if is_future(one.created_at, facts.now):
@@ -236,6 +232,24 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
         if one.kind == "pre-restore" and facts.now - one.created_at < pre_restore_age:
             protect(one, f"replaced by a restore within {PRE_RESTORE_DAYS} days")
     return found
+
+
+def newest_good(
+    ordered: Sequence[Retainable], facts: RetentionFacts
+) -> list[tuple[Retainable, str]]:
+    """What must not be lost, with the reason, of sets in their order: the newest proven one, that
+    of ours, and that of which every verdict was read; the newest of all where nothing is proven."""
+    present = [one for one in ordered if not is_future(one.created_at, facts.now)]
+    # What a restore has passed over must not be all that is left.
+    proven = [one for one in present if one.protects and not one.set_aside]
+    newest = next(iter(proven), None) or next((one for one in present if one.protects), None)
+    if newest is None and present:
+        believed = [one for one in present if one.mark == "valid"]
+        return [((believed or present)[0], "newest, and nothing is proven")]
+    ours = next((one for one in proven if one.instance in facts.ours), None)
+    sure = next((one for one in proven if one.id not in facts.unread), None)
+    found = {one.id: one for one in (newest, ours, sure) if one is not None}
+    return [(one, "newest proven") for one in found.values()]
 
 
 def _not_ours_to_drop(one: Retainable, facts: RetentionFacts) -> str | None:

@@ -1,4 +1,7 @@
-"""The HTTP interface under `/admin/backups`: handlers of a few lines, and one table of statuses."""
+"""The HTTP interface under `/admin/backups`: handlers of a few lines, and one table of statuses.
+
+One file, because every route has the same guard, the same statuses and the same way to begin a run.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ from backups.errors import (
     LeaseHeld,
     ManifestInvalid,
     NoRestorePoint,
+    NotDeletable,
     NothingToUndo,
     NotPinnable,
     OwnerDiffers,
@@ -31,6 +35,7 @@ from backups.errors import (
     SourceUnknown,
 )
 from backups.http.begin import (
+    begin_confirmed_deletion,
     begin_confirmed_restore,
     leave_running,
     pin_confirmed,
@@ -76,9 +81,10 @@ STATUSES: StatusTable = (
     (NoRestorePoint, 404, "There is no restore point"),
     (NothingToUndo, 404, "There is nothing to undo"),
     (FormRefused, 403, "The form is not from this page"),
-    (ConfirmationMissing, 409, "The restore is not confirmed"),
+    (ConfirmationMissing, 409, "It is not confirmed"),
     (SetNotNamed, 422, "No set was named"),
     (NotPinnable, 422, "It cannot be pinned"),
+    (NotDeletable, 409, "It cannot be deleted"),
     (RestoreBlocked, 409, "The restore cannot succeed"),
     (OwnerDiffers, 409, "The restored files would have the wrong owner"),
     (ManifestInvalid, 422, "The restore point cannot be used"),
@@ -219,6 +225,13 @@ def backup_routes() -> APIRouter:
         return documents.set_document(
             pin_confirmed(service_of(request), set_id, body.confirm, None)
         )
+
+    @router.post("/sets/{set_id}/delete", **_RUNS, summary="Delete a set on purpose")
+    def delete(
+        request: Request, set_id: str, body: Confirmation, wait: bool = False
+    ) -> JSONResponse:
+        started = begin_confirmed_deletion(service_of(request), set_id, body.confirm)
+        return _started(request, started, wait=wait)
 
     @router.post("/accept-missing", summary="Accept the loss of missing restore points")
     def accept_missing(request: Request) -> dict[str, Any]:
