@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -77,6 +79,18 @@ def left_of(bench: Bench, set_id: str) -> list[str]:
     ]
 
 
+@contextmanager
+def same_line(bench: Bench, folder: Path, **options: Any) -> Iterator[Bench]:
+    """Another host with records of its own, for which these sets are its own, too."""
+    own = folder / bench.directory.path.relative_to(bench.folder)
+    own.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(bench.directory.path / "instance", own / "instance")
+    options = {"clock": bench.service.clock, "sources": bench.sources, **options}
+    with open_bench(folder, bench.store, **options) as other:
+        assert other.service.own_sets.ours() == bench.service.own_sets.ours()
+        yield other
+
+
 def note(bench: Bench, set_id: str, *, sign: bool) -> bytes:
     """A note that a set was deleted, which lies in the store, but nowhere in this program."""
     at = clock_of(bench).now()
@@ -130,7 +144,7 @@ def test_the_first_set_of_a_day_leaves_its_dated_keys_free(bench: Bench) -> None
 def test_another_host_of_the_line_misses_nothing(bench: Bench, tmp_path: Path) -> None:
     """It knew the set; the note says why it is gone, whether or not it is still there in part."""
     first, second = made(bench)
-    with open_bench(tmp_path / "other", bench.store, clock=bench.service.clock) as other:
+    with same_line(bench, tmp_path / "other") as other:
         other.service.own_sets.refresh()
         assert ids(other) == [second, first]
         note(bench, first, sign=True)
@@ -139,7 +153,6 @@ def test_another_host_of_the_line_misses_nothing(bench: Bench, tmp_path: Path) -
         deleted(bench, first)
         other.service.own_sets.refresh()
         assert ids(other) == [second]
-        # Whose sets these are does not matter here: nothing at all is noted as missing.
         assert other.service.catalogue.lost_points() == ()
 
 
@@ -310,9 +323,7 @@ def test_points_that_are_made_from_it_are_named_and_go_with_it(tmp_path: Path) -
         plan = bench.service.delete.plan(full)
         assert plan.chain is not None
         assert plan.chain.id == chain
-        with open_bench(
-            tmp_path / "other", bench.store, clock=bench.service.clock, sources=bench.sources
-        ) as other:
+        with same_line(bench, tmp_path / "other") as other:
             other.service.own_sets.refresh()
             deleted(bench, full)
             other.service.own_sets.refresh()
@@ -491,6 +502,8 @@ def test_what_the_store_refuses_is_finished_later(tmp_path: Path, part: str) -> 
         assert run.error.code == "store_access_denied"
         assert first not in ids(bench)
         assert keys[part] in bench.all_keys()
+        # While the chain is listed, so are the set and its note: any host can go on.
+        assert (keys["manifest"] in bench.all_keys()) == (part in ("head", "manifest", "increment"))
         bench.watched.refused.clear()
         assert bench.prune().status == "succeeded"
         kept.extend(key for key in bench.all_keys() if first in key)
@@ -545,13 +558,12 @@ def test_a_note_is_read_as_it_was_written() -> None:
 def test_a_host_without_keys_learns_it_once_it_has_them(bench: Bench, tmp_path: Path) -> None:
     """It cannot check the note, and says that the set vanished; with its keys it knows better."""
     first, second = made(bench)
-    with open_bench(tmp_path / "other", bench.store, clock=bench.service.clock) as other:
+    with same_line(bench, tmp_path / "other") as other:
         other.service.own_sets.refresh()
     deleted(bench, first)
-    options: dict[str, Any] = {"clock": bench.service.clock, "sources": other.sources}
-    with open_bench(tmp_path / "other", bench.store, mark_keys=(), **options) as other:
+    with same_line(bench, tmp_path / "other", mark_keys=()) as other:
         other.service.own_sets.refresh()
-    with open_bench(tmp_path / "other", bench.store, mark_keys=(MARK_KEY,), **options) as other:
-        other.service.own_sets.refresh()
-        assert ids(other) == [second]
+        assert [one.id for one in other.service.catalogue.lost_points()] == [first]
+    with same_line(bench, tmp_path / "other", mark_keys=(MARK_KEY,)) as other:
         assert other.service.catalogue.lost_points() == ()
+        assert ids(other) == [second]
