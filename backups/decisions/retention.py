@@ -23,6 +23,7 @@ from backups.decisions.chains.retention import (
     plan_chains,
     uses_of_fulls,
 )
+from backups.decisions.keeping.pins import pins_in_the_way
 from backups.decisions.order import is_future, newest_first
 from backups.model import BackupSet, Mark, RestorePoint
 from shared.words import counted
@@ -153,7 +154,7 @@ def plan_retention(
         if one.id in reasons
     ]
     drop = [Dropped(one, "no rule keeps it any longer") for one in ordered if one.id not in reasons]
-    return _fit(ordered, keep, drop, policy.max_bytes, facts.chains)
+    return _fit(ordered, keep, drop, policy.max_bytes, facts)
 
 
 def plan_with_chains(
@@ -313,13 +314,14 @@ def _fit(
     keep: list[Kept],
     drop: list[Dropped],
     max_bytes: Count,
-    chains: Mapping[str, UseOfFull],
+    facts: RetentionFacts,
 ) -> RetentionPlan:
     """Drop the oldest unprotected sets, each with its chain, until the rest fits into
     `max_bytes`."""
     if max_bytes is None:
         return RetentionPlan(tuple(keep), tuple(drop))
     # What a manifest without a mark says of its size must not push out a set of ours.
+    chains = facts.chains
     total = sum(_bytes(one.backup_set, chains) for one in keep if _counts(one.backup_set))
     too_much: set[str] = set()
     for one in reversed(keep):
@@ -337,6 +339,10 @@ def _fit(
             f"the restore points that may not be dropped have {total:,} bytes in total, which is "
             f"above BACKUP_KEEP_MAX_BYTES ({max_bytes:,} bytes)"
         )
+        others = _protections(ordered, replace(facts, pinned={}))
+        kept = (one.backup_set for one in keep if one.backup_set.id in facts.pinned)
+        only = {one.id: _bytes(one, chains) for one in kept if one.id not in others}
+        warning += pins_in_the_way(total - max_bytes, only, facts.pinned)
     if too_much:
         places = {one.id: place for place, one in enumerate(ordered)}
         drop.sort(key=lambda one: places[one.backup_set.id])
