@@ -106,7 +106,9 @@ def test_the_deploy_that_deleted_half_the_rows(s3_server: S3Server, tmp_path: Pa
         followed.wait_until_stored("AFTERWARDS", "written after the deploy")
 
         plan = typed(host, f"./bot backups restore --at {second:%Y-%m-%dT%H:%M:%SZ}")
-        assert "LOST: 1 row of tokens, only in the live data" in plan, plan
+        lost = re.search(r"LOST: 1 row of tokens, only in the live data; .* from (\S+Z)", plan)
+        assert lost, plan
+        assert datetime.fromisoformat(lost[1]) >= second - timedelta(seconds=1)
         (line,) = set(re.findall(r"\./bot backups restore .*--in-place --yes", plan))
         typed(host, line)
 
