@@ -13,6 +13,7 @@ from backups.alerts.notifier import Notifier
 from backups.decisions.chains.points import PointRange
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
+from backups.decisions.keeping.deletion import DeletionPlan
 from backups.decisions.period import start_of_period
 from backups.errors import DirectoryUnusable, SetNotFound
 from backups.format import naming
@@ -287,6 +288,10 @@ class BackupService:
     def list_ranges(self) -> list[PointRange]:
         """The points of chains that can be restored, newest first; no network."""
         return self.catalogue.chains.ranges(None)
+
+    def points_of(self, plan: DeletionPlan) -> list[PointRange]:
+        """Those that can be restored, and go with a set that is deleted."""
+        return [one for one in self.list_ranges() if plan.chain and one.chain == plan.chain.id]
 
     def get_run(self, run_id: str) -> Run:
         """One run; raises `RunNotFound`."""

@@ -17,9 +17,8 @@ def delete(service: BackupService, options: argparse.Namespace) -> int:
     """`delete`: remove one set on purpose; raises `ConfirmationMissing` without its id."""
     plan = service.delete.plan(options.set)
     set_id = plan.backup_set.id
-    ranges = [one for one in service.list_ranges() if plan.chain and one.chain == plan.chain.id]
     if not options.json:
-        show(text.deletion(plan, ranges), file=sys.stderr)
+        show(text.deletion(plan, service.points_of(plan)), file=sys.stderr)
     confirmed = options.confirm
     if confirmed is None and sys.stdin.isatty() and not options.json:
         show(f"Type its id to delete it ({set_id}):", file=sys.stderr)

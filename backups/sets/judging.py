@@ -36,7 +36,8 @@ READ_AS: Mapping[str, Callable[..., object]] = {
 def check_marks(set_id: str, documents: Mapping[str, bytes], marks: Marks) -> dict[str, Checked]:
     """How the documents of a set (by name) are marked.
 
-    One is valid if its own mark is, or if a later mark that is valid itself names its SHA-256.
+    One is valid if its own mark is, or if a later mark that is valid itself names its SHA-256. No
+    later mark makes a note that the set was deleted: who accepts sets without marks means to keep.
     """
     own = {
         name: marks.check(naming.document_key(marks.prefix, set_id, name), document)
@@ -51,7 +52,7 @@ def check_marks(set_id: str, documents: Mapping[str, bytes], marks: Marks) -> di
                     later.setdefault(one, []).append(own[name])
     return {
         name: _best(own[name], later.get((name, sha256_of(document)), ()))
-        if later and not name.startswith(LATER_MARK)
+        if later and not name.startswith((LATER_MARK, DELETED))
         else own[name]
         for name, document in documents.items()
     }

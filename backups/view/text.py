@@ -204,7 +204,7 @@ def deletion(plan: DeletionPlan, points: Sequence[PointRange]) -> str:
             "with it go all points that are made from it: "
             f"{sum(one.points for one in points):,} that can be restored, {size}"
         )
-    lines += [f"  {_range(one)}" for one in points]
+    lines += [f"  {range_of(one)}" for one in points]
     return "\n".join(lines)
 
 
@@ -296,10 +296,11 @@ def ranges(found: Sequence[PointRange]) -> str:
     if not found:
         return ""
     lines = ["\n", "Points in time (./bot backups restore --at TIME, or by the id of a point):"]
-    return "\n".join([*lines, *(f"  {_range(one)}" for one in found)])
+    return "\n".join([*lines, *(f"  {range_of(one)}" for one in found)])
 
 
-def _range(one: PointRange) -> str:
+def range_of(one: PointRange) -> str:
+    """Points that can be restored, in a line."""
     begin = format_utc(one.begin) if one.begin else "unknown"
     end = format_utc(one.end) if one.end else "unknown"
     return (

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from backups.errors import NotDeletable, SetDeleted, SetNotFound
+from backups.errors import NotDeletable, RotationUnfinished, SetDeleted, SetNotFound
 from backups.format import naming
 from backups.format.mark import sha256_of
 from backups.format.notes.deletion import FORMAT, Deletion, dump_deletion, load_deletion
@@ -170,7 +170,9 @@ def test_a_note_that_is_younger_than_the_listing_is_seen(bench: Bench, tmp_path:
     assert first not in ids(bench)
 
 
-@pytest.mark.parametrize("how", ["unsigned", "another key", "another manifest", "another set"])
+@pytest.mark.parametrize(
+    "how", ["unsigned", "another key", "another manifest", "another set", "later mark"]
+)
 def test_a_planted_note_hides_no_set(bench: Bench, how: str) -> None:
     """Who has the bucket's key, and not ours, deletes nothing in the eyes of this program."""
     first, second = made(bench)
@@ -182,7 +184,11 @@ def test_a_planted_note_hides_no_set(bench: Bench, how: str) -> None:
     )
     document = dump_deletion(Deletion(second if how == "another set" else first, at, of))
     key = naming.verdict_key(PREFIX, first, "deleted", at)
-    if how != "unsigned":
+    if how == "later mark":  # as `--accept-unsigned` makes it
+        name = key.rpartition("/")[2].removesuffix(".json")
+        bench.service.later_marks.note({first: {name: sha256_of(document)}})
+        bench.service.later_marks.finish()
+    elif how != "unsigned":
         marks = bench.service.config.marks
         if how == "another key":
             marks = replace_key(marks)
@@ -216,6 +222,31 @@ def test_a_note_that_a_thief_removes_brings_back_what_is_there(bench: Bench) -> 
         bench.store.delete(key)
     bench.service.own_sets.refresh()
     assert ids(bench) == [second, first]
+
+
+def test_a_hollow_set_that_is_deleted_is_missed_no_more(bench: Bench) -> None:
+    """Somebody deleted an object of it; who deletes the rest ends the problem."""
+    first, _ = made(bench)
+    bench.store.delete(bench.service.catalogue.get(first).objects[0].key)
+    bench.service.own_sets.refresh()
+    assert [one.id for one in bench.service.own_sets.missing_points()] == [first]
+    deleted(bench, first)
+    bench.service.own_sets.refresh()
+    assert bench.service.own_sets.missing_points() == ()
+    assert bench.service.catalogue.lost_points() == ()
+
+
+def test_keys_are_not_rotated_while_a_deletion_is_unfinished(bench: Bench) -> None:
+    """Its note is marked with the old key, and would count no more."""
+    first, second = made(bench)
+    note(bench, first, sign=True)
+    bench.service.own_sets.refresh()
+    with pytest.raises(RotationUnfinished) as caught:
+        bench.service.rotation.mark_again()
+    assert first in caught.value.message
+    assert bench.prune().status == "succeeded"
+    bench.service.rotation.mark_again()
+    assert bench.stored_ids() == [second]
 
 
 # --- what is refused ----------------------------------------------------------------------
