@@ -104,8 +104,9 @@ def note(bench: Bench, set_id: str, *, sign: bool) -> bytes:
     return document
 
 
-def test_a_deleted_set_is_gone_for_everybody_who_asks(bench: Bench) -> None:
+def test_a_deleted_set_is_gone_for_everybody_who_asks(either_bench: Bench) -> None:
     """Its files, its manifest and its verdicts go; a marked note stays, and nothing is missed."""
+    bench = either_bench
     first, second, third = made(bench, 3)
     bench.verify(second)
     assert bench.directory.copies() == [third, second]
@@ -141,8 +142,9 @@ def test_the_first_set_of_a_day_leaves_its_dated_keys_free(bench: Bench) -> None
     assert not [one for one in ids(bench) if naming.is_legacy_id(one)]
 
 
-def test_another_host_of_the_line_misses_nothing(bench: Bench, tmp_path: Path) -> None:
+def test_another_host_of_the_line_misses_nothing(either_bench: Bench, tmp_path: Path) -> None:
     """It knew the set; the note says why it is gone, whether or not it is still there in part."""
+    bench = either_bench
     first, second = made(bench)
     with same_line(bench, tmp_path / "other") as other:
         other.service.own_sets.refresh()
