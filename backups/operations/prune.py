@@ -91,7 +91,8 @@ class Prune:
             self._facts.set_swept_at(swept)
         recently = abs(self._clock.now() - swept) < _SWEEP_INTERVAL  # the clock may have been ahead
         try:
-            plan, deleted = self._own_sets.plan_prune(), self._catalogue.deleted.unfinished()
+            plan = self._own_sets.plan_prune()
+            deleted = self._catalogue.deleted.unfinished(self._own_sets.ours())
             if not recently or plan.drop or plan.chains.drop or deleted:
                 self.begin(trigger).execute()
         except AppError as error:
@@ -135,9 +136,7 @@ class Prune:
         whatever host, finds the set, and its note.
         """
         kept, ours = [], self._own_sets.ours()
-        for one in self._catalogue.deleted.unfinished():
-            if one.instance not in ours:
-                continue
+        for one in self._catalogue.deleted.unfinished(ours):
             before = len(refused)
             if chain := chain_of(one, self._own_sets.chains.all()):
                 reason = f"set {one.id} was deleted on purpose"

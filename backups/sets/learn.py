@@ -103,7 +103,8 @@ def learn(
             if naming.MANIFEST not in known[set_id] and not naming.is_legacy_id(set_id):
                 _forget_deletion(table, store, set_id, known[set_id])
                 continue
-            _take_in_deletion(table, store, set_id)
+            if set_id not in stored:
+                _take_in_deletion(table, store, set_id)
             _forget(table, clock, own, set_id)
         for group in table.note_lost_legacy(lost, now):
             _say_vanished(group)
@@ -163,7 +164,8 @@ def _take_in_deletion(table: SetsTable, store: ObjectStore, set_id: str) -> None
     for info in store.list(naming.document_prefix(table.prefix, set_id, DELETED)):
         parsed = naming.parse_set_key(table.prefix, info.key)
         if parsed is not None and info.size <= MOST_BYTES:
-            _fetch(table, store, set_id, parsed[1], info)
+            with suppress(StoreFailing):  # the next listing has the note
+                _fetch(table, store, set_id, parsed[1], info)
 
 
 def _read_new(

@@ -51,8 +51,8 @@ class Delete:
         try:
             chosen = self._own_sets.named(set_id)
         except SetDeleted:
-            for left in self._catalogue.deleted.unfinished():
-                if left.id == set_id and left.instance in ours:
+            for left in self._catalogue.deleted.unfinished(ours):
+                if left.id == set_id:
                     return DeletionPlan(left, chain_of(left, chains), again=True)
             raise
         points, facts = self._catalogue.points(), self._own_sets.retention()

@@ -98,8 +98,8 @@ class Rotation:
 
     def _refuse_unfinished_deletions(self) -> None:
         """Their notes are marked with an older key, and would no longer hide the sets."""
-        ours = self._own_sets.ours()
-        left = [one.id for one in self._catalogue.deleted.unfinished() if one.instance in ours]
+        unfinished = self._catalogue.deleted.unfinished(self._own_sets.ours())
+        left = [one.id for one in unfinished]
         if left:
             raise RotationUnfinished(
                 f"the store still has {counted(len(left), 'set')} that a person has deleted: "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Collection
 from contextlib import suppress
 
 from backups.errors import ManifestInvalid, SetDeleted, SetNotFound
@@ -37,12 +38,13 @@ class DeletedSets:
         self._known = known
         self._table = table
 
-    def unfinished(self) -> list[BackupSet]:
-        """Those whose manifest is still there, oldest first: something stopped their deletion."""
+    def unfinished(self, instances: Collection[str] | None = None) -> list[BackupSet]:
+        """Those whose manifest is still there, oldest first, of `instances` if they are given:
+        something stopped their deletion."""
         with self._known.reading() as connection:
             ids = sorted(deleted_ids(connection))
         found = []
         for set_id in (one for one in ids if is_deleted(self._table, one)):
             with self._table.reading() as connection, suppress(SetNotFound, ManifestInvalid):
                 found.append(self._table.read(connection, set_id, deleted=True))
-        return found
+        return [one for one in found if instances is None or one.instance in instances]

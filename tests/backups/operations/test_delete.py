@@ -21,6 +21,7 @@ from backups.format.mark import sha256_of
 from backups.format.notes.deletion import FORMAT, Deletion, dump_deletion, load_deletion
 from backups.model import Run, Source
 from backups.operations.prune import DELETION_KEPT, ORPHAN_AGE
+from shared.errors import StoreFailing
 from shared.store.directory import DirectoryStore
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.clock import FixedClock
@@ -544,6 +545,41 @@ def test_what_the_store_refuses_is_finished_later(tmp_path: Path, part: str) -> 
     stopped_house(tmp_path, act)
     (left,) = kept
     assert "/deleted-" in left
+
+
+def test_the_next_backup_finishes_it_by_itself(bench: Bench) -> None:
+    """Nobody has to type anything: what prunes after a backup has something to do."""
+    first, second = made(bench)
+    bench.watched.break_at("delete", 0)
+    assert delete(bench, first).status == "failed"
+    bench.watched.mend()
+    assert bench.stored_ids() == [first, second]
+    (third,) = made(bench, 1)
+    assert bench.stored_ids() == [second, third]
+    assert len(left_of(bench, first)) == 1
+
+
+def test_a_note_that_the_store_does_not_return_hides_no_other_set(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Until it is read the set counts as vanished; the listing goes on, and with the note it
+    is right again."""
+    first, second = made(bench)
+    with same_line(bench, tmp_path / "other") as other:
+        other.service.own_sets.refresh()
+        deleted(bench, first)
+        (third,) = made(bench, 1)
+        bench.watched.before("get", "/deleted-", fail_once)
+        other.service.own_sets.refresh()
+        assert ids(other) == [third, second]
+        assert [one.id for one in other.service.catalogue.lost_points()] == [first]
+        other.service.own_sets.refresh()
+        assert other.service.catalogue.lost_points() == ()
+
+
+def fail_once() -> None:
+    """What a 500 is."""
+    raise StoreFailing("get: 500", "Try again.")
 
 
 # --- the note -----------------------------------------------------------------------------
