@@ -122,6 +122,8 @@ def _note_losses(seen: _Seen, proxy: CountingProxy, megabytes: float, results: R
     if _follows_nothing(one):
         return
     windows = loss_windows(seen.commits, one.states(proxy.puts(one.bucket)))
+    if not windows:
+        raise RuntimeError(f"{one.name} stored nothing of what was written: nothing was measured")
     results.add(TOPIC, megabytes, one.name, LOSS, "s", windows)
     if isinstance(one, FollowingApp) and (told := one.own_report()):
         results.add(TOPIC, megabytes, one.name, PROVEN, "s", [proven for proven, _ in told])
