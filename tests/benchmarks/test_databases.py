@@ -43,7 +43,7 @@ def test_a_renewed_token_is_as_long_as_before(tmp_path: Path) -> None:
 def test_each_writer_changes_tokens(tmp_path: Path) -> None:
     """Also one that writes to the same rows as another before it: else nothing is to be stored."""
     values = Values(Fernet.generate_key().decode(), 60)
-    pair = make_pair(tmp_path / "pair", 0.1, values)
+    pair = make_pair(tmp_path / "pair", 0.5, values)
     found = []
     for first in (1, 1_000_001):
         with closing(Writer(pair, first)) as writer:
