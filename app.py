@@ -30,6 +30,7 @@ from backups.doctor.after_change import CheckAfterChange
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
+from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS
 from backups.wiring import build_store, open_service
@@ -177,7 +178,7 @@ def _open(
     app.state.executor.submit(lambda: None)
     sync = _open_bot(app, stack, settings, platforms)
     check = CheckAfterChange(settings, app.state.backups)
-    jobs = [sync, _binding(app, platforms), _checks(check)]
+    jobs = [sync, _binding(app, platforms), _checks(check), *_copying(app)]
     scheduler = BackupScheduler(
         app.state.backups, jobs, supervisor=app.state.supervisor, changed=check.changed
     )
@@ -269,6 +270,15 @@ def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJ
 def _checks(check: CheckAfterChange) -> LeaderJob:
     """The examination after a change of settings; what it waits for, the service gives up."""
     return LeaderJob("checks", None, check.work, nullcontext, lambda: None)
+
+
+def _copying(app: FastAPI) -> list[LeaderJob]:
+    """The work of copying to the second place, where there is one."""
+    service = app.state.backups
+    if service.second is None:
+        return []
+    app.state.copier = copier = Copier(service, service.second)
+    return [LeaderJob("copier", None, copier.work, nullcontext, service.second.stop)]
 
 
 def _greet(settings: Settings, address: str | None) -> None:

@@ -66,6 +66,18 @@ class SnapshotDiffers(BackupError):
     code = "snapshot_differs"
 
 
+class CopyInProgress(BackupError):
+    """Another process of this host copies to the second place."""
+
+    code = "copy_in_progress"
+
+
+class NoSecondPlace(BackupError):
+    """There is no second place in the settings."""
+
+    code = "no_second_place"
+
+
 class ProofFailed(BackupError):
     """The stored bytes are not those that were put, or cannot be restored."""
 

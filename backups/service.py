@@ -40,12 +40,14 @@ from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore
 from backups.operations.restore_on_empty import RestoreOnEmpty
+from backups.operations.second.place import SecondPlace
 from backups.operations.undo import Undo
 from backups.operations.verify import Verify
 from backups.operations.writers import Writers
 from backups.report import read_report
 from backups.runs.log_files import open_log_files
 from backups.runs.run import RunStarter, ignore_progress
+from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.publish import Publisher
 from backups.sets.puts import Instants
@@ -59,6 +61,7 @@ from backups.status import (
 )
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError, SettingsError
+from shared.store.append_only import AppendOnlyStore
 from shared.store.object_store import Interruptible
 
 GRACE_AT_SHUTDOWN_SECONDS = 3.0
@@ -82,6 +85,7 @@ class BackupService:
         notifier: Notifier,
         *,
         notify_success: bool = False,
+        typed: str = "",
     ) -> None:
         self._installation = installation
         self.config = config = installation.config
@@ -228,7 +232,8 @@ class BackupService:
             fetcher=fetcher,
             directory=directory,
         )
-        self.given = Given(installation, self.restore, self.plan_detail)
+        self.given = Given(installation, self.restore, self.plan_detail, typed)
+        self.second: SecondPlace | None = None
         self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
@@ -248,6 +253,21 @@ class BackupService:
             fetcher=fetcher,
             verdicts=verdicts,
         )
+
+    def open_second(self, store: AppendOnlyStore, known: Database) -> None:
+        """Copy to the second place `store`, of which this host knows what is in `known`."""
+        config, installation = self.config, self._installation
+        if config.second is not None:
+            self.second = SecondPlace(
+                config.second,
+                store,
+                Catalogue(
+                    known, store, config.prefix, self.clock, installation.ours, marks=config.marks
+                ),
+                first=installation,
+                known=self.known,
+                facts=self.facts,
+            )
 
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""
@@ -339,5 +359,7 @@ class BackupService:
         What it then asks of the store, to take back what it put, has a few seconds.
         """
         self.runs.stop()
+        if self.second is not None:
+            self.second.stop()
         if isinstance(self.store, Interruptible):
             self.store.give_up(GRACE_AT_SHUTDOWN_SECONDS)

@@ -15,7 +15,7 @@ from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
 from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLevel, Run
-from backups.view import units
+from backups.view import second, units
 from backups.view.headline import Headline, headline
 from backups.view.notified import notified
 from backups.vocabulary.examination import Examination
@@ -74,6 +74,7 @@ def status(found: Status, now: datetime) -> str:
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
         *_next_try(found, now),
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
+        f"second place          {second.line(found.second)}",
         f"notified              {notified(found)}",
         f"emergency kit         {_kept(found.kit_kept_at)}",
         f"inbox of the bot      {units.inbox(found.bot.inbox)}",

@@ -1,0 +1,68 @@
+"""The second place: what is known of it, and what its copies lack. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+# A copy that is older than this is a problem.
+MOST_BEHIND = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class SecondConfig:
+    """How copying is configured: where to, after which time, and for how long it is locked there;
+    `mbit` is the most that it takes of the line, in Mbit/s, 0 for no limit."""
+
+    location: str
+    every: timedelta
+    lock_days: int
+    mbit: int
+
+
+@dataclass(frozen=True)
+class CopyError:
+    """Why the last copying did not come to its end."""
+
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class CopyState:
+    """What the last copying found: `at` is when it ended, `complete_at` when one last had copied
+    all; `behind_since` is the time of the oldest object that is not there yet, and `waiting` how
+    many are not. `refused` objects of the first place are not what a mark says, and stay there.
+    `hidden` and `covered` count the keys that somebody has changed in the second place.
+    """
+
+    at: datetime
+    complete_at: datetime | None = None
+    behind_since: datetime | None = None
+    waiting: int = 0
+    refused: int = 0
+    hidden: int = 0
+    covered: int = 0
+    points: int = 0
+    newest: str | None = None
+    error: CopyError | None = None
+    deletable: bool | None = None
+
+
+@dataclass(frozen=True)
+class SecondFacts:
+    """The second place as status shows it; `begun_at` is since when there is one."""
+
+    config: SecondConfig
+    state: CopyState | None
+    begun_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What a comparison found: keys that the second place lacks, and that differ there."""
+
+    compared: int
+    missing: tuple[str, ...]
+    different: tuple[str, ...]
