@@ -32,8 +32,8 @@ from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
 from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
-from backups.service import GRACE_AT_SHUTDOWN_SECONDS
-from backups.wiring import build_store, open_service
+from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
+from backups.wiring import build_store, open_second_service, open_service
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
 from shared.databases.binder import TokenBinder
@@ -167,7 +167,7 @@ def _open(
     if settings.backup.restore_on_empty:
         # The server looks at a signal only once it has started.
         with after_termination(0, app.state.backups.stop):
-            app.state.backups.restore_on_empty.restore_missing()
+            _restore_missing(settings, app.state.backups)
     app.state.backups.restore_on_empty.note_missing()
     app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
     app.state.sessions = stack.enter_context(
@@ -187,6 +187,26 @@ def _open(
     # The server waits for open requests first, and they may wait for the store.
     stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, scheduler.give_up))
     stack.enter_context(responsive())
+
+
+def _restore_missing(settings: Settings, service: BackupService) -> None:
+    """Restore what is missing, from the second place where the first has none of it, or is away.
+
+    Raises `AppError` where the bot must not start empty.
+    """
+    failure: AppError | None = None
+    try:
+        service.restore_on_empty.restore_missing()
+    except AppError as error:
+        failure = error
+    if settings.copy is None or not service.own_sets.missing_sources():
+        if failure is not None:
+            raise failure
+        return
+    with open_second_service(settings) as second, after_termination(0, second.stop):
+        run = second.restore_on_empty.restore_missing()
+    if run is None and failure is not None:
+        raise failure
 
 
 def _configure_logging(settings: Settings, platforms: Sequence[PlatformDefinition]) -> None:

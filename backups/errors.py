@@ -78,6 +78,14 @@ class NoSecondPlace(BackupError):
     code = "no_second_place"
 
 
+def no_second_place() -> NoSecondPlace:
+    """The error of who asks for it."""
+    return NoSecondPlace(
+        "there is no second place in the settings",
+        "Set the five COPY_ settings in .env; docs/two-places.md has the steps.",
+    )
+
+
 class ProofFailed(BackupError):
     """The stored bytes are not those that were put, or cannot be restored."""
 

@@ -14,7 +14,7 @@ from backups.decisions.chains.points import PointRange
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
 from backups.decisions.period import start_of_period
-from backups.errors import DirectoryUnusable, SetNotFound
+from backups.errors import DirectoryUnusable, SetNotFound, no_second_place
 from backups.format import naming
 from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
@@ -268,6 +268,12 @@ class BackupService:
                 known=self.known,
                 facts=self.facts,
             )
+
+    def need_second(self) -> SecondPlace:
+        """The second place; raises `NoSecondPlace`."""
+        if self.second is None:
+            raise no_second_place()
+        return self.second
 
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""

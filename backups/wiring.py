@@ -16,7 +16,7 @@ from backups.alerts.notifier import AppriseNotifier, Notifier
 from backups.config import BackupConfig, SealConfig
 from backups.decisions.retention import RetentionPolicy
 from backups.decisions.succession import ours_of
-from backups.errors import NoSecondPlace
+from backups.errors import no_second_place
 from backups.format.mark import INFO, MarkKey, Marks
 from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
@@ -292,10 +292,7 @@ def build_store(
 def build_second(settings: Settings, before: datetime | None = None) -> AppendOnlyStore:
     """The second place; with `before`, as it was then. Raises `NoSecondPlace`."""
     if (copy := settings.copy) is None:
-        raise NoSecondPlace(
-            "there is no second place in the settings",
-            "Set the five COPY_ settings in .env; docs/two-places.md has the steps.",
-        )
+        raise no_second_place()
     from shared.store.spaces_versions import VersionedSpaces  # noqa: PLC0415 - see `build_store`
 
     bucket = VersionedSpaces(

@@ -8,10 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from backups.cli.output import print_json, show
-from backups.errors import NoSecondPlace
 from backups.model import BackupSet
 from backups.operations.own_sets import LATEST
-from backups.operations.second.place import SecondPlace
 from backups.service import BackupService
 from backups.view import documents
 from backups.view import second as view
@@ -119,7 +117,7 @@ def _chosen(service: BackupService, options: argparse.Namespace) -> BackupSet | 
 
 def copy(service: BackupService, options: argparse.Namespace) -> int:
     """`copy`: bring the second place up to date, or compare the two."""
-    second = _second(service)
+    second = service.need_second()
     if options.check:
         found = second.compare()
         if options.json:
@@ -133,12 +131,3 @@ def copy(service: BackupService, options: argparse.Namespace) -> int:
     else:
         show(view.copied(state, copied.copied, copied.size, second.config.location))
     return 1 if state.waiting else 0
-
-
-def _second(service: BackupService) -> SecondPlace:
-    if service.second is None:
-        raise NoSecondPlace(
-            "there is no second place in the settings",
-            "Set the five COPY_ settings in .env; docs/two-places.md has the steps.",
-        )
-    return service.second

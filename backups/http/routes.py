@@ -14,11 +14,13 @@ from backups.decisions.period import DEFAULT_SINCE
 from backups.doctor import examine
 from backups.errors import (
     ConfirmationMissing,
+    CopyInProgress,
     FormRefused,
     InstanceUnknown,
     LeaseHeld,
     ManifestInvalid,
     NoRestorePoint,
+    NoSecondPlace,
     NothingToUndo,
     NotPinnable,
     OwnerDiffers,
@@ -36,6 +38,7 @@ from backups.http.begin import (
     pin_confirmed,
     service_of,
 )
+from backups.http.places import add_copy_routes
 from backups.model import Run
 from backups.runs.run import StartedRun
 from backups.view import documents
@@ -67,6 +70,8 @@ _RUNS: dict[str, Any] = {
 STATUSES: StatusTable = (
     *ADMIN_STATUSES,
     (LeaseHeld, 409, "Another run is in progress"),
+    (CopyInProgress, 409, "Another process copies"),
+    (NoSecondPlace, 404, "There is no second place"),
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
     (InstanceUnknown, 404, "No such installation"),
@@ -236,6 +241,7 @@ def backup_routes() -> APIRouter:
     def report(request: Request, since: Since = DEFAULT_SINCE) -> dict[str, Any]:
         return report_document(service_of(request).report(since))
 
+    add_copy_routes(router)
     return router
 
 

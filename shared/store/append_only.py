@@ -7,6 +7,7 @@ that is right counts, and what hides or covers it is reported.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequence
 from dataclasses import dataclass
@@ -69,6 +70,9 @@ class VersionedBucket(Protocol):
     def check(self, key: str, body: bytes) -> None:
         """See `ObjectStore.check`."""
 
+    def delete(self, key: str) -> None:
+        """See `ObjectStore.delete`; in a bucket with versions it only hides the object."""
+
     def delete_version(self, key: str, version: str, *, bypass: bool = False) -> None:
         """Delete a version for good."""
 
@@ -125,6 +129,7 @@ class AppendOnlyStore:
         self._is_right = is_right
         self._before = before
         self._chosen: dict[str, ObjectVersion] = {}
+        self._covered: dict[str, str] = {}  # the SHA-256 of what was put over what was there
         self._lock = threading.Lock()
         self.disturbed = Disturbed()
 
@@ -162,6 +167,7 @@ class AppendOnlyStore:
             if self._has_right(key) or self.bucket.versioning() != "Enabled":
                 raise
             self.bucket.cover(key, body, metadata)
+            self._covered[key] = metadata.get("sha256", "")
         with self._lock:
             self._chosen.pop(key, None)
 
@@ -241,4 +247,18 @@ class AppendOnlyStore:
         def read(sink: Sink) -> None:
             self.bucket.get(one.key, sink, version=one.version)
 
+        if (sha256 := self._covered.get(one.key)) is not None:
+            found = hashlib.sha256()
+            read(_Hashed(found.update))
+            return found.hexdigest() == sha256
         return self._is_right(one.key, read)
+
+
+class _Hashed:
+    """A sink that only hashes."""
+
+    def __init__(self, update: Callable[[bytes], None]) -> None:
+        self._update = update
+
+    def write(self, chunk: bytes, /) -> None:
+        self._update(chunk)

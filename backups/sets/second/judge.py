@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from contextlib import suppress
 
 from backups.errors import ManifestInvalid
@@ -10,6 +9,7 @@ from backups.format import increment, manifest, naming, pack
 from backups.format.chain_keys import DOCUMENTS, parse_chain_key
 from backups.format.document import MOST_BYTES
 from backups.format.mark import Marks
+from backups.sets.seal_streams import HashingWriter
 from shared.errors import ObjectTooLarge, StoreError
 from shared.store.append_only import AppendOnlyStore, Read
 from shared.store.object_store import BoundedSink, get_document
@@ -44,7 +44,7 @@ class VersionJudge:
         expected = self._expected(key)
         if not expected:
             return None
-        found = _Hash()
+        found = HashingWriter(None)
         with suppress(StoreError):
             read(found)
             return found.hexdigest() in expected
@@ -66,19 +66,6 @@ class VersionJudge:
                     loaded = manifest.load_manifest(document, prefix=self._marks.prefix)
                     found |= {stored.sha256 for stored in loaded.objects if stored.key == key}
         return frozenset(found)
-
-
-class _Hash:
-    """A sink that keeps only the SHA-256 of what it takes."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-
-    def write(self, chunk: bytes, /) -> None:
-        self._sum.update(chunk)
-
-    def hexdigest(self) -> str:
-        return self._sum.hexdigest()
 
 
 class _Line(Exception):
