@@ -1,4 +1,7 @@
-"""What can go wrong with a backup, beyond what databases and stores raise themselves."""
+"""What can go wrong with a backup, beyond what databases and stores raise themselves.
+
+One file, because the codes are one list.
+"""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from backups.model import BackupSet
 from backups.operations.own_sets import LATEST
 from backups.service import BackupService
 from backups.view import documents
-from backups.view import second as view
+from backups.view.second import texts as view
 from backups.wiring import open_second_service
 from shared.clock import format_utc
 from shared.errors import AppError, StoreError

@@ -1,4 +1,7 @@
-"""The HTTP interface under `/admin/backups`: handlers of a few lines, and one table of statuses."""
+"""The HTTP interface under `/admin/backups`: handlers of a few lines, and one table of statuses.
+
+One file, because the routes are read as one list.
+"""
 
 from __future__ import annotations
 

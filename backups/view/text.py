@@ -15,9 +15,10 @@ from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
 from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLevel, Run
-from backups.view import second, units
+from backups.view import units
 from backups.view.headline import Headline, headline
 from backups.view.notified import notified
+from backups.view.second import texts as second
 from backups.vocabulary.examination import Examination
 from shared.clock import format_utc
 from shared.words import counted
