@@ -33,7 +33,7 @@ from backups.page.routes import add_page, open_page
 from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
-from backups.wiring import build_store, open_second_service, open_service
+from backups.wiring import build_store, open_second_service, open_service, open_stand_in
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
 from shared.databases.binder import TokenBinder
@@ -297,7 +297,9 @@ def _copying(app: FastAPI) -> list[LeaderJob]:
     service = app.state.backups
     if service.second is None:
         return []
-    app.state.copier = copier = Copier(service, service.second)
+    app.state.copier = copier = Copier(
+        service, service.second, lambda: open_stand_in(app.state.settings)
+    )
     return [LeaderJob("copier", None, copier.work, nullcontext, service.second.stop)]
 
 

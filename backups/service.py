@@ -47,7 +47,6 @@ from backups.operations.writers import Writers
 from backups.report import read_report
 from backups.runs.log_files import open_log_files
 from backups.runs.run import RunStarter, ignore_progress
-from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.publish import Publisher
 from backups.sets.puts import Instants
@@ -261,9 +260,7 @@ class BackupService:
             self.second = SecondPlace(
                 config.second,
                 store,
-                Catalogue(
-                    known, store, config.prefix, self.clock, installation.ours, marks=config.marks
-                ),
+                place_known=known,
                 first=installation,
                 known=self.known,
                 facts=self.facts,

@@ -14,7 +14,7 @@ from backups.decisions.chains.findings import finding_of
 from backups.decisions.health import Health, Status, assess
 from backups.decisions.marks import unchecked, unmarked_warnings
 from backups.decisions.protection import Fact, HealthFacts
-from backups.decisions.second.findings import second_facts, second_warnings
+from backups.decisions.second.findings import relieved, second_facts, second_warnings
 from backups.errors import DirectoryUnusable
 from backups.host.directory import BackupDirectory
 from backups.host.lease_faults import lease_faults
@@ -86,6 +86,7 @@ def read_status(
     bot, second = installation.bot(), _second(config, state)
     damaged = following.damaged if following else {}
     retry_at = own_sets.retry_at() if owner is not None else None
+    failure = own_sets.unresolved_failure()
     health = assess(
         HealthFacts(
             now=now,
@@ -96,7 +97,7 @@ def read_status(
             run_by=config.run_by,
             follows=bool(config.change_delay),
             following=following,
-            failure=own_sets.unresolved_failure(),
+            failure=failure,
             retry_at=retry_at,
             attempts_are_known=newest is None or own_sets.attempts_are_known(),
             seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
@@ -150,7 +151,7 @@ def read_status(
         )
     )
     return Status(
-        health=health,
+        health=relieved(health, second, failure, now),
         cron=config.schedule.expression,
         next_run_at=config.schedule.next_after(now).astimezone(UTC),
         retry_at=retry_at,
@@ -184,7 +185,8 @@ def _second(config: BackupConfig, state: HostState) -> SecondFacts | None:
     if (second := config.second) is None:
         return None
     place = second.location
-    return SecondFacts(second, state.second.state(place), state.second.begun_at(place))
+    record = state.second
+    return SecondFacts(second, record.state(place), record.begun_at(place), record.stand_in())
 
 
 def _is_empty(installation: Installation, own_sets: OwnSets, state: HostState) -> bool:

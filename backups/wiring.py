@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -46,6 +47,7 @@ from shared.databases.checks import (
 from shared.databases.cipher import TokenCipher, derived_key, key_fingerprint
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.errors import AppError
+from shared.files import make_private_directory
 from shared.settings.load import Settings
 from shared.store.append_only import AppendOnlyStore
 from shared.store.directory import DirectoryStore
@@ -117,6 +119,33 @@ def open_second_service(
             known=known,
             clock=clock or SystemClock(),
             typed=typed,
+        )
+
+
+@contextmanager
+def open_stand_in(settings: Settings, clock: Clock | None = None) -> Iterator[BackupService]:
+    """A service that makes sets in the second place while the first is away.
+
+    Its records are its own: what it does is no answer to what the first place owes. It sends no
+    messages, follows nothing and deletes nothing. Raises what `open_second_service` does.
+    """
+    backup, clock = settings.backup, clock or SystemClock()
+    store, directory = build_second(settings), BackupDirectory(backup.directory)
+    folder = directory.path / "second"
+    make_private_directory(folder)
+    with (
+        closing(open_records(folder)) as records,
+        closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
+    ):
+        config = replace(build_config(settings), follow="off", is_stand_in=True)
+        yield assemble(
+            config,
+            store,
+            directory,
+            records,
+            known=known,
+            clock=clock,
+            notifier=AppriseNotifier((), None),
         )
 
 

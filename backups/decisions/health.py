@@ -82,7 +82,7 @@ AMBER_CODES = (
     "nobody_told",
     "kit_not_kept",
     "drill_overdue",
-    *("copy_behind", "copy_deletable", "copy_disturbed"),
+    *("first_place_away", "copy_behind", "copy_deletable", "copy_disturbed"),
 )
 
 _DRILLS_MISSED_FOR_AMBER = 2

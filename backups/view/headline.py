@@ -54,6 +54,7 @@ AMBER_TITLES: Mapping[str, str] = {
     "not_scheduled": "Backed up, but no running process schedules backups",
     "thread_stuck": "Backed up, but a part of the app has given no sign of life yet",
     "thread_failing": "Backed up, but a part of the app fails",
+    "first_place_away": "Backed up, in the second place alone",
     "copy_behind": "Backed up, but nothing is in the second place yet",
     "copy_deletable": "Backed up, but the second place can be deleted from here",
     "copy_disturbed": "Backed up, but somebody meddles with the second place",

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 # A copy that is older than this is a problem.
 MOST_BEHIND = timedelta(days=1)
+STAND_IN_GRACE = timedelta(minutes=10)
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,28 @@ class CopyState:
 
 
 @dataclass(frozen=True)
+class StandIn:
+    """The second place takes the sets while the first is away, since `at`: those `sets` that the
+    first has yet to get, the last one at `last_at`."""
+
+    at: datetime
+    last_at: datetime | None = None
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class SecondFacts:
     """The second place as status shows it; `begun_at` is since when there is one."""
 
     config: SecondConfig
     state: CopyState | None
     begun_at: datetime | None = None
+    stand_in: StandIn | None = None
+
+    def takes_sets(self, now: datetime) -> bool:
+        """Whether it stands in for the first place, and has what is no older than that promises."""
+        last = self.stand_in.last_at if self.stand_in else None
+        return last is not None and now - last <= 2 * self.config.every + STAND_IN_GRACE
 
 
 @dataclass(frozen=True)

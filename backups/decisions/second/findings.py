@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 
+from backups.decisions.due import STORE_FAILURES
+from backups.decisions.health import Health
 from backups.decisions.protection import Fact
-from backups.model import Finding
+from backups.model import Finding, Run
 from backups.vocabulary.second import MOST_BEHIND, CopyState, SecondFacts
 from shared.clock import format_utc
 from shared.words import counted
+
+# What follows from a store that is away, and weighs less while another one has the sets.
+_OF_A_STORE_AWAY = frozenset(
+    {
+        *("last_run_failed", "changes_not_stored", "not_seen", "overdue"),
+        *("copy_behind", "copy_failed"),
+    }
+)
 
 _COPY = "Copy now, and see what stands in the way: ./bot backups copy"
 
@@ -80,3 +91,31 @@ def second_warnings(second: SecondFacts | None) -> Iterator[Finding]:
 
 def _is(count: int) -> str:
     return "is" if count == 1 else "are"
+
+
+def relieved(
+    health: Health, second: SecondFacts | None, failure: Run | None, now: datetime
+) -> Health:
+    """The same where the second place has taken the sets that the first did not: amber, not red."""
+    if second is None or second.stand_in is None or not second.takes_sets(now):
+        return health
+    if failure is not None and failure.error and failure.error.code not in STORE_FAILURES:
+        return health
+    last = second.stand_in.last_at or second.stand_in.at
+    where = f"in the second place, at {format_utc(last)}"
+    facts = tuple(
+        replace(fact, holds=None, detail=f"{fact.detail}; {where}")
+        if fact.finding is not None and fact.finding.code in _OF_A_STORE_AWAY and not fact.holds
+        else fact
+        for fact in health.facts
+    )
+    why = f": {failure.error.message}" if failure is not None and failure.error else ""
+    away = Finding(
+        "first_place_away",
+        f"the store is away since {format_utc(second.stand_in.at)}, and the second place takes "
+        f"the backups{why}",
+        "See what is wrong: ./bot backups doctor. When the store is back, it gets what it lacks.",
+    )
+    kept = tuple(one for one in health.problems if one.code not in _OF_A_STORE_AWAY)
+    calmer = tuple(one for one in health.warnings if one.code not in _OF_A_STORE_AWAY)
+    return Health(facts, kept, (away, *calmer))

@@ -17,7 +17,7 @@ from backups.model import Baseline, DrillReport
 from backups.vocabulary.examination import SettingsCheck
 from backups.vocabulary.kit import KeptKit
 from backups.vocabulary.replaced import RestoreRecord, Switch
-from backups.vocabulary.second import CopyState
+from backups.vocabulary.second import CopyState, StandIn
 from shared.adapters import adapter_of
 from shared.clock import format_utc, parse_utc
 
@@ -33,6 +33,7 @@ D = TypeVar(
     LastSet,
     RestoreRecord,
     SettingsCheck,
+    StandIn,
     Switch,
 )
 

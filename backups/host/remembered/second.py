@@ -5,10 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 
 from backups.host.remembered.record import Record, document, time_of
-from backups.vocabulary.second import CopyState
+from backups.vocabulary.second import CopyState, StandIn
 from shared.databases.sqlite import Database
 
 _STATE = document("second_place", CopyState)
+_STAND_IN = document("stand_in", StandIn)
 _BEGUN = time_of("time:second")
 _LOCATION: Record[str] = Record("second_location", str, str)
 
@@ -41,3 +42,16 @@ class SecondRecord:
         """Remember what a copying found."""
         with self._records.transaction() as connection:
             _STATE.write(connection, state)
+
+    def stand_in(self) -> StandIn | None:
+        """Since when the first place is away, and what the second has in its place."""
+        with self._records.reading() as connection:
+            return _STAND_IN.read(connection)
+
+    def note_stand_in(self, stand_in: StandIn | None) -> None:
+        """Remember that; None: the first place is back, and has all."""
+        with self._records.transaction() as connection:
+            if stand_in is None:
+                connection.execute("DELETE FROM facts WHERE name = ?", (_STAND_IN.name,))
+            else:
+                _STAND_IN.write(connection, stand_in)

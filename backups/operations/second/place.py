@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -48,7 +48,7 @@ class Pace:
 
 
 class SecondPlace:
-    """Copies what `first` has published to `store`; `catalogue` is what this host knows of that.
+    """Copies what `first` has published to `store`; `place_known` is what this host knows of that.
 
     `known` is what it knows of the first place. Copying takes neither the lease of the runs nor
     their time: a run and a restore go on beside it.
@@ -58,15 +58,23 @@ class SecondPlace:
         self,
         config: SecondConfig,
         store: AppendOnlyStore,
-        catalogue: Catalogue,
         *,
+        place_known: Database,
         first: Installation,
         known: Database,
         facts: HostState,
     ) -> None:
         self.config = config
         self.store = store
-        self.catalogue = catalogue
+        self.catalogue = Catalogue(
+            place_known,
+            store,
+            first.config.prefix,
+            first.clock,
+            first.ours,
+            marks=first.config.marks,
+        )
+        self._place_known = place_known
         self._first = first
         self._known = known
         self._facts = facts
@@ -129,6 +137,22 @@ class SecondPlace:
         state = self.state() or CopyState(self._now())
         self._facts.second.begin(self.config.location, self._now())
         self._note(replace(state, deletable=deletable))
+
+    def bring_back(self, sets: Collection[str]) -> Copied:
+        """Copy what the second place took while the first was away; raises `StoreError`."""
+        self.catalogue.refresh()
+        found = Copying(
+            self.store,
+            self._first.store,
+            catalogue=self.catalogue,
+            known=self._place_known,
+            marks=self._first.config.marks,
+            scratch=self._first.directory.path / "copying",
+            only=sets,
+            go_on=Pace(self.config.mbit, self._stopping),
+        ).bring()
+        self._first.catalogue.refresh()
+        return found
 
     def compare(self) -> Differences:
         """Compare both places by listing and by SHA-256: reads all of the second one."""

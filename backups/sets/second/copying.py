@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -44,7 +44,6 @@ from backups.vocabulary.second import Differences
 from shared.databases.sqlite import Database
 from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge, StoreError
 from shared.files import make_private_directory, open_private
-from shared.store.append_only import AppendOnlyStore
 from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore, get_document
 
 _log = logging.getLogger("backups.copy")
@@ -91,20 +90,22 @@ class Copying:
     """Copies from `first` to `second`; `catalogue` and `known` are of the first.
 
     `scratch` is a folder on a disk with room for the largest object. `with_increments` says that
-    increments are copied themselves, not only their packs. `go_on` is called between two pieces,
-    with the bytes of the last one: it waits to keep the pace, or raises to end the copying.
+    increments are copied themselves, not only their packs; of all sets `only` those are copied.
+    `go_on` is called between two pieces, with the bytes of the last one: it waits to keep the
+    pace, or raises to end the copying.
     """
 
     def __init__(
         self,
         first: ObjectStore,
-        second: AppendOnlyStore,
+        second: ObjectStore,
         *,
         catalogue: Catalogue,
         known: Database,
         marks: Marks,
         scratch: Path,
         with_increments: bool = False,
+        only: Collection[str] | None = None,
         go_on: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._first = first
@@ -115,6 +116,7 @@ class Copying:
         self._prefix = marks.prefix
         self._scratch = scratch
         self._with_increments = with_increments
+        self._only = only
         self._go_on = go_on
 
     def bring(self) -> Copied:
@@ -161,6 +163,8 @@ class Copying:
         """What belongs together, in the order in which it is to be copied; the oldest first."""
         # Before the listing: what is published during it waits for the next copying.
         sets = sorted({one.id for one in self._catalogue.points()})
+        if self._only is not None:
+            sets = [one for one in sets if one in self._only]
         listed = {one.key: one for one in self._first.list(self._prefix)}
         chains: dict[str, list[tuple[ChainKey, ObjectInfo]]] = {}
         for key, info in listed.items():
