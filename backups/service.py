@@ -5,7 +5,8 @@ One file, because the objects of a service are made from each other, in one orde
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import islice
 
 from backups.alerts.dispatch import Alerts
@@ -58,8 +59,9 @@ from backups.status import (
     read_status,
     status_without_records,
 )
+from backups.vocabulary.second import FIRST, SECOND
 from shared.databases.sqlite import Database
-from shared.errors import DatabaseError, SettingsError
+from shared.errors import DatabaseError, SettingsError, StoreError
 from shared.store.append_only import AppendOnlyStore
 from shared.store.object_store import Interruptible
 
@@ -233,6 +235,7 @@ class BackupService:
         )
         self.given = Given(installation, self.restore, self.plan_detail, typed)
         self.second: SecondPlace | None = None
+        self._reading_second: Callable[[], AbstractContextManager[BackupService]]
         self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
@@ -253,8 +256,17 @@ class BackupService:
             verdicts=verdicts,
         )
 
-    def open_second(self, store: AppendOnlyStore, known: Database) -> None:
-        """Copy to the second place `store`, of which this host knows what is in `known`."""
+    def open_second(
+        self,
+        store: AppendOnlyStore,
+        known: Database,
+        reading: Callable[[], AbstractContextManager[BackupService]],
+    ) -> None:
+        """Copy to the second place `store`, of which this host knows what is in `known`.
+
+        `reading` opens a service that takes it for the store.
+        """
+        self._reading_second = reading
         config, installation = self.config, self._installation
         if config.second is not None:
             self.second = SecondPlace(
@@ -265,6 +277,22 @@ class BackupService:
                 known=self.known,
                 facts=self.facts,
             )
+
+    @contextmanager
+    def drilling(self) -> Iterator[BackupService]:
+        """The service whose turn a scheduled drill is: of the two places, the other one each time.
+
+        It is not that of a second place that does not answer.
+        """
+        with ExitStack() as stack:
+            place, service = FIRST, self
+            if self.second is not None and self.facts.second.drilled_last() != SECOND:
+                with suppress(StoreError):
+                    second = stack.enter_context(self._reading_second())
+                    second.catalogue.refresh()
+                    place, service = SECOND, second
+            yield service
+            self.facts.second.note_drill(place)
 
     def need_second(self) -> SecondPlace:
         """The second place; raises `NoSecondPlace`."""

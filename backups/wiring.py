@@ -83,7 +83,7 @@ def open_service(
             second = build_second(settings)
             place = open_catalogue(directory.path, second, backup.prefix, records)
             stack.callback(place.close)
-            service.open_second(second, place)
+            service.open_second(second, place, lambda: open_second_service(settings, clock))
         try:
             service.upgrade_marks.note()
         except AppError as error:  # what needs the records says so

@@ -40,6 +40,7 @@ from backups.errors import (
 )
 from backups.operations.own_sets import LATEST
 from backups.service import BackupService
+from backups.vocabulary.second import SECOND
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
@@ -179,7 +180,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
                 "restore --accept-unsigned takes a SET (the id of one restore point), or --from"
             )
     if options.name in places.CAN_READ_SECOND:
-        if options.stored_before and options.place != places.SECOND:
+        if options.stored_before and options.place != SECOND:
             parser.error("--stored-before needs --place second: the first place deletes")
         if options.place and options.name == "restore" and (options.undo or options.from_path):
             parser.error("restore --undo and --from read from no place: leave --place out")

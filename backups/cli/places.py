@@ -13,6 +13,7 @@ from backups.operations.own_sets import LATEST
 from backups.service import BackupService
 from backups.view import documents
 from backups.view.second import texts as view
+from backups.vocabulary.second import FIRST, SECOND
 from backups.wiring import open_second_service
 from shared.clock import format_utc
 from shared.errors import AppError, StoreError
@@ -20,7 +21,6 @@ from shared.settings.load import Settings
 
 # The commands that read from either place.
 CAN_READ_SECOND = ("list", "verify", "drill", "restore")
-FIRST, SECOND = "first", "second"
 
 
 def add_place(

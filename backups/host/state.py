@@ -18,6 +18,7 @@ ended_login:<login>                  an instant
 undo:<run>                           `1`
 kit_kept, settings_check             a document each, as JSON (`host/remembered`)
 second_location, time:second, second_place  where copies go, since when, and the last copying
+drill_place                          in which place the last scheduled drill was
 stand_in                             what the second place has while the first is away, as JSON
 """
 

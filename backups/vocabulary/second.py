@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+FIRST, SECOND = "first", "second"
+
 # A copy that is older than this is a problem.
 MOST_BEHIND = timedelta(days=1)
 STAND_IN_GRACE = timedelta(minutes=10)

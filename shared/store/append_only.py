@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, MutableSequen
 from dataclasses import dataclass
 from datetime import datetime
 from typing import BinaryIO, Literal, Protocol
+from uuid import uuid4
 
 from shared.errors import ObjectExists, ObjectMissing, StoreAccessDenied
 from shared.store.object_store import ByteProgress, ObjectInfo, Sink, StoreKind, ignore_bytes
@@ -161,6 +162,8 @@ class AppendOnlyStore:
         progress: ByteProgress = ignore_bytes,
     ) -> None:
         """See `ObjectStore.put`. What is there and wrong is covered, where it stays beneath."""
+        # Metadata that a thief has copied must not pass for an echo of this put.
+        metadata = {**metadata, "put": uuid4().hex}
         try:
             self.bucket.put(key, body, metadata, progress)
         except ObjectExists:

@@ -10,6 +10,7 @@ from shared.databases.sqlite import Database
 
 _STATE = document("second_place", CopyState)
 _STAND_IN = document("stand_in", StandIn)
+_LAST_DRILL: Record[str] = Record("drill_place", str, str)
 _BEGUN = time_of("time:second")
 _LOCATION: Record[str] = Record("second_location", str, str)
 
@@ -55,3 +56,13 @@ class SecondRecord:
                 connection.execute("DELETE FROM facts WHERE name = ?", (_STAND_IN.name,))
             else:
                 _STAND_IN.write(connection, stand_in)
+
+    def drilled_last(self) -> str:
+        """In which place the last scheduled drill was; `second` where there was none."""
+        with self._records.reading() as connection:
+            return _LAST_DRILL.text(connection) or "second"
+
+    def note_drill(self, place: str) -> None:
+        """Remember that."""
+        with self._records.transaction() as connection:
+            _LAST_DRILL.write(connection, place)

@@ -168,6 +168,7 @@ class SecondPlace:
             marks=self._first.config.marks,
             scratch=self._first.directory.path / "copying",
             with_increments=self.config.every < _HOUR,
+            place=self._place_known,
             go_on=Pace(self.config.mbit, self._stopping),
         )
 

@@ -40,6 +40,7 @@ from backups.sets.chains.vouched import vouched
 from backups.sets.hand.files import HandFile
 from backups.sets.hand.store import FilesInHand
 from backups.sets.seal_streams import HashingWriter
+from backups.sets.second.noted import note, noted
 from backups.vocabulary.second import Differences
 from shared.databases.sqlite import Database
 from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge, StoreError
@@ -91,6 +92,8 @@ class Copying:
 
     `scratch` is a folder on a disk with room for the largest object. `with_increments` says that
     increments are copied themselves, not only their packs; of all sets `only` those are copied.
+    `place` is what this host knows of the second place: what it has not compared there itself
+    counts as missing, whatever a listing says.
     `go_on` is called between two pieces, with the bytes of the last one: it waits to keep the
     pace, or raises to end the copying.
     """
@@ -106,6 +109,7 @@ class Copying:
         scratch: Path,
         with_increments: bool = False,
         only: Collection[str] | None = None,
+        place: Database | None = None,
         go_on: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._first = first
@@ -117,6 +121,7 @@ class Copying:
         self._scratch = scratch
         self._with_increments = with_increments
         self._only = only
+        self._place = place
         self._go_on = go_on
 
     def bring(self) -> Copied:
@@ -126,9 +131,11 @@ class Copying:
         """
         found = Copied()
         there = {one.key: one.size for one in self._second.list(self._prefix)}
-        for wanted in self._groups(found.refused):
+        compared = noted(self._place) if self._place is not None else {}
+        done = {key for key, size in there.items() if compared.get(key) == size}
+        for wanted in self._groups(found.refused, done):
             found.keys |= {one.key for one in wanted}
-            lacking = [one for one in wanted if there.get(one.key) != one.size]
+            lacking = [one for one in wanted if one.key not in done]
             for place, one in enumerate(lacking):
                 self._go_on(0)
                 try:
@@ -140,6 +147,8 @@ class Copying:
                     found.waiting += lacking[place:]
                     _log.warning("%s was not copied: %s", one.key, error.message)
                     break  # a manifest without its objects is no set
+                if self._place is not None:
+                    note(self._place, one.key, one.size)
                 found.copied += 1
                 found.size += one.size
         return found
@@ -148,7 +157,7 @@ class Copying:
         """Compare both places by listing and by SHA-256; reads all that the second one has."""
         there = {one.key: one.size for one in self._second.list(self._prefix)}
         missing, different, compared = list[str](), list[str](), 0
-        for wanted in self._groups({}):
+        for wanted in self._groups({}, ()):
             for one in wanted:
                 compared += 1
                 if one.key not in there:
@@ -159,8 +168,11 @@ class Copying:
 
     # --- what should be there ---------------------------------------------------------------
 
-    def _groups(self, refused: dict[str, str]) -> Iterator[list[Wanted]]:
-        """What belongs together, in the order in which it is to be copied; the oldest first."""
+    def _groups(self, refused: dict[str, str], done: Collection[str]) -> Iterator[list[Wanted]]:
+        """What belongs together, in the order in which it is to be copied; the oldest first.
+
+        Documents that are `done` are not read again.
+        """
         # Before the listing: what is published during it waits for the next copying.
         sets = sorted({one.id for one in self._catalogue.points()})
         if self._only is not None:
@@ -171,18 +183,23 @@ class Copying:
             in_chain = parse_chain_key(self._prefix, key)
             if in_chain is not None:
                 chains.setdefault(in_chain.chain, []).append((in_chain, info))
-        yield list(self._installations(listed.values()))
+        yield list(self._installations(listed.values(), done))
         for set_id in sets:
             wanted = self._of_set(set_id, listed, refused)
             if wanted is None:
                 continue
             yield wanted
             for chain in sorted(one for one in chains if set_of(one) == set_id):
-                yield list(self._of_chain(chain, chains[chain], refused))
+                yield list(self._of_chain(chain, chains[chain], refused, done))
 
-    def _installations(self, listed: Iterable[ObjectInfo]) -> Iterator[Wanted]:
+    def _installations(
+        self, listed: Iterable[ObjectInfo], done: Collection[str]
+    ) -> Iterator[Wanted]:
         for info in listed:
             if naming.parse_instance_document_key(self._prefix, info.key):
+                if info.key in done:
+                    yield Wanted(info.key, info.size, info.modified_at)
+                    continue
                 with suppress(StoreError):
                     document = get_document(self._first, info.key, MOST_BYTES)
                     if self._marks.check(info.key, document).outcome == "valid":
@@ -216,13 +233,17 @@ class Copying:
         return wanted
 
     def _of_chain(
-        self, chain: str, members: list[tuple[ChainKey, ObjectInfo]], refused: dict[str, str]
+        self,
+        chain: str,
+        members: list[tuple[ChainKey, ObjectInfo]],
+        refused: dict[str, str],
+        done: Collection[str],
     ) -> Iterator[Wanted]:
         marks = self._marks_of(chain)
         kinds = [kind for kind in _ORDER if kind != "increment" or self._with_increments]
         members = [one for one in members if one[0].kind in kinds]
         for of, info in sorted(members, key=lambda one: (kinds.index(one[0].kind), one[0].first)):
-            if of.kind not in DOCUMENTS:
+            if of.kind not in DOCUMENTS or info.key in done:
                 yield Wanted(info.key, info.size, info.modified_at, in_chain=of)
                 continue
             with suppress(StoreError):

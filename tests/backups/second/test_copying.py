@@ -124,6 +124,7 @@ def test_a_copying_that_is_cut_off_at_any_put_is_finished_by_the_next(
         known=host.service.known,
         marks=host.service.config.marks,
         scratch=host.service.directory.path / "copying",
+        place=host.second._place_known,
     )
     cut_off = 0
     while True:
@@ -186,3 +187,28 @@ def test_no_lock_where_one_is_asked_for_is_named(tmp_path: Path, s3_server: S3Se
     assert bucket.versions() == []
     status = installation.json("status")
     assert "store_cannot_lock" in str([one["message"] for one in status["warnings"]])
+
+
+def test_a_listing_is_no_proof_of_a_copy(host: Host, bucket: SecondBucket) -> None:
+    """Who plants bytes of the right number under tomorrow's key keeps no copy out."""
+    made = host.made("one")
+    for one in made.objects:
+        bucket.plant(one.key, bytes(one.bytes), sha256=one.sha256)
+    _, copied = host.second.copy()
+    assert copied.refused == {}
+    second = host.open_second()
+    second.catalogue.refresh()
+    assert second.verify.begin(made.id).execute().error is None
+
+
+def test_what_was_deleted_there_is_copied_again(tmp_path: Path, s3_server: S3Server) -> None:
+    """Where nothing locks it, and nothing keeps a version."""
+    bucket = SecondBucket.new(s3_server, locks=False, versions=False)
+    installation = installation_in(tmp_path, **bucket.environment())
+    with open_service(settings_of(installation)) as service:
+        host = Host(installation, service, lambda: service)
+        made = host.made("one")
+        host.second.copy()
+        bucket.hide(made.objects[0].key)
+        assert host.second.copy()[1].copied == 1
+        assert host.second.compare().missing == ()

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from backups.wiring import open_service
 from shared.clock import format_utc
 from tests.backups.second.host import PREFIX, Host
 from tests.support.generations import SOURCES, generation_of, live_path, write_generation
-from tests.support.installation import Installation, installation_in, spaces
+from tests.support.installation import Installation, installation_in, settings_of, spaces
 from tests.support.s3_server import S3Server
 from tests.support.second import SecondBucket
 
@@ -188,3 +189,32 @@ def test_comparing_names_what_is_missing_and_what_differs(
     assert "To copy what it lacks: ./bot backups copy" in told
     host.cli("copy")
     assert bucket.bytes_of(gone)
+
+
+def test_scheduled_drills_take_turns(host: Host) -> None:
+    """The first place, the second, the first."""
+    host.made("one")
+    host.second.copy()
+    places = []
+    for _ in range(3):
+        with host.service.drilling() as service:
+            places.append(service.store.location)
+            assert service.drill.begin("scheduled").execute().error is None
+    first, second = host.service.store.location, host.second.config.location
+    assert places == [first, second, first]
+
+
+def test_a_drill_does_not_wait_for_a_second_place_that_is_away(tmp_path: Path) -> None:
+    """Its turn passes to the first one."""
+    nowhere = {
+        "COPY_API_KEY": "key",
+        "COPY_API_SECRET": "secret",
+        "COPY_REGION": "us-east-1",
+        "COPY_BUCKET": "bucket",
+        "COPY_ENDPOINT": "http://127.0.0.1:9",
+    }
+    installation = installation_in(tmp_path, **nowhere)
+    with open_service(settings_of(installation)) as service:
+        service.facts.second.note_drill("first")
+        with service.drilling() as chosen:
+            assert chosen is service
