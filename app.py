@@ -163,6 +163,7 @@ def _open(
     app.state.supervisor = Supervisor()
     app.state.backups = stack.enter_context(open_service(settings))
     stack.enter_context(open_page(app, app.state.backups))
+    app.state.second = _reading_second(stack, settings)
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         # The server looks at a signal only once it has started.
@@ -187,6 +188,15 @@ def _open(
     # The server waits for open requests first, and they may wait for the store.
     stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, scheduler.give_up))
     stack.enter_context(responsive())
+
+
+def _reading_second(stack: AsyncExitStack, settings: Settings) -> BackupService | None:
+    """A service that takes the second place, if there is one, for the store: for routes."""
+    if settings.copy is None:
+        return None
+    second = stack.enter_context(open_second_service(settings))
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, second.stop))
+    return second
 
 
 def _restore_missing(settings: Settings, service: BackupService) -> None:

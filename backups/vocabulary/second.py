@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-FIRST, SECOND = "first", "second"
+FIRST: Final = "first"
+SECOND: Final = "second"
 
 # A copy that is older than this is a problem.
 MOST_BEHIND = timedelta(days=1)

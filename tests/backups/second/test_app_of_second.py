@@ -65,3 +65,38 @@ def test_an_empty_host_begins_from_the_second_place(tmp_path: Path, bucket: Seco
     )
     with AppProcess.start(empty):
         assert {generation_of(live_path(other, source)) for source in SOURCES} == {"copied"}
+
+
+def test_the_routes_read_from_the_second_place(tmp_path: Path, bucket: SecondBucket) -> None:
+    """A list, a proof, a drill, a plan and a restore, while the first place is gone."""
+    host = installation_in(tmp_path, **bot_secrets(), **bucket.environment())
+    write_generation(host.folder, "copied")
+    made = host.json("run")["set"]["id"]
+    assert host.cli("copy").returncode == 0
+    host.stored("").rename(tmp_path / "lost")
+    host.stored("").mkdir()
+    write_generation(host.folder, "live")
+    second, there = {"place": "second"}, {"place": "second", "wait": "true"}
+    with AppProcess.start(host) as app, app.client() as client:
+        listed = client.get("/admin/backups/sets", params=second).json()["sets"]
+        assert made in [one["id"] for one in listed]
+        at = f"/admin/backups/sets/{made}"
+        assert client.post(f"{at}/verify", params=there).status_code == 200
+        assert client.post("/admin/backups/drill", params=there).status_code == 200
+        plan = client.get(f"{at}/restore", params=second).json()
+        assert plan["set"]["id"] == made
+        body = {"confirm": made, "place": "second"}
+        done = client.post(f"{at}/restore", params={"wait": "true"}, json=body)
+        assert done.status_code == 200, done.text
+        assert {generation_of(live_path(tmp_path, source)) for source in SOURCES} == {"copied"}
+        assert client.get("/admin/backups/sets", params={"place": "third"}).status_code == 422
+
+
+def test_without_a_second_place_its_routes_say_so(tmp_path: Path) -> None:
+    """404, with the settings that are missing."""
+    host = installation_in(tmp_path, **bot_secrets()).make_databases()
+    with AppProcess.start(host) as app, app.client() as client:
+        for method, path in (("GET", "copy"), ("POST", "copy"), ("GET", "sets?place=second")):
+            answer = client.request(method, f"/admin/backups/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (404, "no_second_place")
+            assert "COPY_" in answer.json()["hint"]
