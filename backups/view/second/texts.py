@@ -16,7 +16,8 @@ _MOST_NAMED = 20
 def copied(state: CopyState, objects: int, size: int, location: str) -> str:
     """After a copying."""
     lines = [f"{counted(objects, 'object')} copied to {location}, {units.size(size)}, read back."]
-    lines.append(f"{counted(state.points, 'restore point')} there, the newest {state.newest}.")
+    newest = f", the newest {state.newest}" if state.newest else ""
+    lines.append(f"{counted(state.points, 'restore point')} there{newest}.")
     if state.waiting:
         since = f", since {format_utc(state.behind_since)}" if state.behind_since else ""
         lines.append(
