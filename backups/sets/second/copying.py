@@ -30,6 +30,7 @@ from backups.format import naming
 from backups.format.chain_keys import DOCUMENTS, ChainKey, parse_chain_key, set_of
 from backups.format.document import MOST_BYTES
 from backups.format.mark import Marks
+from backups.host.directory import disk_errors
 from backups.host.removal import remove_file
 from backups.sets.catalogue import Catalogue
 from backups.sets.chains import objects_table
@@ -41,9 +42,10 @@ from backups.sets.hand.files import HandFile
 from backups.sets.hand.store import FilesInHand
 from backups.sets.seal_streams import HashingWriter
 from backups.sets.second.noted import note, noted
+from backups.sources.room import RESERVE_BYTES, free_bytes
 from backups.vocabulary.second import Differences
 from shared.databases.sqlite import Database
-from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge, StoreError
+from shared.errors import DiskFull, ObjectExists, ObjectMissing, ObjectTooLarge, StoreError
 from shared.files import make_private_directory, open_private
 from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore, get_document
 
@@ -261,16 +263,22 @@ class Copying:
     # --- one object -------------------------------------------------------------------------
 
     def _copy(self, one: Wanted) -> None:
-        make_private_directory(self._scratch)
         path = self._scratch / "object"
-        remove_file(path)
-        try:
-            sha256 = self._fetch(one, path)
-            if one.in_chain is not None:
-                self._refuse_foreign(one, one.in_chain, path)
-            self._put(one, path, sha256)
-        finally:
+        with disk_errors(self._scratch):
+            make_private_directory(self._scratch)
             remove_file(path)
+            if one.size > free_bytes(self._scratch) - RESERVE_BYTES:
+                raise DiskFull(
+                    f"there is no room to copy {one.key} ({one.size:,} bytes) in {self._scratch}",
+                    "Free some, or move BACKUP_DIR to a larger disk.",
+                )
+            try:
+                sha256 = self._fetch(one, path)
+                if one.in_chain is not None:
+                    self._refuse_foreign(one, one.in_chain, path)
+                self._put(one, path, sha256)
+            finally:
+                remove_file(path)
 
     def _fetch(self, one: Wanted, path: Path) -> str:
         """The object in the new file `path`, and its SHA-256, which is what it should be."""

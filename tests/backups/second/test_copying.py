@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import threading
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from backups.errors import RunInterrupted
+from backups.operations.second.place import Pace
 from backups.sets.second.copying import Copied, Copying
 from backups.wiring import open_service
-from shared.errors import StoreUnreachable
+from shared.errors import DiskFull, StoreUnreachable
 from shared.store.append_only import AppendOnlyStore
 from tests.backups.second.host import PREFIX, Host
 from tests.support.installation import installation_in, settings_of
@@ -212,3 +216,35 @@ def test_what_was_deleted_there_is_copied_again(tmp_path: Path, s3_server: S3Ser
         bucket.hide(made.objects[0].key)
         assert host.second.copy()[1].copied == 1
         assert host.second.compare().missing == ()
+
+
+def test_without_room_for_an_object_nothing_is_fetched(
+    host: Host, bucket: SecondBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk of the databases is not filled: the copying ends with the remedy, and status says
+    it; the next one goes on."""
+    host.made("one")
+    with monkeypatch.context() as patch:
+        patch.setattr("backups.sets.second.copying.free_bytes", lambda _: 0)
+        with pytest.raises(DiskFull, match="no room to copy"):
+            host.second.copy()
+    state = host.second.state()
+    assert state is not None
+    assert state.error is not None
+    assert state.error.code == "disk_full"
+    assert "copy_failed" in {one.code for one in host.service.status().health.warnings}
+    assert bucket.versions() == []
+    host.second.copy()
+    assert host.second.compare().missing == ()
+
+
+def test_the_pace_is_kept() -> None:
+    """So many Mbit/s, by waiting between two pieces; a stop ends it at once."""
+    stopping = threading.Event()
+    pace, began = Pace(8, stopping), time.monotonic()
+    for _ in range(5):
+        pace(100_000)  # a tenth of a second of 8 Mbit/s
+    assert time.monotonic() - began >= 0.4
+    stopping.set()
+    with pytest.raises(RunInterrupted):
+        pace(0)
