@@ -30,9 +30,10 @@ from backups.doctor.after_change import CheckAfterChange
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
+from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
-from backups.service import GRACE_AT_SHUTDOWN_SECONDS
-from backups.wiring import build_store, open_service
+from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
+from backups.wiring import build_store, open_second_service, open_service, open_stand_in
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
 from shared.databases.binder import TokenBinder
@@ -162,11 +163,12 @@ def _open(
     app.state.supervisor = Supervisor()
     app.state.backups = stack.enter_context(open_service(settings))
     stack.enter_context(open_page(app, app.state.backups))
+    app.state.second = _reading_second(stack, settings)
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         # The server looks at a signal only once it has started.
         with after_termination(0, app.state.backups.stop):
-            app.state.backups.restore_on_empty.restore_missing()
+            _restore_missing(settings, app.state.backups)
     app.state.backups.restore_on_empty.note_missing()
     app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
     app.state.sessions = stack.enter_context(
@@ -177,7 +179,7 @@ def _open(
     app.state.executor.submit(lambda: None)
     sync = _open_bot(app, stack, settings, platforms)
     check = CheckAfterChange(settings, app.state.backups)
-    jobs = [sync, _binding(app, platforms), _checks(check)]
+    jobs = [sync, _binding(app, platforms), _checks(check), *_copying(app)]
     scheduler = BackupScheduler(
         app.state.backups, jobs, supervisor=app.state.supervisor, changed=check.changed
     )
@@ -186,6 +188,35 @@ def _open(
     # The server waits for open requests first, and they may wait for the store.
     stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, scheduler.give_up))
     stack.enter_context(responsive())
+
+
+def _reading_second(stack: AsyncExitStack, settings: Settings) -> BackupService | None:
+    """A service that takes the second place, if there is one, for the store: for routes."""
+    if settings.copy is None:
+        return None
+    second = stack.enter_context(open_second_service(settings))
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, second.stop))
+    return second
+
+
+def _restore_missing(settings: Settings, service: BackupService) -> None:
+    """Restore what is missing, from the second place where the first has none of it, or is away.
+
+    Raises `AppError` where the bot must not start empty.
+    """
+    failure: AppError | None = None
+    try:
+        service.restore_on_empty.restore_missing()
+    except AppError as error:
+        failure = error
+    if settings.copy is None or not service.own_sets.missing_sources():
+        if failure is not None:
+            raise failure
+        return
+    with open_second_service(settings) as second, after_termination(0, second.stop):
+        run = second.restore_on_empty.restore_missing()
+    if run is None and failure is not None:
+        raise failure
 
 
 def _configure_logging(settings: Settings, platforms: Sequence[PlatformDefinition]) -> None:
@@ -269,6 +300,17 @@ def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJ
 def _checks(check: CheckAfterChange) -> LeaderJob:
     """The examination after a change of settings; what it waits for, the service gives up."""
     return LeaderJob("checks", None, check.work, nullcontext, lambda: None)
+
+
+def _copying(app: FastAPI) -> list[LeaderJob]:
+    """The work of copying to the second place, where there is one."""
+    service = app.state.backups
+    if service.second is None:
+        return []
+    app.state.copier = copier = Copier(
+        service, service.second, lambda: open_stand_in(app.state.settings)
+    )
+    return [LeaderJob("copier", None, copier.work, nullcontext, service.second.stop)]
 
 
 def _greet(settings: Settings, address: str | None) -> None:

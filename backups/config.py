@@ -12,6 +12,7 @@ from backups.decisions.retention import RetentionPolicy
 from backups.format.mark import MarkKey, Marks
 from backups.model import ContentCheck, Finding, ReadabilityCheck, RunBy, Source
 from backups.vocabulary.receivers import Receiver
+from backups.vocabulary.second import SecondConfig
 from shared.crontab import Crontab
 from shared.databases.schema import KnownSchema
 
@@ -48,7 +49,8 @@ class BackupConfig:
     found, or that changes ask for sets.
     `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     `warnings` are about the settings themselves. `former_store` is the local folder that had the
-    sets of this host before it had a bucket.
+    sets of this host before it had a bucket. `second` is where copies go;
+    with `is_stand_in` sets go there in place of a store that is away, and nothing else does.
     """
 
     sources: tuple[Source, ...]
@@ -75,6 +77,8 @@ class BackupConfig:
     has_heartbeat: bool = False
     warnings: tuple[Finding, ...] = ()
     former_store: Path | None = None
+    second: SecondConfig | None = None
+    is_stand_in: bool = False
 
     @property
     def marks(self) -> Marks:

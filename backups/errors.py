@@ -1,4 +1,7 @@
-"""What can go wrong with a backup, beyond what databases and stores raise themselves."""
+"""What can go wrong with a backup, beyond what databases and stores raise themselves.
+
+One file, because the codes are one list.
+"""
 
 from __future__ import annotations
 
@@ -64,6 +67,26 @@ class SnapshotDiffers(BackupError):
     """The copy does not hold what the source held at the instant of the snapshot."""
 
     code = "snapshot_differs"
+
+
+class CopyInProgress(BackupError):
+    """Another process of this host copies to the second place."""
+
+    code = "copy_in_progress"
+
+
+class NoSecondPlace(BackupError):
+    """There is no second place in the settings."""
+
+    code = "no_second_place"
+
+
+def no_second_place() -> NoSecondPlace:
+    """The error of who asks for it."""
+    return NoSecondPlace(
+        "there is no second place in the settings",
+        "Set the five COPY_ settings in .env; docs/two-places.md has the steps.",
+    )
 
 
 class ProofFailed(BackupError):

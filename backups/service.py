@@ -5,7 +5,8 @@ One file, because the objects of a service are made from each other, in one orde
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import islice
 
 from backups.alerts.dispatch import Alerts
@@ -13,9 +14,8 @@ from backups.alerts.notifier import Notifier
 from backups.decisions.chains.points import PointRange
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
-from backups.decisions.keeping.deletion import DeletionPlan
 from backups.decisions.period import start_of_period
-from backups.errors import DirectoryUnusable, SetNotFound
+from backups.errors import DirectoryUnusable, SetNotFound, no_second_place
 from backups.format import naming
 from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
@@ -42,6 +42,7 @@ from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore
 from backups.operations.restore_on_empty import RestoreOnEmpty
+from backups.operations.second.place import SecondPlace
 from backups.operations.undo import Undo
 from backups.operations.verify import Verify
 from backups.operations.writers import Writers
@@ -59,8 +60,10 @@ from backups.status import (
     read_status,
     status_without_records,
 )
+from backups.vocabulary.second import FIRST, SECOND
 from shared.databases.sqlite import Database
-from shared.errors import DatabaseError, SettingsError
+from shared.errors import DatabaseError, SettingsError, StoreError
+from shared.store.append_only import AppendOnlyStore
 from shared.store.object_store import Interruptible
 
 GRACE_AT_SHUTDOWN_SECONDS = 3.0
@@ -84,6 +87,7 @@ class BackupService:
         notifier: Notifier,
         *,
         notify_success: bool = False,
+        typed: str = "",
     ) -> None:
         self._installation = installation
         self.config = config = installation.config
@@ -231,7 +235,9 @@ class BackupService:
             fetcher=fetcher,
             directory=directory,
         )
-        self.given = Given(installation, self.restore, self.plan_detail)
+        self.given = Given(installation, self.restore, self.plan_detail, typed)
+        self.second: SecondPlace | None = None
+        self._reading_second: Callable[[], AbstractContextManager[BackupService]]
         self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
@@ -251,6 +257,50 @@ class BackupService:
             fetcher=fetcher,
             verdicts=verdicts,
         )
+
+    def open_second(
+        self,
+        store: AppendOnlyStore,
+        known: Database,
+        reading: Callable[[], AbstractContextManager[BackupService]],
+    ) -> None:
+        """Copy to the second place `store`, of which this host knows what is in `known`.
+
+        `reading` opens a service that takes it for the store.
+        """
+        self._reading_second = reading
+        config, installation = self.config, self._installation
+        if config.second is not None:
+            self.second = SecondPlace(
+                config.second,
+                store,
+                place_known=known,
+                first=installation,
+                known=self.known,
+                facts=self.facts,
+            )
+
+    @contextmanager
+    def drilling(self) -> Iterator[BackupService]:
+        """The service whose turn a scheduled drill is: of the two places, the other one each time.
+
+        It is not that of a second place that does not answer.
+        """
+        with ExitStack() as stack:
+            place, service = FIRST, self
+            if self.second is not None and self.facts.second.drilled_last() != SECOND:
+                with suppress(StoreError):
+                    second = stack.enter_context(self._reading_second())
+                    second.catalogue.refresh()
+                    place, service = SECOND, second
+            yield service
+            self.facts.second.note_drill(place)
+
+    def need_second(self) -> SecondPlace:
+        """The second place; raises `NoSecondPlace`."""
+        if self.second is None:
+            raise no_second_place()
+        return self.second
 
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""
@@ -288,10 +338,6 @@ class BackupService:
     def list_ranges(self) -> list[PointRange]:
         """The points of chains that can be restored, newest first; no network."""
         return self.catalogue.chains.ranges(None)
-
-    def points_of(self, plan: DeletionPlan) -> list[PointRange]:
-        """Those that can be restored, and go with a set that is deleted."""
-        return [one for one in self.list_ranges() if plan.chain and one.chain == plan.chain.id]
 
     def get_run(self, run_id: str) -> Run:
         """One run; raises `RunNotFound`."""
@@ -346,5 +392,7 @@ class BackupService:
         What it then asks of the store, to take back what it put, has a few seconds.
         """
         self.runs.stop()
+        if self.second is not None:
+            self.second.stop()
         if isinstance(self.store, Interruptible):
             self.store.give_up(GRACE_AT_SHUTDOWN_SECONDS)

@@ -77,6 +77,17 @@ class Values:
             self._pool.append(self._cipher.encrypt(plain))
         return self._pool[number]
 
+    def renewed(self, former: str) -> str:
+        """Another value; where there is one, of the same length, as a renewed token has."""
+        other = ""
+        for _ in range(self._how_many):
+            new = self.take()
+            if new != former:
+                other = new
+                if len(new) == len(former):
+                    break
+        return other
+
 
 def make_pair(folder: Path, megabytes: float, values: Values) -> Pair:
     """`tokens.db` of about that size and `sessions.db` of a fifth, but 1 MB at least; new files."""
@@ -97,12 +108,12 @@ def change_rows(pair: Pair, part: float, values: Values) -> int:
     """Give that part of the tokens, spread over the file, new values; how many rows."""
     step = round(1 / part)
     with closing(sqlite3.connect(pair.tokens)) as connection:
-        keys = [row[0] for row in connection.execute("SELECT key FROM tokens ORDER BY rowid")]
-        chosen = keys[random.randrange(step) :: step]
+        rows = connection.execute("SELECT key, value FROM tokens ORDER BY rowid").fetchall()
+        chosen = rows[random.randrange(step) :: step]
         with connection:
             connection.executemany(
                 "UPDATE tokens SET value = ? WHERE key = ?",
-                ((values.take(), key) for key in chosen),
+                ((values.renewed(value), key) for key, value in chosen),
             )
     return len(chosen)
 
@@ -112,12 +123,10 @@ def change_token(pair: Pair, values: Values) -> None:
     with closing(sqlite3.connect(pair.tokens)) as connection, connection:
         (rows,) = connection.execute("SELECT max(rowid) FROM tokens").fetchone()
         chosen = random.randrange(rows) + 1
-        former = connection.execute(
+        (former,) = connection.execute(
             "SELECT value FROM tokens WHERE rowid = ?", (chosen,)
         ).fetchone()
-        new = values.take()
-        while (new,) == former:  # a few values are used again, and the same one changes nothing
-            new = values.take()
+        new = values.renewed(former)
         connection.execute("UPDATE tokens SET value = ? WHERE rowid = ?", (new, chosen))
 
 

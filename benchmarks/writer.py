@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import random
 import secrets
 import select
 import sqlite3
@@ -57,7 +58,8 @@ def _write(connection: sqlite3.Connection, number: int, values: list[str]) -> No
         connection.execute(
             "INSERT INTO tokens VALUES (?, ?, 'token')"
             " ON CONFLICT(key) DO UPDATE SET value = excluded.value",
-            (key, values[number % len(values)]),
+            # A row that gets the value that it has is no change.
+            (key, random.choice(values)),
         )
     else:
         connection.execute(

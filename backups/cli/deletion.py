@@ -18,7 +18,7 @@ def delete(service: BackupService, options: argparse.Namespace) -> int:
     plan = service.delete.plan(options.set)
     set_id = plan.backup_set.id
     if not options.json:
-        show(text.deletion(plan, service.points_of(plan)), file=sys.stderr)
+        show(text.deletion(plan, service.delete.points(plan)), file=sys.stderr)
     confirmed = options.confirm
     if confirmed is None and sys.stdin.isatty() and not options.json:
         show(f"Type its id to delete it ({set_id}):", file=sys.stderr)

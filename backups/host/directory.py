@@ -49,6 +49,7 @@ class BackupDirectory:
         self._catalogues = path / "catalogues"
         self.run_lease = Lease(path / "run.lock", self.make_missing)
         self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
+        self.copy_lease = Lease(path / "copy.lock", self.make_missing)
         self.follow_lease = Lease(path / "follow.lock", self.make_missing)
         self.heartbeats = Heartbeats(path / "heartbeats")
         self._sequence = SequenceFile(path / "sequence")

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 from fastapi import Request
 
-from backups.errors import ConfirmationMissing
+from backups.errors import ConfirmationMissing, no_second_place
 from backups.model import BackupSet, Run
 from backups.runs.run import StartedRun
 from backups.service import BackupService
+from backups.vocabulary.second import FIRST, SECOND
+
+# In which place a request reads.
+PlaceName = Literal["first", "second"]
 
 
-def service_of(request: Request) -> BackupService:
-    """The service of the app."""
-    service: BackupService = request.app.state.backups
+def service_of(request: Request, place: PlaceName = FIRST) -> BackupService:
+    """The service of the app, or that over its second place; raises `NoSecondPlace`."""
+    service: BackupService | None = request.app.state.backups
+    if place == SECOND:
+        service = request.app.state.second
+    if service is None:
+        raise no_second_place()
     return service
 
 

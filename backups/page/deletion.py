@@ -18,5 +18,5 @@ def render_deletion(
     """
     service = service_of(request)
     plan = service.delete.plan(set_id)
-    points = [range_of(one) for one in service.points_of(plan)]
+    points = [range_of(one) for one in service.delete.points(plan)]
     return render(request, "delete.html", status, plan=plan, points=points, refused=refused)

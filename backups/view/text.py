@@ -19,6 +19,7 @@ from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLe
 from backups.view import units
 from backups.view.headline import Headline, headline
 from backups.view.notified import notified
+from backups.view.second import texts as second
 from backups.vocabulary.examination import Examination
 from shared.clock import format_utc
 from shared.words import counted
@@ -75,6 +76,7 @@ def status(found: Status, now: datetime) -> str:
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
         *_next_try(found, now),
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
+        f"second place          {second.line(found.second)}",
         f"notified              {notified(found)}",
         f"emergency kit         {_kept(found.kit_kept_at)}",
         f"inbox of the bot      {units.inbox(found.bot.inbox)}",

@@ -24,6 +24,7 @@ from benchmarks.contenders.field import peers
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.databases import Pair, Values, change_rows, change_token
 from benchmarks.loss import loss_windows
+from benchmarks.measured import CommandTooLong
 from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.results import Results
@@ -42,6 +43,7 @@ SENT, STORED = "sent after", "stored after"
 TOKEN, PART = "one token changed", "1% of the rows changed"
 _TOKENS = 5
 _QUIET_SECONDS = 2.5
+_PATIENCE_SECONDS = 60.0
 _NUMBERS = 1_000_000  # more than one window has
 _KILOBYTE, _PER_CENT = 1024, 100
 
@@ -122,6 +124,8 @@ def _note_losses(seen: _Seen, proxy: CountingProxy, megabytes: float, results: R
     if _follows_nothing(one):
         return
     windows = loss_windows(seen.commits, one.states(proxy.puts(one.bucket)))
+    if not windows:
+        raise RuntimeError(f"{one.name} stored nothing of what was written: nothing was measured")
     results.add(TOPIC, megabytes, one.name, LOSS, "s", windows)
     if isinstance(one, FollowingApp) and (told := one.own_report()):
         results.add(TOPIC, megabytes, one.name, PROVEN, "s", [proven for proven, _ in told])
@@ -176,19 +180,32 @@ def _whole_backups(
     megabytes: float,
     results: Results,
 ) -> None:
-    """From the beginning of one until the end of the next, without a pause between them."""
+    """From the beginning of one until the end of the next, without a pause between them.
+
+    One that has no end within a minute while rows are written loses that minute, at the least.
+    """
     one.prepare()
     times: list[tuple[float, float]] = []
     with closing(Writer(one.pair)) as writer:
         ends = time.monotonic() + plan.follow_seconds
         while time.monotonic() < ends or len(times) < 3:
             began = time.monotonic()
-            one.backup()
+            try:
+                one.backup_command().run(_PATIENCE_SECONDS)
+            except CommandTooLong:
+                note = (
+                    f"{megabytes:g} MB, {one.name}: no end within {_PATIENCE_SECONDS:.0f} s while"
+                    f" {TRANSACTIONS_A_SECOND} transactions a second were written"
+                )
+                say(f"  {note}")
+                results.notes.append(note)
+                break
             times.append((began, time.monotonic()))
         writer.stop()
-    windows = [after[1] - before[0] for before, after in pairwise(times)]
-    say(f"  {megabytes:g} MB, {one.name}: {max(windows):.1f} s from one beginning to the next end")
-    results.add(TOPIC, megabytes, one.name, LOSS, "s", windows)
+    if windows := [after[1] - before[0] for before, after in pairwise(times)]:
+        longest = max(windows)
+        say(f"  {megabytes:g} MB, {one.name}: {longest:.1f} s from one beginning to the next end")
+        results.add(TOPIC, megabytes, one.name, LOSS, "s", windows)
     one.prepare_again()
     one.backup()  # all that the writer has left
     change_token(one.pair, place.values)

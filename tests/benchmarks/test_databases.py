@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from contextlib import closing
 from pathlib import Path
 
 from cryptography.fernet import Fernet
 
-from benchmarks.databases import Pair, Values, change_token, make_pair
+from benchmarks.databases import Pair, Values, change_rows, change_token, make_pair
+from benchmarks.topics.writers import Writer
 
 
 def values_of(pair: Pair) -> list[str]:
@@ -25,3 +27,28 @@ def test_a_changed_token_has_another_value(tmp_path: Path) -> None:
         before = values_of(pair)
         change_token(pair, values)
         assert sum(one != other for one, other in zip(before, values_of(pair), strict=True)) == 1
+
+
+def test_a_renewed_token_is_as_long_as_before(tmp_path: Path) -> None:
+    """As those of the platforms are: other lengths would move the rows beside them, too."""
+    values = Values(Fernet.generate_key().decode(), 60)
+    pair = make_pair(tmp_path / "pair", 0.1, values)
+    before = values_of(pair)
+    changed = change_rows(pair, 0.1, values)
+    pairs = [two for two in zip(before, values_of(pair), strict=True) if two[0] != two[1]]
+    assert len(pairs) == changed > 10
+    assert all(len(former) == len(new) for former, new in pairs)
+
+
+def test_each_writer_changes_tokens(tmp_path: Path) -> None:
+    """Also one that writes to the same rows as another before it: else nothing is to be stored."""
+    values = Values(Fernet.generate_key().decode(), 60)
+    pair = make_pair(tmp_path / "pair", 0.5, values)
+    found = []
+    for first in (1, 1_000_001):
+        with closing(Writer(pair, first)) as writer:
+            time.sleep(0.3)  # it writes 200 times a second
+            _, wholes = writer.stop()
+        assert len(wholes) > 1
+        found.append(values_of(pair))
+    assert found[0][: len(found[1])] != found[1][: len(found[0])]

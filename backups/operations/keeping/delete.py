@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from backups.decisions.chains.points import PointRange
 from backups.decisions.keeping.deletion import DeletionPlan, chain_of, plan_deletion
 from backups.errors import SetDeleted
 from backups.model import ProgressSink
@@ -57,6 +58,11 @@ class Delete:
             raise
         points, facts = self._catalogue.points(), self._own_sets.retention()
         return plan_deletion(chosen, points, chains, facts, own=self._directory.instance())
+
+    def points(self, plan: DeletionPlan) -> list[PointRange]:
+        """Those that can be restored, and would go."""
+        ranges = self._catalogue.chains.ranges(None)
+        return [one for one in ranges if plan.chain and one.chain == plan.chain.id]
 
     def begin(self, set_id: str, progress: ProgressSink = ignore_progress) -> StartedRun:
         """Start deleting a set, which a person has confirmed; the caller executes it.

@@ -39,8 +39,12 @@ from backups.sets.seal import load_identities
 class Given:
     """Begins restores from what a person gives."""
 
-    def __init__(self, installation: Installation, restore: Restore, detail: PlanDetail) -> None:
+    def __init__(
+        self, installation: Installation, restore: Restore, detail: PlanDetail, typed: str = ""
+    ) -> None:
+        """`typed` are the options that a command needs to mean the store of this installation."""
         self._installation = installation
+        self._typed = typed
         self._restore = restore
         self._detail = detail
 
@@ -59,7 +63,7 @@ class Given:
         `FileUnusable`, `NoRestorePoint`, `DatabaseError`, `DirectoryUnusable`, `IdentityMissing`,
         `KeyMalformed`.
         """
-        options = f" --from {shlex.quote(str(path))}" if path else ""
+        options = f" --from {shlex.quote(str(path))}" if path else self._typed
         config, exposed = self._installation.config, tuple[Finding, ...]()
         if identity_file is not None:
             load_identities(identity_file)
