@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import threading
 import time
 from datetime import timedelta
@@ -16,6 +17,7 @@ from backups.sets.second.copying import Copied, Copying
 from backups.wiring import open_service
 from shared.errors import DiskFull, StoreUnreachable
 from shared.store.append_only import AppendOnlyStore
+from shared.store.object_store import get_document
 from tests.backups.second.host import PREFIX, Host
 from tests.support.installation import installation_in, settings_of
 from tests.support.s3_server import S3Server
@@ -73,6 +75,8 @@ def test_what_a_thief_puts_into_the_first_place_is_not_copied(
         f"{PREFIX}sets/{made.id}/proof-20990101T000000Z.json": b'{"planted": true}',
         f"{PREFIX}chains/{made.id}-{'a' * 32}/head.json": b"{}",
         f"{PREFIX}chains/{made.id}-{'a' * 32}/i/0000000001.inc": b"{}\n",
+        f"{PREFIX}chains/{made.id}-{'a' * 32}/p/0000000001-0000000002.pack": b"{}\n",
+        f"{PREFIX}chains/{made.id}-{'a' * 32}/d/0000000001.inc": b"{}\n",
         f"{PREFIX}instances/{'a' * 32}-20990101T000000Z.json": b"{}",
         f"{PREFIX}other": b"other",
     }
@@ -270,3 +274,36 @@ def test_the_pace_is_kept() -> None:
     stopping.set()
     with pytest.raises(RunInterrupted):
         pace(0)
+
+
+def test_a_set_without_a_mark_is_not_copied(host: Host, bucket: SecondBucket) -> None:
+    """Whole as it is: who puts it there has the key of the first bucket, and of no other."""
+    made = host.made("one")
+    document = json.loads(first_bytes(host, f"{PREFIX}sets/{made.id}/manifest.json"))
+    del document["mac"]
+    planted = "20261120T010000Z"
+    document["id"], document["instant"] = planted, "2026-11-20T01:00:00.000Z"
+    for one in document["objects"]:
+        body = first_bytes(host, one["key"])
+        one["key"] = f"{PREFIX}{one['source']}_2026-11-20T010000Z.db"
+        host.service.store.put(one["key"], io.BytesIO(body), {})
+    key = f"{PREFIX}sets/{planted}/manifest.json"
+    host.service.store.put(key, io.BytesIO(json.dumps(document).encode()), {})
+    host.service.catalogue.refresh()
+    assert host.service.catalogue.get(planted).mark == "unsigned"
+    host.second.copy()
+    assert [one for one in bucket.listed() if "2026-11-20" in one or planted in one] == []
+
+
+def test_of_two_versions_that_are_right_the_oldest_counts(host: Host, bucket: SecondBucket) -> None:
+    """Who has the token keys, too, can mark another manifest; what was there before stays it."""
+    made = host.made("one")
+    host.second.copy()
+    key = f"{PREFIX}sets/{made.id}/manifest.json"
+    first = bucket.bytes_of(key)
+    document = json.loads(first)
+    document["suspect"] = ["planted later"]
+    time.sleep(1.1)  # the store's times are whole seconds
+    bucket.plant(key, host.service.config.marks.sign(key, json.dumps(document).encode()))
+    assert bucket.bytes_of(key) != first
+    assert get_document(host.open_second().store, key, 100_000) == first

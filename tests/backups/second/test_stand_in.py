@@ -96,6 +96,9 @@ def test_a_week_without_the_first_place(away: Away, bucket: SecondBucket, tmp_pa
         kept = host.second.store.list(f"{PREFIX}sets/")
         made = {one.key for one in kept if one.key.endswith("/manifest.json")}
         assert len(made) == 2
+        day = [key for key in bucket.listed() if "_2026-11-23" in key]
+        assert len(day) == 2  # the keys of the day may be taken where nobody can look
+        assert all("_2026-11-23T" in key for key in day)
         away.after(HOUR)  # nothing has changed: no set, and still no problem
         assert len(list(host.second.store.list(f"{PREFIX}sets/"))) == 2
         assert "first_place_away" in away.codes()
