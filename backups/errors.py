@@ -123,6 +123,10 @@ class SetNotFound(BackupError):
     code = "set_not_found"
 
 
+class SetDeleted(SetNotFound):
+    """A person has deleted the restore point with this id."""
+
+
 class SeveralInstallations(BackupError):
     """The store has the sets of several installations, and none of this one: a person chooses."""
 
@@ -229,6 +233,12 @@ class NotPinnable(BackupError):
     """What was named is no set that can be pinned, or the label is none."""
 
     code = "not_pinnable"
+
+
+class NotDeletable(BackupError):
+    """What was named is no set that a person may delete here and now."""
+
+    code = "not_deletable"
 
 
 class SetNotNamed(BackupError):

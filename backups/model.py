@@ -28,7 +28,7 @@ from shared.bounded import (
 SetKind = Literal["set", "legacy", "pre-restore"]
 Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
 ProofLevel = Literal["full", "sealed", "none"]
-OperationName = Literal["backup", "verify", "drill", "restore", "prune"]
+OperationName = Literal["backup", "verify", "drill", "restore", "prune", "delete"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Level = Literal["ok", "warning", "problem"]
 Light = Literal["green", "amber", "red"]

@@ -29,6 +29,7 @@ from backups.operations.aside import Asides
 from backups.operations.backup import Backup
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
+from backups.operations.keeping.delete import Delete
 from backups.operations.marking.accept_unsigned import UnsignedSets
 from backups.operations.marking.chain_marks import ChainMarks
 from backups.operations.marking.later_marks import LaterMarks
@@ -175,6 +176,7 @@ class BackupService:
             alerts=alerts,
         )
         self.pins = Pins(catalogue, verdicts, own_sets)
+        self.delete = Delete(installation, starter, own_sets, verdicts=verdicts, prune=self.prune)
         replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,

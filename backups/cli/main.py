@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from backups.cli import commands, keys, places
+from backups.cli import commands, deletion, keys, places
 from backups.cli.commands import BUSY, DONE, FAILED, USAGE
 from backups.cli.losses import LOSSES
 from backups.cli.output import print_json, show
@@ -33,6 +33,7 @@ from backups.errors import (
     KitNotShown,
     LeaseHeld,
     NoSecondPlace,
+    NotDeletable,
     NotPinnable,
     PeriodInvalid,
     SetNotNamed,
@@ -55,6 +56,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (PeriodInvalid, USAGE),
     (SetNotNamed, USAGE),
     (NotPinnable, USAGE),
+    (NotDeletable, USAGE),
     (KitNotShown, USAGE),
     (IdentityInCheckout, USAGE),
     (FileUnusable, USAGE),
@@ -65,7 +67,7 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
 
 _WRITE_TO_THE_STORE = (
     *("run", "verify", "restore", "drill", "prune", "accept", "adopt"),
-    *("pin", "unpin"),
+    *("pin", "unpin", "delete"),
 )
 
 _FORM_OF_TIME = "a UTC time such as 2026-11-22T09:41:07Z"
@@ -156,7 +158,7 @@ def _makes_marks(options: argparse.Namespace) -> bool:
     """Whether a command makes sets, or documents with marks."""
     if options.name == "restore":
         return bool(options.in_place)
-    return options.name in ("run", "verify", "drill", "accept", "adopt", "pin", "unpin")
+    return options.name in ("run", "verify", "drill", "accept", "adopt", "pin", "unpin", "delete")
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -241,11 +243,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the loss of the restore points that vanished or are hollow is known",
     )
-    pin = command("pin", commands.pin, "Keep a set, whatever the rules of retention say.")
-    pin.add_argument("set", metavar="SET", help="an id, or latest")
-    pin.add_argument("--label", default="", metavar="TEXT", help="why; shown wherever the set is")
-    unpin = command("unpin", commands.unpin, "Keep a set no longer than the rules say.")
-    unpin.add_argument("set", metavar="SET", help="an id, or latest")
+    _add_keeping(command)
     adopt = command(
         "adopt", commands.adopt, "Count the sets of an earlier installation as this one's."
     )
@@ -288,6 +286,24 @@ def _parser() -> argparse.ArgumentParser:
     )
     practice.add_argument("--keep", action="store_true", help="keep the folder, to type on in it")
     return parser
+
+
+def _add_keeping(command: Callable[[str, _Act | None, str], argparse.ArgumentParser]) -> None:
+    """What a person decides about one set."""
+    pin = command("pin", commands.pin, "Keep a set, whatever the rules of retention say.")
+    pin.add_argument("set", metavar="SET", help="an id, or latest")
+    pin.add_argument("--label", default="", metavar="TEXT", help="why; shown wherever the set is")
+    unpin = command("unpin", commands.unpin, "Keep a set no longer than the rules say.")
+    unpin.add_argument("set", metavar="SET", help="an id, or latest")
+    delete = command(
+        "delete",
+        deletion.delete,
+        "Delete one set on purpose, and the points that are made from it. It cannot be undone.",
+    )
+    delete.add_argument("set", metavar="SET", help="an id")
+    delete.add_argument(
+        "--confirm", metavar="ID", help="the id once more; else it is asked for at a terminal"
+    )
 
 
 def _add_keygen(parser: argparse.ArgumentParser) -> None:

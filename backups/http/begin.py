@@ -69,3 +69,17 @@ def pin_confirmed(
             f'Send {{"confirm": "{set_id}"}}.',
         )
     return service.pins.unpin(set_id) if label is None else service.pins.pin(set_id, label)
+
+
+def begin_confirmed_deletion(service: BackupService, set_id: str, confirmation: str) -> StartedRun:
+    """Start deleting a set, if its id was given as confirmation.
+
+    Raises `ConfirmationMissing`, and what `Delete.plan` and `Delete.begin` raise.
+    """
+    plan = service.delete.plan(set_id)
+    if confirmation != plan.backup_set.id:
+        raise ConfirmationMissing(
+            f"the deletion of set {set_id} was not confirmed with its id",
+            f'Send {{"confirm": "{plan.backup_set.id}"}}.',
+        )
+    return service.delete.begin(plan.backup_set.id)

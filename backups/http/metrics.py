@@ -48,6 +48,7 @@ _RUNS: tuple[tuple[OperationName, Trigger], ...] = (
     ("prune", "scheduled"),
     ("prune", "manual"),
     ("restore", "manual"),
+    ("delete", "manual"),
 )
 _LIGHTS: Mapping[Light, int] = {"green": 2, "amber": 1, "red": 0}
 _OUTCOMES = ("succeeded", "failed", "interrupted")

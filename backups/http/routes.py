@@ -24,6 +24,7 @@ from backups.errors import (
     ManifestInvalid,
     NoRestorePoint,
     NoSecondPlace,
+    NotDeletable,
     NothingToUndo,
     NotPinnable,
     OwnerDiffers,
@@ -37,6 +38,7 @@ from backups.errors import (
 )
 from backups.http.begin import (
     PlaceName,
+    begin_confirmed_deletion,
     begin_confirmed_restore,
     leave_running,
     pin_confirmed,
@@ -85,9 +87,10 @@ STATUSES: StatusTable = (
     (NoRestorePoint, 404, "There is no restore point"),
     (NothingToUndo, 404, "There is nothing to undo"),
     (FormRefused, 403, "The form is not from this page"),
-    (ConfirmationMissing, 409, "The restore is not confirmed"),
+    (ConfirmationMissing, 409, "It is not confirmed"),
     (SetNotNamed, 422, "No set was named"),
     (NotPinnable, 422, "It cannot be pinned"),
+    (NotDeletable, 409, "It cannot be deleted"),
     (RestoreBlocked, 409, "The restore cannot succeed"),
     (OwnerDiffers, 409, "The restored files would have the wrong owner"),
     (ManifestInvalid, 422, "The restore point cannot be used"),
@@ -233,6 +236,13 @@ def backup_routes() -> APIRouter:
         return documents.set_document(
             pin_confirmed(service_of(request), set_id, body.confirm, None)
         )
+
+    @router.post("/sets/{set_id}/delete", **_RUNS, summary="Delete a set on purpose")
+    def delete(
+        request: Request, set_id: str, body: Confirmation, wait: bool = False
+    ) -> JSONResponse:
+        started = begin_confirmed_deletion(service_of(request), set_id, body.confirm)
+        return _started(request, started, wait=wait)
 
     @router.post("/accept-missing", summary="Accept the loss of missing restore points")
     def accept_missing(request: Request) -> dict[str, Any]:

@@ -11,6 +11,10 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.errors import CipherError
 
+# A Fernet token: a version, the time in eight bytes, then what only a key opens.
+_VERSION = b"\x80"
+_STAMPED, _LEAST = 12, 100
+
 
 class TokenCipher:
     """Encrypts and decrypts short texts.
@@ -54,6 +58,18 @@ class TokenCipher:
                 "a stored value cannot be decrypted with the keys in TOKEN_ENCRYPTION_KEYS",
                 "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after the first one.",
             ) from None
+
+
+def encrypted_at(ciphertext: bytes) -> int | None:
+    """When a value was encrypted, in seconds since 1970: a Fernet token says so to everybody, and
+    `rotate` keeps it; None for what is no token. Nothing vouches for it without a key."""
+    try:
+        begun = base64.urlsafe_b64decode(ciphertext[:_STAMPED])
+    except ValueError:
+        return None
+    if len(ciphertext) < _LEAST or begun[:1] != _VERSION:
+        return None
+    return int.from_bytes(begun[1:9], "big")
 
 
 def key_fingerprint(key: str) -> str:

@@ -30,8 +30,10 @@ from backups.format import naming
 from backups.format.chain_keys import DOCUMENTS, ChainKey, parse_chain_key, set_of
 from backups.format.document import MOST_BYTES
 from backups.format.mark import Marks
+from backups.format.notes.deletion import DELETED, load_deletion
 from backups.host.directory import disk_errors
 from backups.host.removal import remove_file
+from backups.sets import marks_table
 from backups.sets.catalogue import Catalogue
 from backups.sets.chains import objects_table
 from backups.sets.chains.objects import fetch_increment
@@ -193,6 +195,18 @@ class Copying:
             yield wanted
             for chain in sorted(one for one in chains if set_of(one) == set_id):
                 yield list(self._of_chain(chain, chains[chain], refused, done))
+        if self._only is None:
+            yield list(self._deletions(listed))
+
+    def _deletions(self, listed: Mapping[str, ObjectInfo]) -> Iterator[Wanted]:
+        """The notes that sets were deleted on purpose: they are none in either place."""
+        with self._known.reading() as connection:
+            notes = marks_table.believed(connection, DELETED)
+        for set_id, document in notes:
+            at = load_deletion(document, expected_id=set_id).at
+            info = listed.get(naming.verdict_key(self._prefix, set_id, "deleted", at))
+            if info is not None:
+                yield _document(info, document)
 
     def _installations(
         self, listed: Iterable[ObjectInfo], done: Collection[str]

@@ -105,6 +105,28 @@ def test_what_was_changed_in_the_first_place_does_not_follow(
     assert "copy_refused" in {one.code for one in host.service.status().health.warnings}
 
 
+def test_a_deleted_set_is_none_in_the_second_place_either(host: Host, bucket: SecondBucket) -> None:
+    """Its note follows: the bytes stay there, where nothing is deleted, and count no more. A set
+    that was deleted before it was copied never goes there."""
+    never, gone = host.made("one"), host.made("two")
+    host.second.copy()
+    only_here = host.made("three")
+    newest = host.made("four")
+    for one in (gone, only_here):
+        run = host.service.delete.begin(one.id).execute()
+        assert run.status == "succeeded", run.error
+    state, _ = host.second.copy()
+    assert (state.refused, state.waiting) == (0, 0)
+    assert f"{PREFIX}sets/{gone.id}/manifest.json" in bucket.listed()
+    assert f"{PREFIX}sets/{only_here.id}/manifest.json" not in bucket.listed()
+    assert any(f"/{gone.id}/deleted-" in key for key in bucket.listed())
+    found = {one.id for one in host.second.catalogue.sets()}
+    assert found == {never.id, newest.id}
+    assert host.second.catalogue.lost_points() == ()
+    assert host.second.copy()[1].copied == 0
+    assert host.second.compare().missing == ()
+
+
 class FailingSecond(AppendOnlyStore):
     """A second place that is away after so many puts."""
 

@@ -102,10 +102,13 @@ def test_stored_before_takes_only_what_the_place_had_received(
     time.sleep(1.1)
     write_generation(host.folder, "after")
     after = host.json("run")["set"]
+    # A thief with the keys deletes what is older: that is noted there, and nothing is gone.
+    host.json("delete", before["id"], "--confirm", before["id"])
     assert host.cli("copy").returncode == 0
     empty = two_places(tmp_path / "empty", first, bucket)
     now = empty.cli("list", "--place", "second")
     assert after["id"] in now.stdout
+    assert before["id"] not in now.stdout
     listed = empty.cli("list", "--place", "second", "--stored-before", theft)
     assert before["id"] in listed.stdout
     assert after["id"] not in listed.stdout
