@@ -19,6 +19,7 @@ from shared.databases.binding import (
     tally,
 )
 from shared.databases.cipher import TokenCipher
+from shared.databases.requests import MIGRATION, PROTECTED, Requests
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy, user_version
 from shared.errors import CipherError, ValueUnreadable
 
@@ -29,6 +30,7 @@ MIGRATIONS = (
     "(key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)",
     "",  # BINDING: values are being bound to their rows, by `bind_next`
     "",  # BOUND: all are
+    MIGRATION,  # PROTECTED
 )
 
 ROWS_AT_ONCE = 100
@@ -79,6 +81,7 @@ class TokenStorage:
             busy_timeout=busy_timeout,
             remedy=restore_remedy("tokens"),
         )
+        self.requests = Requests(self._database)
 
     def put(self, key: str, value: str, kind: TokenType = "token") -> None:
         """Store `value` under `key`, in place of what was there."""
@@ -195,8 +198,11 @@ class TokenStorage:
                             "UPDATE tokens SET value = ? WHERE rowid = ?", (bound, columns[0])
                         )
             is_last = len(batch) < ROWS_AT_ONCE
-            following = BOUND if is_last and ends and not undecryptable else BINDING
+            following = PROTECTED if is_last and ends and not undecryptable else BINDING
             if following != version:
+                if following == PROTECTED:
+                    for statement in MIGRATION.split(";"):
+                        connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={following}")
         last = batch[-1][0] if batch else after
         return Batch(last, is_last, tuple(misshapen), tuple(undecryptable))
