@@ -89,7 +89,7 @@ def test_the_set_from_before_brings_the_old_form_back(tmp_path: Path) -> None:
     host = older_host(tmp_path, FEW)
     with AppProcess.start(host):
         eventually(lambda: version_of(host.tokens_path) == 4, "all values to be bound")
-    with pytest.raises(DatabaseSchemaMismatch, match="schema version 3, this program supports 1"):
+    with pytest.raises(DatabaseSchemaMismatch, match="schema version 4, this program supports 1"):
         Database(host.tokens_path, MIGRATIONS[:1])
     before = [set_id for set_id, version in versions_of_sets(host) if version == 1][-1]
     done = host.cli("restore", before, "--in-place", "--yes")
