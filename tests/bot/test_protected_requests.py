@@ -120,9 +120,7 @@ def test_many_that_wait_hold_up_nobody_else(bot: ConnectedBot, store: FaultProxy
     shopify = bot.bot.shopify
     store.on(refuse(403, "AccessDenied"), method="PUT")
     with ThreadPoolExecutor(100) as pool:
-        sending = [
-            pool.submit(shopify.send_webhook, SHOP, "customers/redact") for _ in range(100)
-        ]
+        sending = [pool.submit(shopify.send_webhook, SHOP, "customers/redact") for _ in range(100)]
         eventually(lambda: len(asked(bot)) >= 20, "many to wait")
         began = time.monotonic()
         assert bot.states()[SHOP] == "connected"
@@ -193,7 +191,7 @@ def test_where_nothing_is_left_to_replace_the_newest_point_is_asked(
 
 
 def test_a_person_is_not_brought_back_either(bot: ConnectedBot) -> None:
-    """The same of Facebook: what was deleted on request stays so, and Meta may ask how far it is."""
+    """The same of Facebook: what was deleted on request stays so."""
     graph = bot.bot.graph
     before = now()
     answer = graph.request_deletion(url=f"{bot.bot.app.url}/facebook/data-deletion")

@@ -51,9 +51,14 @@ class Handler(Protocol):
 
 
 class ProtectedRequests:
-    """The requests. Safe from many threads and processes; raises `DatabaseError`."""
+    """The requests. Safe from many threads and processes; raises `DatabaseError`.
 
-    def __init__(self, requests: Requests, inbox: Inbox, clock: Clock, proof: Proof) -> None:
+    Without a `proof` the commit is enough.
+    """
+
+    def __init__(
+        self, requests: Requests, inbox: Inbox, clock: Clock, proof: Proof | None = None
+    ) -> None:
         self._requests = requests
         self._inbox = inbox
         self._clock = clock
@@ -65,19 +70,20 @@ class ProtectedRequests:
         Raises `RequestUnproven` after some seconds: it is kept, and will be done.
         """
         await run_in_threadpool(self.keep, event)
-        asked = await run_in_threadpool(self._proof.ask)
-        if asked is None:
+        proof = self._proof
+        asked = await run_in_threadpool(proof.ask) if proof else None
+        if proof is None or asked is None:
             return
         until = time.monotonic() + LONGEST_WAIT_SECONDS
         try:
-            while not await run_in_threadpool(self._proof.is_given, asked):
+            while not await run_in_threadpool(proof.is_given, asked):
                 if time.monotonic() > until:
                     raise RequestUnproven(
                         "the request is kept, and no backup has it yet", "Send it again later."
                     )
                 await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
         finally:
-            await run_in_threadpool(self._proof.withdraw, asked)
+            await run_in_threadpool(proof.withdraw, asked)
 
     def keep(self, event: Event) -> None:
         """Keep a request, in `tokens.db` before the inbox."""
