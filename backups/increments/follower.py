@@ -107,7 +107,7 @@ class Follower:
     def step(self, *, hurry: bool = False) -> Outcome:
         """Do what is due, in a `hurry` also early. Raises `AppError` of what is not the chain's."""
         now = self._clock.monotonic()
-        self._capture.poll()
+        self._capture.poll(hurry=hurry)
         if self._capture.pending & self._parts.lasting and self._noticed_at is None:
             self._noticed_at = now
         if now < self._not_before and not self._comes_early(hurry):
@@ -153,8 +153,7 @@ class Follower:
         return self._check() if outcome == "stored" else outcome
 
     def _comes_early(self, hurry: bool) -> bool:
-        hurry = hurry and self._no_room is None
-        return self._parts.store_answers() if self._failures else hurry
+        return self._parts.store_answers() if self._failures else hurry and self._no_room is None
 
     def _wait_for_room(self, error: DiskFull) -> Outcome:
         """The chain stays as it is until there is room; meanwhile fulls have what changes."""

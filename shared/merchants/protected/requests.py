@@ -25,7 +25,9 @@ from shared.process.lasting_work import describe
 LONGEST_WAIT_SECONDS = 3.0
 # How long a start may do what a restore left undone, before anything is served.
 MOST_SECONDS_AT_START = 10.0
-_SECONDS_BETWEEN_LOOKS = 0.05
+# More of them would only make a host slower that cannot store them; they get their 503 at once.
+MOST_THAT_WAIT = 50
+_SECONDS_BETWEEN_LOOKS = 0.1
 
 _log = logging.getLogger(__name__)
 
@@ -63,27 +65,28 @@ class ProtectedRequests:
         self._inbox = inbox
         self._clock = clock
         self._proof = proof
+        self._waiting = 0  # on the event loop alone
 
     async def accept(self, event: Event) -> None:
         """Keep a request, and wait until a backup has it; a repeat of it waits for the same.
 
-        Raises `RequestUnproven` after some seconds: it is kept, and will be done.
+        Raises `RequestUnproven` after some seconds, or at once where too many wait: it is kept, and
+        will be done.
         """
         await run_in_threadpool(self.keep, event)
-        proof = self._proof
-        asked = await run_in_threadpool(proof.ask) if proof else None
-        if proof is None or asked is None:
+        if self._proof is None or (asked := await run_in_threadpool(self._proof.ask)) is None:
             return
-        until = time.monotonic() + LONGEST_WAIT_SECONDS
+        self._waiting += 1
         try:
-            while not await run_in_threadpool(proof.is_given, asked):
-                if time.monotonic() > until:
-                    raise RequestUnproven(
-                        "the request is kept, and no backup has it yet", "Send it again later."
-                    )
-                await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+            patience = LONGEST_WAIT_SECONDS if self._waiting <= MOST_THAT_WAIT else 0.0
+            proven = await _is_given(self._proof, asked, patience)
         finally:
-            await run_in_threadpool(proof.withdraw, asked)
+            self._waiting -= 1
+            await run_in_threadpool(self._proof.withdraw, asked)
+        if not proven:
+            raise RequestUnproven(
+                "the request is kept, and no backup has it yet", "Send it again later."
+            )
 
     def keep(self, event: Event) -> None:
         """Keep a request, in `tokens.db` before the inbox."""
@@ -131,6 +134,15 @@ class ProtectedRequests:
                 _log.warning("a request waits in the inbox: %s", describe(error), extra=about)
             else:
                 _log.info("a request was done before the start", extra=about)
+
+
+async def _is_given(proof: Proof, asked: str, patience: float) -> bool:
+    until = time.monotonic() + patience
+    while not await run_in_threadpool(proof.is_given, asked):
+        if time.monotonic() >= until:
+            return False
+        await asyncio.sleep(_SECONDS_BETWEEN_LOOKS)
+    return True
 
 
 def _texts(one: Request) -> tuple[str, str, str, str]:

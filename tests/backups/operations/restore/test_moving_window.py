@@ -18,7 +18,13 @@ from backups.sources import install
 from backups.sources.quarantine import exchange, moves
 from shared.files import sync_directory
 from tests.support.bench import open_bench
-from tests.support.generations import BESIDE_TOKENS, SOURCES, bring_into, leave_wal_behind, side_files
+from tests.support.generations import (
+    BESIDE_TOKENS,
+    SOURCES,
+    bring_into,
+    leave_wal_behind,
+    side_files,
+)
 from tests.support.moving_process import put, write_in_a_process
 from tests.support.warm_python import run_warm
 
