@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from shared.clock import Clock
 from shared.errors import AppError, DatabaseError, StoreError
@@ -95,7 +95,8 @@ class InboxWorker:
     def _step(self) -> float:
         """Work off one batch; the seconds to wait before the next."""
         if self._requests is not None and self._is_time(_TAKE_UP_EVERY):
-            self._requests.take_up()
+            with suppress(DatabaseError):  # status names it, and the work meets it too
+                self._requests.take_up(self._platforms)
         found = self.work()
         if self._is_time(_PURGE_EVERY):
             self._inbox.purge()

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Protocol
 
 from starlette.concurrency import run_in_threadpool
 
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.requests import Request, Requests
+from shared.errors import DatabaseError
 from shared.logs import fields
 from shared.merchants.errors import RequestUnproven
 from shared.merchants.http_client import one_short_try
@@ -94,13 +95,13 @@ class ProtectedRequests:
         self._requests.add(Request(event.provider, event.event_id, event.account, event.topic, at))
         self._inbox.add([event])
 
-    def take_up(self) -> None:
-        """Let the requests wait in the inbox that `tokens.db` has and whose work has not ended.
+    def take_up(self, providers: Container[Provider]) -> None:
+        """Let the requests of these platforms wait in the inbox that wait in `tokens.db`.
 
         Those are missing there after a loss of that file; or they are done, and a restore has
-        brought back what they removed.
+        brought back what they removed. Those of a platform without settings wait for them.
         """
-        if waiting := self._requests.waiting():
+        if waiting := [one for one in self._requests.waiting() if one.provider in providers]:
             self._inbox.take_up(waiting)
 
     def finish(self, provider: Provider, event_ids: Sequence[str]) -> None:
@@ -121,7 +122,11 @@ class ProtectedRequests:
         What a restore has brought back is removed again before anybody can see it.
         """
         until = time.monotonic() + MOST_SECONDS_AT_START
-        for one in self._requests.waiting():
+        try:
+            waiting = self._requests.waiting()
+        except DatabaseError:  # status names it; the app has to serve what brings it back
+            return
+        for one in waiting:
             if one.provider not in platforms or time.monotonic() > until:
                 continue
             about = fields(provider=one.provider, account=one.account, topic=one.topic)

@@ -84,7 +84,7 @@ def test_what_is_done_waits_in_neither(desk: Desk) -> None:
     assert desk.requests.is_done("shopify", "shop/redact", "w-1") is False
     desk.requests.finish("shopify", ["w-1", "no request"])
     desk.inbox.finish([1])
-    desk.requests.take_up()
+    desk.requests.take_up(["shopify"])
     assert desk.waiting() == []
     assert desk.requests.is_done("shopify", "shop/redact", "w-1") is True
 
@@ -92,14 +92,16 @@ def test_what_is_done_waits_in_neither(desk: Desk) -> None:
 def test_what_the_inbox_lost_or_a_restore_made_undone_is_taken_up(desk: Desk) -> None:
     """Once; what waits there already keeps its attempts and its body."""
     desk.tokens.requests.add(ROW)
-    desk.requests.take_up()
+    desk.requests.take_up(["facebook"])
+    assert desk.waiting() == [], "it waits for the settings of its platform"
+    desk.requests.take_up(["shopify"])
     assert desk.waiting() == [("w-1", "{}")]
     desk.inbox.finish([1])
     assert desk.waiting() == []
-    desk.requests.take_up()
+    desk.requests.take_up(["shopify"])
     assert desk.waiting() == [("w-1", "{}")]
     desk.inbox.postpone([1], 60)
-    desk.requests.take_up()
+    desk.requests.take_up(["shopify"])
     (event,) = desk.inbox.waiting("shopify", "a.myshopify.com", after=0, limit=9)
     assert (event.attempts, event.not_before > 0) == (1, True)
 
@@ -131,5 +133,12 @@ def test_what_fails_at_a_start_waits_in_the_inbox(
     desk.requests.do({"shopify": Handler(fails=True)})
     assert len(desk.tokens.requests.waiting()) == 2
     assert caplog.text.count("a request waits in the inbox") == 2
-    desk.requests.take_up()
+    desk.requests.take_up(["shopify"])
     assert desk.waiting() == [("w-1", "{}")]
+
+
+def test_a_damaged_file_keeps_no_app_from_starting(desk: Desk, tmp_path: Path) -> None:
+    """It has to serve: status names the damage, and the page has the restore."""
+    for path in tmp_path.glob("tokens.db*"):
+        path.unlink()
+    desk.requests.do({"shopify": Handler()})
