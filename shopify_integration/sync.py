@@ -56,7 +56,7 @@ class ShopSync:
             "customers/redact": self._on_customer,
             "customers/data_request": self._on_customer,
         }
-        self._product_changes: dict[str, Callable[[str, Event], _Change]] = {
+        self._product_changes: dict[str, Callable[[str, Event], catalog.Change]] = {
             "products/create": self._changed,
             "products/update": self._changed,
             "products/delete": self._deleted,
@@ -99,7 +99,7 @@ class ShopSync:
         if owner is None:
             _log.info("dropped: unknown shop", extra=fields(shop=account, events=len(events)))
             return
-        changes: list[_Change] = []
+        changes: list[catalog.Change] = []
         for event in (waiting.event for waiting in events):
             try:
                 if event.topic in self._product_changes:
@@ -113,16 +113,17 @@ class ShopSync:
                     "dropped: %s", error.message, extra=fields(shop=account, topic=event.topic)
                 )
         if changes:
-            self._change(owner, account, _products_key(owner, account), _all_of(changes))
+            key = _products_key(owner, account)
+            self._change(owner, account, key, partial(catalog.changed, changes=changes))
 
     # --- products -----------------------------------------------------------------------
 
-    def _changed(self, shop: str, event: Event) -> _Change:
+    def _changed(self, shop: str, event: Event) -> catalog.Change:
         """A webhook has the first 100 variants of a product: one that names more is asked for."""
         body = _body(event)
         product, named = product_of_webhook(body), variants_named(body)
         if len(named) <= len(product.variants):
-            return lambda document: catalog.with_product(document, product)
+            return lambda stored: stored.put(product)
         whole: Product | None = None
         try:
             whole = self._shops.with_token(
@@ -130,17 +131,17 @@ class ShopSync:
             )
         except _LASTING as error:
             self._mark(shop, error)
-            return lambda document: catalog.with_first_variants(document, product, named)
+            return lambda stored: stored.put_first_variants(product, named)
         if whole is None:  # deleted since, which has a webhook of its own
-            return lambda document: document
-        return lambda document: catalog.with_product(document, whole)
+            return lambda _: None
+        return lambda stored: stored.put(whole)
 
-    def _deleted(self, _shop: str, event: Event) -> _Change:
+    def _deleted(self, _shop: str, event: Event) -> catalog.Change:
         product_id = _body(event).get("id")
         if not isinstance(product_id, int | str):
             raise BodyMalformed("a deleted product has no id")
         at = event.sent_at or self._place.clock.now()
-        return lambda document: catalog.without_product(document, str(product_id), at)
+        return lambda stored: stored.delete(str(product_id), at)
 
     def _fetch(self, shop: str, token: Token) -> None:
         owner = self._owner(shop)
@@ -228,15 +229,6 @@ class ShopSync:
             return
         if self._place.marks.mark_reconnect("shopify", shop, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(shop=shop))
-
-
-def _all_of(changes: Sequence[_Change]) -> _Change:
-    def change(document: Any) -> Any:
-        for one in changes:
-            document = one(document)
-        return document
-
-    return change
 
 
 def _body(event: Event) -> dict[str, Any]:
