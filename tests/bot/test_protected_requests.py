@@ -131,6 +131,20 @@ def test_many_that_wait_hold_up_nobody_else(bot: ConnectedBot, store: FaultProxy
     eventually(lambda: asked(bot) == [], "nobody to wait any more")
 
 
+def test_a_process_that_does_not_follow_waits_for_the_one_that_does(
+    tmp_path: Path, graph: FakeGraph, shopify: FakeShopify, s3_server: S3Server
+) -> None:
+    """Of two workers one follows: whichever of them a request comes to, it gets its 200."""
+    bucket = s3_server.settings_of_new_bucket()
+    with ConnectedBot.started(
+        tmp_path, graph, shopify, bucket, workers=2, BACKUP_CHANGE_DELAY=NEVER
+    ) as bot:
+        everything_is_stored(bot)
+        sent = [shopify.send_webhook(SHOP, "customers/redact") for _ in range(12)]
+        assert {status for one in sent for status in statuses(one.deliveries)} == {200}
+        assert len(requests(bot)) == 12
+
+
 def test_a_restore_to_the_second_before_brings_nobody_back(bot: ConnectedBot) -> None:
     """While the app serves: the restored shop is forgotten again, with its documents."""
     before = now()
