@@ -10,10 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import shopify_integration.catalog as catalog_module
 from shared.clock import format_utc
 from shopify_integration.catalog import Catalog, changed, with_all
-from shopify_integration.models import Product, Variant
+from shopify_integration.models import Product, Variant, instant_of
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -257,14 +256,13 @@ def test_a_batch_looks_at_the_catalogue_once(monkeypatch: pytest.MonkeyPatch) ->
     """A hundred changes of 2,000 products: each time that is stored is read once."""
     document = with_all(None, [product(str(number), 0) for number in range(2000)], after(1))
     read = 0
-    instant_of = catalog_module.instant_of
 
     def counting(text: str | None) -> datetime | None:
         nonlocal read
         read += 1
         return instant_of(text)
 
-    monkeypatch.setattr(catalog_module, "instant_of", counting)
+    monkeypatch.setattr("shopify_integration.catalog.instant_of", counting)
     news = [News(str(number), 10 + number, deleted=number % 7 == 0) for number in range(100)]
     after_it = changed(document, [one.change for one in news])
     assert len(after_it["products"]) == 1985

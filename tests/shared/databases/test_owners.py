@@ -84,6 +84,10 @@ def test_rows_that_come_and_go_are_in_the_index(path: Path) -> None:
         storage.put("GRANT_2", "{}")
         assert list(storage.owned("GRANT_", USERS[2], lambda _: USERS[2])) == ["1"]
     assert owned(path, USERS[0], FIRST) == (SHOPS - 1, SHOPS - 1)
+    with closing(sqlite3.connect(path)) as connection:
+        left = connection.execute("SELECT key FROM owners WHERE key NOT LIKE '*%'").fetchall()
+        there = connection.execute("SELECT key FROM tokens").fetchall()
+    assert set(left) < set(there), "of what is deleted nothing is left"
 
 
 def test_a_rotation_keeps_the_index_right(path: Path) -> None:
@@ -111,9 +115,8 @@ def test_a_wrong_entry_shows_nobody_a_row_of_another(path: Path) -> None:
     fill(path, FIRST)
     owned(path, USERS[0], FIRST)
     with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute(
-            "UPDATE owners SET owner = ?", (TokenCipher((FIRST,)).hash_of(USERS[0]),)
-        )
+        wrong = TokenCipher((FIRST,)).hash_of(USERS[0])
+        connection.execute("UPDATE owners SET owner = ? WHERE key LIKE 'USER%'", (wrong,))
     with closing(TokenStorage(path, TokenCipher((FIRST,)))) as storage:
         rows = storage.owned("USER_", USERS[0])
     assert set(rows.values()) == {USERS[0]}
