@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import argparse
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AsyncExitStack,
@@ -32,7 +32,7 @@ from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
 from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
-from backups.service import GRACE_AT_SHUTDOWN_SECONDS
+from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
 from backups.wiring import build_store, open_service
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
@@ -246,7 +246,7 @@ def _open_bot(
     first_syncs = FirstSyncs(by_provider, marks, supervisor)
     polling = Polling(platforms, marks, settings.sync_schedule, clock)
 
-    requests.do(by_provider)
+    _do_requests(app.state.backups, lambda: requests.do(by_provider))
 
     @contextmanager
     def working() -> Iterator[None]:
@@ -260,6 +260,17 @@ def _open_bot(
             store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
     return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, working, stop)
+
+
+def _do_requests(backups: BackupService, do: Callable[[], None]) -> None:
+    """Do what a restore has left undone, unless another process leads: that one does it."""
+    held = backups.directory.scheduler_lease.try_acquire()
+    if held is None:
+        return
+    try:
+        do()
+    finally:
+        held.release()
 
 
 def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJob:

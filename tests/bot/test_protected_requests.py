@@ -169,6 +169,22 @@ def test_a_restore_without_the_app_is_corrected_before_it_serves(bot: ConnectedB
     assert rows_of_pages(bot) != []
 
 
+def test_where_another_process_leads_that_one_does_it(bot: ConnectedBot) -> None:
+    """Only one process changes documents: one that starts beside it leaves the request to it."""
+    before, installation = now(), bot.bot.installation
+    forget_shop(bot)
+    bot.bot.app.stop()
+    installation.json("restore", "--at", before, "--in-place", "--yes")
+    held = installation.backup_dir.scheduler_lease.try_acquire()
+    assert held is not None
+    try:
+        bot.bot.app = AppProcess.start(installation, port=bot.bot.app.port)
+        assert rows_of_shop(bot) != []
+    finally:
+        held.release()
+    eventually(lambda: rows_of_shop(bot) == [], "the shop to be forgotten", seconds=60)
+
+
 def test_an_undo_brings_nobody_back(bot: ConnectedBot) -> None:
     """What it puts back has the shop: a request that came since the restore is done again."""
     installation = bot.bot.installation
