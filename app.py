@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import argparse
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AsyncExitStack,
@@ -30,6 +30,7 @@ from backups.doctor.after_change import CheckAfterChange
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
+from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
@@ -52,6 +53,7 @@ from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Platform, PlatformDefinition, Workplace
 from shared.merchants.polling import FirstSyncs, Polling
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.merchants.statuses import PLATFORM_STATUSES
 from shared.merchants.sync_routes import sync_routes
 from shared.process.lasting_work import Supervisor
@@ -238,9 +240,12 @@ def _open_bot(
     database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
     marks = Marks(database, clock)
     store = build_store(settings)
+    inbox, proof = Inbox(database, clock), AskedSteps(app.state.backups)
+    requests = ProtectedRequests(app.state.tokens.requests, inbox, clock, proof)
     place = Workplace(
         tokens=app.state.tokens,
-        inbox=Inbox(database, clock),
+        inbox=inbox,
+        requests=requests,
         marks=marks,
         data=MerchantData(store),
         outbound=stack.enter_context(closing(Outbound())),
@@ -262,10 +267,17 @@ def _open_bot(
     by_provider = {platform.provider: platform for platform in platforms}
     supervisor = app.state.supervisor
     worker = InboxWorker(
-        place.inbox, by_provider, clock, supervisor, workers=settings.inbox_workers
+        inbox,
+        by_provider,
+        clock,
+        supervisor,
+        workers=settings.inbox_workers,
+        requests=requests,
     )
     first_syncs = FirstSyncs(by_provider, marks, supervisor)
     polling = Polling(platforms, marks, settings.sync_schedule, clock)
+
+    _do_requests(app.state.backups, lambda: requests.do(by_provider))
 
     @contextmanager
     def working() -> Iterator[None]:
@@ -279,6 +291,17 @@ def _open_bot(
             store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
     return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, working, stop)
+
+
+def _do_requests(backups: BackupService, do: Callable[[], None]) -> None:
+    """Do what a restore has left undone, unless another process leads: that one does it."""
+    held = backups.directory.scheduler_lease.try_acquire()
+    if held is None:
+        return
+    try:
+        do()
+    finally:
+        held.release()
 
 
 def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJob:

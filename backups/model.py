@@ -249,6 +249,10 @@ ContentCheck = Callable[[Path], ContentReport]
 # The same of a sample of its values, which costs the same at any size; writes nothing.
 ReadabilityCheck = Callable[[Path], ContentReport]
 
+# Adds to the second copy of a source, which is about to be restored, the rows of the first, newer
+# one that no restore takes back; how many. Raises `AppError`.
+CarryOver = Callable[[Path, Path], int]
+
 
 @dataclass(frozen=True)
 class DrillReport:

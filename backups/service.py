@@ -27,6 +27,7 @@ from backups.operations.accept import Acceptance, ChainAcceptance, Pins
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.backup import Backup
+from backups.operations.carrying.rows import CarriedRows
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
 from backups.operations.keeping.delete import Delete
@@ -211,6 +212,7 @@ class BackupService:
             clock=clock,
             publisher=publisher,
             instants=instants,
+            carried=CarriedRows(config=config, own_sets=own_sets, facts=facts, fetcher=fetcher),
         )
         self.restore = Restore(
             config=config,

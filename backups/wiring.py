@@ -45,6 +45,7 @@ from shared.databases.checks import (
     sample_tokens,
 )
 from shared.databases.cipher import TokenCipher, derived_key, key_fingerprint
+from shared.databases.requests import carry_over
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.errors import AppError
 from shared.files import make_private_directory
@@ -236,6 +237,7 @@ def build_config(settings: Settings) -> BackupConfig:
         mark_keys=_mark_keys(settings),
         content_checks=tuple(_content_checks(settings).items()),
         readability_checks=tuple(_readability_checks(settings).items()),
+        carry_overs=(("tokens", carry_over),),
         schema_versions=(("tokens", TOKENS_VERSION), ("sessions", SESSIONS_VERSION)),
         schemas=known_schemas(settings.token_encryption_keys),
         retention=RetentionPolicy(**vars(backup.keep)),

@@ -30,6 +30,7 @@ from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Workplace
 from shared.merchants.polling import FirstSyncs, Polling
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.store.directory import DirectoryStore
 from tests.support.clock import FixedClock
 from tests.support.fake_graph import FakeGraph
@@ -113,7 +114,8 @@ def desk(graph: FakeGraph, tmp_path: Path) -> Iterator[Desk]:
         marks = Marks(database, clock)
         place = Workplace(
             tokens=tokens,
-            inbox=Inbox(database, clock),
+            inbox=(inbox := Inbox(database, clock)),
+            requests=ProtectedRequests(tokens.requests, inbox, clock),
             marks=marks,
             data=MerchantData(DirectoryStore(tmp_path / "store")),
             outbound=outbound,
