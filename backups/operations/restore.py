@@ -36,6 +36,7 @@ from backups.model import BackupSet, Baseline, Finding, ProgressSink, Source, St
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.own_sets import OwnSets
+from backups.operations.planning.readable import refuse_unreadable
 from backups.operations.replace import Replacer
 from backups.operations.writers import Writers
 from backups.runs.log_files import source_log
@@ -46,15 +47,16 @@ from backups.sets.proof import size_of
 from backups.sets.seal import identities_fit
 from backups.sources.install import install_new
 from backups.sources.live import look_at
-from backups.sources.room import Need, Room, room_for_restore, to_fetch
+from backups.sources.room import Need, Room, room_for_restore
 from backups.sources.target_folder import (
+    beside,
     occupied,
     refuse_occupied,
     refuse_unwritable,
     target_errors,
 )
 from shared.clock import Clock, format_utc
-from shared.errors import CipherError, StoreError, ValueUnreadable
+from shared.errors import StoreError
 from shared.logs import fields
 from shared.words import counted
 
@@ -171,7 +173,14 @@ class Restore:
             if to is not None:
                 return self._restore_to(recorder, chosen, objects, to, staging, check=check)
             return self.restore_in_place(
-                recorder, chosen, objects, staging, passes_over=True, only=plan.only, check=check
+                recorder,
+                chosen,
+                objects,
+                staging,
+                passes_over=True,
+                only=plan.only,
+                check=check,
+                seen=[item.live for item in plan.items],
             )
 
         return self.starter.begin("restore", "manual", work, progress)
@@ -186,8 +195,9 @@ class Restore:
         passes_over: bool,
         only: str | None = None,
         check: bool | None = None,
+        seen: Sequence[LiveState] = (),
     ) -> str:
-        """Replace the live data of the sources in `objects`; what it replaces is kept.
+        """Replace the live data of the sources in `objects`, just `seen`; what it replaces is kept.
 
         The work of a run. With `passes_over`, newer sets are set aside: a person has chosen
         this one. Restored whole where there was no data, and not `only` one source of it, the set
@@ -201,13 +211,14 @@ class Restore:
         files = self.fetcher.fetch_to_install(
             backup_set, objects, staging, recorder.progress, check=check
         )
-        self._refuse_unreadable(files)
+        refuse_unreadable(files, dict(self.config.readability_checks))
         recorder.stage("install")
         heir = only is None and self._takes_over(backup_set, sources)
         with self.let_go.held(backup_set):
             replacement = self.replacer.begin(recorder, backup_set.id)
             for source in sources:
-                replacement.install(source, files[source.name])
+                live = next((one for one in seen if one.source == source.name), None)
+                replacement.install(source, files[source.name], live)
                 remove_file(files[source.name])  # storing what was replaced needs the room
         for source in sources:
             self.facts.forget_started_empty(source.name)
@@ -245,20 +256,19 @@ class Restore:
             refuse_unwritable(folder)
             for path in targets.values():
                 refuse_occupied(path)
-        sizes = [size_of(stored) for stored in objects]
-        written = sum(size.database for size in sizes)
-        steps = [[Need(staging, to_fetch(sizes))], [Need(staging, written), Need(folder, written)]]
-        recorder.keep_room(Room("a restore", steps, self.config.sources))
-        recorder.stage("get")
-        files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress, check=check)
-        recorder.stage("install")
-        for source, path in targets.items():
-            try:
-                with target_errors(folder):
-                    install_new(files[source], path)
-            except FileExistsError:
-                raise occupied(path) from None
-            source_log(source).info("restored", extra=fields(path=path))
+        with beside(folder, staging) as place:
+            need = Need(place, sum(map(size_of, objects)))
+            recorder.keep_room(Room("a restore", [[need]], self.config.sources))
+            recorder.stage("get")
+            files = self.fetcher.fetch(backup_set, objects, place, recorder.progress, check=check)
+            recorder.stage("install")
+            for source, path in targets.items():
+                try:
+                    with target_errors(folder):
+                        install_new(files[source], path)
+                except FileExistsError:
+                    raise occupied(path) from None
+                source_log(source).info("restored", extra=fields(path=path))
         return backup_set.id
 
     def _choose(self, target: str, at: datetime | None, refused: StoreError | None) -> BackupSet:
@@ -368,33 +378,3 @@ class Restore:
         """The app would refuse it, and serve nothing: `DatabaseSchemaMismatch`."""
         for one in newer_schemas(found, self.config.schema_versions):
             raise RestoreBlocked(backup_set.id, one.code, one.message, one.hint)
-
-    def _refuse_unreadable(self, files: Mapping[str, Path]) -> None:
-        """Data that no key of today opens must not replace data that one may open.
-
-        A sample is enough: the drill opens every value, and a bad day has no time for it.
-        """
-        for name, path in files.items():
-            check = dict(self.config.readability_checks).get(name)
-            report = check(path) if check else None
-            if report is None or not report.unreadable:
-                continue
-            if report.unreadable == report.rows:
-                if report.about:
-                    raise ValueUnreadable(
-                        f"none of {report.rows} sampled values of {name} can be read: "
-                        f"{report.about}. Nothing was touched",
-                        "Restore another set: ./bot backups list. With this one: --to DIR.",
-                    )
-                raise CipherError(
-                    f"the current keys decrypt none of {report.rows} sampled values of {name}. "
-                    "Nothing was touched",
-                    "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the "
-                    "first, then restore again. Without keys: restore --to DIR.",
-                )
-            source_log(name).warning(
-                "%d of %d sampled values cannot be read: %s",
-                report.unreadable,
-                report.rows,
-                report.about or "the current keys do not decrypt them",
-            )

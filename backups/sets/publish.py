@@ -44,7 +44,7 @@ from backups.sets import proof
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, most_sealed_bytes, seal
-from backups.sources.room import FileSize, Need, Room, bytes_of, to_prove
+from backups.sources.room import Need, Room, bytes_of, to_prove
 from backups.sources.soundness import Soundness, examine
 from shared.clock import Clock
 from shared.errors import ObjectExists, ObjectMissing
@@ -142,11 +142,10 @@ class Publisher:
 
         The proof writes no file. A store in a folder keeps what is put on a disk of this host.
         """
-        seal_config = self._config.seal
-        files = [FileSize(size, most_sealed_bytes(size, seal_config)) for size in sizes]
-        stored = sum(one.stored for one in files)
+        sealed = sum(most_sealed_bytes(size, self._config.seal) for size in sizes)
+        stored = sealed or sum(sizes)
         kept = [Need(Path(self._store.location), stored)] if self._store.kind == "directory" else []
-        steps = [[Need(staging, copies + sum(one.sealed for one in files)), *kept]]
+        steps = [[Need(staging, copies + sealed), *kept]]
         return Room("a backup", steps, self._config.sources)
 
     def store_set(

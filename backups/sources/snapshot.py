@@ -10,9 +10,9 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +44,7 @@ from shared.bounded import MOST_TEXT
 from shared.clock import Clock
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy
 from shared.databases.translation import translate, translated
+from shared.databases.untrusted import open_untrusted
 from shared.errors import (
     AppError,
     DatabaseCorrupt,
@@ -164,15 +165,29 @@ def copy_one(
     progress: ProgressSink,
     *,
     busy_timeout: float = BUSY_TIMEOUT_SECONDS,
-    checked: bool = True,
+    sound: bool = True,
 ) -> SnapshotFile:
-    """Copy one source as it is committed now, at its own instant; see `take_snapshots`.
+    """Copy one source as it is committed now, page by page as it is; see `take_snapshots`.
 
-    Without `checked`, a damaged database is copied page by page as it is, without counts.
+    What is in it, `measured` finds out. What is not `sound` may stay flagged for WAL.
     """
     with ExitStack() as stack:
-        pin = replace(open_pin(stack, source, busy_timeout), gated=False)
-        return _copy(pin, into, progress, checked=checked)
+        pin = open_pin(stack, source, busy_timeout)
+        path = into / f"{source.name}.db"
+        with translated(what(source)):
+            begin_read(pin.connection)
+        with _copied(pin, path, progress) as target:
+            if sound:
+                target.execute("PRAGMA journal_mode=DELETE")
+    size = path.stat().st_size
+    return SnapshotFile(source.name, path, size, "", _UNCOUNTED, False, pin.journal_mode)
+
+
+def measured(file: SnapshotFile) -> SnapshotFile:
+    """The copy that `copy_one` has made, with its hash and counts. Raises `DatabaseError`."""
+    with open_untrusted(file.path, f"the copy of source {file.source}") as copy:
+        facts = read_facts(copy)
+    return replace(file, sha256=sha256_of(file.path), facts=facts)
 
 
 def _refuse_unusable(source: Source, staging: Path) -> None:
@@ -221,25 +236,32 @@ def _stays_empty(path: Path, staging: Path) -> bool:
     return False
 
 
-def _copy(pin: Pin, into: Path, progress: ProgressSink, *, checked: bool = True) -> SnapshotFile:
+@contextmanager
+def _copied(pin: Pin, path: Path, progress: ProgressSink) -> Iterator[sqlite3.Connection]:
+    """A connection to the new 0600 file `path`, into which what a pin reads was copied."""
+    open_private(path).close()
+    with (
+        translated(what(pin.source)),
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as target,
+    ):
+        _copy_pages(pin, target, path.parent, progress)
+        pin.connection.execute("ROLLBACK")
+        refuse_changed(pin)
+        yield target
+
+
+def _copy(pin: Pin, into: Path, progress: ProgressSink) -> SnapshotFile:
     source = pin.source
     path = into / f"{source.name}.db"
-    open_private(path).close()
     with translated(what(source)):
         if not pin.gated:
             begin_read(pin.connection)
-        expected = read_facts(pin.connection) if checked else _UNCOUNTED
-        with closing(
-            sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        ) as target:
-            _copy_pages(pin, target, into, progress)
-            pin.connection.execute("ROLLBACK")
-            refuse_changed(pin)
-            if checked:
-                target.execute("PRAGMA journal_mode=DELETE")  # out of WAL mode: it is one file
-            with ThreadPoolExecutor(1, "hash") as beside:
-                hashing = beside.submit(sha256_of, path)
-                found = _check(target, source) if checked else _UNCOUNTED
+        expected = read_facts(pin.connection)
+    with _copied(pin, path, progress) as target:
+        target.execute("PRAGMA journal_mode=DELETE")  # out of WAL mode: it is one file
+        with ThreadPoolExecutor(1, "hash") as beside:
+            hashing = beside.submit(sha256_of, path)
+            found = _check(target, source)
     _refuse_difference(source, expected, found)
     return SnapshotFile(
         source=source.name,

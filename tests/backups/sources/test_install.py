@@ -229,8 +229,10 @@ def test_install_new_overwrites_nothing_and_leaves_nothing(tmp_path: Path) -> No
     """A new file is 0600, complete, and alone; one that is there stays."""
     staged = make(tmp_path / "staging" / "t.db", "new", wal=False)
     path = tmp_path / "deep" / "data" / "t.db"
+    content = staged.read_bytes()
     install.install_new(staged, path)
-    assert path.read_bytes() == staged.read_bytes()
+    assert path.read_bytes() == content
+    assert not staged.exists()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_nlink == 1
     assert (tmp_path / "deep").stat().st_mode & 0o777 == 0o700
