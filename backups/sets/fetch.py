@@ -157,8 +157,6 @@ class Fetcher:
                 proof.bring(tools, stored, target)
             files[stored.source] = target
         if backup_set.point is not None and self.replay is not None:
-            for file in files.values():
-                make_own(file)
             self.replay(backup_set, files, tools.identity_file, tools.progress)
         for stored in objects:
             leave_wal_mode(files[stored.source])
