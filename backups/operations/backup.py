@@ -34,7 +34,7 @@ from backups.sets.puts import Instants, wait_for_next_second
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
 from backups.sources.soundness import foreign_schemas
-from shared.errors import AppError
+from shared.errors import AppError, ObjectExists
 from shared.logs import fields
 
 _log = logging.getLogger("backups.run")
@@ -176,13 +176,32 @@ class Backup:
         recorder.keep_room(self.room(sources, staging))
         self._publisher.check_store()
         self._adopt.say_who_this_is()
+        try:
+            return self._make_now(trigger, sources, recorder, staging, suspect)
+        except ObjectExists as error:
+            _log.warning("another installation has made a set in the same second: %s", error)
+        for source in sources:
+            remove_file(staging / f"{source.name}.db")
+        recorder.keep_room(self.room(sources, staging))
+        wait_for_next_second(self._clock)
+        return self._make_now(trigger, sources, recorder, staging, suspect)
+
+    def _make_now(
+        self,
+        trigger: Trigger,
+        sources: tuple[Source, ...],
+        recorder: Recorder,
+        staging: Path,
+        suspect: list[str],
+    ) -> str:
+        """The set of this second; raises `ObjectExists` when another installation has one."""
         recorder.stage("snapshot")
         failures: dict[str, AppError] = {}
         snapshots = self._take(sources, staging, recorder, failures)
         if failures and (stored := self._stored_incomplete(snapshots)):
             _raise_failures(failures, stored)  # a retry adds nothing to what is there
         unreadable = self._unreadable(snapshots)
-        suspect += foreign_schemas(snapshots, dict(self._config.schemas))
+        suspect = suspect + foreign_schemas(snapshots, dict(self._config.schemas))
         suspect += self._suspicions(snapshots, unreadable)
         about = SetFacts(
             kind="set",
@@ -219,25 +238,18 @@ class Backup:
         recorder: Recorder,
         failures: dict[str, AppError],
     ) -> Snapshots:
-        """Take the snapshots in a second that has no set yet; `failures` has what failed."""
+        """Take the snapshots in a second without a set of ours; `failures` has what failed."""
         self._directory.prepare_sequence(self._publisher.known_sequence())
-        while True:
-            failures.clear()
-            self._instants.free()
-            snapshots = take_snapshots(
-                sources,
-                staging,
-                self._clock,
-                recorder.progress,
-                busy_timeout=self._config.busy_timeout,
-                failures=failures,
-                number=self._directory.next_sequence,
-            )
-            if not self._publisher.is_published(naming.set_id(snapshots.instant)):
-                break
-            for file in snapshots.files:
-                remove_file(file.path)
-            wait_for_next_second(self._clock)
+        self._instants.free()
+        snapshots = take_snapshots(
+            sources,
+            staging,
+            self._clock,
+            recorder.progress,
+            busy_timeout=self._config.busy_timeout,
+            failures=failures,
+            number=self._directory.next_sequence,
+        )
         for file in snapshots.files:
             source_log(file.source).info(
                 "snapshot",

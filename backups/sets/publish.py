@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
 
@@ -47,7 +48,7 @@ from backups.sets.seal import SealedFile, most_sealed_bytes, seal
 from backups.sources.room import Need, Room, bytes_of, to_prove
 from backups.sources.soundness import Soundness, examine
 from shared.clock import Clock
-from shared.errors import ObjectExists, ObjectMissing
+from shared.errors import ObjectExists
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
 
@@ -124,14 +125,6 @@ class Publisher:
         """The highest number that the catalogue knows to be taken. Raises `StoreError`."""
         return self._catalogue.next_sequence() - 1
 
-    def is_published(self, set_id: str) -> bool:
-        """Whether the store has the manifest of a set, whoever put it. Raises `StoreError`."""
-        try:
-            self._store.head(naming.manifest_key(self._config.prefix, set_id))
-        except ObjectMissing:
-            return False
-        return True
-
     def room_for_backup(self, sources: Sequence[Source], staging: Path) -> Room:
         """The room that a backup of live databases needs, from its first copy to its proof."""
         sizes = [bytes_of(source) for source in sources]
@@ -159,7 +152,8 @@ class Publisher:
         """Seal, put and prove the files of `snapshots`, then publish them as a set.
 
         `unreadable` has, by source, how many sampled values cannot be decrypted.
-        Raises `StoreError`, `ProofFailed`.
+        Raises `StoreError`, `ProofFailed`; `ObjectExists` when another installation has made a set
+        in the same second.
         """
         set_id = naming.set_id(snapshots.instant)
         instance = self._directory.instance()
@@ -211,7 +205,11 @@ class Publisher:
                 for sealed in files:
                     if sealed.suffix:
                         remove_file(sealed.path)
-        self._publish(made, document)
+        try:
+            self._publish(made, document)
+        except ObjectExists:  # what is there is another's, so ours is not
+            puts.take_back()
+            raise
         return made
 
     def prove(
@@ -267,11 +265,21 @@ class Publisher:
         return in_parallel(puts.put, uploads, recorder.progress)
 
     def _day_is_free(self, snapshots: Snapshots) -> bool:
+        """Whether no object has the day's keys. Only the first set of a day asks the store."""
         prefix, instant = self._config.prefix, snapshots.instant
+
+        def is_taken(file: SnapshotFile, keys: Iterable[str]) -> bool:
+            return any(naming.takes_dated_stem(prefix, file.source, instant, key) for key in keys)
+
+        day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
+        of_the_day = takewhile(lambda one: one.created_at >= day, self._catalogue.sets())
+        known = [stored.key for one in of_the_day for stored in one.objects]
+        if any(is_taken(file, known) for file in snapshots.files):
+            return False
         return not any(
-            naming.takes_dated_stem(prefix, file.source, instant, listed.key)
+            is_taken(file, (listed.key for listed in self._store.list(stem)))
             for file in snapshots.files
-            for listed in self._store.list(naming.dated_stem(prefix, file.source, instant))
+            for stem in (naming.dated_stem(prefix, file.source, instant),)
         )
 
     def _uploads(

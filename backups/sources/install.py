@@ -135,8 +135,8 @@ def errors_beside(source: Source) -> Iterator[None]:
 def install_new(staged: Path, path: Path) -> None:
     """Move `staged` where no database is: beside, synced, linked, directory synced.
 
-    What is installed has no other name. Raises `FileExistsError` when a database, or what SQLite would apply to one, has appeared
-    there meanwhile.
+    What is installed has no other name. Raises `FileExistsError` when a database, or what SQLite
+    would apply to one, has appeared there meanwhile.
     """
     make_private_directory(path.parent)
     with durable_beside(staged, path) as beside:
