@@ -90,6 +90,14 @@ def _all_reasons(about: SetFacts, soundness: Mapping[str, Soundness]) -> tuple[s
     return (*(about.suspect or ()), *(reason for reason in found if reason)) or None
 
 
+def _take_back(puts: Puts, files: Sequence[SealedFile]) -> None:
+    """Leave nothing of a set that is not published; of one that is, the scratch goes at the end."""
+    puts.take_back()
+    for sealed in files:
+        if sealed.suffix:
+            remove_file(sealed.path)
+
+
 class Publisher:
     """Stores, proves and publishes sets; runs inside a run, which holds the lease."""
 
@@ -199,16 +207,12 @@ class Publisher:
                 recorder.stage("manifest")
                 document = self._manifest(made)
             except BaseException:
-                puts.take_back()
+                _take_back(puts, files)
                 raise
-            finally:
-                for sealed in files:
-                    if sealed.suffix:
-                        remove_file(sealed.path)
         try:
             self._publish(made, document)
         except ObjectExists:  # what is there is another's, so ours is not
-            puts.take_back()
+            _take_back(puts, files)
             raise
         return made
 

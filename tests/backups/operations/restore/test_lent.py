@@ -12,6 +12,7 @@ import pytest
 
 from backups.model import SnapshotFile
 from backups.operations import replace
+from backups.sources import snapshot
 from shared.databases import sessions
 from tests.support.bench import Bench, open_bench
 from tests.support.generations import (
@@ -105,7 +106,7 @@ def test_no_writer_waits_until_the_safety_copy_is_measured(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its hash, its counts and SQLite's check come when all databases are replaced and free."""
-    measured, seen = replace.measured, []
+    measured, seen = snapshot.measured, []
 
     def watched(file: SnapshotFile) -> SnapshotFile:
         for source in SOURCES:
