@@ -277,7 +277,7 @@ class Publisher:
 
         day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
         of_the_day = takewhile(lambda one: one.created_at >= day, self._catalogue.sets())
-        known = [stored.key for one in of_the_day for stored in one.objects]
+        known = [stored.key for one in of_the_day if not one.hollow for stored in one.objects]
         if any(is_taken(file, known) for file in snapshots.files):
             return False
         return not any(
