@@ -120,6 +120,27 @@ def test_a_source_that_fails_leaves_the_others_stored(
         assert bench.made().protects
 
 
+def test_what_is_damaged_is_sent_once_and_taken_back(bench: Bench, store: WatchedStore) -> None:
+    """SQLite's check goes on while the copies are sent. The other source is stored without it; the
+    next run, as long as one fails, has its copies checked before it sends any."""
+    repair = corrupt(bench)
+
+    run = bench.run()
+
+    assert run.error is not None
+    assert (run.error.code, run.stage) == ("database_corrupt", "snapshot")
+    assert str(bench.tokens) in run.error.message
+    assert "restore --only tokens" in run.error.hint
+    (made,) = bench.service.catalogue.sets()
+    assert {key for key in store.keys("put") if "tokens" in key} == {TOKENS}
+    assert bench.data_keys() == [stored.key for stored in made.objects]
+    store.calls.clear()
+    assert bench.run().error is not None
+    assert [key for key in store.keys("put") if "tokens" in key] == []
+    repair()
+    assert bench.made().protects
+
+
 def test_errors_of_a_source_show_nothing_of_its_rows(
     tmp_path: Path, store: WatchedStore, clock: FixedClock, log_lines: LogLines
 ) -> None:
