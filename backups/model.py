@@ -68,7 +68,7 @@ class DatabaseFacts:
 
 @dataclass(frozen=True)
 class SnapshotFile:
-    """A checked, self-contained copy of one source, on this host's disk."""
+    """A self-contained copy of one source, on this host's disk."""
 
     source: str
     path: Path

@@ -231,7 +231,7 @@ class Backup:
         live = look_at(source, self._config.busy_timeout)
         if live.state != "corrupt" or live.fault is None:
             return error
-        hint = f"Nothing of it is stored. {restore_remedy(source.name)}"
+        hint = f"Nothing of it was stored. {restore_remedy(source.name)}"
         return DatabaseCorrupt(live.fault.message, hint)
 
     def _hand_over(self, made: BackupSet, snapshots: Snapshots) -> None:

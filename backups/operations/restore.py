@@ -1,8 +1,8 @@
 """Restoring a set into a folder, or in place of live databases.
 
-    check -> get (local copy or store, unsealed, checked) -> install -> keep
+    check -> get (local copy or store, unsealed, compared) -> install -> keep
 
-Nothing live is touched before every file of the restore has been checked. Each database changes
+Nothing live is touched before every file of the restore has been compared with its manifest. Each database changes
 in one step: a crash leaves it with the old or the new content, and the same command again
 finishes the rest.
 

@@ -141,6 +141,21 @@ def test_what_is_damaged_is_sent_once_and_taken_back(bench: Bench, store: Watche
     assert bench.made().protects
 
 
+@pytest.mark.parametrize("only", ["tokens", None])
+def test_where_all_is_damaged_nothing_stays_in_the_store(bench: Bench, only: str | None) -> None:
+    """Each is found in its turn; the run fails by the first, and publishes no empty set."""
+    for source in bench.sources:
+        content = source.path.read_bytes()
+        source.path.write_bytes(content[:4096] + b"\xa5" * 4096 + content[8192:])
+
+    run = bench.run(only=only)
+
+    assert run.error is not None
+    assert (run.error.code, run.stage) == ("database_corrupt", "snapshot")
+    assert "source tokens" in run.error.message
+    assert bench.all_keys() == []
+
+
 def test_errors_of_a_source_show_nothing_of_its_rows(
     tmp_path: Path, store: WatchedStore, clock: FixedClock, log_lines: LogLines
 ) -> None:
