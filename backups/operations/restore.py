@@ -2,9 +2,9 @@
 
     check -> get (local copy or store, unsealed, compared) -> install -> keep
 
-Nothing live is touched before every file of the restore has been compared with its manifest. Each database changes
-in one step: a crash leaves it with the old or the new content, and the same command again
-finishes the rest.
+Nothing live is touched before every file of the restore has been compared with its manifest. Each
+database changes in one step: a crash leaves it with the old or the new content, and the same
+command again finishes the rest.
 
 One file, because what a restore would do and how it is done have to agree.
 """
