@@ -89,6 +89,18 @@ def no_second_place() -> NoSecondPlace:
     )
 
 
+class SnapshotDamaged(SnapshotDiffers):
+    """SQLite finds the copy of a `source` damaged; `fault` is what it says."""
+
+    def __init__(self, source: str, fault: str) -> None:
+        super().__init__(
+            f"the copy of source {source} is damaged since it was made: {fault}",
+            "Run it again; if it happens twice, check this host's disk and memory.",
+        )
+        self.source = source
+        self.fault = fault
+
+
 class ProofFailed(BackupError):
     """The stored bytes are not those that were put, or cannot be restored."""
 

@@ -68,7 +68,7 @@ class DatabaseFacts:
 
 @dataclass(frozen=True)
 class SnapshotFile:
-    """A checked, self-contained copy of one source, on this host's disk."""
+    """A self-contained copy of one source, on this host's disk."""
 
     source: str
     path: Path
@@ -251,7 +251,7 @@ ReadabilityCheck = Callable[[Path], ContentReport]
 
 # Adds to the second copy of a source, which is about to be restored, the rows of the first, newer
 # one that no restore takes back; how many. Raises `AppError`.
-CarryOver = Callable[[Path, Path], int]
+CarryOver = Callable[[Path, Path, Callable[[], None]], int]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from typing import BinaryIO
+
+_CHUNK = 1024 * 1024
 
 
 def make_private_directory(path: Path) -> None:
@@ -36,6 +39,23 @@ def create_private_file(path: Path) -> bool:
 def open_private(path: Path) -> BinaryIO:
     """Open the new 0600 file `path` for writing; `FileExistsError` when there is one."""
     return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def copy_private(path: Path, into: Path) -> None:
+    """Copy a file into the new 0600 file `into`; `FileExistsError` when there is one."""
+    with open_private(into) as target, path.open("rb") as source:
+        shutil.copyfileobj(source, target, _CHUNK)
+
+
+def link(path: Path, name: Path) -> bool:
+    """Give a file another name, where its file system can; `FileExistsError` when it is taken."""
+    try:
+        os.link(path, name)
+    except FileExistsError:
+        raise
+    except OSError:  # on another file system, or on one without such names
+        return False
+    return True
 
 
 def sync_file(path: Path) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import http.client
 import logging
-import urllib.request
 from typing import Protocol
 
 from backups.decisions.alarms import Message
@@ -71,6 +69,9 @@ class AppriseNotifier:
         """See `Notifier.heartbeat`."""
         if self._heartbeat_url is None:
             return True
+        import http.client  # noqa: PLC0415 - only who has a watchdog pays for it
+        import urllib.request  # noqa: PLC0415
+
         try:
             request = urllib.request.Request(self._heartbeat_url)  # noqa: S310 - checked setting
             with urllib.request.urlopen(request, timeout=_HEARTBEAT_SECONDS) as answer:  # noqa: S310

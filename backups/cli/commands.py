@@ -12,7 +12,6 @@ from dataclasses import replace
 from backups.cli.output import print_json, show
 from backups.cli.progress_bars import terminal_progress
 from backups.decisions.restore_plan import RestorePlan
-from backups.doctor import examine
 from backups.errors import ConfirmationMissing
 from backups.model import BackupSet, Run
 from backups.operations.planning.given import GivenRestore
@@ -289,6 +288,8 @@ def _accept_unsigned(service: BackupService, options: argparse.Namespace) -> int
 
 def doctor(service: BackupService, options: argparse.Namespace, settings: Settings) -> int:
     """`doctor`: examine everything."""
+    from backups.doctor import examine  # noqa: PLC0415 - no other command pays for it
+
     examination = examine(settings, service, write=options.write, notify=options.notify)
     if options.json:
         print_json(documents.doctor_document(examination))

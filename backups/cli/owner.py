@@ -23,7 +23,7 @@ _log = logging.getLogger("backups")
 # `datetime.strptime` imports the first.
 _LATE_MODULES = (
     *("_strptime", "encodings.idna", "ssl", "pyrage", "zstandard"),
-    *("rich.console", "rich.progress"),
+    *("rich.console", "rich.progress", "urllib.request", "backups.doctor"),
 )
 
 

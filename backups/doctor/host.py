@@ -16,7 +16,7 @@ from backups.sets.proof import size_of
 from backups.sets.seal import load_identities
 from backups.sources.live import look_at
 from backups.sources.pins import what
-from backups.sources.room import FileSize, bytes_of, room_for_restore
+from backups.sources.room import bytes_of, room_for_restore
 from backups.vocabulary.examination import Line
 from shared.databases.translation import translated
 from shared.errors import DatabaseError
@@ -149,7 +149,7 @@ def disk(service: BackupService) -> Iterator[Line]:
     staging = directory.staging_folder
     latest = service.own_sets.latest()
     if latest is None:
-        sizes = {source.name: FileSize(bytes_of(source)) for source in sources}
+        sizes = {source.name: bytes_of(source) for source in sources}
     else:
         sizes = {stored.source: size_of(stored) for stored in latest.objects}
     replaced = [source for source in sources if source.name in sizes]

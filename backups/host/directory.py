@@ -30,7 +30,7 @@ from backups.host.removal import remove_folder
 from backups.host.sequence import SequenceFile
 from shared.bounded import HIGHEST_SEQUENCE
 from shared.errors import AppError, DiskFull
-from shared.files import make_private_directory, open_private, sync_directory
+from shared.files import make_private_directory, open_private, sync_directory, sync_file
 from shared.logs import fields
 
 _log = logging.getLogger(__name__)
@@ -189,6 +189,14 @@ class BackupDirectory:
         with disk_errors(folder):
             make_private_directory(folder)
         return folder
+
+    def make_durable(self, kept: Path) -> None:
+        """Bring what a restore keeps to the disk: its bytes, its name, and the folders above it."""
+        sync_file(kept)
+        for folder in kept.parents:
+            sync_directory(folder)
+            if folder == self.path:
+                break
 
     def drop_pre_restore(self, before: datetime, keep: Collection[Path]) -> None:
         """Remove what restores before a time have replaced, but for the newest, and `keep`.

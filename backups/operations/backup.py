@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from backups.alerts.dispatch import Alerts
 from backups.decisions.suspicion import suspicions
-from backups.errors import SourceUnknown
+from backups.errors import SnapshotDamaged, SourceUnknown
 from backups.format import naming
 from backups.format.chain_keys import chain_id
 from backups.host.removal import remove_file
@@ -31,13 +32,18 @@ from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants, wait_for_next_second
+from backups.sources.live import look_at
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
 from backups.sources.soundness import foreign_schemas
-from shared.errors import AppError
+from shared.databases.sqlite import restore_remedy
+from shared.errors import AppError, DatabaseCorrupt, ObjectExists
 from shared.logs import fields
 
 _log = logging.getLogger("backups.run")
+
+# How many seconds in a row a run tries to have for its set, where other installations are faster.
+_MOST_SECONDS = 2
 
 
 class Backup:
@@ -61,6 +67,7 @@ class Backup:
         self._follow_folder = FollowFolder(installation.directory)
         self._catalogue = installation.catalogue
         self._clock = installation.clock
+        self._run_log = installation.run_log
         self._starter = starter
         self._own_sets = own_sets
         self._instants = instants
@@ -176,21 +183,37 @@ class Backup:
         recorder.keep_room(self.room(sources, staging))
         self._publisher.check_store()
         self._adopt.say_who_this_is()
-        recorder.stage("snapshot")
-        failures: dict[str, AppError] = {}
-        snapshots = self._take(sources, staging, recorder, failures)
-        if failures and (stored := self._stored_incomplete(snapshots)):
-            _raise_failures(failures, stored)  # a retry adds nothing to what is there
-        unreadable = self._unreadable(snapshots)
-        suspect += foreign_schemas(snapshots, dict(self._config.schemas))
-        suspect += self._suspicions(snapshots, unreadable)
-        about = SetFacts(
-            kind="set",
-            trigger=trigger,
-            complete=sources == self._config.sources and not failures,
-            suspect=tuple(suspect) or None,
-        )
-        made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
+        tries, spoiled = 0, dict[str, AppError]()
+        while True:
+            recorder.stage("snapshot")
+            failures = dict(spoiled)
+            left = [source for source in sources if source.name not in spoiled]
+            snapshots = self._take(left, staging, recorder, failures)
+            if failures and (stored := self._stored_incomplete(snapshots)):
+                _raise_failures(failures, stored)  # a retry adds nothing to what is there
+            unreadable = self._unreadable(snapshots)
+            reasons = [*suspect, *foreign_schemas(snapshots, dict(self._config.schemas))]
+            reasons += self._suspicions(snapshots, unreadable)
+            about = SetFacts(
+                kind="set",
+                trigger=trigger,
+                complete=sources == self._config.sources and not failures,
+                suspect=tuple(reasons) or None,
+            )
+            try:
+                made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
+                break
+            except SnapshotDamaged as error:
+                spoiled[error.source] = self._explained(error)
+            except ObjectExists as error:
+                tries += 1
+                if tries == _MOST_SECONDS:
+                    raise
+                _log.warning("another installation has this second: %s", error.message)
+                wait_for_next_second(self._clock)
+            for file in snapshots.files:
+                remove_file(file.path)
+            recorder.keep_room(self.room(sources, staging))
         if made.complete:
             if self._config.follows and made.proof != "none" and not made.suspect:
                 self._hand_over(made, snapshots)
@@ -202,6 +225,15 @@ class Backup:
             recorder.stage("snapshot")  # where it failed
             _raise_failures(failures, made.id)
         return made.id
+
+    def _explained(self, error: SnapshotDamaged) -> AppError:
+        """What is damaged: a source, or only its copy."""
+        source = next(one for one in self._config.sources if one.name == error.source)
+        live = look_at(source, self._config.busy_timeout)
+        if live.state != "corrupt" or live.fault is None:
+            return error
+        hint = f"Nothing of it was stored. {restore_remedy(source.name)}"
+        return DatabaseCorrupt(live.fault.message, hint)
 
     def _hand_over(self, made: BackupSet, snapshots: Snapshots) -> None:
         """Give the follower the snapshots of a set that a chain may begin with."""
@@ -220,25 +252,19 @@ class Backup:
         recorder: Recorder,
         failures: dict[str, AppError],
     ) -> Snapshots:
-        """Take the snapshots in a second that has no set yet; `failures` has what failed."""
+        """Take the snapshots in a second without a set of ours; `failures` has what failed."""
         self._directory.prepare_sequence(self._publisher.known_sequence())
-        while True:
-            failures.clear()
-            self._instants.free()
-            snapshots = take_snapshots(
-                sources,
-                staging,
-                self._clock,
-                recorder.progress,
-                busy_timeout=self._config.busy_timeout,
-                failures=failures,
-                number=self._directory.next_sequence,
-            )
-            if not self._publisher.is_published(naming.set_id(snapshots.instant)):
-                break
-            for file in snapshots.files:
-                remove_file(file.path)
-            wait_for_next_second(self._clock)
+        self._instants.free()
+        snapshots = take_snapshots(
+            sources,
+            staging,
+            self._clock,
+            recorder.progress,
+            busy_timeout=self._config.busy_timeout,
+            failures=failures,
+            number=self._directory.next_sequence,
+            checked=self._has_failed(),
+        )
         for file in snapshots.files:
             source_log(file.source).info(
                 "snapshot",
@@ -250,6 +276,11 @@ class Backup:
                 ),
             )
         return snapshots
+
+    def _has_failed(self) -> bool:
+        """Whether the last run has: what may be damaged is not sent each time to be taken back."""
+        last = self._run_log.last("backup", "succeeded", "failed")
+        return last is not None and last.status == "failed"
 
     def _stored_incomplete(self, snapshots: Snapshots) -> str | None:
         """The incomplete set that already holds what is not volatile of `snapshots`, if any."""
@@ -273,12 +304,12 @@ class Backup:
 
     def _unreadable(self, snapshots: Snapshots) -> dict[str, int]:
         """How many sampled values of each source cannot be decrypted with the current keys."""
-        checks = dict(self._config.readability_checks)
-        return {
-            file.source: check(file.path).unreadable
-            for file in snapshots.files
-            if (check := checks.get(file.source))
-        }
+        unreadable = {}
+        for file in snapshots.files:
+            check = dict(self._config.readability_checks).get(file.source)
+            with suppress(DatabaseCorrupt):  # SQLite's check, which is to come, says it by name
+                unreadable[file.source] = check(file.path).unreadable if check else 0
+        return unreadable
 
     def _suspicions(self, snapshots: Snapshots, unreadable: dict[str, int]) -> tuple[str, ...]:
         volatile = frozenset(source.name for source in self._config.sources if source.volatile)

@@ -9,7 +9,8 @@ A `Replacer` lasts as long as the process. The state of one run is its `Replacem
    comes next looks whether the database was replaced.
 3. The switch: a crash leaves the database with the old or the new content.
 4. It is looked at, and only then is the record of the restore that which an undo takes back.
-5. At the end, the safety copies are stored as a set too.
+5. At the end, the safety copies are measured, and checked while they are stored as a set too: no
+   writer waits for that.
 
 One file, because every step of a run reads or writes its one record.
 """
@@ -23,15 +24,11 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from backups.decisions.restore_plan import LiveState
 from backups.errors import BackupError, PageSizeDiffers, TargetUnusable
 from backups.host.directory import BackupDirectory
 from backups.host.state import HostState
-from backups.model import (
-    Progress,
-    SnapshotFile,
-    Snapshots,
-    Source,
-)
+from backups.model import Progress, SnapshotFile, Snapshots, Source
 from backups.operations.carrying.rows import CarriedRows
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder
@@ -39,12 +36,12 @@ from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants
 from backups.sources import install
 from backups.sources.links import real_source, refuse_dangling_link
-from backups.sources.live import inspect_live, is_taken
+from backups.sources.live import inspect_live, is_taken, still_sound
 from backups.sources.pins import what
 from backups.sources.quarantine import moves
 from backups.sources.quarantine.exchange import exchange, hold_still
 from backups.sources.restore_history import RestoreHistory
-from backups.sources.snapshot import copy_one
+from backups.sources.snapshot import copy_one, measured
 from backups.sources.switched import (
     has_same_content,
     is_aside,
@@ -54,8 +51,13 @@ from backups.sources.switched import (
 )
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.clock import Clock
-from shared.errors import AppError, DatabaseDiskFault, DatabaseError
-from shared.files import sync_directory, sync_file
+from shared.errors import (
+    AppError,
+    DatabaseCorrupt,
+    DatabaseDiskFault,
+    DatabaseError,
+    DatabaseNotSqlite,
+)
 from shared.logs import fields
 
 _log = logging.getLogger("backups.run")
@@ -130,11 +132,11 @@ class Replacer:
             with suppress(FileExistsError):
                 os.link(file.path, path)
             linked.append(replace(file, path=path))
-        instant = self.instants.free()
         try:
+            files = tuple(measured(file) for file in linked)
             made = self.publisher.store_set(
                 replacement.recorder,
-                Snapshots(instant, tuple(linked)),
+                Snapshots(self.instants.free(), files),
                 staging,
                 SetFacts("pre-restore", "pre-restore", complete=False, suspect=None),
             )
@@ -170,17 +172,19 @@ class Replacement:
         self._busy_timeout = replacer.busy_timeout
         self._carried = replacer.carried
 
-    def install(self, source: Source, staged: Path) -> None:
+    def install(self, source: Source, staged: Path, seen: LiveState | None = None) -> None:
         """Bring a checked file to the place of a source, in whichever state that is.
 
-        Raises `TargetUnusable` when another process makes the source anew all the time.
+        What was just `seen` sound is not looked at again, if it is still there. Raises
+        `TargetUnusable` when another process makes the source anew all the time.
         """
         for _ in range(_MOST_TRIES):
-            if self._install(source, staged):
+            if self._install(source, staged, still_sound(seen)):
                 source_log(source.name).info(
                     "restored", extra=fields(path=source.path, set_id=self.record.set_id)
                 )
                 return
+            seen = None
         raise TargetUnusable(
             f"{what(source)} was made anew by another process each time that it had been moved "
             "aside. The former files are beside it",
@@ -221,26 +225,16 @@ class Replacement:
         """Let the record name this run, also when an undo that did not end had done all."""
         self._remember(self.record)
 
-    def _install(self, source: Source, staged: Path) -> bool:
-        """False when another process began a new database there in the meantime."""
-        live = inspect_live(source, self._busy_timeout)
-        if live.state == "healthy":
-            try:
-                self.kept.append(self._replace_content(source, staged, checked=True))
-            # The disk failed in pages that no table uses, where none has looked.
-            except (DatabaseDiskFault, PageSizeDiffers) as error:
-                _log.warning("%s; moving it aside", error.message)
-            else:
+    def _install(self, source: Source, staged: Path, known: LiveState | None) -> bool:
+        """False when the source was made anew or damaged in the meantime: what to look at again."""
+        live = known or inspect_live(source, self._busy_timeout)
+        try:
+            if self._is_replaced_in_place(source, staged, live):
                 return True
-        # An app that has an emptied file open keeps it locked against its replacement in place, and
-        # nothing is written to a file that its disk does not return.
-        if live.state == "corrupt" and not live.on_disk:
-            try:
-                self._replace_content(source, staged, checked=False)
-            except DatabaseError as error:
-                _log.warning("%s; moving it aside", error.message)
-            else:
-                return True
+        except (DatabaseCorrupt, DatabaseNotSqlite):
+            if known is None:
+                raise
+            return False
         if source.path.exists():
             return self._install_over(source, staged)
         switch = None
@@ -259,17 +253,35 @@ class Replacement:
             self._remember(self._with_back(self.record, source.name))
         return True
 
+    def _is_replaced_in_place(self, source: Source, staged: Path, live: LiveState) -> bool:
+        """Replace the content of what can be written to; False where its files have to go."""
+        sound = live.state == "healthy"
+        # An app that has an emptied file open keeps it locked against its replacement in place, and
+        # nothing is written to a file that its disk does not return.
+        if not sound and (live.state != "corrupt" or live.on_disk):
+            return False
+        # The disk may have failed in pages that no table uses, where none has looked.
+        why_not = (DatabaseDiskFault, PageSizeDiffers) if sound else (DatabaseError,)
+        try:
+            copy = self._replace_content(source, staged, sound=sound)
+        except why_not as error:
+            _log.warning("%s; moving it aside", error.message)
+            return False
+        if sound:
+            self.kept.append(copy)
+        return True
+
     def _install_over(self, source: Source, staged: Path) -> bool:
         try:
-            with install.errors_beside(source), install.copied_beside(staged, source.path) as new:
+            with install.errors_beside(source), install.durable_beside(staged, source.path) as new:
                 self._exchange(source, new, is_copy=True)
         except FileExistsError:
             self._facts.end_switch(None)  # the other process has replaced it
             return False
         return True
 
-    def _replace_content(self, source: Source, staged: Path, *, checked: bool) -> SnapshotFile:
-        """Replace a live database's content; the copy of the old one, `checked` if it is sound."""
+    def _replace_content(self, source: Source, staged: Path, *, sound: bool) -> SnapshotFile:
+        """Replace the content of a live database, `sound` or not; the copy of the old one."""
         folder = self._directory.pre_restore(self.recorder.run.id)
         kept: list[SnapshotFile] = []
         begun: list[Switch] = []
@@ -281,15 +293,15 @@ class Replacement:
                 folder,
                 self.recorder.progress,
                 busy_timeout=self._busy_timeout,
-                checked=checked,
+                sound=sound,
             )
-            _make_durable(file.path)  # before the first live page changes
+            self._directory.make_durable(file.path)  # before the first live page changes
             self._carried.from_former(source.name, file.path, staged)
             kept.append(file)
             switch = self._begin_switch(
                 Replaced(source.name, "copy", file.path),
                 # What was written since the run that this one finishes has to come back, too.
-                finishes=has_same_content(file.path, staged),
+                finishes=bool(self.unfinished) and has_same_content(file.path, staged),
                 schema_version=schema_version(source, self._busy_timeout),
                 schema=schema_of(staged),
             )
@@ -391,10 +403,3 @@ def _not_replaced(source: Source) -> TargetUnusable:
         f"{what(source)} is not what was put in its place",
         "Try again; if it happens twice, check this host's disk, and what else uses the file.",
     )
-
-
-def _make_durable(path: Path) -> None:
-    """Bring a safety copy to the disk: its bytes, its name, and the folders made for it."""
-    sync_file(path)
-    for folder in path.parents[:3]:  # BACKUP_DIR/pre-restore/<run>
-        sync_directory(folder)

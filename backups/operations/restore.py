@@ -1,10 +1,10 @@
 """Restoring a set into a folder, or in place of live databases.
 
-    check -> get (local copy or store, unsealed, checked) -> install -> keep
+    check -> get (local copy or store, unsealed, compared) -> install -> keep
 
-Nothing live is touched before every file of the restore has been checked. Each database changes
-in one step: a crash leaves it with the old or the new content, and the same command again
-finishes the rest.
+Nothing live is touched before every file of the restore has been compared with its manifest. Each
+database changes in one step: a crash leaves it with the old or the new content, and the same
+command again finishes the rest.
 
 One file, because what a restore would do and how it is done have to agree.
 """
@@ -47,8 +47,9 @@ from backups.sets.proof import size_of
 from backups.sets.seal import identities_fit
 from backups.sources.install import install_new
 from backups.sources.live import look_at
-from backups.sources.room import Need, Room, room_for_restore, to_fetch
+from backups.sources.room import Need, Room, room_for_restore
 from backups.sources.target_folder import (
+    beside,
     occupied,
     refuse_occupied,
     refuse_unwritable,
@@ -172,7 +173,14 @@ class Restore:
             if to is not None:
                 return self._restore_to(recorder, chosen, objects, to, staging, check=check)
             return self.restore_in_place(
-                recorder, chosen, objects, staging, passes_over=True, only=plan.only, check=check
+                recorder,
+                chosen,
+                objects,
+                staging,
+                passes_over=True,
+                only=plan.only,
+                check=check,
+                seen=[item.live for item in plan.items],
             )
 
         return self.starter.begin("restore", "manual", work, progress)
@@ -187,8 +195,9 @@ class Restore:
         passes_over: bool,
         only: str | None = None,
         check: bool | None = None,
+        seen: Sequence[LiveState] = (),
     ) -> str:
-        """Replace the live data of the sources in `objects`; what it replaces is kept.
+        """Replace the live data of the sources in `objects`, just `seen`; what it replaces is kept.
 
         The work of a run. With `passes_over`, newer sets are set aside: a person has chosen
         this one. Restored whole where there was no data, and not `only` one source of it, the set
@@ -202,14 +211,15 @@ class Restore:
         files = self.fetcher.fetch_to_install(
             backup_set, objects, staging, recorder.progress, check=check
         )
-        refuse_unreadable(dict(self.config.readability_checks), files)
+        refuse_unreadable(files, dict(self.config.readability_checks))
         self.replacer.carried.from_newest(recorder, backup_set, sources, files, staging)
         recorder.stage("install")
         heir = only is None and self._takes_over(backup_set, sources)
         with self.let_go.held(backup_set):
             replacement = self.replacer.begin(recorder, backup_set.id)
             for source in sources:
-                replacement.install(source, files[source.name])
+                live = next((one for one in seen if one.source == source.name), None)
+                replacement.install(source, files[source.name], live)
                 remove_file(files[source.name])  # storing what was replaced needs the room
         for source in sources:
             self.facts.forget_started_empty(source.name)
@@ -247,20 +257,19 @@ class Restore:
             refuse_unwritable(folder)
             for path in targets.values():
                 refuse_occupied(path)
-        sizes = [size_of(stored) for stored in objects]
-        written = sum(size.database for size in sizes)
-        steps = [[Need(staging, to_fetch(sizes))], [Need(staging, written), Need(folder, written)]]
-        recorder.keep_room(Room("a restore", steps, self.config.sources))
-        recorder.stage("get")
-        files = self.fetcher.fetch(backup_set, objects, staging, recorder.progress, check=check)
-        recorder.stage("install")
-        for source, path in targets.items():
-            try:
-                with target_errors(folder):
-                    install_new(files[source], path)
-            except FileExistsError:
-                raise occupied(path) from None
-            source_log(source).info("restored", extra=fields(path=path))
+        with beside(folder, staging) as place:
+            need = Need(place, sum(map(size_of, objects)))
+            recorder.keep_room(Room("a restore", [[need]], self.config.sources))
+            recorder.stage("get")
+            files = self.fetcher.fetch(backup_set, objects, place, recorder.progress, check=check)
+            recorder.stage("install")
+            for source, path in targets.items():
+                try:
+                    with target_errors(folder):
+                        install_new(files[source], path)
+                except FileExistsError:
+                    raise occupied(path) from None
+                source_log(source).info("restored", extra=fields(path=path))
         return backup_set.id
 
     def _choose(self, target: str, at: datetime | None, refused: StoreError | None) -> BackupSet:

@@ -5,7 +5,6 @@ check -> install (safety copies) and move back (damaged files) -> keep
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,9 @@ from backups.model import ProgressSink
 from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+from backups.sources.install import borrow
 from backups.sources.live import look_at
-from backups.sources.room import FileSize, room_for_restore
+from backups.sources.room import room_for_restore
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 
 _BY_ID = "Restore a set by its id instead: ./bot backups list"
@@ -77,7 +77,7 @@ class Undo:
         put_aside = list(zip(sources, put_back, strict=True))
         kept = self.replacer.directory.pre_restore_folder
         sizes = {
-            source.name: FileSize(one.path.stat().st_size)
+            source.name: one.path.stat().st_size
             for source, one in put_aside
             if one.kind == "copy" and one.path is not None
         }
@@ -88,8 +88,7 @@ class Undo:
         for source, one in put_aside:
             if one.kind == "copy" and one.path is not None:
                 copies[source.name] = staging / f"{source.name}.db"
-                shutil.copyfile(one.path, copies[source.name])
-                copies[source.name].chmod(0o600)
+                borrow(one.path, copies[source.name])
         recorder.stage("install")
         with self.let_go.held(None):
             replacement = self.replacer.begin(recorder, record.set_id, record)

@@ -10,7 +10,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -174,11 +174,12 @@ class StartedRun:
         """
         with lines_of_run(self.run.id), patience(self._starter.seconds):
             try:
-                with self._starter.log_files():  # the outcome, too, is one of their lines
+                # The outcome is a line of the log files, too. What is staged goes after it.
+                with self._starter.log_files(), ExitStack() as stack:
                     failure = None
                     try:
-                        with self._starter.staging(self.run) as staging:
-                            set_id = self._work(self._recorder, staging)
+                        staging = stack.enter_context(self._starter.staging(self.run))
+                        set_id = self._work(self._recorder, staging)
                     except Exception as error:  # recorded: a run must end with an outcome
                         if (interruption := signal_in(error)) is not None:
                             raise interruption from error

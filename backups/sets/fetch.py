@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from backups.host.directory import BackupDirectory
 from backups.model import BackupSet, ProgressSink, StoredObject
 from backups.sets import proof
 from backups.sources.inspection import sha256_of
-from backups.sources.install import leave_wal_mode
+from backups.sources.install import borrow, leave_wal_mode, make_own
 from shared.databases import schema
 from shared.databases.schema import KnownSchema
 from shared.databases.untrusted import open_untrusted
@@ -93,6 +92,8 @@ class Fetcher:
         known = self.schemas.get(source)
         if known is None:
             return
+        if version < len(known.migrations):
+            make_own(path)  # the application brings it to its newest version
         log = logging.getLogger(f"backups.{source}")
         try:
             if not schema.admit(path, source, known, ask):
@@ -120,6 +121,8 @@ class Fetcher:
         identity_file: Path | None = None,
     ) -> dict[str, Path]:
         """Self-contained files `<source>.db` in `staging`, by source, as the manifest describes.
+
+        They are to be read; who writes to one calls `make_own`, as a local copy may be lent.
 
         Where the manifest has a valid mark, they are byte for byte what was checked when the set
         was made, and SQLite does not `check` them once more unless it is asked to.
@@ -151,7 +154,7 @@ class Fetcher:
         for stored in objects:
             target = tools.scratch / f"{stored.source}.db"
             if not (copies and self._copy(backup_set, stored, target, tools)):
-                _download(tools, stored, target)
+                proof.bring(tools, stored, target)
             files[stored.source] = target
         if backup_set.point is not None and self.replay is not None:
             self.replay(backup_set, files, tools.identity_file, tools.progress)
@@ -199,8 +202,7 @@ class Fetcher:
         copy = self.directory.copy_of(backup_set.id, stored.source)
         if not stored.described or not copy.is_file():
             return False
-        shutil.copyfile(copy, target)
-        target.chmod(0o600)
+        borrow(copy, target)
         try:
             if sha256_of(target) == stored.snapshot_sha256:
                 if tools.checks:
@@ -220,12 +222,3 @@ def _check_point(path: Path, point: BackupSet, ask: Callable[[], None]) -> None:
         proof.check_sound(path, point.id, ask)
     except ProofFailed as error:
         raise PointDamaged(error.message, error.hint) from error
-
-
-def _download(tools: proof.ProofTools, stored: StoredObject, target: Path) -> None:
-    sealed = target.with_suffix(".sealed")
-    try:
-        proof.fetch(tools, stored, sealed)
-        proof.open_fetched(tools, stored, sealed, target)
-    finally:
-        sealed.unlink(missing_ok=True)

@@ -11,20 +11,21 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from backups.errors import ProofFailed, SealBroken
+from backups.errors import IdentityWrong, ProofFailed, SealBroken
 from backups.format import naming
 from backups.format.naming import is_encrypted
 from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
-from backups.sets.seal import SQLITE_MAGIC, unseal, unseal_into
+from backups.sets.seal import SQLITE_MAGIC, unseal_into
 from backups.sets.seal_streams import HashingWriter
 from backups.sources.inspection import read_facts
-from backups.sources.room import RESERVE_BYTES, FileSize, free_bytes
+from backups.sources.room import RESERVE_BYTES, free_bytes
 from backups.sources.soundness import soundness_of
 from shared.databases.schema import KnownSchema, refuse_foreign_schema
 from shared.databases.untrusted import with_untrusted
@@ -36,7 +37,14 @@ from shared.errors import (
     ObjectTooLarge,
 )
 from shared.files import open_private
-from shared.store.object_store import CHUNK_BYTES, BoundedSink, ByteProgress, ObjectStore, Sink
+from shared.store.object_store import (
+    CHUNK_BYTES,
+    BoundedSink,
+    ByteProgress,
+    ObjectStore,
+    Sink,
+    ignore_bytes,
+)
 from shared.store.pulled import pulled
 
 _HINT = "Do not trust this object. Make a new set now (./bot backups run), or use another."
@@ -75,15 +83,10 @@ def read_back(tools: ProofTools, stored: StoredObject) -> ProofLevel:
     if not suffix or (is_encrypted(suffix) and tools.identity_file is None):
         _get(tools, stored, None)
         return "sealed" if suffix or stored.finding else "full"
-    inside = HashingWriter(None, stored.snapshot_bytes)
-    with pulled(partial(_get, tools, stored)) as source:
-        try:
-            unseal_into(inside, source, suffix, stored.key, tools.identity_file)
-        except SealBroken as error:
-            source.drain()  # that other bytes came than were put says more
-            raise _unrestorable(stored, error) from error
-        source.drain()
-    _compare_inside(stored, inside.hexdigest())
+    try:
+        _unsealed(tools, stored, HashingWriter(None, stored.snapshot_bytes))
+    except SealBroken as error:
+        raise _unrestorable(stored, error) from error
     return "sealed" if stored.finding else "full"
 
 
@@ -94,28 +97,58 @@ def prove_stored(tools: ProofTools, stored: StoredObject) -> ProofLevel:
     was downloaded is removed again. Raises `ProofFailed` for a definite verdict on the
     bytes; any other error means that there is no verdict.
     """
-    sealed = tools.scratch / f"{stored.source}.sealed"
+    if is_encrypted(suffix_of(stored)) and tools.identity_file is None:
+        return read_back(tools, stored)
     opened = tools.scratch / f"{stored.source}.opened"
     try:
-        fetch(tools, stored, sealed)
-        if is_encrypted(suffix_of(stored)) and tools.identity_file is None:
-            return "sealed"
-        open_fetched(tools, stored, sealed, opened)
+        bring(tools, stored, opened)
         _refuse_foreign_schema(tools, stored, opened)
-        if stored.finding:
-            return "sealed"  # it is what was copied; SQLite cannot confirm more
     except SealBroken as error:
         raise _unrestorable(stored, error) from error
     finally:
-        remove_file(sealed)
         remove_file(opened)
-    return "full"
+    return "sealed" if stored.finding else "full"  # SQLite cannot confirm more than it was
 
 
-def fetch(tools: ProofTools, stored: StoredObject, path: Path) -> None:
-    """Download an object to the new 0600 file `path`; raises `ProofFailed` if it differs."""
-    with open_private(path) as file:
-        _get(tools, stored, file)
+def bring(tools: ProofTools, stored: StoredObject, target: Path) -> None:
+    """Write the database in an object to the new 0600 file `target`, unsealed on its way.
+
+    It is compared with the snapshot, and checked if need be. Raises `ProofFailed`, `SealBroken`,
+    `IdentityMissing` or `IdentityWrong`.
+    """
+    with open_private(target) as file, _removed_if_it_fails(target):
+        if suffix_of(stored):
+            most = stored.snapshot_bytes if stored.described else None
+            _unsealed(tools, stored, HashingWriter(file, most, _watch(tools, stored, target)))
+        else:
+            _get(tools, stored, file)
+    tools.ask(stored)()
+    if tools.checks or not stored.described:
+        check_database(target, stored, tools.ask(stored))
+
+
+@contextmanager
+def _removed_if_it_fails(target: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        remove_file(target)
+        raise
+
+
+def _unsealed(tools: ProofTools, stored: StoredObject, inside: HashingWriter) -> None:
+    """Write what is inside an object to `inside` as it comes, and compare it with the snapshot."""
+    with pulled(partial(_get, tools, stored)) as source:
+        try:
+            unseal_into(inside, source, suffix_of(stored), stored.key, tools.identity_file)
+        except (SealBroken, IdentityWrong):
+            source.drain()  # that other bytes came than were put says more
+            raise
+        source.drain()
+    if stored.described and inside.hexdigest() != stored.snapshot_sha256:
+        raise ProofFailed(
+            f"the content of {stored.key} is not what was compressed and encrypted", _HINT
+        )
 
 
 def _get(tools: ProofTools, stored: StoredObject, into: Sink | None) -> None:
@@ -143,40 +176,22 @@ def _get(tools: ProofTools, stored: StoredObject, into: Sink | None) -> None:
         )
 
 
-def open_fetched(tools: ProofTools, stored: StoredObject, sealed: Path, target: Path) -> None:
-    """Unseal a fetched file to `target`, compare it with the snapshot, and check it if need be.
-
-    Raises `ProofFailed`, `SealBroken`, `IdentityMissing` or `IdentityWrong`.
-    """
-    suffix = suffix_of(stored)
-    if suffix:
-        most = stored.snapshot_bytes if stored.described else None
-        watch = _watch(tools, stored, target.parent)
-        found = unseal(sealed, suffix, target, tools.identity_file, most=most, tick=watch)
-        remove_file(sealed)  # both together, of all sources, are more than the disk was asked for
-        _compare_inside(stored, found)
-    else:
-        sealed.rename(target)
-    tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
-    if tools.checks or not stored.described:
-        check_database(target, stored, tools.ask(stored))
-
-
-def _watch(tools: ProofTools, stored: StoredObject, folder: Path) -> ByteProgress:
-    """What stops the unsealing of an object: the end of the run, or of the room in `folder`.
+def _watch(tools: ProofTools, stored: StoredObject, target: Path) -> ByteProgress:
+    """What stops the unsealing of an object beside what reads it: the end of the room for `target`.
 
     Nobody knows how large the file in an object of the old scripts is.
     """
-    room = None if stored.described else free_bytes(folder) - RESERVE_BYTES
-
-    reported = 0
+    if stored.described:
+        return ignore_bytes
+    folder = target.parent
+    room, reported = free_bytes(folder) - RESERVE_BYTES, 0
 
     def watch(done: int) -> None:
         nonlocal reported
         if done - reported >= CHUNK_BYTES:
             reported = done
-            tools.progress(Progress(tools.stage, stored.source, stored.bytes, stored.bytes))
-        if room is not None and done > room:
+            tools.ask(stored)()
+        if done > room:
             raise DiskFull(
                 f"{stored.key} has more than the {room:,} bytes that {folder} has room for, but "
                 f"for a reserve of {RESERVE_BYTES:,}",
@@ -251,16 +266,15 @@ def _refuse_foreign_schema(tools: ProofTools, stored: StoredObject, opened: Path
         ) from error
 
 
-def size_of(stored: StoredObject) -> FileSize:
-    """The room that an object takes on this host: fetched, and unsealed if it is sealed."""
-    database = max(stored.snapshot_bytes, 0 if suffix_of(stored) else stored.bytes)
-    return FileSize(database, stored.bytes if suffix_of(stored) else 0)
+def size_of(stored: StoredObject) -> int:
+    """The bytes of the database in an object, on this host."""
+    return max(stored.snapshot_bytes, 0 if suffix_of(stored) else stored.bytes)
 
 
-def size_to_prove(stored: StoredObject, identity_file: Path | None) -> FileSize:
-    """The same for a proof, which cannot unseal what it has no identity for."""
+def size_to_prove(stored: StoredObject, identity_file: Path | None) -> int:
+    """The same for a proof, which writes nothing of what it has no identity for."""
     if is_encrypted(suffix_of(stored)) and identity_file is None:
-        return FileSize(0, stored.bytes)
+        return 0
     return size_of(stored)
 
 
@@ -275,13 +289,6 @@ def _compare(stored: StoredObject, size: int, sha256: str) -> None:
             f"{stored.key} has {size} bytes with SHA-256 {sha256}, "
             f"but {stored.bytes} bytes with {stored.sha256} were uploaded",
             _HINT,
-        )
-
-
-def _compare_inside(stored: StoredObject, sha256: str) -> None:
-    if stored.described and sha256 != stored.snapshot_sha256:
-        raise ProofFailed(
-            f"the content of {stored.key} is not what was compressed and encrypted", _HINT
         )
 
 

@@ -15,9 +15,10 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from types import MappingProxyType
 
@@ -44,10 +45,10 @@ from backups.sets import proof
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, most_sealed_bytes, seal
-from backups.sources.room import FileSize, Need, Room, bytes_of, to_prove
+from backups.sources.room import Need, Room, bytes_of, to_prove
 from backups.sources.soundness import Soundness, examine
 from shared.clock import Clock
-from shared.errors import ObjectExists, ObjectMissing
+from shared.errors import ObjectExists
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
 
@@ -89,6 +90,14 @@ def _all_reasons(about: SetFacts, soundness: Mapping[str, Soundness]) -> tuple[s
     return (*(about.suspect or ()), *(reason for reason in found if reason)) or None
 
 
+def _take_back(puts: Puts, files: Sequence[SealedFile]) -> None:
+    """Leave nothing of a set that is not published; of one that is, the scratch goes at the end."""
+    puts.take_back()
+    for sealed in files:
+        if sealed.suffix:
+            remove_file(sealed.path)
+
+
 class Publisher:
     """Stores, proves and publishes sets; runs inside a run, which holds the lease."""
 
@@ -124,14 +133,6 @@ class Publisher:
         """The highest number that the catalogue knows to be taken. Raises `StoreError`."""
         return self._catalogue.next_sequence() - 1
 
-    def is_published(self, set_id: str) -> bool:
-        """Whether the store has the manifest of a set, whoever put it. Raises `StoreError`."""
-        try:
-            self._store.head(naming.manifest_key(self._config.prefix, set_id))
-        except ObjectMissing:
-            return False
-        return True
-
     def room_for_backup(self, sources: Sequence[Source], staging: Path) -> Room:
         """The room that a backup of live databases needs, from its first copy to its proof."""
         sizes = [bytes_of(source) for source in sources]
@@ -142,11 +143,10 @@ class Publisher:
 
         The proof writes no file. A store in a folder keeps what is put on a disk of this host.
         """
-        seal_config = self._config.seal
-        files = [FileSize(size, most_sealed_bytes(size, seal_config)) for size in sizes]
-        stored = sum(one.stored for one in files)
+        sealed = sum(most_sealed_bytes(size, self._config.seal) for size in sizes)
+        stored = sealed or sum(sizes)
         kept = [Need(Path(self._store.location), stored)] if self._store.kind == "directory" else []
-        steps = [[Need(staging, copies + sum(one.sealed for one in files)), *kept]]
+        steps = [[Need(staging, copies + sealed), *kept]]
         return Room("a backup", steps, self._config.sources)
 
     def store_set(
@@ -160,7 +160,8 @@ class Publisher:
         """Seal, put and prove the files of `snapshots`, then publish them as a set.
 
         `unreadable` has, by source, how many sampled values cannot be decrypted.
-        Raises `StoreError`, `ProofFailed`.
+        Raises `StoreError`, `ProofFailed`; `ObjectExists` when another installation has made a set
+        in the same second.
         """
         set_id = naming.set_id(snapshots.instant)
         instance = self._directory.instance()
@@ -206,13 +207,13 @@ class Publisher:
                 recorder.stage("manifest")
                 document = self._manifest(made)
             except BaseException:
-                puts.take_back()
+                _take_back(puts, files)
                 raise
-            finally:
-                for sealed in files:
-                    if sealed.suffix:
-                        remove_file(sealed.path)
-        self._publish(made, document)
+        try:
+            self._publish(made, document)
+        except ObjectExists:  # what is there is another's, so ours is not
+            _take_back(puts, files)
+            raise
         return made
 
     def prove(
@@ -271,11 +272,21 @@ class Publisher:
         return in_parallel(puts.put, uploads, recorder.progress)
 
     def _day_is_free(self, snapshots: Snapshots) -> bool:
+        """Whether no object has the day's keys. Only the first set of a day asks the store."""
         prefix, instant = self._config.prefix, snapshots.instant
+
+        def is_taken(file: SnapshotFile, keys: Iterable[str]) -> bool:
+            return any(naming.takes_dated_stem(prefix, file.source, instant, key) for key in keys)
+
+        day = instant.replace(hour=0, minute=0, second=0, microsecond=0)
+        of_the_day = takewhile(lambda one: one.created_at >= day, self._catalogue.sets())
+        known = [stored.key for one in of_the_day if not one.hollow for stored in one.objects]
+        if any(is_taken(file, known) for file in snapshots.files):
+            return False
         return not any(
-            naming.takes_dated_stem(prefix, file.source, instant, listed.key)
+            is_taken(file, (listed.key for listed in self._store.list(stem)))
             for file in snapshots.files
-            for listed in self._store.list(naming.dated_stem(prefix, file.source, instant))
+            for stem in (naming.dated_stem(prefix, file.source, instant),)
         )
 
     def _uploads(

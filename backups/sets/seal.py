@@ -27,7 +27,7 @@ from backups.sets.seal_streams import (
     own_errors,
 )
 from shared.files import open_private
-from shared.store.object_store import CHUNK_BYTES, ByteProgress, ignore_bytes
+from shared.store.object_store import CHUNK_BYTES, ByteProgress
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
 _AGE_MAGIC = b"age-encryption.org/v1\n"
@@ -96,33 +96,15 @@ def seal(snapshot: Path, sha256: str, config: SealConfig, tick: ByteProgress) ->
     return SealedFile(path, config.suffix, sink.size, sink.hexdigest())
 
 
-def unseal(
-    sealed: Path,
-    suffix: str,
-    target: Path,
-    identity_file: Path | None,
-    *,
-    most: int | None,
-    tick: ByteProgress = ignore_bytes,
-) -> str:
-    """Write the snapshot inside `sealed` to the new 0600 file `target`; its SHA-256.
-
-    `most` is how many bytes it may have at the most; a file that unfolds into more is
-    refused before it fills the disk. `tick` hears how many it has before they are written, and may
-    raise to stop the work. Raises `IdentityMissing` when it is encrypted and there is no
-    identity, `IdentityWrong` when no identity fits, `SealBroken` when the bytes are damaged.
-    """
-    with sealed.open("rb") as source, open_private(target) as file:
-        sink = HashingWriter(file, most, tick)
-        unseal_into(sink, source, suffix, sealed.name, identity_file)
-    return sink.hexdigest()
-
-
 def unseal_into(
     sink: HashingWriter, source: Source, suffix: str, name: str, identity_file: Path | None
 ) -> None:
-    """Write what is inside the sealed `source` to `sink`; errors say `name`. Raises as `unseal`,
-    and what reading `source` raises."""
+    """Write what is inside the sealed `source` to `sink`, on its way; errors say `name`.
+
+    Raises `IdentityMissing` when it is encrypted and there is no identity, `IdentityWrong` when no
+    identity fits, `SealBroken` when the bytes are damaged, and what reading `source` or writing to
+    `sink` raises.
+    """
     writer = UnfoldingWriter(sink, name) if ".zst" in suffix else sink
     with own_errors(sink, writer, source):
         if is_encrypted(suffix):

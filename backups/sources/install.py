@@ -7,7 +7,6 @@ for the whole process.
 from __future__ import annotations
 
 import os
-import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -17,6 +16,7 @@ from pathlib import Path
 from uuid import uuid4
 
 from backups.errors import OwnerDiffers
+from backups.host.removal import remove_file
 from backups.model import Source
 from backups.runs.log_files import source_log
 from backups.sources.live import connect, side_files
@@ -25,10 +25,12 @@ from backups.sources.pins import what
 from shared.databases.translation import translated
 from shared.databases.untrusted import open_untrusted
 from shared.errors import DatabaseLocked, DatabaseUnreadable, DiskFull
-from shared.files import make_private_directory, open_private, sync_directory
+from shared.files import copy_private, link, make_private_directory, sync_directory, sync_file
 
 _PAGES_A_STEP = 1024
 _SECONDS_BETWEEN_TRIES = 0.05
+# Bytes 18 and 19 of a file that is not in WAL mode (https://www.sqlite.org/fileformat2.html).
+_ROLLBACK_JOURNAL = b"\x01\x01"
 
 
 def refuse_foreign_owner(path: Path, beside: Iterable[Path] = ()) -> None:
@@ -62,6 +64,8 @@ def replace_content(
     2. `keep_old` is called. It copies the live database from another connection, and sees
        every row that was acknowledged before the switch, since no writer can add one now.
     3. The rest is written, and all is committed.
+    4. What was committed to the `-wal` goes into the main file, else the next writer's commit
+       would have to do it.
 
     Readers see the old content until the commit, writers wait. When anything raises, or the
     process dies, the old content stays. `staged` is rewritten to the live page size first, and
@@ -91,11 +95,12 @@ def replace_content(
 
         with (
             _in_wal_mode(target, source, busy_timeout),
-            open_untrusted(staged, what(source), writes=True) as replacement,
+            open_untrusted(staged, what(source)) as replacement,
         ):
             # Never all pages in one step: the lock must be held when `keep_old` is called.
             step = max(1, min(_PAGES_A_STEP, pages // 2))
             replacement.backup(target, pages=step, progress=on_step, sleep=0.01)
+            _checkpoint(target, source, busy_timeout)
     if not kept:
         raise DatabaseUnreadable(
             f"{what(source)} was replaced without a safety copy",
@@ -128,38 +133,66 @@ def errors_beside(source: Source) -> Iterator[None]:
 
 
 def install_new(staged: Path, path: Path) -> None:
-    """Put a copy of `staged` where no database is: beside, synced, linked, directory synced.
+    """Move `staged` where no database is: beside, synced, linked, directory synced.
 
-    Raises `FileExistsError` when a database, or what SQLite would apply to one, has appeared
-    there meanwhile.
+    What is installed has no other name. Raises `FileExistsError` when a database, or what SQLite
+    would apply to one, has appeared there meanwhile.
     """
     make_private_directory(path.parent)
-    with copied_beside(staged, path) as beside:
+    with durable_beside(staged, path) as beside:
         for side in side_files(path):
             if side.exists():
                 raise FileExistsError(f"{side} is in the way")
         os.link(beside, path)
+    remove_file(staged)
     sync_directory(path.parent)
 
 
 @contextmanager
-def copied_beside(staged: Path, path: Path) -> Iterator[Path]:
-    """A durable 0600 copy of `staged` in the folder of `path`, to be renamed, or removed again."""
+def durable_beside(staged: Path, path: Path) -> Iterator[Path]:
+    """`staged` under a durable name in the folder of `path`, to be renamed, or removed again.
+
+    On another file system it is a copy, and so it is of a file that has another name already.
+    """
     beside = path.with_name(f".{path.name}.{uuid4().hex}")
     try:
-        with open_private(beside) as target, staged.open("rb") as source:
-            shutil.copyfileobj(source, target, 1024 * 1024)
-            target.flush()
-            os.fsync(target.fileno())
+        if staged.stat().st_nlink > 1 or not link(staged, beside):
+            copy_private(staged, beside)
+        beside.chmod(0o600)
+        sync_file(beside)
         yield beside
     finally:
         beside.unlink(missing_ok=True)
 
 
+def borrow(copy: Path, staged: Path) -> None:
+    """Let `staged` be a 0600 copy that is kept, to be read; who writes to it calls `make_own`."""
+    if not link(copy, staged):
+        copy_private(copy, staged)
+    staged.chmod(0o600)
+
+
+def make_own(staged: Path) -> None:
+    """Make a staged file one that may be written to: another name of it keeps what it has."""
+    if staged.stat().st_nlink > 1:
+        beside = staged.with_name(f"{staged.name}.own")
+        copy_private(staged, beside)
+        beside.replace(staged)
+
+
 def leave_wal_mode(path: Path) -> None:
     """Make a copy one self-contained file; a legacy copy may still be flagged for WAL."""
+    if not is_in_wal_mode(path):
+        return
+    make_own(path)
     with open_untrusted(path, str(path), writes=True) as copy:
         copy.execute("PRAGMA journal_mode=DELETE")
+
+
+def is_in_wal_mode(file: Path) -> bool:
+    """Whether a file that is not live is flagged for WAL, or is damaged so that nobody can say."""
+    with file.open("rb") as opened:
+        return opened.read(20)[18:] != _ROLLBACK_JOURNAL
 
 
 def _prepare(staged: Path, page_size: int, source: Source, ask: Callable[[], None]) -> int:
@@ -168,11 +201,32 @@ def _prepare(staged: Path, page_size: int, source: Source, ask: Callable[[], Non
         found = int(copy.execute("PRAGMA page_size").fetchone()[0])
     if found != page_size:
         change_page_size(staged, page_size, ask)
+    with open_untrusted(staged, what(source)) as copy:
+        pages = int(copy.execute("PRAGMA page_count").fetchone()[0])
+    if pages > 1:
+        return pages
+    make_own(staged)
     with open_untrusted(staged, what(source), writes=True) as copy:
-        if int(copy.execute("PRAGMA page_count").fetchone()[0]) < 2:
-            copy.execute("CREATE TABLE padding(x)")
-            copy.execute("DROP TABLE padding")
+        copy.execute("CREATE TABLE padding(x)")
+        copy.execute("DROP TABLE padding")
         return int(copy.execute("PRAGMA page_count").fetchone()[0])
+
+
+def _checkpoint(target: sqlite3.Connection, source: Source, busy_timeout: float) -> None:
+    """Bring the log into the main file, as far as no reader is in the way; waits for none.
+
+    Under the write lock: SQLite up to 3.51.2 can lose a commit that begins the log anew while a
+    checkpoint runs. What hinders it is no fault of a restore that is done: others do it later.
+    """
+    try:
+        target.execute("BEGIN IMMEDIATE")
+        try:
+            with closing(connect(source.path, busy_timeout)) as other:
+                other.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        finally:
+            target.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        source_log(source.name).warning("the log was not brought into the database: %s", error)
 
 
 @contextmanager

@@ -27,19 +27,6 @@ _HINT = "Make room on that disk, or set BACKUP_DIR to a larger one."
 
 
 @dataclass(frozen=True)
-class FileSize:
-    """One file of a set, in bytes: the database, and its sealed form (0: stored as it is)."""
-
-    database: int
-    sealed: int = 0
-
-    @property
-    def stored(self) -> int:
-        """What it takes in the store."""
-        return self.sealed or self.database
-
-
-@dataclass(frozen=True)
 class Need:
     """Bytes that a step of the work writes below a folder, which need not be there yet."""
 
@@ -129,14 +116,9 @@ class Room:
                 )
 
 
-def to_fetch(files: Sequence[FileSize]) -> int:
-    """Files are fetched and unsealed one after the other; the databases stay."""
-    return sum(one.database for one in files) + max((one.sealed for one in files), default=0)
-
-
-def to_prove(files: Sequence[FileSize], workers: int) -> int:
-    """So many files at once are fetched and unsealed; nothing of them stays."""
-    return sum(sorted((one.database + one.sealed for one in files), reverse=True)[:workers])
+def to_prove(sizes: Sequence[int], workers: int) -> int:
+    """So many files at once are fetched and opened; nothing of them stays."""
+    return sum(sorted(sizes, reverse=True)[:workers])
 
 
 def to_install(source: Source, size: int) -> Need:
@@ -162,20 +144,16 @@ def room_for_snapshots(sources: Sequence[Source], staging: Path) -> Room:
 
 
 def room_for_restore(
-    files: Mapping[str, FileSize], replaced: Sequence[Source], *, staging: Path, kept: Path
+    sizes: Mapping[str, int], replaced: Sequence[Source], *, staging: Path, kept: Path
 ) -> Room:
     """The room for a restore in place: fetched, then installed beside the copies that are `kept`.
 
     What is kept is stored afterwards, where there is room for that too.
     """
-    fetched = sum(one.database for one in files.values())
-    install = [to_install(source, files[source.name].database) for source in replaced]
+    install = [to_install(source, sizes[source.name]) for source in replaced]
     copies = sum(bytes_of(source) for source in replaced)
-    steps = (
-        [Need(staging, to_fetch(list(files.values())))],
-        [Need(staging, fetched), Need(kept, copies), *install],
-    )
-    return Room("a restore", steps, replaced)
+    step = [Need(staging, sum(sizes.values())), Need(kept, copies), *install]
+    return Room("a restore", [step], replaced)
 
 
 def free_bytes(folder: Path) -> int:

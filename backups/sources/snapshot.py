@@ -1,7 +1,9 @@
 """Taking consistent copies of live databases, all at one instant.
 
-Every source is pinned (see `pins`), copied while its writers go on, checked, and compared with
-what the pin saw.
+Every source is pinned (see `pins`), copied while its writers go on, and compared with what the pin
+saw. SQLite checks the copies later, while they are sent (`soundness`), or here, if it is asked to.
+
+One file, because all sources of a set are copied in one order, and one of them alone by the same.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +46,7 @@ from shared.bounded import MOST_TEXT
 from shared.clock import Clock
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy
 from shared.databases.translation import translate, translated
+from shared.databases.untrusted import open_untrusted
 from shared.errors import (
     AppError,
     DatabaseCorrupt,
@@ -75,12 +78,14 @@ def take_snapshots(
     busy_timeout: float = BUSY_TIMEOUT_SECONDS,
     failures: dict[str, AppError] | None = None,
     number: Callable[[], int] | None = None,
+    checked: bool = False,
 ) -> Snapshots:
-    """Copy every source to `into/<name>.db` (0600), check the copies, and count their rows.
+    """Copy every source to `into/<name>.db` (0600), and count the rows of the copies.
 
     A source that is not in WAL mode, or that this user may only read, cannot take part in
     the common instant: its read begins when its copy does, and the copy is marked so. `number`
     gives their place in the order of all points, and is called while the writers stand still.
+    Copies that are `checked` are not damaged.
 
     Raises `DatabaseError` and its subclasses naming the source, `LinkDangling`, `SnapshotDiffers`
     when a copy is not what was read, and whatever `progress` raises, which stops the copying. Where
@@ -128,7 +133,7 @@ def take_snapshots(
 
         def copy(pin: Pin, report: ProgressSink) -> SnapshotFile | None:
             try:
-                copied = _copy(pin, into, report)
+                copied = _copy(pin, into, report, checked=checked)
                 _refuse_large_schema(copied.facts, pin.source)
             except (DatabaseError, SnapshotDiffers) as error:
                 note(pin.source, error)
@@ -137,7 +142,7 @@ def take_snapshots(
             else:
                 return copied
 
-        # Each copy is checked and hashed at once, which takes two processors as it is.
+        # Each copy is counted and hashed at once, which takes two processors as it is.
         files = in_parallel(copy, gated, progress, workers=cpu_workers())
         files += [copy(pin, progress) for pin in pins if not pin.gated]
     by_source = {file.source: file for file in files if file is not None}
@@ -164,15 +169,29 @@ def copy_one(
     progress: ProgressSink,
     *,
     busy_timeout: float = BUSY_TIMEOUT_SECONDS,
-    checked: bool = True,
+    sound: bool = True,
 ) -> SnapshotFile:
-    """Copy one source as it is committed now, at its own instant; see `take_snapshots`.
+    """Copy one source as it is committed now, page by page as it is; see `take_snapshots`.
 
-    Without `checked`, a damaged database is copied page by page as it is, without counts.
+    What is in it, `measured` finds out. What is not `sound` may stay flagged for WAL.
     """
     with ExitStack() as stack:
-        pin = replace(open_pin(stack, source, busy_timeout), gated=False)
-        return _copy(pin, into, progress, checked=checked)
+        pin = open_pin(stack, source, busy_timeout)
+        path = into / f"{source.name}.db"
+        with translated(what(source)):
+            begin_read(pin.connection)
+        with _copied(pin, path, progress) as target:
+            if sound:
+                target.execute("PRAGMA journal_mode=DELETE")
+    size = path.stat().st_size
+    return SnapshotFile(source.name, path, size, "", _UNCOUNTED, False, pin.journal_mode)
+
+
+def measured(file: SnapshotFile) -> SnapshotFile:
+    """The copy that `copy_one` has made, with its hash and counts. Raises `DatabaseError`."""
+    with open_untrusted(file.path, f"the copy of source {file.source}") as copy:
+        facts = read_facts(copy)
+    return replace(file, sha256=sha256_of(file.path), facts=facts)
 
 
 def _refuse_unusable(source: Source, staging: Path) -> None:
@@ -221,25 +240,34 @@ def _stays_empty(path: Path, staging: Path) -> bool:
     return False
 
 
-def _copy(pin: Pin, into: Path, progress: ProgressSink, *, checked: bool = True) -> SnapshotFile:
+@contextmanager
+def _copied(pin: Pin, path: Path, progress: ProgressSink) -> Iterator[sqlite3.Connection]:
+    """A connection to the new 0600 file `path`, into which what a pin reads was copied."""
+    open_private(path).close()
+    with (
+        translated(what(pin.source)),
+        closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as target,
+    ):
+        _copy_pages(pin, target, path.parent, progress)
+        pin.connection.execute("ROLLBACK")
+        refuse_changed(pin)
+        yield target
+
+
+def _copy(pin: Pin, into: Path, progress: ProgressSink, *, checked: bool) -> SnapshotFile:
     source = pin.source
     path = into / f"{source.name}.db"
-    open_private(path).close()
     with translated(what(source)):
         if not pin.gated:
             begin_read(pin.connection)
-        expected = read_facts(pin.connection) if checked else _UNCOUNTED
-        with closing(
-            sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-        ) as target:
-            _copy_pages(pin, target, into, progress)
-            pin.connection.execute("ROLLBACK")
-            refuse_changed(pin)
+        expected = read_facts(pin.connection)
+    with _copied(pin, path, progress) as target:
+        target.execute("PRAGMA journal_mode=DELETE")  # out of WAL mode: it is one file
+        with ThreadPoolExecutor(1, "hash") as beside:
+            hashing = beside.submit(sha256_of, path)
             if checked:
-                target.execute("PRAGMA journal_mode=DELETE")  # out of WAL mode: it is one file
-            with ThreadPoolExecutor(1, "hash") as beside:
-                hashing = beside.submit(sha256_of, path)
-                found = _check(target, source) if checked else _UNCOUNTED
+                _check(target, source)
+            found = read_facts(target)
     _refuse_difference(source, expected, found)
     return SnapshotFile(
         source=source.name,
@@ -283,13 +311,12 @@ def _copy_pages(pin: Pin, target: sqlite3.Connection, into: Path, progress: Prog
         raise
 
 
-def _check(target: sqlite3.Connection, source: Source) -> DatabaseFacts:
+def _check(target: sqlite3.Connection, source: Source) -> None:
     if fault := soundness_of(target, "quick_check").fault:
         raise DatabaseCorrupt(
             f"{what(source)} is damaged: {fault}",
             f"Nothing of it was stored. {restore_remedy(source.name)}",
         )
-    return read_facts(target)
 
 
 def _refuse_difference(source: Source, expected: DatabaseFacts, found: DatabaseFacts) -> None:

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from backups.errors import SnapshotDiffers
+from backups.errors import SnapshotDamaged
 from backups.model import SnapshotFile, Snapshots
 from backups.runs.log_files import source_log
 from backups.sources.inspection import Check, fault_of
@@ -93,7 +93,7 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
 def examine(file: SnapshotFile, ask: Callable[[], None]) -> Soundness:
     """What SQLite finds in a snapshot, said in the log too; what `ask` raises stops it.
 
-    Raises `SnapshotDiffers` for damage that was not there when it was copied.
+    Raises `SnapshotDamaged`.
     """
     copy = f"the copy of source {file.source}"
     try:
@@ -104,10 +104,7 @@ def examine(file: SnapshotFile, ask: Callable[[], None]) -> Soundness:
     except DatabaseCorrupt as error:
         fault = error.message
     if fault:
-        raise SnapshotDiffers(
-            f"{copy} is damaged since it was made: {fault}",
-            "Run it again; if it happens twice, check this host's disk and memory.",
-        )
+        raise SnapshotDamaged(file.source, fault)
     log = source_log(file.source)
     if reason := soundness.suspicion(file.source):
         log.warning("suspect: %s", reason)

@@ -7,9 +7,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from errno import EACCES, ENOTDIR
 from pathlib import Path
+from tempfile import mkdtemp
 
 from backups.errors import TargetOccupied, TargetUnusable
+from backups.host.removal import remove_folder
 from backups.sources.live import side_files
+from shared.files import create_private_file, link
+
+_HIDDEN = ".restore-"
 
 
 @contextmanager
@@ -28,11 +33,36 @@ def target_errors(folder: Path) -> Iterator[None]:
 
 def refuse_unwritable(folder: Path) -> None:
     """Before anything is fetched; a folder that is not there is made later."""
-    there = next(found for found in (folder, *folder.absolute().parents) if found.exists())
+    there = _nearest(folder)
     if not there.is_dir():
         raise NotADirectoryError(ENOTDIR, os.strerror(ENOTDIR), str(there))
     if not os.access(there, os.W_OK | os.X_OK):
         raise PermissionError(EACCES, os.strerror(EACCES), str(there))
+
+
+@contextmanager
+def beside(folder: Path, staging: Path) -> Iterator[Path]:
+    """Where to make files that get a name in `folder` without being copied: `staging`, or a hidden
+    folder there, for as long as the block lasts, where that is another file system."""
+    probe = staging / "probe"
+    create_private_file(probe)
+    with target_errors(folder):
+        there = _nearest(folder)
+        named = there / f"{_HIDDEN}{staging.name}"
+        is_one = link(probe, named)  # asked so: the same disk may be mounted twice
+        named.unlink(missing_ok=True)
+        place = staging if is_one else Path(mkdtemp(prefix=_HIDDEN, dir=there))
+    probe.unlink()
+    try:
+        yield place
+    finally:
+        if place is not staging:
+            remove_folder(place, ignore_errors=True)
+
+
+def _nearest(folder: Path) -> Path:
+    """The folder, or the nearest one above that is there."""
+    return next(found for found in (folder, *folder.absolute().parents) if found.exists())
 
 
 def refuse_occupied(path: Path) -> None:

@@ -10,7 +10,7 @@ It stays for good: any restore point may be restored that still has what the req
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -28,7 +28,7 @@ MIGRATION = """
         PRIMARY KEY (provider, request_id));
     CREATE INDEX IF NOT EXISTS requests_waiting ON requests(sent_at) WHERE done_at IS NULL
     """
-_HAS_TABLE = "SELECT 1 FROM {}.sqlite_schema WHERE type = 'table' AND name = 'requests'"
+_HAS_TABLE = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'requests'"
 
 
 @dataclass(frozen=True)
@@ -102,40 +102,49 @@ class Requests:
             )
 
 
-def carry_over(former: Path, coming: Path) -> int:
+def carry_over(
+    former: Path, coming: Path, before_writing: Callable[[], None] = lambda: None
+) -> int:
     """Add the requests of a copy of `tokens.db` to another that is to be restored; how many.
 
     Those that `coming` has stay as they are: its rows are as of the moment in which the request
-    waited, or was done. The others came later, and wait in it. Nobody else writes either file.
-    Raises `DatabaseError`.
+    waited, or was done. The others came later, and wait in it. Nobody else writes either file;
+    `before_writing` is called if something is to be added. Raises `DatabaseError`.
     """
+    rows = _missing(former, coming)
+    if not rows:
+        return 0
+    before_writing()
     with open_untrusted(coming, str(coming), writes=True) as connection:
-        connection.execute(
-            "ATTACH ? AS former", (f"{former.absolute().as_uri()}?mode=ro&immutable=1",)
-        )
-        if not _has_table(connection, "former"):
-            return 0
-        rows = connection.execute(
-            "SELECT provider, request_id, account, topic, sent_at FROM former.requests"
-            " ORDER BY provider, request_id"
-        ).fetchall()
-        if not rows:
-            return 0
         connection.execute("BEGIN")
         _make_table(connection)
-        before = connection.total_changes
         connection.executemany(
             "INSERT OR IGNORE INTO"
             " main.requests(provider, request_id, account, topic, sent_at) VALUES (?, ?, ?, ?, ?)",
             rows,
         )
-        added = connection.total_changes - before
         connection.execute("COMMIT")
-        return added
+    return len(rows)
 
 
-def _has_table(connection: sqlite3.Connection, schema: str = "main") -> bool:
-    return connection.execute(_HAS_TABLE.format(schema)).fetchone() is not None
+def _missing(former: Path, coming: Path) -> list[tuple[object, ...]]:
+    """The requests of `former` that `coming` does not have."""
+    with open_untrusted(former, str(former)) as connection:
+        if not _has_table(connection):
+            return []
+        rows = connection.execute(
+            "SELECT provider, request_id, account, topic, sent_at FROM requests"
+            " ORDER BY provider, request_id"
+        ).fetchall()
+    with open_untrusted(coming, str(coming)) as connection:
+        known = set[tuple[object, ...]]()
+        if _has_table(connection):
+            known.update(connection.execute("SELECT provider, request_id FROM requests"))
+    return [row for row in rows if row[:2] not in known]
+
+
+def _has_table(connection: sqlite3.Connection) -> bool:
+    return connection.execute(_HAS_TABLE).fetchone() is not None
 
 
 def _make_table(connection: sqlite3.Connection) -> None:

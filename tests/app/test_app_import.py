@@ -9,7 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.installation import REPOSITORY, Installation, bot_secrets
+import pytest
+
+from tests.support.installation import REPOSITORY, Installation, bot_secrets, installation_in
 
 # Runs in a fresh interpreter: imports all modules that are named, and prints what it saw them
 # do. Other packages may read variables of their own, but none that are our settings.
@@ -143,6 +145,37 @@ def test_nothing_heavy_is_imported_before_it_is_used(tmp_path: Path) -> None:
         check=True,
     )
     assert json.loads(done.stdout) == []
+
+
+# What no command needs that looks at local records, or makes a set in a folder.
+OF_OTHERS = (
+    *HEAVY,
+    *("fastapi", "starlette", "uvicorn", "apscheduler", "prometheus_client", "jinja2", "httpx2"),
+    *("urllib.request", "http.client", "ssl", "asyncio"),
+    *("app", "backups.doctor", "backups.http", "backups.page", "backups.scheduling"),
+)
+
+
+@pytest.mark.parametrize("command", ["status", "list", "runs", "run"])
+def test_a_command_pays_for_nothing_that_it_does_not_do(tmp_path: Path, command: str) -> None:
+    """What a command has imported at its end: a person waits for it, and cron's hosts are small."""
+    installation = installation_in(tmp_path).make_databases()
+    script = (
+        "import json, sys\n"
+        "from backups.cli.main import main\n"
+        f"main([{command!r}, '--json'])\n"
+        f"print(json.dumps([name for name in {OF_OTHERS!r} if name in sys.modules]))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=installation.environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 def test_requests_do_not_wait_for_busy_threads_or_for_old_objects(tmp_path: Path) -> None:

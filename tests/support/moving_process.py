@@ -68,7 +68,7 @@ def put(act: str, path: Path) -> None:
                 exchange(path, aside, earlier / path.name, is_still=is_still, is_copy=False)
             assert moves.bring_sides(earlier, path, aside)
         elif not done:
-            new = stack.enter_context(install.copied_beside(path.with_name("staged.db"), path))
+            new = stack.enter_context(install.durable_beside(path.with_name("staged.db"), path))
             exchange(path, aside, new, is_still=False, is_copy=True)
 
 

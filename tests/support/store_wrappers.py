@@ -26,7 +26,8 @@ class WatchedStore:
     """Records every call as `(operation, key)`, and lets a test act before or after some.
 
     What the test does there may raise; then the caller meets that, in place of the store.
-    `break_at` makes all calls of an operation fail from its n-th on, until `mend`.
+    `break_at` makes all calls of an operation fail from its n-th on, and `go_away` all calls, until
+    `mend`.
     `unlisted` makes listings lie by leaving out, `refused` makes a HEAD of some keys fail.
     """
 
@@ -36,6 +37,7 @@ class WatchedStore:
         self._before: list[tuple[Operation, str, Interference]] = []
         self._after: list[tuple[Operation, str, Interference]] = []
         self._broken: tuple[Operation, int, bool] | None = None
+        self._is_away = False
         # Whether the listing of a prefix lacks a key that is there.
         self.unlisted: Callable[[str, str], bool] = lambda _prefix, _key: False
         # Keys that the store refuses to tell anything about.
@@ -53,9 +55,14 @@ class WatchedStore:
         """Fail from the call with this number on, counted from 0; `done`: after doing it."""
         self._broken = (operation, number, done)
 
+    def go_away(self) -> None:
+        """Answer nothing from now on, until `mend`."""
+        self._is_away = True
+
     def mend(self) -> None:
         """Work again."""
         self._broken = None
+        self._is_away = False
 
     def keys(self, operation: Operation) -> list[str]:
         """The keys of the calls of one operation, in order."""
@@ -126,8 +133,8 @@ class WatchedStore:
         number = len(self.keys(operation))
         self.calls.append((operation, key))
         _act(self._before, operation, key)
-        breaks = self._broken is not None and (
-            operation == self._broken[0] and number >= self._broken[1]
+        breaks = self._is_away or (
+            self._broken is not None and operation == self._broken[0] and number >= self._broken[1]
         )
         done = self._broken is not None and self._broken[2]
         gone = StoreUnreachable(f"{operation} {key}: there was no answer", "Check the network.")

@@ -21,6 +21,7 @@ from backups.operations.own_sets import OwnSets
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder
 from backups.sets.fetch import Fetcher
+from backups.sources.install import make_own
 from backups.sources.live import look_at
 from shared.errors import AppError
 from shared.files import make_private_directory
@@ -44,7 +45,7 @@ class CarriedRows:
         if carry is None:
             return
         try:
-            count = carry(former, coming)
+            count = carry(former, coming, lambda: make_own(coming))
         except AppError as error:
             source_log(source).warning(
                 "what came after the restored point was not carried over into it: %s [%s]",

@@ -23,8 +23,8 @@ from backups.sets.fetch import Fetcher
 from backups.sets.proof import size_of
 from backups.sources.comparing.rows import compare_rows
 from backups.sources.inspection import sha256_of
-from backups.sources.live import look_at
-from backups.sources.room import Need, Room, to_fetch
+from backups.sources.live import rows_of
+from backups.sources.room import Need, Room
 from backups.vocabulary.comparison import Comparison
 from shared.clock import Clock
 from shared.errors import AppError
@@ -75,7 +75,7 @@ class PlanDetail:
         """The rows of each live database that a plan is about, as they are now."""
         wanted = {item.stored.source for item in plan.items}
         return {
-            source.name: look_at(source, self.config.busy_timeout).rows
+            source.name: rows_of(source, self.config.busy_timeout)
             for source in self.config.sources
             if source.name in wanted
         }
@@ -132,7 +132,7 @@ class PlanDetail:
                 f"./bot backups restore {chosen.id} --to DIR"
             )
         folder = stack.enter_context(self.directory.staging(f"plan-{os.getpid()}-{stored.source}"))
-        needs = [Need(folder, to_fetch([size_of(stored)]) + size_of(stored).database)]
+        needs = [Need(folder, 2 * size_of(stored))]
         Room("the comparison", [needs], self.config.sources).refuse_lack()
         return self.fetcher.fetch(chosen, (stored,), folder, ignore_progress)[stored.source]
 

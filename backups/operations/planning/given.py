@@ -12,7 +12,6 @@ from typing import TypeVar
 from backups.decisions.marks import only_option
 from backups.decisions.restore_plan import RestoreItem, RestorePlan
 from backups.errors import FileUnusable, NoRestorePoint, SetNotFound
-from backups.format import naming
 from backups.format.chain_keys import parse_point_id
 from backups.model import BackupSet, Finding, ProgressSink, RunError
 from backups.operations.own_sets import LATEST
@@ -146,14 +145,10 @@ class GivenRestore:
         return replace(item, file=str(file.given) if file else "", comparison=found)
 
     def _files_named(self, text: str) -> str:
-        """A text of the store's, which names objects by their keys, and what was fetched of them
-        by its source."""
+        """A text of the store's, which names objects by their keys."""
         for key, file in (self.layout.files if self.layout else {}).items():
             if key in text:
                 return text.replace(key, str(file.given))
-            parsed = naming.parse_data_key(self.layout.prefix if self.layout else "", key)
-            if parsed is not None and f"{parsed.source}.sealed" in text:
-                return text.replace(f"{parsed.source}.sealed", str(file.given))
         return text
 
     def _chosen(self, target: str) -> str:

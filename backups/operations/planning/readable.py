@@ -1,4 +1,4 @@
-"""Whether the app could read what is about to replace its data."""
+"""Whether the keys of today open what is about to take the place of live data."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from backups.runs.log_files import source_log
 from shared.errors import CipherError, ValueUnreadable
 
 
-def refuse_unreadable(checks: Mapping[str, ReadabilityCheck], files: Mapping[str, Path]) -> None:
+def refuse_unreadable(files: Mapping[str, Path], checks: Mapping[str, ReadabilityCheck]) -> None:
     """Data that no key of today opens must not replace data that one may open.
 
-    A sample is enough: the drill opens every value, and a bad day has no time for it.
-    Raises `CipherError`, `ValueUnreadable`.
+    A sample is enough: the drill opens every value, and a bad day has no time for it. Raises
+    `CipherError`, `ValueUnreadable`.
     """
     for name, path in files.items():
         check = checks.get(name)

@@ -11,6 +11,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from backups.model import Source
+from backups.sources.install import is_in_wal_mode
 from backups.sources.live import connect, inspect_live, side_files
 from backups.sources.pins import what
 from backups.sources.quarantine.moves import link_sides, move_sides
@@ -21,8 +22,6 @@ from shared.files import sync_directory
 _log = logging.getLogger("backups.run")
 
 _SECONDS_BETWEEN_TRIES = 0.01
-# The write and read versions (https://www.sqlite.org/fileformat2.html#the_database_header).
-_ROLLBACK_JOURNAL = b"\x01\x01"
 
 
 def hold_still(stack: ExitStack, source: Source, busy_timeout: float) -> bool:
@@ -96,9 +95,7 @@ def exchange(path: Path, folder: Path, coming: Path, *, is_still: bool, is_copy:
 def _kept_closed(file: Path) -> Iterator[None]:
     """Let nobody read a file, also under another name: others wait until what SQLite would apply
     to it is taken away. It may not be in WAL mode, where the lock would be in files beside it."""
-    with file.open("rb") as opened:
-        in_wal_mode = opened.read(20)[18:] != _ROLLBACK_JOURNAL
-    if in_wal_mode:
+    if is_in_wal_mode(file):
         yield
         return
     with closing(connect(file, 0)) as connection:

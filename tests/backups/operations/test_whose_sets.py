@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from backups.decisions.restore_plan import LiveState
 from backups.decisions.retention import RetentionPolicy
 from backups.errors import NoRestorePoint, SeveralInstallations
 from backups.format import naming
@@ -266,10 +267,12 @@ def test_a_restore_that_stopped_between_the_databases_is_finished_to_a_successor
 
     install = Replacement.install
 
-    def only_the_first(self: Replacement, source: Source, staged: Path) -> None:
+    def only_the_first(
+        self: Replacement, source: Source, staged: Path, seen: LiveState | None = None
+    ) -> None:
         if fresh.tokens.exists():
             raise OSError(5, "the disk has a fault", "staged")
-        install(self, source, staged)
+        install(self, source, staged, seen)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Replacement, "install", only_the_first)

@@ -7,7 +7,9 @@ from threading import Event, Lock
 
 import pytest
 
+from backups.host import directory
 from backups.host.records import open_records
+from backups.host.removal import remove_folder
 from backups.host.run_log import RunLog
 from backups.runs.run import Recorder
 from backups.vocabulary.stages import STAGES
@@ -30,6 +32,27 @@ def test_a_stage_that_the_operation_does_not_have_is_refused(tmp_path: Path) -> 
 
     assert run_log.get(run.id).stage == recorder.run.stage == "open"
     records.close()
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_the_outcome_is_known_before_the_scratch_is_removed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, *, fails: bool
+) -> None:
+    """Large files go in small steps, which are no part of the answer; nothing stays."""
+    known: list[tuple[str, int]] = []
+
+    def watched(folder: Path, *, ignore_errors: bool = False) -> None:
+        (run,) = bench.service.run_log.page(1)
+        known.append((run.status, len(list(folder.iterdir()))))
+        remove_folder(folder, ignore_errors=ignore_errors)
+
+    monkeypatch.setattr(directory, "remove_folder", watched)
+    if fails:
+        bench.watched.break_at("get", 1)
+    run = bench.run()
+    assert run.status == ("failed" if fails else "succeeded")
+    assert known == [(run.status, 2 if fails else 0)]  # the snapshots of a good run are kept
+    assert bench.staged() == []
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt(), SystemExit(143)])

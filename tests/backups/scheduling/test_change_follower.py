@@ -363,7 +363,7 @@ def test_a_failed_change_run_is_tried_again_with_pauses(
 ) -> None:
     """While the store does not answer: after 5, 15 and 60 minutes."""
     add_rows(bench.tokens, 1)
-    store.break_at("head", 0)
+    store.go_away()
 
     found = steps(follower, clock, 90 * 60)
 
@@ -376,7 +376,7 @@ def test_a_store_that_answers_again_is_noticed_within_two_minutes(
 ) -> None:
     """By one small request a minute: the change is in a set although a delay is not over."""
     add_rows(bench.tokens, 1)
-    store.break_at("head", 0)
+    store.go_away()
     steps(follower, clock, minutes * 60)
     before = len(store.calls)
     steps(follower, clock, 60)

@@ -207,7 +207,7 @@ def test_a_store_that_answers_again_is_noticed_within_two_minutes(
     runs: DueRuns, bench: Bench, store: WatchedStore, clock: FixedClock, minutes: int
 ) -> None:
     """By one small request a minute while a run is owed; the run begins at once, and only one."""
-    store.break_at("head", 0)
+    store.go_away()
     runs.step()
     go_on(runs, bench, clock, minutes=minutes)
     before = len(store.calls)
@@ -253,7 +253,7 @@ def test_it_is_noticed_by_a_process_that_started_meanwhile(
     runs: DueRuns, bench: Bench, store: WatchedStore, clock: FixedClock
 ) -> None:
     """The delays outlive a restart, and so does the reason to look."""
-    store.break_at("head", 0)
+    store.go_away()
     runs.step()
     go_on(runs, bench, clock, minutes=30)
     store.mend()

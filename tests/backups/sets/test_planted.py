@@ -19,7 +19,7 @@ from backups.format import naming
 from backups.format.document import MOST_BYTES
 from backups.model import Source
 from backups.sets import marks_table, proof
-from backups.sets.seal import generate_key_pair, unseal
+from backups.sets.seal import generate_key_pair
 from backups.sources.room import RESERVE_BYTES
 from shared.errors import DiskFull, ObjectTooLarge
 from shared.store.directory import DirectoryStore
@@ -28,6 +28,7 @@ from tests.support.bench import PREFIX, TOKENS, Bench, open_bench
 from tests.support.clock import FixedClock
 from tests.support.databases import make_sources
 from tests.support.store_wrappers import WatchedStore
+from tests.support.unsealing import unseal
 
 OTHER = "20261121T010000Z"  # the day before the sets of these tests
 HUGE = 300_000_000

@@ -15,7 +15,7 @@ import pytest
 
 from backups.errors import ProofFailed, RunInterrupted
 from backups.model import Progress, StoredObject
-from backups.sets.proof import ProofTools, check_database, fetch, prove_stored
+from backups.sets.proof import ProofTools, bring, check_database, prove_stored
 from backups.sources.inspection import read_facts
 from shared.errors import StoreError, StoreUnreachable
 from shared.store.directory import DirectoryStore
@@ -226,7 +226,7 @@ def test_what_is_read_back_is_private(store: WatchedStore, scratch: Path, tmp_pa
     def look(_: Progress) -> None:
         modes.append(stat.S_IMODE((scratch / "copy.db").stat().st_mode))
 
-    fetch(ProofTools(store, scratch, None, look), described(content, tmp_path), scratch / "copy.db")
+    bring(ProofTools(store, scratch, None, look), described(content, tmp_path), scratch / "copy.db")
 
     assert set(modes) == {0o600}
     assert (scratch / "copy.db").read_bytes() == content
@@ -239,7 +239,7 @@ def test_a_fetch_never_overwrites(store: WatchedStore, scratch: Path, tmp_path: 
     (scratch / "copy.db").write_text("mine")
 
     with pytest.raises(FileExistsError):
-        fetch(
+        bring(
             ProofTools(store, scratch, None, ignore),
             described(content, tmp_path),
             scratch / "copy.db",

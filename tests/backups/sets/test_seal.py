@@ -23,8 +23,8 @@ from backups.sets.seal import (
     identities_fit,
     load_identities,
     seal,
-    unseal,
 )
+from tests.support.unsealing import unseal
 
 KEYS = [generate_key_pair() for _ in range(3)]
 FORMS: list[tuple[Compression, int]] = [("none", 0), ("zstd", 0), ("none", 1), ("zstd", 2)]

@@ -14,7 +14,9 @@ import pytest
 from backups.errors import OwnerDiffers, RunInterrupted
 from backups.model import Source
 from backups.sources import install
+from backups.sources.live import connect as connect_live
 from backups.sources.quarantine import moves
+from benchmarks.measured import traffic_of
 from shared.errors import DatabaseLocked, DatabaseNotSqlite, DiskFull
 from tests.support.generations import bring_into, connect, leave_wal_behind, side_files
 from tests.support.installation import REPOSITORY
@@ -151,6 +153,60 @@ def test_the_safety_copy_is_taken_under_the_write_lock(tmp_path: Path) -> None:
     assert refusals == ["SQLITE_BUSY"]
 
 
+def test_the_next_commit_writes_no_more_than_it_has(tmp_path: Path) -> None:
+    """The log, which has the whole content, is in the database by then: else who commits next would
+    bring it there, and wait for that."""
+    staged = make(tmp_path / "staged.db", "new", rows=20_000, wal=False)
+    live = make(tmp_path / "live" / "t.db", "old", rows=20_000)
+    assert staged.stat().st_size > 4_000_000  # a thousand pages, at which SQLite does that
+    with closing(connect(live)) as bot:
+        assert bot.execute("SELECT count(*) FROM t").fetchone() == (20_000,)
+        replace(staged, live)
+        before = traffic_of(os.getpid())
+        bot.execute("INSERT INTO t VALUES (-1, 'new', '')")
+        assert (traffic_of(os.getpid()) - before).written < 100_000
+    assert names_in(live) == {"new"}
+
+
+def test_the_log_goes_into_the_database_under_the_write_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite up to 3.51.2 can lose a commit that begins the log anew during a checkpoint."""
+    staged = make(tmp_path / "staged.db", "new", wal=False)
+    live = make(tmp_path / "live" / "t.db", "old")
+    connections: list[sqlite3.Connection] = []
+    refusals: list[str] = []
+
+    def watched(path: Path, timeout: float) -> sqlite3.Connection:
+        connections.append(connect_live(path, timeout))
+        connections[-1].set_trace_callback(look)
+        return connections[-1]
+
+    def look(statement: str) -> None:
+        if "wal_checkpoint" in statement:
+            with closing(sqlite3.connect(live, isolation_level=None, timeout=0)) as writer:
+                with pytest.raises(sqlite3.OperationalError) as refused:
+                    writer.execute("BEGIN IMMEDIATE")
+                refusals.append(refused.value.sqlite_errorname)
+
+    monkeypatch.setattr(install, "connect", watched)
+    replace(staged, live)
+    assert refusals == ["SQLITE_BUSY"]
+    assert names_in(live) == {"new"}
+
+
+def test_a_reader_keeps_the_log_from_nothing_but_going_in(tmp_path: Path) -> None:
+    """A read that is held open does not hold the restore up, nor make it fail."""
+    staged = make(tmp_path / "staged.db", "new", rows=20_000, wal=False)
+    live = make(tmp_path / "live" / "t.db", "old", rows=20_000)
+    with closing(connect(live)) as reader:
+        reader.execute("BEGIN")
+        assert reader.execute("SELECT DISTINCT name FROM t").fetchall() == [("old",)]
+        replace(staged, live, busy_timeout=0.5)
+        assert reader.execute("SELECT DISTINCT name FROM t").fetchall() == [("old",)]
+    assert names_in(live) == {"new"}
+
+
 @pytest.mark.parametrize("where", ["keep_old", "tick", "last tick"])
 def test_an_exception_in_the_middle_leaves_the_old_content(tmp_path: Path, where: str) -> None:
     """When the safety copy or the watcher stops the work, nothing has changed."""
@@ -229,8 +285,10 @@ def test_install_new_overwrites_nothing_and_leaves_nothing(tmp_path: Path) -> No
     """A new file is 0600, complete, and alone; one that is there stays."""
     staged = make(tmp_path / "staging" / "t.db", "new", wal=False)
     path = tmp_path / "deep" / "data" / "t.db"
+    content = staged.read_bytes()
     install.install_new(staged, path)
-    assert path.read_bytes() == staged.read_bytes()
+    assert path.read_bytes() == content
+    assert not staged.exists()
     assert path.stat().st_mode & 0o777 == 0o600
     assert path.stat().st_nlink == 1
     assert (tmp_path / "deep").stat().st_mode & 0o777 == 0o700

@@ -56,7 +56,8 @@ def take(
 ) -> Snapshots:
     """Snapshots in the folder `into`, which is made."""
     into.mkdir()
-    return take_snapshots(sources, into, SystemClock(), progress, busy_timeout=busy_timeout)
+    clock = SystemClock()
+    return take_snapshots(sources, into, clock, progress, busy_timeout=busy_timeout, checked=True)
 
 
 def one(path: Path, into: Path, *, busy_timeout: float = 5) -> SnapshotFile:

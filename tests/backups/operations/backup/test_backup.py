@@ -158,9 +158,10 @@ def test_a_key_that_is_taken_meanwhile_moves_the_whole_set(
 def test_a_run_that_finds_no_free_key_fails_and_overwrites_nothing(
     bench: Bench, store: WatchedStore
 ) -> None:
-    """When the timed key is taken as well, the run fails by name and takes its own back."""
-    timed = "backups/sessions_2026-11-22T010000Z.db"
-    for key in (SESSIONS, timed):
+    """When the keys of this second and of the next are taken, too, the run fails by name and takes
+    its own back."""
+    timed = [f"backups/sessions_2026-11-22T01000{second}Z.db" for second in (0, 1)]
+    for key in (SESSIONS, *timed):
         put(store, key)
 
     run = bench.run()
@@ -168,9 +169,9 @@ def test_a_run_that_finds_no_free_key_fails_and_overwrites_nothing(
     assert run.status == "failed"
     assert run.error is not None
     assert run.error.code == "object_exists"
-    assert timed in run.error.message
-    assert sorted(bench.all_keys()) == sorted([SESSIONS, timed])
-    assert {bench.bytes_of(key) for key in (SESSIONS, timed)} == {b"of another"}
+    assert timed[1] in run.error.message
+    assert sorted(bench.all_keys()) == sorted([SESSIONS, *timed])
+    assert {bench.bytes_of(key) for key in (SESSIONS, *timed)} == {b"of another"}
 
 
 def test_two_runs_in_one_second_have_different_ids(bench: Bench) -> None:
@@ -187,28 +188,32 @@ def test_two_runs_in_one_second_have_different_ids(bench: Bench) -> None:
 
 
 def test_an_id_that_another_host_took_is_not_taken_again(bench: Bench, store: WatchedStore) -> None:
-    """A manifest of this second that is not in the catalogue yet is seen in the store."""
-    theirs = a_set(instance="another")
-    put(store, MANIFEST, a_manifest(theirs))
+    """A manifest of this second that is not in the catalogue yet stays; the set is of the next."""
+    theirs = a_manifest(a_set(instance="another"))
+    put(store, MANIFEST, theirs)
 
     made = bench.made()
 
     assert made.id == "20261122T010001Z"
-    assert bench.bytes_of(MANIFEST) == a_manifest(theirs)
+    assert bench.bytes_of(MANIFEST) == theirs
+    assert set(bench.data_keys()) == {stored.key for stored in made.objects}
 
 
 def test_a_manifest_of_another_host_is_never_overwritten(bench: Bench, store: WatchedStore) -> None:
-    """An id that another host takes at the last moment fails this run, and theirs stays."""
+    """Nor one that another host puts at the last moment; and of two in a row the run says so."""
     theirs = a_manifest(a_set(instance="another"))
     store.before("put", MANIFEST, lambda: put(store, MANIFEST, theirs))
+    after = MANIFEST.replace("010000Z", "010001Z")
+    store.before("put", after, lambda: put(store, after, theirs))
 
     run = bench.run()
 
     assert (run.status, run.stage) == ("failed", "manifest")
     assert run.error is not None
     assert run.error.code == "object_exists"
-    assert bench.bytes_of(MANIFEST) == theirs
-    assert bench.made().id == "20261122T010001Z"
+    assert (bench.bytes_of(MANIFEST), bench.bytes_of(after)) == (theirs, theirs)
+    assert bench.data_keys() == []
+    assert bench.made().id == "20261122T010002Z"
 
 
 def test_the_manifest_is_written_last_and_after_the_proof(

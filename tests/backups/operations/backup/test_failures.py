@@ -30,7 +30,6 @@ class Broken:
 
 BROKEN = [
     Broken("check", "instances/", "check"),
-    Broken("head", "manifest", "snapshot"),
     Broken("list", "tokens", "store"),
     Broken("list", "sessions", "store"),
     Broken("put", TOKENS, "store"),
@@ -119,6 +118,42 @@ def test_a_source_that_fails_leaves_the_others_stored(
         assert bench.staged() == []
         repair()
         assert bench.made().protects
+
+
+def test_what_is_damaged_is_sent_once_and_taken_back(bench: Bench, store: WatchedStore) -> None:
+    """SQLite's check goes on while the copies are sent. The other source is stored without it; the
+    next run, as long as one fails, has its copies checked before it sends any."""
+    repair = corrupt(bench)
+
+    run = bench.run()
+
+    assert run.error is not None
+    assert (run.error.code, run.stage) == ("database_corrupt", "snapshot")
+    assert str(bench.tokens) in run.error.message
+    assert "restore --only tokens" in run.error.hint
+    (made,) = bench.service.catalogue.sets()
+    assert {key for key in store.keys("put") if "tokens" in key} == {TOKENS}
+    assert bench.data_keys() == [stored.key for stored in made.objects]
+    store.calls.clear()
+    assert bench.run().error is not None
+    assert [key for key in store.keys("put") if "tokens" in key] == []
+    repair()
+    assert bench.made().protects
+
+
+@pytest.mark.parametrize("only", ["tokens", None])
+def test_where_all_is_damaged_nothing_stays_in_the_store(bench: Bench, only: str | None) -> None:
+    """Each is found in its turn; the run fails by the first, and publishes no empty set."""
+    for source in bench.sources:
+        content = source.path.read_bytes()
+        source.path.write_bytes(content[:4096] + b"\xa5" * 4096 + content[8192:])
+
+    run = bench.run(only=only)
+
+    assert run.error is not None
+    assert (run.error.code, run.stage) == ("database_corrupt", "snapshot")
+    assert "source tokens" in run.error.message
+    assert bench.all_keys() == []
 
 
 def test_errors_of_a_source_show_nothing_of_its_rows(

@@ -11,6 +11,7 @@ import pytest
 
 from backups.decisions.retention import RetentionPolicy
 from shared.crontab import Crontab
+from shared.errors import ObjectExists
 from shared.store.directory import DirectoryStore
 from tests.support.bench import Bench, open_bench
 from tests.support.clock import FixedClock
@@ -126,10 +127,11 @@ def test_each_means_its_own_by_latest(one: Bench, two: Bench) -> None:
     ]
 
 
+@pytest.mark.parametrize("moment", ["/tokens_", "/manifest.json"])
 def test_two_that_publish_in_the_same_second_lose_nothing(
-    one: Bench, two: Bench, store: WatchedStore, clock: FixedClock
+    one: Bench, two: Bench, store: WatchedStore, clock: FixedClock, moment: str
 ) -> None:
-    """The set that comes second is refused by name, nothing is replaced, and the retry has it."""
+    """The set that comes second is made again in the next second; nothing is replaced or left."""
     published: dict[str, bytes] = {}
 
     def other_is_faster() -> None:
@@ -138,21 +140,32 @@ def test_two_that_publish_in_the_same_second_lose_nothing(
         keys.add(f"backups/sets/{made.id}/manifest.json")
         published.update((key, two.bytes_of(key)) for key in keys)
 
-    store.before("put", "/manifest.json", other_is_faster)
-    run = one.run("scheduled")
+    store.before("put", moment, other_is_faster)
+    made = one.made("scheduled")
 
-    assert run.status == "failed"
+    assert {key: one.bytes_of(key) for key in published} == published
+    assert one.service.own_sets.refresh() is None
+    found = list(one.service.catalogue.sets())
+    assert len({each.id for each in found}) == len({each.instance for each in found}) == 2
+    claimed = {stored.key for each in found for stored in each.objects}
+    assert set(one.data_keys()) == claimed
+    for each in found:
+        assert one.service.verify.begin(each.id).execute().status == "succeeded"
+    assert made.id in {each.id for each in found}
+
+
+def test_a_store_that_refuses_every_key_is_named(one: Bench, store: WatchedStore) -> None:
+    """A run tries another second once, and then says that the keys are taken."""
+
+    def refuse() -> None:
+        store.before("put", "/tokens_", refuse)
+        raise ObjectExists("tokens is taken", "by the test")
+
+    store.before("put", "/tokens_", refuse)
+    run = one.run()
     assert run.error is not None
     assert run.error.code == "object_exists"
-    assert {key: one.bytes_of(key) for key in published} == published
-    clock.advance(minutes=5)
-    again = one.service.backup.run_if_owed("catch-up")
-    assert again is not None
-    assert again.status == "succeeded"
-    assert one.service.own_sets.refresh() is None
-    for found in one.service.catalogue.sets():
-        assert one.service.verify.begin(found.id).execute().status == "succeeded"
-    assert len({found.instance for found in one.service.catalogue.sets()}) == 2
+    assert one.manifests() == []
 
 
 def test_neither_prunes_what_the_other_made(
