@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from facebook_integration.events import is_id, message_id
@@ -141,6 +141,14 @@ def with_change(document: Any, page: str, change: Mapping[str, Any]) -> dict[str
     if change.get("field") in ("name", "category") and isinstance(value, str):
         return {**before, str(change["field"]): value}
     return before
+
+
+def changed_at(conversation: Any) -> datetime | None:
+    """When a listed conversation changed last; None when that cannot be told."""
+    try:
+        return datetime.fromisoformat(conversation["updated_time"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
 
 
 def messages_of(conversation: Mapping[str, Any], page: str) -> tuple[str, list[dict[str, Any]]]:

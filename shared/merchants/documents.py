@@ -69,10 +69,14 @@ class MerchantData:
         _log.info("stored", extra=fields(key=key, bytes=len(after)))
         return True
 
+    def keys(self, prefix: str) -> list[str]:
+        """The keys of the documents below `prefix`, in order."""
+        return sorted(found.key for found in self._store.list(prefix))
+
     def remove_all(self, prefix: str) -> int:
         """Delete every document below `prefix`, which ends with a slash; how many there were."""
         assert prefix.endswith("/")  # noqa: S101 - `users/1` is also how `users/10` begins
-        keys = [found.key for found in self._store.list(prefix)]
+        keys = self.keys(prefix)
         for key in keys:
             self._store.delete(key)
         return len(keys)

@@ -49,6 +49,7 @@ class Desk:
     pages: Pages
     sync: PageSync
     place: Workplace
+    store: DirectoryStore
     polling: Polling
     first_syncs: FirstSyncs
 
@@ -110,12 +111,12 @@ def desk(graph: FakeGraph, tmp_path: Path) -> Iterator[Desk]:
         closing(open_inbox(tmp_path / "inbox.db")) as database,
         closing(TokenStorage(tmp_path / "tokens.db", cipher)) as tokens,
     ):
-        marks = Marks(database, clock)
+        marks, store = Marks(database, clock), DirectoryStore(tmp_path / "store")
         place = Workplace(
             tokens=tokens,
             inbox=Inbox(database, clock),
             marks=marks,
-            data=MerchantData(DirectoryStore(tmp_path / "store")),
+            data=MerchantData(store),
             outbound=outbound,
             states=StateTokens("secret", marks.use_state, clock),
             clock=clock,
@@ -125,4 +126,4 @@ def desk(graph: FakeGraph, tmp_path: Path) -> Iterator[Desk]:
         sync = PageSync(pages, api, place)
         polling = Polling([sync], marks, Crontab("0 2 * * *"), clock, workers=1)
         first_syncs = FirstSyncs({"facebook": sync}, marks)
-        yield Desk(graph, clock, api, pages, sync, place, polling, first_syncs)
+        yield Desk(graph, clock, api, pages, sync, place, store, polling, first_syncs)

@@ -256,6 +256,19 @@ class FakeGraph(FakePlatform):
         """A list of more conversations is too much data: error 1. None is no such limit."""
         self._process.control("gives_at_most", conversations=conversations)
 
+    def spoil(self, page: str, customer: str, malformed: bool = True) -> None:
+        """From now on (or no longer) a conversation is listed without its participants."""
+        self._process.control("spoil", page=page, customer=customer, malformed=malformed)
+
+    def reads(self, page: str) -> list[str]:
+        """The customers whose conversations were listed since this was last called, in order."""
+        found: list[str] = self._process.control("reads", page=page)
+        return found
+
+    def page_token_lasts(self, page: str, calls: int) -> None:
+        """The Page's token answers 190/463 after so many more calls; a new one is to be had."""
+        self._process.control("page_token_lasts", page=page, calls=calls)
+
     def paging(
         self,
         *,

@@ -55,6 +55,7 @@ class Conversation:
     id: str
     customer: str
     customer_name: str
+    malformed: bool = False  # it is listed without its participants
     messages: dict[str, Message] = field(default_factory=dict)
 
     def newest_first(self) -> list[Message]:
@@ -97,6 +98,7 @@ class Token:
     foreign: bool = False
     issued: float = field(default_factory=time.time)
     dead: tuple[int, str] | None = None  # subcode and message
+    calls_left: int | None = None  # it expires after so many more
 
 
 @dataclass
@@ -150,6 +152,7 @@ class World:
     usage: dict[str, str] = field(default_factory=lambda: dict(USAGE))  # headers of each answer
     most_conversations: int | None = None  # a longer list is too much data (error 1)
     listed_at: dict[str, list[float]] = field(default_factory=dict)  # by Page: of conversations
+    reads: dict[str, list[str]] = field(default_factory=dict)  # by Page: customers, as listed
     faults: Faults = field(default_factory=Faults)
     calls: list[Call] = field(default_factory=list)
 
