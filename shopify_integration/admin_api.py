@@ -23,6 +23,7 @@ from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answe
 from shopify_integration.grants import Grant, grant_of_answer
 from shopify_integration.models import (
     Product,
+    ProductPage,
     Shop,
     number_of,
     product_of_graphql,
@@ -125,30 +126,32 @@ class ShopifyAdmin:
         """What Shopify tells of the shop."""
         return shop_of_graphql(self._query(shop, token, _SHOP, {}).get("shop") or {})
 
-    def products(self, shop: str, token: Token, left_out: set[str]) -> Iterator[Product]:
-        """All products with all their variants, a page at a time.
-
-        One that is malformed is left out: its id, or "" where it has none, is added to `left_out`.
-        """
+    def products(self, shop: str, token: Token, after: str | None = None) -> Iterator[ProductPage]:
+        """All products with all their variants, a page at a time, from a cursor on."""
         variables: dict[str, Any] = {
             "first": _PRODUCTS_A_PAGE,
             "variants": _VARIANTS_A_PRODUCT,
-            "after": None,
+            "after": after,
         }
         for _ in range(_MOST_PAGES):
             with _as_asked(shop):
                 found = self._query(shop, token, _PRODUCTS, variables)["products"]
                 nodes = list(found["nodes"])
                 more, variables["after"] = _next(found)
+                cursor = variables["after"] if more else None
+            products, left_out = [], []
             for node in nodes:
                 try:
-                    yield product_of_graphql(node, list(self._variants(shop, token, node)))
+                    products.append(
+                        product_of_graphql(node, list(self._variants(shop, token, node)))
+                    )
                 except (BodyMalformed, KeyError, TypeError, AttributeError) as error:
                     named = number_of(node)
-                    left_out.add(named)
+                    left_out.append(named)
                     about = fields(shop=shop, product=named, why=type(error).__name__)
                     _log.warning("left out: a malformed product", extra=about)
-            if not more:
+            yield ProductPage(tuple(products), tuple(left_out), cursor)
+            if cursor is None:
                 return
         raise PlatformError(f"the list of products of {shop} does not end")
 

@@ -20,12 +20,18 @@ _CLOCKS_DIFFER = timedelta(minutes=1)
 
 def with_product(document: Any, product: Product) -> dict[str, Any]:
     """The document after a product was created or changed, unless that is old news."""
+    return with_some(document, [product])
+
+
+def with_some(document: Any, found: Iterable[Product]) -> dict[str, Any]:
+    """The document after these products were found, each unless that is old news."""
     products, deleted = _parts(document)
-    if _is_gone(product, deleted):
-        return _document(products, deleted)
-    if not _is_newer(products.get(product.id), instant_of(product.updated_at)):
-        products[product.id] = product.model_dump(mode="json")
-    deleted.pop(product.id, None)
+    for product in found:
+        if _is_gone(product, deleted):
+            continue
+        if not _is_newer(products.get(product.id), instant_of(product.updated_at)):
+            products[product.id] = product.model_dump(mode="json")
+        deleted.pop(product.id, None)
     return _document(products, deleted)
 
 
@@ -56,10 +62,12 @@ def with_all(
     polled: Iterable[Product],
     began_at: datetime,
     left_out: Collection[str] = (),
+    seen: Collection[str] = (),
 ) -> dict[str, Any]:
     """The document after a polling that began at a time, and found these products.
 
-    Those that were `left_out` stay as they are stored; "" among them may be any product.
+    Those that were `left_out` stay as they are stored; "" among them may be any product. So do
+    those that the polling had `seen` before, and stored then.
     """
     products, deleted = _parts(document)
     found: dict[str, Any] = {}
@@ -70,7 +78,7 @@ def with_all(
         newer = _is_newer(before, instant_of(product.updated_at))
         found[product.id] = before if newer else product.model_dump(mode="json")
     for product_id, before in products.items():
-        kept = product_id in left_out or "" in left_out
+        kept = product_id in seen or product_id in left_out or "" in left_out
         # Or it was made while we were reading.
         if product_id not in found and (kept or _is_newer(before, began_at - _CLOCKS_DIFFER)):
             found[product_id] = before

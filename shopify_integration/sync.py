@@ -29,6 +29,7 @@ from shopify_integration.models import (
     variants_named,
 )
 from shopify_integration.oauth import CONNECTED
+from shopify_integration.products import ProductReader, catalog_key
 from shopify_integration.shops import Shops
 
 _log = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class ShopSync:
         self._shops = shops
         self._admin = admin
         self._place = place
+        self._reader = ProductReader(admin, place.data, place.clock)
         self._acts: dict[str, Callable[[str, Event], None]] = {
             CONNECTED: self._on_connected,
             "shop/update": self._on_shop,
@@ -113,7 +115,7 @@ class ShopSync:
                     "dropped: %s", error.message, extra=fields(shop=account, topic=event.topic)
                 )
         if changes:
-            self._change(owner, account, _products_key(owner, account), _all_of(changes))
+            self._change(owner, account, catalog_key(_folder(owner, account)), _all_of(changes))
 
     # --- products -----------------------------------------------------------------------
 
@@ -146,15 +148,7 @@ class ShopSync:
         owner = self._owner(shop)
         self._admin.subscribe(shop, token)
         self._store_shop(owner, self._admin.shop(shop, token), shop)
-        began_at = self._place.clock.now()
-        left_out: set[str] = set()
-        polled = list(self._admin.products(shop, token, left_out))
-        self._change(
-            owner,
-            shop,
-            _products_key(owner, shop),
-            lambda document: catalog.with_all(document, polled, began_at, left_out),
-        )
+        self._reader.read(shop, token, _folder(owner, shop), partial(self._change, owner, shop))
 
     # --- the shop -----------------------------------------------------------------------
 
@@ -251,7 +245,3 @@ def _body(event: Event) -> dict[str, Any]:
 
 def _folder(owner: str, shop: str) -> str:
     return f"{user_folder(owner)}shopify/{shop}/"
-
-
-def _products_key(owner: str, shop: str) -> str:
-    return f"{_folder(owner, shop)}shop_products.json"

@@ -127,6 +127,11 @@ class FakeShopify(FakePlatform):
             read["product_id"], read["topic"], read["body"], deliveries(read["deliveries"])
         )
 
+    def put_products(self, shop: str, titles: Sequence[str]) -> list[int]:
+        """A new product with each of these titles, of which nobody is told; their numbers."""
+        found: list[int] = self._process.control("put_products", shop=shop, titles=list(titles))
+        return found
+
     def delete_product(self, shop: str, product_id: int, *, deliver: bool = True) -> list[Delivery]:
         """The end of a product, told to the subscriptions of `products/delete`."""
         return deliveries(

@@ -61,6 +61,8 @@ def answer(
     if unknown or not isinstance(asked.body.get("query"), str):
         problem = f"unknown: {sorted(unknown)}" if unknown else "Required parameter missing"
         return JSONResponse({"errors": {"query": problem}}, status_code=400), "400"
+    if access.requests_left is not None:
+        access.requests_left -= 1
     body = _run(world, asked, store, access, fault)
     first = body.get("errors", [{}])[0]
     code = first.get("extensions", {}).get("code", "INVALID") if first else None

@@ -115,11 +115,13 @@ class Access:
     scopes: list[str]
     expires: float | None
     dead: bool = False
+    requests_left: int | None = None  # it expires after so many more
 
     @property
     def good(self) -> bool:
         """Whether it opens anything."""
-        return not self.dead and (self.expires is None or self.expires > time.time())
+        used_up = self.requests_left == 0
+        return not (self.dead or used_up) and (self.expires is None or self.expires > time.time())
 
 
 @dataclass
@@ -140,6 +142,7 @@ class Options:
     """How the stand-in differs from the usual."""
 
     access_seconds: float = ACCESS_SECONDS
+    access_requests: int | None = None  # a new token expires after so many
     refresh_seconds: float = REFRESH_SECONDS
     granted_scope: str | None = None  # what every new token has, whatever was asked for
     allow_non_expiring: bool = False  # the real one refuses them to new public apps
@@ -183,6 +186,7 @@ class World:
                 one.dead = one.dead or (one.shop == shop and one.expires is not None)
         expires = time.time() + self.options.access_seconds if expiring else None
         access = Access(f"shpat_{secrets.token_hex(16)}", shop, scopes, expires)
+        access.requests_left = self.options.access_requests
         self.access[access.value] = access
         self.shops[shop].installed = True
         return access

@@ -1,0 +1,192 @@
+"""`ProductReader`: all products of a shop, a page at a time, each stored as it comes.
+
+A page is a document in `products_read/`, with the cursor of the next one: what a restart or a
+limit cuts short goes on there. At the end of all pages what is deleted at the shop goes, and so do
+these documents.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from shared.bounded import Instant
+from shared.clock import Clock
+from shared.logs import fields
+from shared.merchants.documents import MerchantData
+from shared.merchants.errors import PlatformBusy, PlatformError
+from shopify_integration import catalog
+from shopify_integration.admin_api import ShopifyAdmin, Token
+from shopify_integration.models import Product, ProductPage
+
+_log = logging.getLogger(__name__)
+
+# What was read first must not be much older than what is read last; and of what was deleted
+# meanwhile a catalogue knows for three days.
+_LONGEST = timedelta(days=1)
+_SECONDS_BETWEEN_READERS = 60.0
+
+# Changes the document with this key, if the shop is still its user's.
+ChangeDocument = Callable[[str, Callable[[Any], Any]], None]
+
+
+class _StoredPage(BaseModel):
+    """A document in `products_read/`; `after` is the cursor of the next page."""
+
+    began_at: Instant
+    after: str
+    products: tuple[Product, ...]
+    left_out: tuple[str, ...]
+
+
+@dataclass
+class _Reading:
+    """One reading of all products; `pages` were stored, up to the cursor `after`."""
+
+    began_at: datetime
+    pages: int = 0
+    after: str | None = None
+    seen: set[str] = field(default_factory=set)
+    left_out: set[str] = field(default_factory=set)
+
+    def add(self, products: Sequence[Product], left_out: Sequence[str], after: str | None) -> None:
+        """One more page was read."""
+        self.pages += 1
+        self.after = after
+        self.seen |= {product.id for product in products}
+        self.left_out |= set(left_out)
+
+
+class ProductReader:
+    """Raises `PlatformError` and `StoreError`."""
+
+    def __init__(self, admin: ShopifyAdmin, data: MerchantData, clock: Clock) -> None:
+        self._admin = admin
+        self._data = data
+        self._clock = clock
+        self._reading: dict[str, threading.Lock] = {}
+
+    def read(self, shop: str, token: Token, folder: str, change: ChangeDocument) -> None:
+        """Bring the products of a shop up to date; `folder` is how the keys of its documents begin.
+
+        Goes on where a reading was cut short. Raises `PlatformBusy` while another thread reads.
+        """
+        with self._alone(shop):
+            reading = self._begun(shop, folder, change)
+            if reading.after is not None:
+                try:
+                    self._read(shop, token, folder, change, reading)
+                except PlatformError as error:
+                    if type(error) is not PlatformError:
+                        raise
+                    # A cursor does not last for ever.
+                    _log.warning("all products are read again", extra=fields(shop=shop))
+                else:
+                    return
+                self._forget(folder)
+                reading = _Reading(self._clock.now())
+            self._read(shop, token, folder, change, reading)
+
+    def _read(
+        self, shop: str, token: Token, folder: str, change: ChangeDocument, reading: _Reading
+    ) -> None:
+        waiting: list[Product] = []
+        for page in self._admin.products(shop, token, reading.after):
+            key = _page_key(folder, reading.pages)
+            waiting += page.products
+            reading.add(page.products, page.left_out, page.after)
+            if page.after is None:
+                break
+            self._store_page(key, page.after, page, reading, change)
+            # The catalogue is one document: with twice as many pages each time, all that is
+            # written of it is as much as two of the last one.
+            if reading.pages & (reading.pages - 1) == 0:
+                self._merge(folder, waiting, change)
+                waiting = []
+        change(
+            catalog_key(folder),
+            lambda document: catalog.with_all(
+                document, waiting, reading.began_at, reading.left_out, reading.seen
+            ),
+        )
+        if reading.pages > 1:
+            self._forget(folder)
+
+    def _begun(self, shop: str, folder: str, change: ChangeDocument) -> _Reading:
+        """The reading that was cut short, with all that it stored in the catalogue; else a new one.
+
+        One that is not whole, or too old, is dropped.
+        """
+        now = self._clock.now()
+        keys = self._data.keys(_pages_folder(folder))
+        if not keys:
+            return _Reading(now)
+        try:
+            if keys != [_page_key(folder, number) for number in range(len(keys))]:
+                raise ValueError("a page is missing")
+            pages = [_StoredPage.model_validate(self._data.read(key)) for key in keys]
+            began_at = pages[0].began_at
+            if not now - _LONGEST < began_at <= now or any(p.began_at != began_at for p in pages):
+                raise ValueError("the pages are too old, or of two readings")
+        except (ValidationError, ValueError):
+            self._forget(folder)
+            return _Reading(now)
+        reading = _Reading(began_at)
+        for page in pages:
+            reading.add(page.products, page.left_out, page.after)
+        self._merge(folder, [product for page in pages for product in page.products], change)
+        _log.info("going on with the products", extra=fields(shop=shop, pages=len(pages)))
+        return reading
+
+    def _store_page(
+        self, key: str, after: str, page: ProductPage, reading: _Reading, change: ChangeDocument
+    ) -> None:
+        stored = _StoredPage(
+            began_at=reading.began_at,
+            after=after,
+            products=page.products,
+            left_out=page.left_out,
+        ).model_dump(mode="json")
+        change(key, lambda _: stored)
+
+    def _merge(self, folder: str, products: Sequence[Product], change: ChangeDocument) -> None:
+        change(catalog_key(folder), lambda document: catalog.with_some(document, products))
+
+    def _forget(self, folder: str) -> None:
+        # The first page goes first: what a crash leaves is not whole, and is dropped.
+        self._data.remove_all(_pages_folder(folder))
+
+    @contextmanager
+    def _alone(self, shop: str) -> Iterator[None]:
+        """Two threads would write the same pages."""
+        lock = self._reading.setdefault(shop, threading.Lock())
+        if not lock.acquire(blocking=False):
+            raise PlatformBusy(
+                f"the products of {shop} are being read already",
+                "The app will retry.",
+                _SECONDS_BETWEEN_READERS,
+            )
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def catalog_key(folder: str) -> str:
+    """The key of the document with all products of a shop."""
+    return f"{folder}shop_products.json"
+
+
+def _pages_folder(folder: str) -> str:
+    return f"{folder}products_read/"
+
+
+def _page_key(folder: str, number: int) -> str:
+    return f"{_pages_folder(folder)}{number:06}.json"
