@@ -20,6 +20,7 @@ from shared.merchants.errors import (
     TokenRefused,
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
+from shopify_integration.budgets import Budgets, cost_of
 from shopify_integration.grants import Grant, grant_of_answer
 from shopify_integration.models import (
     Product,
@@ -107,7 +108,7 @@ class ShopifyAdmin:
         self._settings = settings
         self._outbound = outbound
         self._clock = clock
-        self._closed_until: dict[str, float] = {}  # by shop
+        self._budgets = Budgets(clock, outbound.pause)
 
     def base(self, shop: str) -> str:
         """Where a shop's administration is. `shop` is a checked full domain."""
@@ -225,25 +226,28 @@ class ShopifyAdmin:
         url = f"{self.base(shop)}/admin/api/{self._settings.version}/graphql.json"
 
         def ask_with(value: str) -> dict[str, Any]:
-            answer = self._outbound.send(
-                "POST",
-                url,
-                document={"query": query, "variables": variables},
-                headers={"X-Shopify-Access-Token": value},
-            )
-            if answer.status != 200:
-                raise refusal(shop, answer)
+            with self._budgets.spending(shop, query):
+                answer = self._outbound.send(
+                    "POST",
+                    url,
+                    document={"query": query, "variables": variables},
+                    headers={"X-Shopify-Access-Token": value},
+                )
+                if answer.status != 200:
+                    raise refusal(shop, answer)
             self._compare_version(shop, answer)
             document = answer.document()
+            cost = cost_of(document)
+            self._budgets.note(shop, query, cost)
             if errors := document.get("errors"):
-                raise graphql_error(shop, errors, document)
+                raise graphql_error(shop, errors, cost)
             data = document.get("data")
             if not isinstance(data, dict):
                 raise PlatformUnreachable(f"the answer of {shop} has no data in it")
             return data
 
         def ask() -> dict[str, Any]:
-            self._check_time(shop)
+            self._budgets.check(shop)
             if isinstance(token, str):
                 return ask_with(token)
             value = token(None)
@@ -256,17 +260,8 @@ class ShopifyAdmin:
             return self._outbound.patiently(ask)
         except PlatformBusy as error:
             if error.wait is not None:
-                until = self._clock.monotonic() + error.wait
-                self._closed_until[shop] = max(until, self._closed_until.get(shop, 0.0))
+                self._budgets.close(shop, error.wait)
             raise
-
-    def _check_time(self, shop: str) -> None:
-        """Raise `PlatformBusy` before the time that a shop has named."""
-        wait = self._closed_until.get(shop, 0.0) - self._clock.monotonic()
-        if wait > 0:
-            raise PlatformBusy(
-                f"{shop} wants no requests for another {round(wait)} s", "The app will retry.", wait
-            )
 
     def _compare_version(self, shop: str, answer: Answer) -> None:
         served = answer.headers.get("x-shopify-api-version")

@@ -417,8 +417,9 @@ def test_throttling_and_faults_happen_as_often_as_asked(bot: Bot) -> None:
 def test_a_draining_bucket_fills_again(bot: Bot) -> None:
     """What queries cost is gone until it is restored, at the rate that the answers name."""
     token = bot.install()["access_token"]
+    bot.shopify.put_products(SHOP, ["Emmentaler", "Gruyère"])
     cost = bot.ask(token, PRODUCTS, first=2).json()["extensions"]["cost"]["requestedQueryCost"]
-    bot.shopify.configure(draining=True, bucket=cost, restore_rate=20.0)
+    bot.shopify.configure(bucket=cost, restore_rate=20.0)
 
     def throttled() -> bool:
         return "errors" in bot.ask(token, PRODUCTS, first=2).json()
@@ -426,6 +427,22 @@ def test_a_draining_bucket_fills_again(bot: Bot) -> None:
     assert not throttled()
     assert throttled()
     eventually(lambda: not throttled(), "the bucket fills", seconds=5)
+
+
+def test_what_a_query_did_not_use_is_given_back(bot: Bot) -> None:
+    """It needs the points of 250 products to begin, and costs those of the two that there are."""
+    token = bot.install()["access_token"]
+    bot.shopify.put_products(SHOP, ["Emmentaler", "Gruyère"])
+    bot.shopify.configure(restore_rate=0.001)
+
+    cost = bot.ask(token, PRODUCTS, first=100).json()["extensions"]["cost"]
+
+    # Two for each list, one for each object in it: two products with a variant each.
+    assert (cost["requestedQueryCost"], cost["actualQueryCost"]) == (2 + 100 * (1 + 2 + 2), 10)
+    assert cost["throttleStatus"]["currentlyAvailable"] == 2000 - 10
+    assert "errors" not in bot.ask(token, PRODUCTS, first=100).json()
+    bot.shopify.configure(bucket=501, restore_rate=0.001)
+    assert "errors" in bot.ask(token, PRODUCTS, first=100).json()
 
 
 def test_a_token_that_somebody_else_rotated_is_void(bot: Bot) -> None:

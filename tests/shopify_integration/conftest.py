@@ -117,4 +117,5 @@ def desk(shopify: FakeShopify, settings: ShopifySettings, tmp_path: Path) -> Ite
     with workplace(tmp_path, clock) as (place, store):
         found = Desk(shopify, clock, settings, place, store)
         found.connected()
+        shopify.configure(restore_rate=1000.0)  # as a shop with the plan Plus has
         yield found

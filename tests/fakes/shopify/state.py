@@ -151,7 +151,6 @@ class Options:
     max_query_cost: int = 1000
     bucket: int = 2000
     restore_rate: float = 100.0
-    draining: bool = False  # costs are only taken from the bucket if it is
 
 
 @dataclass
