@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from facebook_integration.events import is_id, message_id
+from facebook_integration.events import edit_of, is_id, message_id
 from shared.clock import format_utc, parse_utc
 from shared.databases.binding import is_token, is_uuid
 
@@ -213,7 +213,9 @@ def _merged(document: Any, events: Sequence[Mapping[str, Any]], *, told: bool) -
     for event in events:
         named = message_id(event)
         before = found.get(named, {})
-        found[named] = _union(before, event) if told else _union(event, before)
+        found[named] = _edited(
+            _union(before, event) if told else _union(event, before), before, event
+        )
     return sorted(found.values(), key=lambda event: (event["timestamp"], message_id(event)))
 
 
@@ -222,4 +224,21 @@ def _union(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]
     both = {**weak, **strong}
     if isinstance(weak.get("message"), dict) and isinstance(strong.get("message"), dict):
         both["message"] = {**weak["message"], **strong["message"]}
+    elif isinstance(weak.get("message"), dict):  # the other one is an edit of it
+        both["timestamp"] = weak["timestamp"]
+    return both
+
+
+def _edited(both: dict[str, Any], *events: Mapping[str, Any]) -> dict[str, Any]:
+    """A message with the text of its last edit, which is noted in it, whatever came first."""
+    last = max(
+        (edit for event in events if (edit := edit_of(event))),
+        key=lambda one: one.order,
+        default=None,
+    )
+    if last is None:
+        return both
+    both["message_edit"] = last.document
+    if isinstance(both.get("message"), dict):
+        both["message"] = {**both["message"], "text": last.text}
     return both

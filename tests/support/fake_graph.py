@@ -38,6 +38,7 @@ class StoredMessage:
     attachments: list[Any]
     by_app: bool
     detailed: bool
+    edits: int = 0
 
 
 class FakeGraph(FakePlatform):
@@ -345,6 +346,45 @@ class FakeGraph(FakePlatform):
         )
         sent = self.send_webhook([event]) if deliver else []
         return Said(event["message"]["mid"], event, sent)
+
+    def customer_edits(
+        self,
+        page: str,
+        customer: str,
+        mid: str,
+        text: str,
+        at: datetime | None = None,
+        *,
+        deliver: bool = True,
+    ) -> Event:
+        """A customer gives a message of theirs another text; the event, which is also sent."""
+        event: Event = self._process.control(
+            "edits", page=page, customer=customer, mid=mid, text=text, at=milliseconds(at)
+        )
+        if deliver:
+            self.send_webhook([event])
+        return event
+
+    def hand_over(
+        self,
+        page: str,
+        customer: str,
+        at: datetime | None = None,
+        *,
+        back: bool = False,
+        deliver: bool = True,
+    ) -> Event:
+        """Another app gets the thread, or gives it back; the event, which is also sent.
+
+        What is said in a thread that another app owns comes as `standby`.
+        """
+        kind = "take_thread_control" if back else "pass_thread_control"
+        event: Event = self._process.control(
+            "hands_over", page=page, customer=customer, kind=kind, at=milliseconds(at)
+        )
+        if deliver:
+            self.send_webhook([event])
+        return event
 
     def postback(
         self, page: str, sender: str, title: str, payload: str, at: datetime, mid: str

@@ -46,6 +46,7 @@ class Message:
     text: str | None
     attachments: list[Json] = field(default_factory=list)
     by_app: bool = False  # sent through the Send API, not by a person in the inbox
+    edits: int = 0
 
 
 @dataclass
@@ -56,6 +57,7 @@ class Conversation:
     customer: str
     customer_name: str
     malformed: bool = False  # it is listed without its participants
+    elsewhere: bool = False  # another app owns the thread
     messages: dict[str, Message] = field(default_factory=dict)
 
     def newest_first(self) -> list[Message]:
