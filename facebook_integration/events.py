@@ -99,7 +99,7 @@ def edit_of(document: Mapping[str, Any]) -> Edit | None:
     at = found.get("timestamp", document.get("timestamp"))
     if not (isinstance(text, str) and isinstance(mid, str) and _MID.fullmatch(mid)):
         return None
-    counted = int(number) if re.fullmatch(r"[0-9]{1,9}", str(number)) else 0
+    counted = int(str(number)) if re.fullmatch(r"[0-9]{1,9}", str(number)) else 0
     instant = at if isinstance(at, int) else 0
     return Edit(text, counted, instant, {**found, "timestamp": instant})
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from shared.clock import Clock
 from shared.logs import fields
@@ -20,6 +21,7 @@ from shared.merchants.errors import (
     TokenRefused,
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
+from shared.settings.platforms import origin
 from shopify_integration.budgets import Budgets, cost_of
 from shopify_integration.grants import Grant, grant_of_answer
 from shopify_integration.models import (
@@ -29,6 +31,14 @@ from shopify_integration.models import (
     number_of,
     product_of_graphql,
     shop_of_graphql,
+)
+from shopify_integration.queries import (
+    PRODUCT,
+    PRODUCTS,
+    SHOP,
+    SUBSCRIBE,
+    SUBSCRIPTIONS,
+    VARIANTS,
 )
 from shopify_integration.refusals import graphql_error, refusal, refusal_of_grant
 from shopify_integration.settings import ShopifySettings
@@ -48,53 +58,6 @@ _PRODUCTS_A_PAGE = 25
 _VARIANTS_A_PRODUCT = 30
 _VARIANTS_A_PAGE = 250
 _MOST_PAGES = 10_000
-
-_SHOP = "{ shop { name myshopifyDomain email currencyCode ianaTimezone primaryDomain { url } } }"
-_FIELDS = "id title handle status descriptionHtml vendor productType tags createdAt updatedAt"
-_VARIANT = "id title sku price inventoryQuantity"
-_PRODUCTS = f"""
-query Products($first: Int!, $after: String, $variants: Int!) {{
-  products(first: $first, after: $after) {{
-    nodes {{
-      {_FIELDS}
-      variants(first: $variants) {{
-        nodes {{ {_VARIANT} }}
-        pageInfo {{ hasNextPage endCursor }}
-      }}
-    }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}"""
-_PRODUCT = f"""
-query Product($id: ID!, $variants: Int!) {{
-  product(id: $id) {{
-    {_FIELDS}
-    variants(first: $variants) {{
-      nodes {{ {_VARIANT} }}
-      pageInfo {{ hasNextPage endCursor }}
-    }}
-  }}
-}}"""
-_VARIANTS = f"""
-query Variants($id: ID!, $first: Int!, $after: String) {{
-  product(id: $id) {{
-    variants(first: $first, after: $after) {{
-      nodes {{ {_VARIANT} }}
-      pageInfo {{ hasNextPage endCursor }}
-    }}
-  }}
-}}"""
-_SUBSCRIPTIONS = """
-query Subscriptions($first: Int!) {
-  webhookSubscriptions(first: $first) { nodes { topic uri } }
-}"""
-_SUBSCRIBE = """
-mutation Subscribe($topic: WebhookSubscriptionTopic!, $to: WebhookSubscriptionInput!) {
-  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $to) {
-    userErrors { field message }
-  }
-}"""
-
 
 # A token, or what gives one that is good now, and is not the one that was refused. A long list is
 # read with the latter: a token lives for an hour.
@@ -125,7 +88,7 @@ class ShopifyAdmin:
 
     def shop(self, shop: str, token: Token) -> Shop:
         """What Shopify tells of the shop."""
-        return shop_of_graphql(self._query(shop, token, _SHOP, {}).get("shop") or {})
+        return shop_of_graphql(self.query(shop, token, SHOP, {}).get("shop") or {})
 
     def products(self, shop: str, token: Token, after: str | None = None) -> Iterator[ProductPage]:
         """All products with all their variants, a page at a time, from a cursor on."""
@@ -136,7 +99,7 @@ class ShopifyAdmin:
         }
         for _ in range(_MOST_PAGES):
             with _as_asked(shop):
-                found = self._query(shop, token, _PRODUCTS, variables)["products"]
+                found = self.query(shop, token, PRODUCTS, variables)["products"]
                 nodes = list(found["nodes"])
                 more, variables["after"] = _next(found)
                 cursor = variables["after"] if more else None
@@ -160,7 +123,7 @@ class ShopifyAdmin:
         """One product with all its variants; None when it is deleted."""
         variables = {"id": f"gid://shopify/Product/{product_id}", "variants": _VARIANTS_A_PAGE}
         with _as_asked(shop):
-            node = self._query(shop, token, _PRODUCT, variables)["product"]
+            node = self.query(shop, token, PRODUCT, variables)["product"]
             if node is None:
                 return None
             variants = list(self._variants(shop, token, node))
@@ -170,59 +133,25 @@ class ShopifyAdmin:
         """Have the news of a shop sent to us; what is subscribed already stays as it is."""
         address = self._settings.webhook_address
         with _as_asked(shop):
-            answer = self._query(shop, token, _SUBSCRIPTIONS, {"first": 250})
+            answer = self.query(shop, token, SUBSCRIPTIONS, {"first": 250})
             nodes = answer["webhookSubscriptions"]["nodes"]
             there = {node["topic"] for node in nodes if node["uri"] == address}
             for topic in TOPICS:
                 if topic not in there:
                     self._subscribe(shop, token, topic, address)
 
-    # --- requests -----------------------------------------------------------------------
+    def download(self, shop: str, url: str, sink: BinaryIO, most_bytes: int) -> int:
+        """Write a file to which a shop's answer led; the status. See `Outbound.download`."""
+        if urlsplit(url).scheme != "https" and origin(url) != origin(self.base(shop)):
+            raise PlatformError(f"{shop} has led to an address without https, which is not used")
+        return self._outbound.patiently(
+            lambda: self._outbound.download(url, _emptied(sink), most_bytes)
+        )
 
-    def _subscribe(self, shop: str, token: Token, topic: str, address: str) -> None:
-        variables = {"topic": topic, "to": {"uri": address}}
-        done = self._query(shop, token, _SUBSCRIBE, variables)["webhookSubscriptionCreate"]
-        told = "; ".join(error["message"] for error in done["userErrors"])
-        if told and "taken" not in told.lower():  # another process was quicker
-            raise PlatformError(
-                f"{shop} refused the webhook {topic}: {told[:200]}",
-                "Check SHOPIFY_WEBHOOK_ADDRESS: it must be public and https.",
-            )
-
-    def _variants(
-        self, shop: str, token: Token, node: Mapping[str, Any]
-    ) -> Iterator[Mapping[str, Any]]:
-        found = node["variants"]
-        for _ in range(_MOST_PAGES):
-            yield from found["nodes"]
-            more, cursor = _next(found)
-            if not more:
-                return
-            variables = {"id": node["id"], "first": _VARIANTS_A_PAGE, "after": cursor}
-            product = self._query(shop, token, _VARIANTS, variables)["product"]
-            if product is None:  # deleted since
-                return
-            found = product["variants"]
-
-    def _grant(self, shop: str, form: Mapping[str, str], attempts: int) -> Grant:
-        secrets = {
-            "client_id": self._settings.api_key,
-            "client_secret": self._settings.api_secret,
-        }
-
-        def ask() -> Grant:
-            answer = self._outbound.send(
-                "POST", f"{self.base(shop)}/admin/oauth/access_token", form={**secrets, **form}
-            )
-            if answer.status != 200:
-                raise refusal_of_grant(shop, answer)
-            return grant_of_answer(answer.document(), self._clock.now())
-
-        return self._outbound.patiently(ask, attempts)
-
-    def _query(
+    def query(
         self, shop: str, token: Token, query: str, variables: Mapping[str, Any]
     ) -> dict[str, Any]:
+        """The `data` in the answer to a query, which costs points, or to a mutation."""
         url = f"{self.base(shop)}/admin/api/{self._settings.version}/graphql.json"
 
         def ask_with(value: str) -> dict[str, Any]:
@@ -263,6 +192,49 @@ class ShopifyAdmin:
                 self._budgets.close(shop, error.wait)
             raise
 
+    # --- requests -----------------------------------------------------------------------
+
+    def _subscribe(self, shop: str, token: Token, topic: str, address: str) -> None:
+        variables = {"topic": topic, "to": {"uri": address}}
+        done = self.query(shop, token, SUBSCRIBE, variables)["webhookSubscriptionCreate"]
+        told = "; ".join(error["message"] for error in done["userErrors"])
+        if told and "taken" not in told.lower():  # another process was quicker
+            raise PlatformError(
+                f"{shop} refused the webhook {topic}: {told[:200]}",
+                "Check SHOPIFY_WEBHOOK_ADDRESS: it must be public and https.",
+            )
+
+    def _variants(
+        self, shop: str, token: Token, node: Mapping[str, Any]
+    ) -> Iterator[Mapping[str, Any]]:
+        found = node["variants"]
+        for _ in range(_MOST_PAGES):
+            yield from found["nodes"]
+            more, cursor = _next(found)
+            if not more:
+                return
+            variables = {"id": node["id"], "first": _VARIANTS_A_PAGE, "after": cursor}
+            product = self.query(shop, token, VARIANTS, variables)["product"]
+            if product is None:  # deleted since
+                return
+            found = product["variants"]
+
+    def _grant(self, shop: str, form: Mapping[str, str], attempts: int) -> Grant:
+        secrets = {
+            "client_id": self._settings.api_key,
+            "client_secret": self._settings.api_secret,
+        }
+
+        def ask() -> Grant:
+            answer = self._outbound.send(
+                "POST", f"{self.base(shop)}/admin/oauth/access_token", form={**secrets, **form}
+            )
+            if answer.status != 200:
+                raise refusal_of_grant(shop, answer)
+            return grant_of_answer(answer.document(), self._clock.now())
+
+        return self._outbound.patiently(ask, attempts)
+
     def _compare_version(self, shop: str, answer: Answer) -> None:
         served = answer.headers.get("x-shopify-api-version")
         if served and served != self._settings.version:
@@ -275,6 +247,12 @@ class ShopifyAdmin:
 def _next(connection: Mapping[str, Any]) -> tuple[bool, str | None]:
     """Whether a page is followed by another one, and the cursor for that."""
     return connection["pageInfo"]["hasNextPage"], connection["pageInfo"]["endCursor"]
+
+
+def _emptied(sink: BinaryIO) -> BinaryIO:
+    sink.seek(0)
+    sink.truncate()
+    return sink
 
 
 @contextmanager

@@ -2,12 +2,13 @@
 
 A page is a document in `products_read/`, with the cursor of the next one: what a restart or a
 limit cuts short goes on there. At the end of all pages what is deleted at the shop goes, and so do
-these documents.
+these documents. The products of a large shop come in one file, which Shopify makes meanwhile.
 """
 
 from __future__ import annotations
 
 import logging
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ from shared.bounded import Instant
 from shared.clock import Clock
 from shared.logs import fields
 from shared.merchants.documents import MerchantData
-from shared.merchants.errors import PlatformBusy, PlatformError
+from shared.merchants.errors import PlatformBusy, PlatformError, PlatformPreparing
 from shopify_integration import catalog
 from shopify_integration.admin_api import ShopifyAdmin, Token
+from shopify_integration.bulk import BulkOperations, FileNotWhole, Operation, products_in
 from shopify_integration.models import Product, ProductPage
 
 _log = logging.getLogger(__name__)
@@ -32,6 +34,10 @@ _log = logging.getLogger(__name__)
 # meanwhile a catalogue knows for three days.
 _LONGEST = timedelta(days=1)
 _SECONDS_BETWEEN_READERS = 60.0
+# From so many products on, a file of all of them is there before their pages are read.
+_LARGE = 1000
+_SHORTEST_WAIT_SECONDS = 10.0
+_LONGEST_WAIT_SECONDS = 300.0
 
 # Changes the document with this key, if the shop is still its user's.
 ChangeDocument = Callable[[str, Callable[[Any], Any]], None]
@@ -44,6 +50,13 @@ class _StoredPage(BaseModel):
     after: str
     products: tuple[Product, ...]
     left_out: tuple[str, ...]
+
+
+class _StoredOperation(BaseModel):
+    """The document in `products_bulk/`: a bulk operation that was begun."""
+
+    began_at: Instant
+    id: str
 
 
 @dataclass
@@ -71,6 +84,7 @@ class ProductReader:
         self._admin = admin
         self._data = data
         self._clock = clock
+        self._bulk = BulkOperations(admin)
         self._reading: dict[str, threading.Lock] = {}
 
     def read(self, shop: str, token: Token, folder: str, change: ChangeDocument) -> None:
@@ -80,6 +94,8 @@ class ProductReader:
         """
         with self._alone(shop):
             reading = self._begun(shop, folder, change)
+            if reading.after is None and self._read_in_bulk(shop, token, folder, change):
+                return
             if reading.after is not None:
                 try:
                     self._read(shop, token, folder, change, reading)
@@ -93,6 +109,65 @@ class ProductReader:
                 self._forget(folder)
                 reading = _Reading(self._clock.now())
             self._read(shop, token, folder, change, reading)
+
+    def _read_in_bulk(self, shop: str, token: Token, folder: str, change: ChangeDocument) -> bool:
+        """Read all products of a large shop from one file; False where that cannot be done.
+
+        Raises `PlatformPreparing` while Shopify makes the file, also after a restart.
+        """
+        now = self._clock.now()
+        begun = self._operation(folder, now)
+        if begun is None:
+            if self._bulk.count(shop, token) < _LARGE:
+                return False
+            named = self._bulk.begin(shop, token)
+            if named is None:
+                return False
+            begun = _StoredOperation(began_at=now, id=named)
+            document = begun.model_dump(mode="json")
+            change(_operation_key(folder), lambda _: document)
+        try:
+            operation = self._bulk.look(shop, token, begun.id)
+            if operation is not None and operation.is_running:
+                raise _preparing(shop, now - begun.began_at)
+            if operation is None or operation.status != "COMPLETED":
+                why = f"{operation.status} {operation.error}" if operation else "unknown"
+                raise FileNotWhole(f"the bulk operation of {shop} has not ended well: {why}")
+            self._take(shop, operation, folder, change, begun.began_at)
+        except FileNotWhole as error:
+            about = fields(shop=shop)
+            _log.warning("all products are read by pages: %s", error.message, extra=about)
+            self._data.remove_all(_operation_folder(folder))
+            return False
+        self._data.remove_all(_operation_folder(folder))
+        return True
+
+    def _take(
+        self,
+        shop: str,
+        operation: Operation,
+        folder: str,
+        change: ChangeDocument,
+        began_at: datetime,
+    ) -> None:
+        """Put all that a completed operation found in place of the catalogue."""
+        left_out: set[str] = set()
+        with tempfile.TemporaryFile() as file:
+            self._bulk.fetch(shop, operation, file)
+            file.seek(0)
+            found = products_in(file, shop, operation, left_out)
+            change(
+                catalog_key(folder),
+                lambda document: catalog.with_all(document, found, began_at, left_out),
+            )
+
+    def _operation(self, folder: str, now: datetime) -> _StoredOperation | None:
+        """The operation that was begun, unless that was long ago."""
+        try:
+            begun = _StoredOperation.model_validate(self._data.read(_operation_key(folder)))
+        except ValidationError:
+            return None
+        return begun if now - _LONGEST < begun.began_at <= now else None
 
     def _read(
         self, shop: str, token: Token, folder: str, change: ChangeDocument, reading: _Reading
@@ -179,9 +254,25 @@ class ProductReader:
             lock.release()
 
 
+def _preparing(shop: str, since: timedelta) -> PlatformPreparing:
+    """Come back after a while that grows with the time that it takes."""
+    wait = min(max(since.total_seconds() / 4, _SHORTEST_WAIT_SECONDS), _LONGEST_WAIT_SECONDS)
+    return PlatformPreparing(
+        f"Shopify prepares a file of all products of {shop}", "The app will fetch it.", wait
+    )
+
+
 def catalog_key(folder: str) -> str:
     """The key of the document with all products of a shop."""
     return f"{folder}shop_products.json"
+
+
+def _operation_folder(folder: str) -> str:
+    return f"{folder}products_bulk/"
+
+
+def _operation_key(folder: str) -> str:
+    return f"{_operation_folder(folder)}operation.json"
 
 
 def _pages_folder(folder: str) -> str:

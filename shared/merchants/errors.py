@@ -33,6 +33,12 @@ class PlatformBusy(PlatformError):
         self.wait = wait
 
 
+class PlatformPreparing(PlatformBusy):
+    """The platform prepares what was asked for: it is fetched after `wait` seconds."""
+
+    code = "platform_preparing"
+
+
 class TokenRefused(PlatformError):
     """The token is no longer valid: the merchant has to connect again."""
 

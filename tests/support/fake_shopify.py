@@ -127,6 +127,10 @@ class FakeShopify(FakePlatform):
             read["product_id"], read["topic"], read["body"], deliveries(read["deliveries"])
         )
 
+    def lose_bulk_files(self, shop: str, *, known: bool = True) -> None:
+        """As after seven days: the files are gone; if not `known`, the operations as well."""
+        self._process.control("lose_bulk_files", shop=shop, known=known)
+
     def put_products(self, shop: str, titles: Sequence[str]) -> list[int]:
         """A new product with each of these titles, of which nobody is told; their numbers."""
         found: list[int] = self._process.control("put_products", shop=shop, titles=list(titles))

@@ -38,6 +38,7 @@ class Control:
             self.change_shop,
             self.put_product,
             self.put_products,
+            self.lose_bulk_files,
             self.delete_product,
             self.product_body,
             self.callback,
@@ -131,6 +132,14 @@ class Control:
             for title in titles
         ]
         return [int(number) for number in made]
+
+    async def lose_bulk_files(self, shop: str, known: bool) -> None:
+        """The files of a shop's bulk operations are gone; or, if not `known`, so are those."""
+        store = self._world.shops[shop]
+        for one in store.bulk.values():
+            one.gone = True
+        if not known:
+            store.bulk.clear()
 
     async def delete_product(self, shop: str, product_id: int, deliver: bool) -> list[Json]:
         """The end of a product."""

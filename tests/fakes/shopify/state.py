@@ -93,6 +93,27 @@ class Shop:
     products: dict[int, Product] = field(default_factory=dict)
     subscriptions: dict[int, Subscription] = field(default_factory=dict)
     installed: bool = False
+    bulk: dict[int, Bulk] = field(default_factory=dict)
+
+
+@dataclass
+class Bulk:
+    """A bulk operation: what it found, and how it will end."""
+
+    id: int
+    query: str
+    lines: list[bytes]
+    roots: int
+    outcome: str
+    looks_left: int  # so many more times it is still running
+    name: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of its file
+    gone: bool = False  # the file, after seven days
+    created_at: str = field(default_factory=now)
+
+    @property
+    def status(self) -> str:
+        """What it says of itself."""
+        return "RUNNING" if self.looks_left > 0 else self.outcome
 
 
 @dataclass
@@ -151,6 +172,9 @@ class Options:
     max_query_cost: int = 1000
     bucket: int = 2000
     restore_rate: float = 100.0
+    bulk_looks: int = 1  # so often a new bulk operation says that it runs
+    bulk_outcome: str = "COMPLETED"  # or FAILED, CANCELED, EXPIRED
+    bulk_lines_lost: int = 0  # so many lines are missing at the end of its file
 
 
 @dataclass
