@@ -28,8 +28,8 @@ class Progress:
     """What has been read; times are ISO 8601 UTC.
 
     All that had not changed since `until` is stored, in `stored` documents at least. `after` is
-    the cursor of a reading that was cut short; that one began when `newest` was the last change,
-    and is not `whole` if it left anything out.
+    the cursor of a reading that was cut short: what has changed since `newest` is to be read again
+    after it, and all of it if it is not `whole`, as some of it had no time.
     """
 
     until: str | None = None
@@ -82,8 +82,11 @@ class ConversationReader:
                     return self._done(owner, page, progress)
                 if at is not None and progress.newest is None:
                     progress = replace(progress, newest=format_utc(min(at, began_at)))
-                if not self._store(owner, page, conversation) or at is None:
+                if at is None:
                     progress = replace(progress, whole=False)
+                if not self._store(owner, page, conversation) and at is not None:
+                    # The next reading comes down to it.
+                    progress = replace(progress, newest=format_utc(min(at, began_at)))
             if after is not None:
                 progress = replace(progress, after=after)
                 self._note(owner, page, progress)

@@ -22,7 +22,7 @@ from shared.bounded import Instant
 from shared.clock import Clock
 from shared.logs import fields
 from shared.merchants.documents import MerchantData
-from shared.merchants.errors import PlatformBusy, PlatformError, PlatformPreparing
+from shared.merchants.errors import PlatformError, PlatformPreparing
 from shopify_integration import catalog
 from shopify_integration.admin_api import ShopifyAdmin, Token
 from shopify_integration.bulk import BulkOperations, FileNotWhole, Operation, products_in
@@ -90,7 +90,8 @@ class ProductReader:
     def read(self, shop: str, token: Token, folder: str, change: ChangeDocument) -> None:
         """Bring the products of a shop up to date; `folder` is how the keys of its documents begin.
 
-        Goes on where a reading was cut short. Raises `PlatformBusy` while another thread reads.
+        Goes on where a reading was cut short. Raises `PlatformPreparing` while Shopify prepares a
+        file, and while another thread reads.
         """
         with self._alone(shop):
             reading = self._begun(shop, folder, change)
@@ -243,7 +244,7 @@ class ProductReader:
         """Two threads would write the same pages."""
         lock = self._reading.setdefault(shop, threading.Lock())
         if not lock.acquire(blocking=False):
-            raise PlatformBusy(
+            raise PlatformPreparing(
                 f"the products of {shop} are being read already",
                 "The app will retry.",
                 _SECONDS_BETWEEN_READERS,

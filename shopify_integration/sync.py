@@ -14,6 +14,7 @@ from shared.merchants.errors import (
     BodyMalformed,
     PermissionMissing,
     PlatformError,
+    PlatformPreparing,
     TokenRefused,
 )
 from shared.merchants.inbox import Event, Provider, WaitingEvent
@@ -86,6 +87,9 @@ class ShopSync:
             self._fetch(account, partial(self._shops.fresh, account))
         except ShopUnavailable as error:
             self._mark(account, error)
+            raise
+        except PlatformPreparing:
+            self._place.marks.clear_unavailable("shopify", account)
             raise
         self._place.marks.clear_unavailable("shopify", account)
 

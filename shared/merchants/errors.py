@@ -34,7 +34,7 @@ class PlatformBusy(PlatformError):
 
 
 class PlatformPreparing(PlatformBusy):
-    """The platform prepares what was asked for: it is fetched after `wait` seconds."""
+    """What was asked for is being prepared, or fetched already: come back in `wait` seconds."""
 
     code = "platform_preparing"
 

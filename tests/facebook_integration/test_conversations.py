@@ -106,18 +106,40 @@ def test_a_cursor_that_meta_no_longer_takes_begins_the_reading_anew(desk: Desk) 
 
 
 def test_a_malformed_conversation_is_read_again_until_it_is_stored(desk: Desk) -> None:
-    """What was left out is not taken for read."""
+    """What was left out is not taken for read: the next polls come down to it, and no further."""
     (page,) = desk.connected()
     found = write(desk, page)
-    desk.meta.spoil(page, found[4])
+    desk.meta.spoil(page, found[27], "participants")
     desk.sync.poll(page)
-    assert stored(desk, page, found) == [1] * 4 + [0] + [1] * (MANY - 5)
-    assert progress(desk, page)["until"] is None
+    assert stored(desk, page, found) == [1] * 27 + [0] + [1] * 2
+    desk.meta.reads(page)
+    desk.meta.paging(size=1)
+    desk.sync.poll(page)
+    assert desk.meta.reads(page) == [*reversed(found[26:])]
 
-    desk.meta.spoil(page, found[4], malformed=False)
+    desk.meta.spoil(page, found[27], None)
     desk.sync.poll(page)
 
     assert stored(desk, page, found) == [1] * MANY
+
+
+def test_a_conversation_without_a_time_has_all_read_again(desk: Desk) -> None:
+    """When it changed cannot be told: it is stored, and the reading is not taken for whole."""
+    (page,) = desk.connected()
+    found = write(desk, page, 4)
+    desk.meta.spoil(page, found[2], "updated_time")
+    desk.sync.poll(page)
+    assert stored(desk, page, found) == [1] * 4
+    desk.meta.reads(page)
+    desk.meta.paging(size=1)
+    desk.sync.poll(page)
+    assert desk.meta.reads(page) == [*reversed(found)]
+
+    desk.meta.spoil(page, found[2], None)
+    desk.sync.poll(page)
+    desk.meta.reads(page)
+    desk.sync.poll(page)
+    assert desk.meta.reads(page) == [found[3], found[2]]
 
 
 def test_a_time_in_the_future_hides_nothing(desk: Desk) -> None:

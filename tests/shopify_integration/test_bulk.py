@@ -12,6 +12,7 @@ import pytest
 
 from shared.merchants.errors import PlatformError, PlatformPreparing, PlatformUnreachable
 from shopify_integration.bulk import FileNotWhole, Operation, products_in
+from shopify_integration.errors import ShopUnavailable
 from tests.shopify_integration.conftest import FOLDER, SHOP, Desk
 
 TITLES = [f"Cheese {number:04}" for number in range(1001)]
@@ -88,6 +89,18 @@ def test_a_restart_waits_for_the_same_file(desk: Desk, numbers: list[int]) -> No
     assert waits == sorted(waits)
     assert waits[-1] == 300
     assert desk.products() == TITLES
+
+
+def test_a_shop_that_is_available_again_says_so_at_once(desk: Desk, numbers: list[int]) -> None:
+    """It answers, though its file is still to come."""
+    desk.shopify.answer_status("graphql", 402)
+    with pytest.raises(ShopUnavailable):
+        desk.started().poll(SHOP)
+    assert list(desk.place.marks.unavailable("shopify")) == [SHOP]
+
+    prepared(desk)
+
+    assert desk.place.marks.unavailable("shopify") == {}
 
 
 def test_a_smaller_catalogue_is_read_by_pages(desk: Desk) -> None:

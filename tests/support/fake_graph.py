@@ -257,9 +257,9 @@ class FakeGraph(FakePlatform):
         """A list of more conversations is too much data: error 1. None is no such limit."""
         self._process.control("gives_at_most", conversations=conversations)
 
-    def spoil(self, page: str, customer: str, malformed: bool = True) -> None:
-        """From now on (or no longer) a conversation is listed without its participants."""
-        self._process.control("spoil", page=page, customer=customer, malformed=malformed)
+    def spoil(self, page: str, customer: str, without: str | None) -> None:
+        """From now on a conversation is listed with null in this field; None is as usual."""
+        self._process.control("spoil", page=page, customer=customer, without=without)
 
     def reads(self, page: str) -> list[str]:
         """The customers whose conversations were listed since this was last called, in order."""

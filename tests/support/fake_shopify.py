@@ -46,7 +46,8 @@ class ShopToken:
 
 class FakeShopify(FakePlatform):
     """The running stand-in. Edges for faults: `authorize`, `access_token`, `graphql`, and by the
-    first field of the query `graphql:products`, `graphql:shop` and so on.
+    first field of the query `graphql:products`, `graphql:shop` and so on; `bulk` is the file of a
+    bulk operation.
     """
 
     def __init__(self, process: FakeProcess) -> None:

@@ -170,9 +170,9 @@ class Control:
         """A list of more conversations is too much data."""
         self._world.most_conversations = conversations
 
-    async def spoil(self, page: str, customer: str, malformed: bool) -> None:
-        """Whether a conversation is listed without its participants."""
-        self._world.page(page).conversations[customer].malformed = malformed
+    async def spoil(self, page: str, customer: str, without: str | None) -> None:
+        """A conversation is listed without this field; None is as usual."""
+        self._world.page(page).conversations[customer].without = without
 
     async def reads(self, page: str) -> list[str]:
         """The customers whose conversations were listed since the last time, in order."""

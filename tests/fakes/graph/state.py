@@ -56,7 +56,7 @@ class Conversation:
     id: str
     customer: str
     customer_name: str
-    malformed: bool = False  # it is listed without its participants
+    without: str | None = None  # a field that is null where it is listed
     elsewhere: bool = False  # another app owns the thread
     messages: dict[str, Message] = field(default_factory=dict)
 

@@ -71,8 +71,8 @@ def _conversation(
 ) -> Json:
     values = nodes.conversation_values(page, talk)
     shown = {**pick(fields, values), "id": talk.id}
-    if talk.malformed:
-        shown["participants"] = None
+    if talk.without:
+        shown[talk.without] = None
     for field in fields:
         if field.name == "messages":
             shown["messages"] = _messages(world, asked, page, talk, field)
