@@ -38,7 +38,10 @@ class Merchant:
     def sees(self, account: str) -> dict[str, Any]:
         """What `/` says of a shop or a Page."""
         front = self.bot.front(self.browser)
-        return {one["account"]: one for one in (*front["shops"], *front["pages"])}[account]
+        seen: dict[str, Any] = next(
+            one for one in (*front["shops"], *front["pages"]) if one["account"] == account
+        )
+        return seen
 
     def state(self, account: str) -> str:
         """`connected`, `reconnect` or `unavailable`."""
@@ -58,7 +61,8 @@ class Merchant:
 
     def products(self, shop: str) -> list[dict[str, Any]]:
         """The stored products of a shop."""
-        return (products_of(self.bot, shop) or {"products": []})["products"]
+        document = products_of(self.bot, shop) or {"products": []}
+        return list(document["products"])
 
 
 @pytest.fixture(scope="module")
