@@ -10,7 +10,7 @@ if __name__ == "__main__":
 import argparse
 import logging
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import (
     AsyncExitStack,
@@ -30,9 +30,11 @@ from backups.doctor.after_change import CheckAfterChange
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
 from backups.page.routes import add_page, open_page
+from backups.scheduling.asked_steps import AskedSteps
+from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
-from backups.service import GRACE_AT_SHUTDOWN_SECONDS
-from backups.wiring import build_store, open_service
+from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
+from backups.wiring import build_store, open_second_service, open_service, open_stand_in
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
 from shared.databases.binder import TokenBinder
@@ -51,6 +53,7 @@ from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Platform, PlatformDefinition, Workplace
 from shared.merchants.polling import FirstSyncs, Polling
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.merchants.statuses import PLATFORM_STATUSES
 from shared.merchants.sync_routes import sync_routes
 from shared.process.lasting_work import Supervisor
@@ -162,11 +165,12 @@ def _open(
     app.state.supervisor = Supervisor()
     app.state.backups = stack.enter_context(open_service(settings))
     stack.enter_context(open_page(app, app.state.backups))
+    app.state.second = _reading_second(stack, settings)
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         # The server looks at a signal only once it has started.
         with after_termination(0, app.state.backups.stop):
-            app.state.backups.restore_on_empty.restore_missing()
+            _restore_missing(settings, app.state.backups)
     app.state.backups.restore_on_empty.note_missing()
     app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
     app.state.sessions = stack.enter_context(
@@ -177,7 +181,7 @@ def _open(
     app.state.executor.submit(lambda: None)
     sync = _open_bot(app, stack, settings, platforms)
     check = CheckAfterChange(settings, app.state.backups)
-    jobs = [sync, _binding(app, platforms), _checks(check)]
+    jobs = [sync, _binding(app, platforms), _checks(check), *_copying(app)]
     scheduler = BackupScheduler(
         app.state.backups, jobs, supervisor=app.state.supervisor, changed=check.changed
     )
@@ -186,6 +190,35 @@ def _open(
     # The server waits for open requests first, and they may wait for the store.
     stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, scheduler.give_up))
     stack.enter_context(responsive())
+
+
+def _reading_second(stack: AsyncExitStack, settings: Settings) -> BackupService | None:
+    """A service that takes the second place, if there is one, for the store: for routes."""
+    if settings.copy is None:
+        return None
+    second = stack.enter_context(open_second_service(settings))
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, second.stop))
+    return second
+
+
+def _restore_missing(settings: Settings, service: BackupService) -> None:
+    """Restore what is missing, from the second place where the first has none of it, or is away.
+
+    Raises `AppError` where the bot must not start empty.
+    """
+    failure: AppError | None = None
+    try:
+        service.restore_on_empty.restore_missing()
+    except AppError as error:
+        failure = error
+    if settings.copy is None or not service.own_sets.missing_sources():
+        if failure is not None:
+            raise failure
+        return
+    with open_second_service(settings) as second, after_termination(0, second.stop):
+        run = second.restore_on_empty.restore_missing()
+    if run is None and failure is not None:
+        raise failure
 
 
 def _configure_logging(settings: Settings, platforms: Sequence[PlatformDefinition]) -> None:
@@ -207,9 +240,12 @@ def _open_bot(
     database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
     marks = Marks(database, clock)
     store = build_store(settings)
+    inbox, proof = Inbox(database, clock), AskedSteps(app.state.backups)
+    requests = ProtectedRequests(app.state.tokens.requests, inbox, clock, proof)
     place = Workplace(
         tokens=app.state.tokens,
-        inbox=Inbox(database, clock),
+        inbox=inbox,
+        requests=requests,
         marks=marks,
         data=MerchantData(store),
         outbound=stack.enter_context(closing(Outbound())),
@@ -231,10 +267,17 @@ def _open_bot(
     by_provider = {platform.provider: platform for platform in platforms}
     supervisor = app.state.supervisor
     worker = InboxWorker(
-        place.inbox, by_provider, clock, supervisor, workers=settings.inbox_workers
+        inbox,
+        by_provider,
+        clock,
+        supervisor,
+        workers=settings.inbox_workers,
+        requests=requests,
     )
     first_syncs = FirstSyncs(by_provider, marks, supervisor)
     polling = Polling(platforms, marks, settings.sync_schedule, clock)
+
+    _do_requests(app.state.backups, lambda: requests.do(by_provider))
 
     @contextmanager
     def working() -> Iterator[None]:
@@ -248,6 +291,17 @@ def _open_bot(
             store.give_up(GRACE_AT_SHUTDOWN_SECONDS)
 
     return LeaderJob("sync", settings.sync_schedule, polling.poll_if_owed, working, stop)
+
+
+def _do_requests(backups: BackupService, do: Callable[[], None]) -> None:
+    """Do what a restore has left undone, unless another process leads: that one does it."""
+    held = backups.directory.scheduler_lease.try_acquire()
+    if held is None:
+        return
+    try:
+        do()
+    finally:
+        held.release()
 
 
 def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJob:
@@ -269,6 +323,17 @@ def _binding(app: FastAPI, definitions: Sequence[PlatformDefinition]) -> LeaderJ
 def _checks(check: CheckAfterChange) -> LeaderJob:
     """The examination after a change of settings; what it waits for, the service gives up."""
     return LeaderJob("checks", None, check.work, nullcontext, lambda: None)
+
+
+def _copying(app: FastAPI) -> list[LeaderJob]:
+    """The work of copying to the second place, where there is one."""
+    service = app.state.backups
+    if service.second is None:
+        return []
+    app.state.copier = copier = Copier(
+        service, service.second, lambda: open_stand_in(app.state.settings)
+    )
+    return [LeaderJob("copier", None, copier.work, nullcontext, service.second.stop)]
 
 
 def _greet(settings: Settings, address: str | None) -> None:

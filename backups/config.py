@@ -10,8 +10,9 @@ from typing import Literal
 from backups.decisions.due import BETWEEN_SETS
 from backups.decisions.retention import RetentionPolicy
 from backups.format.mark import MarkKey, Marks
-from backups.model import ContentCheck, Finding, ReadabilityCheck, RunBy, Source
+from backups.model import CarryOver, ContentCheck, Finding, ReadabilityCheck, RunBy, Source
 from backups.vocabulary.receivers import Receiver
+from backups.vocabulary.second import SecondConfig
 from shared.crontab import Crontab
 from shared.databases.schema import KnownSchema
 
@@ -42,13 +43,15 @@ class BackupConfig:
     `token_keys` are the fingerprints of today's token keys, the first in use; empty when
     this process does not know them, and `mark_keys` make the marks. `run_by` says who starts the
     runs. `content_checks` open a restored source (by name) as the application would;
-    `readability_checks` sample a snapshot without writing to it; `schema_versions` are the newest
-    `user_version` that it can open, and `schemas` what it makes of the sources that are its own. A
-    `change_delay` of zero means that changes ask for nothing; `follow` says how what changed is
-    found, or that changes ask for sets.
+    `readability_checks` sample a snapshot without writing to it; `carry_overs` say which rows of a
+    source no restore takes back; `schema_versions` are the newest `user_version` that it can open,
+    and `schemas` what it makes of the sources that are its own. A `change_delay` of zero means
+    that changes ask for nothing; `follow` says how what changed is found, or that changes ask for
+    sets.
     `receivers` are sent messages, and `has_heartbeat` says whether a watchdog elsewhere is called.
     `warnings` are about the settings themselves. `former_store` is the local folder that had the
-    sets of this host before it had a bucket.
+    sets of this host before it had a bucket. `second` is where copies go;
+    with `is_stand_in` sets go there in place of a store that is away, and nothing else does.
     """
 
     sources: tuple[Source, ...]
@@ -64,6 +67,7 @@ class BackupConfig:
     mark_keys: tuple[MarkKey, ...] = ()
     content_checks: tuple[tuple[str, ContentCheck], ...] = ()
     readability_checks: tuple[tuple[str, ReadabilityCheck], ...] = ()
+    carry_overs: tuple[tuple[str, CarryOver], ...] = ()
     schema_versions: tuple[tuple[str, int], ...] = ()
     schemas: tuple[tuple[str, KnownSchema], ...] = ()
     retention: RetentionPolicy = field(default_factory=RetentionPolicy)
@@ -75,6 +79,8 @@ class BackupConfig:
     has_heartbeat: bool = False
     warnings: tuple[Finding, ...] = ()
     former_store: Path | None = None
+    second: SecondConfig | None = None
+    is_stand_in: bool = False
 
     @property
     def marks(self) -> Marks:

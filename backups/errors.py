@@ -1,4 +1,7 @@
-"""What can go wrong with a backup, beyond what databases and stores raise themselves."""
+"""What can go wrong with a backup, beyond what databases and stores raise themselves.
+
+One file, because the codes are one list.
+"""
 
 from __future__ import annotations
 
@@ -66,6 +69,26 @@ class SnapshotDiffers(BackupError):
     code = "snapshot_differs"
 
 
+class CopyInProgress(BackupError):
+    """Another process of this host copies to the second place."""
+
+    code = "copy_in_progress"
+
+
+class NoSecondPlace(BackupError):
+    """There is no second place in the settings."""
+
+    code = "no_second_place"
+
+
+def no_second_place() -> NoSecondPlace:
+    """The error of who asks for it."""
+    return NoSecondPlace(
+        "there is no second place in the settings",
+        "Set the five COPY_ settings in .env; docs/two-places.md has the steps.",
+    )
+
+
 class ProofFailed(BackupError):
     """The stored bytes are not those that were put, or cannot be restored."""
 
@@ -98,6 +121,10 @@ class SetNotFound(BackupError):
     """No restore point has this id."""
 
     code = "set_not_found"
+
+
+class SetDeleted(SetNotFound):
+    """A person has deleted the restore point with this id."""
 
 
 class SeveralInstallations(BackupError):
@@ -206,6 +233,12 @@ class NotPinnable(BackupError):
     """What was named is no set that can be pinned, or the label is none."""
 
     code = "not_pinnable"
+
+
+class NotDeletable(BackupError):
+    """What was named is no set that a person may delete here and now."""
+
+    code = "not_deletable"
 
 
 class SetNotNamed(BackupError):

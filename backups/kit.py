@@ -14,9 +14,14 @@ def kit_of(settings: Settings) -> Kit:
         store = StoreAddress(backup.prefix, folder=backup.local_store)
     else:
         store = StoreAddress(backup.prefix, spaces.endpoint, spaces.region, spaces.bucket)
+    second = None
+    if (copy := settings.copy) is not None:
+        bucket = copy.bucket
+        second = StoreAddress(backup.prefix, bucket.endpoint, bucket.region, bucket.bucket)
     return Kit(
         token_keys=tuple(key_fingerprint(key) for key in settings.token_encryption_keys),
         recipients=backup.age_recipients,
         identity_file=backup.age_identity_file,
         store=store,
+        second=second,
     )

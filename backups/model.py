@@ -28,7 +28,7 @@ from shared.bounded import (
 SetKind = Literal["set", "legacy", "pre-restore"]
 Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
 ProofLevel = Literal["full", "sealed", "none"]
-OperationName = Literal["backup", "verify", "drill", "restore", "prune"]
+OperationName = Literal["backup", "verify", "drill", "restore", "prune", "delete"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Level = Literal["ok", "warning", "problem"]
 Light = Literal["green", "amber", "red"]
@@ -248,6 +248,10 @@ ContentCheck = Callable[[Path], ContentReport]
 
 # The same of a sample of its values, which costs the same at any size; writes nothing.
 ReadabilityCheck = Callable[[Path], ContentReport]
+
+# Adds to the second copy of a source, which is about to be restored, the rows of the first, newer
+# one that no restore takes back; how many. Raises `AppError`.
+CarryOver = Callable[[Path, Path], int]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,8 @@ One file, because the objects of a service are made from each other, in one orde
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from itertools import islice
 
 from backups.alerts.dispatch import Alerts
@@ -14,7 +15,7 @@ from backups.decisions.chains.points import PointRange
 from backups.decisions.evidence import Evidence
 from backups.decisions.health import Status
 from backups.decisions.period import start_of_period
-from backups.errors import DirectoryUnusable, SetNotFound
+from backups.errors import DirectoryUnusable, SetNotFound, no_second_place
 from backups.format import naming
 from backups.host.period import PeriodRecords
 from backups.host.records import find_faults, records_unusable
@@ -26,8 +27,10 @@ from backups.operations.accept import Acceptance, ChainAcceptance, Pins
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.backup import Backup
+from backups.operations.carrying.rows import CarriedRows
 from backups.operations.drill import Drill
 from backups.operations.installation import Installation
+from backups.operations.keeping.delete import Delete
 from backups.operations.marking.accept_unsigned import UnsignedSets
 from backups.operations.marking.chain_marks import ChainMarks
 from backups.operations.marking.later_marks import LaterMarks
@@ -40,6 +43,7 @@ from backups.operations.prune import Prune
 from backups.operations.replace import Replacer
 from backups.operations.restore import Restore
 from backups.operations.restore_on_empty import RestoreOnEmpty
+from backups.operations.second.place import SecondPlace
 from backups.operations.undo import Undo
 from backups.operations.verify import Verify
 from backups.operations.writers import Writers
@@ -57,8 +61,10 @@ from backups.status import (
     read_status,
     status_without_records,
 )
+from backups.vocabulary.second import FIRST, SECOND
 from shared.databases.sqlite import Database
-from shared.errors import DatabaseError, SettingsError
+from shared.errors import DatabaseError, SettingsError, StoreError
+from shared.store.append_only import AppendOnlyStore
 from shared.store.object_store import Interruptible
 
 GRACE_AT_SHUTDOWN_SECONDS = 3.0
@@ -82,6 +88,7 @@ class BackupService:
         notifier: Notifier,
         *,
         notify_success: bool = False,
+        typed: str = "",
     ) -> None:
         self._installation = installation
         self.config = config = installation.config
@@ -170,6 +177,7 @@ class BackupService:
             alerts=alerts,
         )
         self.pins = Pins(catalogue, verdicts, own_sets)
+        self.delete = Delete(installation, starter, own_sets, verdicts=verdicts, prune=self.prune)
         replay = Replay(store, catalogue.chains)
         fetcher = Fetcher(
             store,
@@ -204,6 +212,7 @@ class BackupService:
             clock=clock,
             publisher=publisher,
             instants=instants,
+            carried=CarriedRows(config=config, own_sets=own_sets, facts=facts, fetcher=fetcher),
         )
         self.restore = Restore(
             config=config,
@@ -228,7 +237,9 @@ class BackupService:
             fetcher=fetcher,
             directory=directory,
         )
-        self.given = Given(installation, self.restore, self.plan_detail)
+        self.given = Given(installation, self.restore, self.plan_detail, typed)
+        self.second: SecondPlace | None = None
+        self._reading_second: Callable[[], AbstractContextManager[BackupService]]
         self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
@@ -248,6 +259,50 @@ class BackupService:
             fetcher=fetcher,
             verdicts=verdicts,
         )
+
+    def open_second(
+        self,
+        store: AppendOnlyStore,
+        known: Database,
+        reading: Callable[[], AbstractContextManager[BackupService]],
+    ) -> None:
+        """Copy to the second place `store`, of which this host knows what is in `known`.
+
+        `reading` opens a service that takes it for the store.
+        """
+        self._reading_second = reading
+        config, installation = self.config, self._installation
+        if config.second is not None:
+            self.second = SecondPlace(
+                config.second,
+                store,
+                place_known=known,
+                first=installation,
+                known=self.known,
+                facts=self.facts,
+            )
+
+    @contextmanager
+    def drilling(self) -> Iterator[BackupService]:
+        """The service whose turn a scheduled drill is: of the two places, the other one each time.
+
+        It is not that of a second place that does not answer.
+        """
+        with ExitStack() as stack:
+            place, service = FIRST, self
+            if self.second is not None and self.facts.second.drilled_last() != SECOND:
+                with suppress(StoreError):
+                    second = stack.enter_context(self._reading_second())
+                    second.catalogue.refresh()
+                    place, service = SECOND, second
+            yield service
+            self.facts.second.note_drill(place)
+
+    def need_second(self) -> SecondPlace:
+        """The second place; raises `NoSecondPlace`."""
+        if self.second is None:
+            raise no_second_place()
+        return self.second
 
     def drill_is_possible(self) -> bool:
         """Whether this host can open what it seals, and so can rehearse by itself."""
@@ -339,5 +394,7 @@ class BackupService:
         What it then asks of the store, to take back what it put, has a few seconds.
         """
         self.runs.stop()
+        if self.second is not None:
+            self.second.stop()
         if isinstance(self.store, Interruptible):
             self.store.give_up(GRACE_AT_SHUTDOWN_SECONDS)

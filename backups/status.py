@@ -1,4 +1,7 @@
-"""The status of an installation, put together from its records."""
+"""The status of an installation, put together from its records.
+
+One file, because all that a person is told at once is found in one place.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from backups.decisions.chains.findings import finding_of
 from backups.decisions.health import Health, Status, assess
 from backups.decisions.marks import unchecked, unmarked_warnings
 from backups.decisions.protection import Fact, HealthFacts
+from backups.decisions.second.findings import relieved, second_facts, second_warnings
 from backups.errors import DirectoryUnusable
 from backups.host.directory import BackupDirectory
 from backups.host.lease_faults import lease_faults
@@ -25,6 +29,7 @@ from backups.operations.own_sets import OwnSets
 from backups.sources.faults import damage_seen, source_faults
 from backups.vocabulary.following import GRACE
 from backups.vocabulary.kit import fingerprint_of
+from backups.vocabulary.second import SecondFacts
 from shared.clock import format_utc
 from shared.words import counted
 
@@ -78,9 +83,10 @@ def read_status(
         newest is None and not missing_keys and _is_empty(installation, own_sets, state)
     )
     kept_at = kit_kept_at(config, state)
-    bot = installation.bot()
+    bot, second = installation.bot(), _second(config, state)
     damaged = following.damaged if following else {}
     retry_at = own_sets.retry_at() if owner is not None else None
+    failure = own_sets.unresolved_failure()
     health = assess(
         HealthFacts(
             now=now,
@@ -91,7 +97,7 @@ def read_status(
             run_by=config.run_by,
             follows=bool(config.change_delay),
             following=following,
-            failure=own_sets.unresolved_failure(),
+            failure=failure,
             retry_at=retry_at,
             attempts_are_known=newest is None or own_sets.attempts_are_known(),
             seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
@@ -127,6 +133,7 @@ def read_status(
                 *unmarked_warnings(unmarked, installation.catalogue.unmarked_verdicts()),
                 *_left_behind(config),
                 *bot_warnings(bot),
+                *second_warnings(second),
                 *config.warnings,
             ),
             missing_points=own_sets.missing_points(),
@@ -139,11 +146,12 @@ def read_status(
             refusal=installation.catalogue.refusal(),
             in_other_places="" if newest else own_sets.in_other_places(),
             missing_keys=missing_keys,
+            found_facts=second_facts(second, now),
             points_for_empty_host=installation.catalogue.count() if waits_for_restore else 0,
         )
     )
     return Status(
-        health=health,
+        health=relieved(health, second, failure, now),
         cron=config.schedule.expression,
         next_run_at=config.schedule.next_after(now).astimezone(UTC),
         retry_at=retry_at,
@@ -169,7 +177,16 @@ def read_status(
         # What is later than that is no fact that green rests on: see `Follower.following`.
         stored_within=config.change_delay + timedelta(seconds=GRACE) if follows else None,
         bot=bot,
+        second=second,
     )
+
+
+def _second(config: BackupConfig, state: HostState) -> SecondFacts | None:
+    if (second := config.second) is None:
+        return None
+    place = second.location
+    record = state.second
+    return SecondFacts(second, record.state(place), record.begun_at(place), record.stand_in())
 
 
 def _is_empty(installation: Installation, own_sets: OwnSets, state: HostState) -> bool:

@@ -1,18 +1,24 @@
-"""Building the service from the settings: the only place that makes real adapters."""
+"""Building the service from the settings: the only place that makes real adapters.
+
+One file, because all real adapters are made in one place.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
-from datetime import timedelta
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from backups.alerts.notifier import AppriseNotifier, Notifier
 from backups.config import BackupConfig, SealConfig
 from backups.decisions.retention import RetentionPolicy
 from backups.decisions.succession import ours_of
-from backups.format.mark import INFO, MarkKey
+from backups.errors import no_second_place
+from backups.format.mark import INFO, MarkKey, Marks
 from backups.host.catalogues import open_catalogue
 from backups.host.directory import BackupDirectory
 from backups.host.records import open_records
@@ -23,11 +29,13 @@ from backups.operations.installation import Installation
 from backups.service import BackupService
 from backups.sets.catalogue import Catalogue
 from backups.sets.points_table import has_restore_points
+from backups.sets.second.judge import VersionJudge
 from backups.sources.links import real_source
 from backups.vocabulary.bot import BotFacts, InboxFacts
 from backups.vocabulary.receivers import receivers_of
+from backups.vocabulary.second import SecondConfig
 from shared.bot_state import read_bot_state
-from shared.clock import Clock, SystemClock
+from shared.clock import Clock, SystemClock, format_utc
 from shared.databases.checks import (
     SESSIONS_VERSION,
     TOKENS_VERSION,
@@ -37,9 +45,12 @@ from shared.databases.checks import (
     sample_tokens,
 )
 from shared.databases.cipher import TokenCipher, derived_key, key_fingerprint
+from shared.databases.requests import carry_over
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.errors import AppError
+from shared.files import make_private_directory
 from shared.settings.load import Settings
+from shared.store.append_only import AppendOnlyStore
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import DocumentStore, ObjectStore
 
@@ -60,29 +71,108 @@ def open_service(
     What a version without marks had made is marked on this host first. Raises `AppError` when
     `BACKUP_DIR` or its records cannot be used.
     """
-    backup = settings.backup
+    backup, clock = settings.backup, clock or SystemClock()
     directory = BackupDirectory(backup.directory)
     store = store or build_store(settings, was_used=lambda: has_restore_points(known))
     with (
         closing(open_records(directory.path)) as records,
         closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
+        ExitStack() as stack,
     ):
-        service = assemble(
-            build_config(settings),
-            store,
-            directory,
-            records,
-            known=known,
-            clock=clock or SystemClock(),
-            notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
-            notify_success=backup.notify_success,
-            bot=bot_facts(settings.inbox_db_path, clock or SystemClock()),
-        )
+        service = _assembled(settings, store, directory, records, known=known, clock=clock)
+        if settings.copy is not None:
+            second = build_second(settings)
+            place = open_catalogue(directory.path, second, backup.prefix, records)
+            stack.callback(place.close)
+            service.open_second(second, place, lambda: open_second_service(settings, clock))
         try:
             service.upgrade_marks.note()
         except AppError as error:  # what needs the records says so
             _log.warning("what the version before had made is not marked yet: %s", error.message)
         yield service
+
+
+@contextmanager
+def open_second_service(
+    settings: Settings, clock: Clock | None = None, *, before: datetime | None = None
+) -> Iterator[BackupService]:
+    """The same over the second place, which it takes for the store: to read what is there.
+
+    With `before` only what that place itself received before that time is there. Raises
+    `NoSecondPlace` where there is none, and what `open_service` does.
+    """
+    backup = settings.backup
+    store, directory = build_second(settings, before), BackupDirectory(backup.directory)
+    with ExitStack() as stack:
+        records = stack.enter_context(closing(open_records(directory.path)))
+        folder = directory.path
+        if before is not None:  # of another time is known for this once
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix="before-")))
+        known = stack.enter_context(closing(open_catalogue(folder, store, backup.prefix, records)))
+        typed = " --place second"
+        if before is not None:
+            typed += f" --stored-before {format_utc(before)}"
+        yield _assembled(
+            settings,
+            store,
+            directory,
+            records,
+            known=known,
+            clock=clock or SystemClock(),
+            typed=typed,
+        )
+
+
+@contextmanager
+def open_stand_in(settings: Settings, clock: Clock | None = None) -> Iterator[BackupService]:
+    """A service that makes sets in the second place while the first is away.
+
+    Its records are its own: what it does is no answer to what the first place owes. It sends no
+    messages, follows nothing and deletes nothing. Raises what `open_second_service` does.
+    """
+    backup, clock = settings.backup, clock or SystemClock()
+    store, directory = build_second(settings), BackupDirectory(backup.directory)
+    folder = directory.path / "second"
+    make_private_directory(folder)
+    with (
+        closing(open_records(folder)) as records,
+        closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
+    ):
+        config = replace(build_config(settings), follow="off", is_stand_in=True)
+        yield assemble(
+            config,
+            store,
+            directory,
+            records,
+            known=known,
+            clock=clock,
+            notifier=AppriseNotifier((), None),
+        )
+
+
+def _assembled(
+    settings: Settings,
+    store: ObjectStore,
+    directory: BackupDirectory,
+    records: Database,
+    *,
+    known: Database,
+    clock: Clock,
+    typed: str = "",
+) -> BackupService:
+    backup = settings.backup
+    return assemble(
+        build_config(settings),
+        store,
+        directory,
+        records,
+        known=known,
+        clock=clock,
+        notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
+        notify_success=backup.notify_success,
+        bot=bot_facts(settings.inbox_db_path, clock),
+        typed=typed,
+    )
 
 
 def assemble(
@@ -96,10 +186,12 @@ def assemble(
     notifier: Notifier,
     notify_success: bool = False,
     bot: Callable[[], BotFacts] = BotFacts,
+    typed: str = "",
 ) -> BackupService:
     """A service of these parts, with its own adapters over `records`.
 
     `known` is what the host knows of `store` (`host/catalogues.py`), and `bot` how the bot does.
+    `typed` are the options that a command needs to mean this store.
     """
     facts = HostState(records)
 
@@ -118,7 +210,9 @@ def assemble(
         ours=ours,
         bot=bot,
     )
-    return BackupService(installation, facts, known, notifier, notify_success=notify_success)
+    return BackupService(
+        installation, facts, known, notifier, notify_success=notify_success, typed=typed
+    )
 
 
 def build_config(settings: Settings) -> BackupConfig:
@@ -140,12 +234,10 @@ def build_config(settings: Settings) -> BackupConfig:
         seal=SealConfig(backup.compression, backup.age_recipients),
         identity_file=backup.age_identity_file,
         token_keys=tuple(key_fingerprint(key) for key in settings.token_encryption_keys),
-        mark_keys=tuple(
-            MarkKey(key_fingerprint(key), derived_key(key, INFO))
-            for key in settings.token_encryption_keys
-        ),
+        mark_keys=_mark_keys(settings),
         content_checks=tuple(_content_checks(settings).items()),
         readability_checks=tuple(_readability_checks(settings).items()),
+        carry_overs=(("tokens", carry_over),),
         schema_versions=(("tokens", TOKENS_VERSION), ("sessions", SESSIONS_VERSION)),
         schemas=known_schemas(settings.token_encryption_keys),
         retention=RetentionPolicy(**vars(backup.keep)),
@@ -156,10 +248,29 @@ def build_config(settings: Settings) -> BackupConfig:
         receivers=receivers_of(backup.notify_urls),
         has_heartbeat=backup.heartbeat_url is not None,
         former_store=backup.local_store if settings.spaces else None,
+        second=_second_config(settings),
         warnings=tuple(
             Finding("unknown_setting", unknown.message, unknown.hint)
             for unknown in settings.unknown_names
         ),
+    )
+
+
+def _mark_keys(settings: Settings) -> tuple[MarkKey, ...]:
+    return tuple(
+        MarkKey(key_fingerprint(key), derived_key(key, INFO))
+        for key in settings.token_encryption_keys
+    )
+
+
+def _second_config(settings: Settings) -> SecondConfig | None:
+    if (copy := settings.copy) is None:
+        return None
+    return SecondConfig(
+        location=f"{copy.bucket.bucket} at {copy.bucket.endpoint}",
+        every=timedelta(seconds=copy.every),
+        lock_days=copy.lock_days,
+        mbit=copy.mbit,
     )
 
 
@@ -207,3 +318,19 @@ def build_store(
 
     answer_timeout = min(_ANSWER_TIMEOUT_SECONDS, settings.backup.timeout)
     return SpacesStore(settings.spaces, answer_timeout=answer_timeout)
+
+
+def build_second(settings: Settings, before: datetime | None = None) -> AppendOnlyStore:
+    """The second place; with `before`, as it was then. Raises `NoSecondPlace`."""
+    if (copy := settings.copy) is None:
+        raise no_second_place()
+    from shared.store.spaces_versions import VersionedSpaces  # noqa: PLC0415 - see `build_store`
+
+    bucket = VersionedSpaces(
+        copy.bucket,
+        lock=timedelta(days=copy.lock_days) if copy.lock_days else None,
+        answer_timeout=min(_ANSWER_TIMEOUT_SECONDS, settings.backup.timeout),
+    )
+    judge = VersionJudge(Marks(_mark_keys(settings), settings.backup.prefix))
+    judge.store = store = AppendOnlyStore(bucket, judge.is_right, before)
+    return store

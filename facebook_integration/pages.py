@@ -78,20 +78,20 @@ class Pages:
 
     def owned_by(self, user: str) -> list[str]:
         """The Pages of a user, those without a token included."""
-        known = [page for page in self._tokens.names(PAGE_UUID) if is_id(page)]
-        return [page for page in known if self._belongs(page, user)]
+        return [page for page in self._tokens.owned(PAGE_UUID, user) if is_id(page)]
 
     def elsewhere(self, user: str) -> dict[str, datetime]:
         """Pages that people granted for this user, and that another user had connected before.
 
         With each, when that was.
         """
+        prefix, mine = f"{FACEBOOK_USER_ACCESS_TOKEN}_", self._tokens.owned(PAGE_UUID, user)
+        grantors = map(grantor_of_text, self._tokens.owned(prefix, user, _user_of).values())
         return {
             page: grantor.granted_at
-            for _, grantor in self._grantors()
-            if grantor.user == user
+            for grantor in grantors
             for page in grantor.elsewhere
-            if not self._belongs(page, user)
+            if page not in mine
         }
 
     def connect(
@@ -222,11 +222,10 @@ class Pages:
     def _put_token(self, page: str, token: PageToken) -> None:
         self._tokens.put(facebook_access_token_key(page), page_token_to_text(token))
 
-    def _belongs(self, page: str, user: str) -> bool:
-        try:
-            return self.owner(page) == user
-        except ValueUnreadable:  # one bad row does not close the page of everybody
-            return False
-
     def _put(self, grantor_id: str, grantor: Grantor) -> None:
-        self._tokens.put(facebook_user_access_token_key(grantor_id), grantor_to_text(grantor))
+        key = facebook_user_access_token_key(grantor_id)
+        self._tokens.put(key, grantor_to_text(grantor), owner=grantor.user)
+
+
+def _user_of(text: str) -> str | None:
+    return grantor_of_text(text).user if is_grantor(text) else None

@@ -31,6 +31,7 @@ from shared.merchants.errors import (
 )
 from shared.merchants.inbox import DATA_DELETION, Event, Inbox
 from shared.merchants.platform import interface_of
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.merchants.statuses import WEBHOOK_REFUSALS, refusals
 from shared.merchants.webhook_requests import (
     json_object,
@@ -55,6 +56,7 @@ class FacebookInterface:
     settings: FacebookSettings
     logins: PageLogins
     inbox: Inbox
+    requests: ProtectedRequests
     browsers: BrowserSessions
 
 
@@ -156,7 +158,7 @@ def facebook_routes() -> APIRouter:
     async def deauthorize(request: Request) -> dict[str, str]:
         interface = _interface(request)
         event = await _signed_request(request, interface.settings.app_secret, DEAUTHORIZE)
-        await run_in_threadpool(interface.inbox.add, [event])
+        await interface.requests.accept(event)
         return {"status": "ok"}
 
     @router.post(
@@ -168,7 +170,7 @@ def facebook_routes() -> APIRouter:
     async def data_deletion(request: Request) -> DeletionAnswer:
         interface = _interface(request)
         event = await _signed_request(request, interface.settings.app_secret, DATA_DELETION)
-        await run_in_threadpool(interface.inbox.add, [event])
+        await interface.requests.accept(event)
         code = event.event_id
         return DeletionAnswer(
             url=f"{interface.settings.public_url}{_DELETION}/{code}", confirmation_code=code
@@ -180,7 +182,7 @@ def facebook_routes() -> APIRouter:
         summary="How far a deletion is",
     )
     def deletion_state(request: Request, code: str) -> DeletionState:
-        done = _interface(request).inbox.is_done("facebook", DATA_DELETION, code)
+        done = _interface(request).requests.is_done("facebook", DATA_DELETION, code)
         if done is None:
             raise DeletionUnknown("there is no such request", "Check the confirmation code.")
         return DeletionState(status="done" if done else "in progress")

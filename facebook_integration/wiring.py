@@ -21,7 +21,8 @@ def build_facebook(
     graph = Graph(settings, place.outbound, place.clock)
     pages = Pages(place.tokens, graph)
     logins = PageLogins(settings, graph, pages, place)
-    return FacebookInterface(settings, logins, place.inbox, browsers), PageSync(pages, graph, place)
+    interface = FacebookInterface(settings, logins, place.inbox, place.requests, browsers)
+    return interface, PageSync(pages, graph, place)
 
 
 PLATFORM = PlatformDefinition(

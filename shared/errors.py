@@ -211,6 +211,12 @@ class StoreListingIncomplete(StoreError):
     code = "store_listing_incomplete"
 
 
+class StoreCannotLock(StoreError):
+    """The bucket cannot lock objects."""
+
+    code = "store_cannot_lock"
+
+
 class StoreOverwrites(StoreError):
     """The server ignores or refuses `If-None-Match: *`, so it cannot keep what it holds."""
 

@@ -100,11 +100,11 @@ def products_in(
     """The products in the file of an operation, with all their variants.
 
     One that is malformed is left out: its id, or "" where it has none, is added to `left_out`.
-    Raises `FileNotWhole`, in the end where something is missing.
+    Raises `FileNotWhole` before the first one.
     """
-    products = objects = 0
+    _check(file, shop, operation)
+    file.seek(0)
     for node, variants in _grouped(_objects(file)):
-        products, objects = products + 1, objects + 1 + len(variants)
         try:
             product = product_of_graphql(node, variants)
         except (BodyMalformed, KeyError, TypeError, AttributeError) as error:
@@ -114,6 +114,13 @@ def products_in(
             _log.warning("left out: a malformed product", extra=about)
         else:
             yield product
+
+
+def _check(file: BinaryIO, shop: str, operation: Operation) -> None:
+    """Raise `FileNotWhole` unless a file has what its operation found."""
+    products = objects = 0
+    for _, variants in _grouped(_objects(file)):
+        products, objects = products + 1, objects + 1 + len(variants)
     # It was begun for a large catalogue: one of nothing is not believed.
     if (products, objects) != (operation.products, operation.objects) or not products:
         raise FileNotWhole(

@@ -7,7 +7,7 @@ deleted is remembered for some days, so that an older "updated" does not bring i
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,44 +17,68 @@ from shopify_integration.models import Product, instant_of
 _REMEMBERED = timedelta(days=3)
 _CLOCKS_DIFFER = timedelta(minutes=1)
 
-
-def with_product(document: Any, product: Product) -> dict[str, Any]:
-    """The document after a product was created or changed, unless that is old news."""
-    return with_some(document, [product])
+# What one of the news does.
+Change = Callable[["Catalog"], None]
 
 
-def with_some(document: Any, found: Iterable[Product]) -> dict[str, Any]:
-    """The document after these products were found, each unless that is old news."""
-    products, deleted = _parts(document)
-    for product in found:
-        if _is_gone(product, deleted):
-            continue
-        if not _is_newer(products.get(product.id), instant_of(product.updated_at)):
-            products[product.id] = product.model_dump(mode="json")
-        deleted.pop(product.id, None)
-    return _document(products, deleted)
+class Catalog:
+    """A document while the news of a batch change it: it is taken apart and put together once."""
+
+    def __init__(self, document: Any) -> None:
+        self._products, self._deleted = _parts(document)
+        # The latest time that anything in it tells of; it never goes back.
+        self._latest = _latest(self._products, self._deleted)
+
+    def put(self, product: Product) -> None:
+        """A product was created or changed, unless that is old news."""
+        at = instant_of(product.updated_at)
+        gone_at = self._deleted.get(product.id)
+        if gone_at and self._is_remembered(gone_at) and (at is None or at <= gone_at):
+            return
+        if not _is_newer(self._products.get(product.id), at):
+            self._products[product.id] = product.model_dump(mode="json")
+            self._tell(at)
+        self._deleted.pop(product.id, None)
+
+    def put_first_variants(self, product: Product, named: Sequence[str]) -> None:
+        """The same of a webhook that has the first variants of a product, and names all.
+
+        The others stay as they are stored; those that were not stored yet are missing.
+        """
+        stored = (self._products.get(product.id) or {}).get("variants", ())
+        known = {one["id"]: one for one in stored} | {one.id: one for one in product.variants}
+        variants = [known[variant] for variant in named if variant in known]
+        self.put(Product.model_validate({**product.model_dump(), "variants": variants}))
+
+    def delete(self, product_id: str, at: datetime) -> None:
+        """A product was deleted at a time, unless it was made again since."""
+        if not _is_newer(self._products.get(product_id), at):
+            self._products.pop(product_id, None)
+            self._deleted[product_id] = max(at, self._deleted.get(product_id, at))
+        self._tell(at)
+
+    def document(self) -> dict[str, Any]:
+        """The document now."""
+        return _document(self._products, self._deleted, self._latest)
+
+    def _tell(self, at: datetime | None) -> None:
+        self._latest = max((one for one in (self._latest, at) if one), default=None)
+
+    def _is_remembered(self, gone_at: datetime) -> bool:
+        return self._latest is None or gone_at > self._latest - _REMEMBERED
 
 
-def with_first_variants(document: Any, product: Product, named: Sequence[str]) -> dict[str, Any]:
-    """The document after a webhook that has the first variants of a product, and names all.
-
-    The others stay as they are stored; those that were not stored yet are missing.
-    """
-    products, _ = _parts(document)
-    stored = (products.get(product.id) or {}).get("variants", ())
-    known = {one["id"]: one for one in stored} | {one.id: one for one in product.variants}
-    variants = [known[variant] for variant in named if variant in known]
-    whole = Product.model_validate({**product.model_dump(), "variants": variants})
-    return with_product(document, whole)
+def put(catalog: Catalog, product: Product) -> None:
+    """The change by a product; see `Catalog.put`."""
+    catalog.put(product)
 
 
-def without_product(document: Any, product_id: str, at: datetime) -> dict[str, Any]:
-    """The document after a product was deleted at a time, unless it was made again since."""
-    products, deleted = _parts(document)
-    if not _is_newer(products.get(product_id), at):
-        products.pop(product_id, None)
-        deleted[product_id] = max(at, deleted.get(product_id, at))
-    return _document(products, deleted, at)
+def changed(document: Any, changes: Iterable[Change]) -> dict[str, Any]:
+    """The document after news, in order."""
+    catalog = Catalog(document)
+    for change in changes:
+        change(catalog)
+    return catalog.document()
 
 
 def with_all(
@@ -83,7 +107,8 @@ def with_all(
         if product_id not in found and (kept or _is_newer(before, began_at - _CLOCKS_DIFFER)):
             found[product_id] = before
     gone = {one: when for one, when in deleted.items() if one not in found}
-    return _document(found, gone, began_at)
+    latest = max((at for at in (_latest(found, gone), began_at) if at), default=None)
+    return _document(found, gone, latest)
 
 
 def _is_gone(product: Product, deleted: dict[str, datetime]) -> bool:
@@ -104,16 +129,19 @@ def _parts(document: Any) -> tuple[dict[str, Any], dict[str, datetime]]:
     return products, deleted
 
 
+def _latest(products: dict[str, Any], deleted: dict[str, datetime]) -> datetime | None:
+    told = (instant_of(product.get("updated_at")) for product in products.values())
+    return max((at for at in (*told, *deleted.values()) if at), default=None)
+
+
 def _document(
-    products: dict[str, Any], deleted: dict[str, datetime], now: datetime | None = None
+    products: dict[str, Any], deleted: dict[str, datetime], latest: datetime | None
 ) -> dict[str, Any]:
-    """The document. What is `now` is the latest time that anything in it tells of.
+    """The document. `latest` is the latest time that anything in it tells of.
 
     Counted from there, and not from the news in hand, what is remembered does not depend on
     the order in which the news came.
     """
-    told = [instant_of(product.get("updated_at")) for product in products.values()]
-    latest = max((at for at in (*told, *deleted.values(), now) if at), default=None)
     recent = {one for one, at in deleted.items() if latest and at > latest - _REMEMBERED}
     return {
         "products": [products[one] for one in sorted(products, key=_order)],

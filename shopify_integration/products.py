@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from itertools import islice
 
 from pydantic import BaseModel, ValidationError
 
@@ -23,10 +23,10 @@ from shared.clock import Clock
 from shared.logs import fields
 from shared.merchants.documents import MerchantData
 from shared.merchants.errors import PlatformError, PlatformPreparing
-from shopify_integration import catalog
 from shopify_integration.admin_api import ShopifyAdmin, Token
 from shopify_integration.bulk import BulkOperations, FileNotWhole, Operation, products_in
 from shopify_integration.models import Product, ProductPage
+from shopify_integration.product_documents import ProductDocuments
 
 _log = logging.getLogger(__name__)
 
@@ -36,11 +36,13 @@ _LONGEST = timedelta(days=1)
 _SECONDS_BETWEEN_READERS = 60.0
 # From so many products on, a file of all of them is there before their pages are read.
 _LARGE = 1000
+# So many products of a file are in memory.
+_AT_ONCE = 5000
 _SHORTEST_WAIT_SECONDS = 10.0
 _LONGEST_WAIT_SECONDS = 300.0
 
-# Changes the document with this key, if the shop is still its user's.
-ChangeDocument = Callable[[str, Callable[[Any], Any]], None]
+# Changes documents in the folder of a shop, if that is still its user's.
+Act = Callable[[Callable[[str], object]], None]
 
 
 class _StoredPage(BaseModel):
@@ -80,26 +82,29 @@ class _Reading:
 class ProductReader:
     """Raises `PlatformError` and `StoreError`."""
 
-    def __init__(self, admin: ShopifyAdmin, data: MerchantData, clock: Clock) -> None:
+    def __init__(
+        self, admin: ShopifyAdmin, products: ProductDocuments, data: MerchantData, clock: Clock
+    ) -> None:
         self._admin = admin
+        self._products = products
         self._data = data
         self._clock = clock
         self._bulk = BulkOperations(admin)
         self._reading: dict[str, threading.Lock] = {}
 
-    def read(self, shop: str, token: Token, folder: str, change: ChangeDocument) -> None:
+    def read(self, shop: str, token: Token, folder: str, act: Act) -> None:
         """Bring the products of a shop up to date; `folder` is how the keys of its documents begin.
 
         Goes on where a reading was cut short. Raises `PlatformPreparing` while Shopify prepares a
         file, and while another thread reads.
         """
         with self._alone(shop):
-            reading = self._begun(shop, folder, change)
-            if reading.after is None and self._read_in_bulk(shop, token, folder, change):
+            reading = self._begun(shop, folder, act)
+            if reading.after is None and self._read_in_bulk(shop, token, folder, act):
                 return
             if reading.after is not None:
                 try:
-                    self._read(shop, token, folder, change, reading)
+                    self._read(shop, token, folder, act, reading)
                 except PlatformError as error:
                     if type(error) is not PlatformError:
                         raise
@@ -109,9 +114,9 @@ class ProductReader:
                     return
                 self._forget(folder)
                 reading = _Reading(self._clock.now())
-            self._read(shop, token, folder, change, reading)
+            self._read(shop, token, folder, act, reading)
 
-    def _read_in_bulk(self, shop: str, token: Token, folder: str, change: ChangeDocument) -> bool:
+    def _read_in_bulk(self, shop: str, token: Token, folder: str, act: Act) -> bool:
         """Read all products of a large shop from one file; False where that cannot be done.
 
         Raises `PlatformPreparing` while Shopify makes the file, also after a restart.
@@ -126,7 +131,7 @@ class ProductReader:
                 return False
             begun = _StoredOperation(began_at=now, id=named)
             document = begun.model_dump(mode="json")
-            change(_operation_key(folder), lambda _: document)
+            act(lambda own: self._data.change(_operation_key(own), lambda _: document))
         try:
             operation = self._bulk.look(shop, token, begun.id)
             if operation is not None and operation.is_running:
@@ -134,7 +139,7 @@ class ProductReader:
             if operation is None or operation.status != "COMPLETED":
                 why = f"{operation.status} {operation.error}" if operation else "unknown"
                 raise FileNotWhole(f"the bulk operation of {shop} has not ended well: {why}")
-            self._take(shop, operation, folder, change, begun.began_at)
+            self._take(shop, operation, act, begun.began_at)
         except FileNotWhole as error:
             about = fields(shop=shop)
             _log.warning("all products are read by pages: %s", error.message, extra=about)
@@ -143,24 +148,17 @@ class ProductReader:
         self._data.remove_all(_operation_folder(folder))
         return True
 
-    def _take(
-        self,
-        shop: str,
-        operation: Operation,
-        folder: str,
-        change: ChangeDocument,
-        began_at: datetime,
-    ) -> None:
+    def _take(self, shop: str, operation: Operation, act: Act, began_at: datetime) -> None:
         """Put all that a completed operation found in place of the catalogue."""
-        left_out: set[str] = set()
+        reading = _Reading(began_at)
         with tempfile.TemporaryFile() as file:
             self._bulk.fetch(shop, operation, file)
             file.seek(0)
-            found = products_in(file, shop, operation, left_out)
-            change(
-                catalog_key(folder),
-                lambda document: catalog.with_all(document, found, began_at, left_out),
-            )
+            found = products_in(file, shop, operation, reading.left_out)
+            while batch := list(islice(found, _AT_ONCE)):
+                self._merge(batch, act)
+                reading.add(batch, (), None)
+        self._finish(reading, [], act)
 
     def _operation(self, folder: str, now: datetime) -> _StoredOperation | None:
         """The operation that was begun, unless that was long ago."""
@@ -170,32 +168,25 @@ class ProductReader:
             return None
         return begun if now - _LONGEST < begun.began_at <= now else None
 
-    def _read(
-        self, shop: str, token: Token, folder: str, change: ChangeDocument, reading: _Reading
-    ) -> None:
+    def _read(self, shop: str, token: Token, folder: str, act: Act, reading: _Reading) -> None:
         waiting: list[Product] = []
         for page in self._admin.products(shop, token, reading.after):
-            key = _page_key(folder, reading.pages)
+            number = reading.pages
             waiting += page.products
             reading.add(page.products, page.left_out, page.after)
             if page.after is None:
                 break
-            self._store_page(key, page.after, page, reading, change)
-            # The catalogue is one document: with twice as many pages each time, all that is
-            # written of it is as much as two of the last one.
+            self._store_page(number, page.after, page, reading, act)
+            # With twice as many pages each time, all that is written of the catalogue is as much
+            # as two of the last one.
             if reading.pages & (reading.pages - 1) == 0:
-                self._merge(folder, waiting, change)
+                self._merge(waiting, act)
                 waiting = []
-        change(
-            catalog_key(folder),
-            lambda document: catalog.with_all(
-                document, waiting, reading.began_at, reading.left_out, reading.seen
-            ),
-        )
+        self._finish(reading, waiting, act)
         if reading.pages > 1:
             self._forget(folder)
 
-    def _begun(self, shop: str, folder: str, change: ChangeDocument) -> _Reading:
+    def _begun(self, shop: str, folder: str, act: Act) -> _Reading:
         """The reading that was cut short, with all that it stored in the catalogue; else a new one.
 
         One that is not whole, or too old, is dropped.
@@ -217,12 +208,12 @@ class ProductReader:
         reading = _Reading(began_at)
         for page in pages:
             reading.add(page.products, page.left_out, page.after)
-        self._merge(folder, [product for page in pages for product in page.products], change)
+        self._merge([product for page in pages for product in page.products], act)
         _log.info("going on with the products", extra=fields(shop=shop, pages=len(pages)))
         return reading
 
     def _store_page(
-        self, key: str, after: str, page: ProductPage, reading: _Reading, change: ChangeDocument
+        self, number: int, after: str, page: ProductPage, reading: _Reading, act: Act
     ) -> None:
         stored = _StoredPage(
             began_at=reading.began_at,
@@ -230,10 +221,18 @@ class ProductReader:
             products=page.products,
             left_out=page.left_out,
         ).model_dump(mode="json")
-        change(key, lambda _: stored)
+        act(lambda folder: self._data.change(_page_key(folder, number), lambda _: stored))
 
-    def _merge(self, folder: str, products: Sequence[Product], change: ChangeDocument) -> None:
-        change(catalog_key(folder), lambda document: catalog.with_some(document, products))
+    def _merge(self, products: Sequence[Product], act: Act) -> None:
+        act(lambda folder: self._products.add(folder, products))
+
+    def _finish(self, reading: _Reading, last: Sequence[Product], act: Act) -> None:
+        """What is deleted at the shop goes; the `last` products are still to be stored."""
+        act(
+            lambda folder: self._products.polled(
+                folder, last, reading.began_at, reading.left_out, reading.seen
+            )
+        )
 
     def _forget(self, folder: str) -> None:
         # The first page goes first: what a crash leaves is not whole, and is dropped.
@@ -261,11 +260,6 @@ def _preparing(shop: str, since: timedelta) -> PlatformPreparing:
     return PlatformPreparing(
         f"Shopify prepares a file of all products of {shop}", "The app will fetch it.", wait
     )
-
-
-def catalog_key(folder: str) -> str:
-    """The key of the document with all products of a shop."""
-    return f"{folder}shop_products.json"
 
 
 def _operation_folder(folder: str) -> str:

@@ -26,6 +26,7 @@ from shared.merchants.errors import (
 )
 from shared.merchants.inbox import Event, Inbox
 from shared.merchants.platform import interface_of
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.merchants.statuses import WEBHOOK_REFUSALS, refusals
 from shared.merchants.webhook_requests import (
     json_object,
@@ -52,6 +53,8 @@ _OF_SHOP = {
 }
 # Their time says whether they are about an earlier connection; clocks differ by so much.
 _ENDS = ("shop/redact", "app/uninstalled")
+# Shopify sends these once; their work must be done whatever becomes of the inbox.
+_PROTECTED = (*_ENDS, "customers/redact")
 _CLOCKS_DIFFER = timedelta(minutes=5)
 
 
@@ -62,6 +65,7 @@ class ShopifyInterface:
     settings: ShopifySettings
     logins: ShopLogins
     inbox: Inbox
+    requests: ProtectedRequests
     browsers: BrowserSessions
     clock: Clock
 
@@ -163,7 +167,10 @@ def shopify_routes() -> APIRouter:
             _log.info("dropped a webhook that names no shop, or two")
         else:
             _compare_version(request, interface.settings.version)
-            await run_in_threadpool(interface.inbox.add, [event])
+            if event.topic in _PROTECTED:
+                await interface.requests.accept(event)
+            else:
+                await run_in_threadpool(interface.inbox.add, [event])
         return {"status": "ok"}
 
     return router

@@ -11,7 +11,6 @@ from typing import TypeVar
 from shared.clock import Clock
 from shared.databases.binding import is_uuid
 from shared.databases.tokens import TokenStorage
-from shared.errors import ValueUnreadable
 from shared.merchants.errors import PlatformUnreachable, TokenRefused
 from shared.merchants.http_client import most_seconds_to_wait
 from shopify_integration.admin_api import ShopifyAdmin
@@ -76,8 +75,7 @@ class Shops:
 
     def owned_by(self, user: str) -> list[str]:
         """The shops of a user, those without a token included."""
-        known = _shops(self._tokens.names(USER_UUID))
-        return [shop for shop in known if self._belongs(shop, user)]
+        return _shops(list(self._tokens.owned(USER_UUID, user)))
 
     def grant(self, shop: str) -> Grant | None:
         """What a shop has granted, fresh or not."""
@@ -132,12 +130,6 @@ class Shops:
             yield
         finally:
             lock.release()
-
-    def _belongs(self, shop: str, user: str) -> bool:
-        try:
-            return self.owner(shop) == user
-        except ValueUnreadable:  # one bad row does not close the page of everybody
-            return False
 
     def _put(self, shop: str, grant: Grant) -> None:
         self._tokens.put(shopify_access_token_key(shop_key(shop)), grant_to_text(grant))

@@ -19,7 +19,6 @@ from shared.merchants.errors import (
 )
 from shared.merchants.inbox import Event, Provider, WaitingEvent
 from shared.merchants.platform import Connection, Workplace
-from shopify_integration import catalog
 from shopify_integration.admin_api import ShopifyAdmin, Token
 from shopify_integration.errors import ShopUnavailable
 from shopify_integration.models import (
@@ -30,12 +29,11 @@ from shopify_integration.models import (
     variants_named,
 )
 from shopify_integration.oauth import CONNECTED
-from shopify_integration.products import ProductReader, catalog_key
+from shopify_integration.product_documents import News, ProductDocuments
+from shopify_integration.products import ProductReader
 from shopify_integration.shops import Shops
 
 _log = logging.getLogger(__name__)
-
-_Change = Callable[[Any], Any]
 
 # What the next minute does not change: the merchant has to do something.
 _LASTING = (TokenRefused, PermissionMissing, ShopUnavailable)
@@ -50,7 +48,8 @@ class ShopSync:
         self._shops = shops
         self._admin = admin
         self._place = place
-        self._reader = ProductReader(admin, place.data, place.clock)
+        self._products = ProductDocuments(place.data)
+        self._reader = ProductReader(admin, self._products, place.data, place.clock)
         self._acts: dict[str, Callable[[str, Event], None]] = {
             CONNECTED: self._on_connected,
             "shop/update": self._on_shop,
@@ -59,7 +58,7 @@ class ShopSync:
             "customers/redact": self._on_customer,
             "customers/data_request": self._on_customer,
         }
-        self._product_changes: dict[str, Callable[[str, Event], _Change]] = {
+        self._product_changes: dict[str, Callable[[str, Event], News]] = {
             "products/create": self._changed,
             "products/update": self._changed,
             "products/delete": self._deleted,
@@ -105,11 +104,11 @@ class ShopSync:
         if owner is None:
             _log.info("dropped: unknown shop", extra=fields(shop=account, events=len(events)))
             return
-        changes: list[_Change] = []
+        news: list[News] = []
         for event in (waiting.event for waiting in events):
             try:
                 if event.topic in self._product_changes:
-                    changes.append(self._product_changes[event.topic](account, event))
+                    news.append(self._product_changes[event.topic](account, event))
                 elif event.topic in self._acts:
                     self._acts[event.topic](account, event)
                 else:
@@ -118,17 +117,17 @@ class ShopSync:
                 _log.warning(
                     "dropped: %s", error.message, extra=fields(shop=account, topic=event.topic)
                 )
-        if changes:
-            self._change(owner, account, catalog_key(_folder(owner, account)), _all_of(changes))
+        if news:
+            self._act(owner, account, lambda folder: self._products.change(folder, news))
 
     # --- products -----------------------------------------------------------------------
 
-    def _changed(self, shop: str, event: Event) -> _Change:
+    def _changed(self, shop: str, event: Event) -> News:
         """A webhook has the first 100 variants of a product: one that names more is asked for."""
         body = _body(event)
         product, named = product_of_webhook(body), variants_named(body)
         if len(named) <= len(product.variants):
-            return lambda document: catalog.with_product(document, product)
+            return News(product.id, lambda stored: stored.put(product))
         whole: Product | None = None
         try:
             whole = self._shops.with_token(
@@ -136,23 +135,23 @@ class ShopSync:
             )
         except _LASTING as error:
             self._mark(shop, error)
-            return lambda document: catalog.with_first_variants(document, product, named)
+            return News(product.id, lambda stored: stored.put_first_variants(product, named))
         if whole is None:  # deleted since, which has a webhook of its own
-            return lambda document: document
-        return lambda document: catalog.with_product(document, whole)
+            return News(product.id, lambda _: None)
+        return News(product.id, lambda stored: stored.put(whole))
 
-    def _deleted(self, _shop: str, event: Event) -> _Change:
+    def _deleted(self, _shop: str, event: Event) -> News:
         product_id = _body(event).get("id")
         if not isinstance(product_id, int | str):
             raise BodyMalformed("a deleted product has no id")
         at = event.sent_at or self._place.clock.now()
-        return lambda document: catalog.without_product(document, str(product_id), at)
+        return News(str(product_id), lambda stored: stored.delete(str(product_id), at))
 
     def _fetch(self, shop: str, token: Token) -> None:
         owner = self._owner(shop)
         self._admin.subscribe(shop, token)
         self._store_shop(owner, self._admin.shop(shop, token), shop)
-        self._reader.read(shop, token, _folder(owner, shop), partial(self._change, owner, shop))
+        self._reader.read(shop, token, _folder(owner, shop), partial(self._act, owner, shop))
 
     # --- the shop -----------------------------------------------------------------------
 
@@ -194,15 +193,19 @@ class ShopSync:
         _log.info("nothing is stored of customers", extra=fields(shop=shop, topic=event.topic))
 
     def _store_shop(self, owner: str, found: Shop, shop: str) -> None:
-        document = found.model_dump(mode="json")
-        key = f"{_folder(owner, shop)}shop_metadata.json"
-        self._change(owner, shop, key, lambda _: document)
+        document, data = found.model_dump(mode="json"), self._place.data
+        self._act(
+            owner,
+            shop,
+            lambda folder: data.change(f"{folder}shop_metadata.json", lambda _: document),
+        )
 
-    def _change(self, owner: str, shop: str, key: str, change: _Change) -> None:
-        """Change a document of a shop, if the shop is still this user's."""
-        with self._place.data.alone(_folder(owner, shop)):
+    def _act(self, owner: str, shop: str, act: Callable[[str], object]) -> None:
+        """Change documents in the folder of a shop, if the shop is still this user's."""
+        folder = _folder(owner, shop)
+        with self._place.data.alone(folder):
             if self._shops.owner(shop) == owner:
-                self._place.data.change(key, change)
+                act(folder)
 
     def _owner(self, shop: str) -> str:
         owner = self._shops.owner(shop)
@@ -226,15 +229,6 @@ class ShopSync:
             return
         if self._place.marks.mark_reconnect("shopify", shop, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=fields(shop=shop))
-
-
-def _all_of(changes: Sequence[_Change]) -> _Change:
-    def change(document: Any) -> Any:
-        for one in changes:
-            document = one(document)
-        return document
-
-    return change
 
 
 def _body(event: Event) -> dict[str, Any]:

@@ -21,7 +21,9 @@ def build_shopify(
     admin = ShopifyAdmin(settings, place.outbound, place.clock)
     shops = Shops(place.tokens, admin, place.clock)
     logins = ShopLogins(settings, admin, shops, place)
-    interface = ShopifyInterface(settings, logins, place.inbox, browsers, place.clock)
+    interface = ShopifyInterface(
+        settings, logins, place.inbox, place.requests, browsers, place.clock
+    )
     return interface, ShopSync(shops, admin, place)
 
 

@@ -39,7 +39,7 @@ def run(service: BackupService, options: argparse.Namespace) -> int:
         print_json({**document, "set": documents.set_document(made) if made else None})
     elif made is not None:
         show(text.set_made(made, service.status()))
-    code = _outcome(ended, options)
+    code = outcome(ended, options)
     return UNHEALTHY if code == DONE and made is not None and made.suspect else code
 
 
@@ -52,7 +52,7 @@ def verify(service: BackupService, options: argparse.Namespace) -> int:
     elif ended.error is None and ended.set_id:
         level = service.catalogue.get(ended.set_id).proof
         show(text.verified(ended.set_id, level))
-    return _outcome(ended, options)
+    return outcome(ended, options)
 
 
 def status(service: BackupService, options: argparse.Namespace) -> int:
@@ -151,7 +151,7 @@ def _restore(service: BackupService, given: GivenRestore, options: argparse.Name
         show(restore_text.restored(plan, ended, options.to, _afterwards(service, plan, ended)))
         if owed := len(service.facts.owed_asides()):
             show(text.owed_asides(owed), file=sys.stderr)
-    return _outcome(ended, options)
+    return outcome(ended, options)
 
 
 def _afterwards(service: BackupService, plan: RestorePlan, ended: Run) -> Afterwards | None:
@@ -185,7 +185,7 @@ def _undo(service: BackupService, options: argparse.Namespace) -> int:
             "What the last restore had replaced is back. "
             "To reverse this: ./bot backups restore --undo"
         )
-    return _outcome(ended, options)
+    return outcome(ended, options)
 
 
 def drill(service: BackupService, options: argparse.Namespace) -> int:
@@ -198,7 +198,7 @@ def drill(service: BackupService, options: argparse.Namespace) -> int:
         print_json({**document, "drill": documents.drill_document(report) if report else None})
     elif ended.error is None and report is not None:
         show(text.drilled(report))
-    return _outcome(ended, options)
+    return outcome(ended, options)
 
 
 def prune(service: BackupService, options: argparse.Namespace) -> int:
@@ -216,7 +216,7 @@ def prune(service: BackupService, options: argparse.Namespace) -> int:
         print_json(documents.run_document(ended))
     elif ended.error is None:
         show(text.pruned(service.catalogue.count()))
-    return _outcome(ended, options)
+    return outcome(ended, options)
 
 
 def accept(service: BackupService, options: argparse.Namespace) -> int:
@@ -284,7 +284,7 @@ def _accept_unsigned(service: BackupService, options: argparse.Namespace) -> int
         print_json({**documents.run_document(ended), "marked": marked})
     else:
         show(text.marked(options.instance, marked))
-    return _outcome(ended, options)
+    return outcome(ended, options)
 
 
 def doctor(service: BackupService, options: argparse.Namespace, settings: Settings) -> int:
@@ -297,7 +297,8 @@ def doctor(service: BackupService, options: argparse.Namespace, settings: Settin
     return DONE if examination.healthy else UNHEALTHY
 
 
-def _outcome(ended: Run, options: argparse.Namespace) -> int:
+def outcome(ended: Run, options: argparse.Namespace) -> int:
+    """The exit code of a run that is over; says why it failed."""
     if ended.error is None:
         return DONE
     if not options.json:

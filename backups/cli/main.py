@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from backups.cli import commands, keys
+from backups.cli import commands, deletion, keys, places
 from backups.cli.commands import BUSY, DONE, FAILED, USAGE
 from backups.cli.losses import LOSSES
 from backups.cli.output import print_json, show
@@ -27,10 +27,13 @@ from backups.decisions.marks import unchecked
 from backups.decisions.period import DEFAULT_SINCE
 from backups.errors import (
     ConfirmationMissing,
+    CopyInProgress,
     FileUnusable,
     IdentityInCheckout,
     KitNotShown,
     LeaseHeld,
+    NoSecondPlace,
+    NotDeletable,
     NotPinnable,
     PeriodInvalid,
     SetNotNamed,
@@ -38,6 +41,7 @@ from backups.errors import (
 )
 from backups.operations.own_sets import LATEST
 from backups.service import BackupService
+from backups.vocabulary.second import SECOND
 from backups.wiring import open_service
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
@@ -52,15 +56,18 @@ _EXIT_CODES: tuple[tuple[type[AppError], int], ...] = (
     (PeriodInvalid, USAGE),
     (SetNotNamed, USAGE),
     (NotPinnable, USAGE),
+    (NotDeletable, USAGE),
     (KitNotShown, USAGE),
     (IdentityInCheckout, USAGE),
     (FileUnusable, USAGE),
+    (NoSecondPlace, USAGE),
     (LeaseHeld, BUSY),
+    (CopyInProgress, BUSY),
 )
 
 _WRITE_TO_THE_STORE = (
     *("run", "verify", "restore", "drill", "prune", "accept", "adopt"),
-    *("pin", "unpin"),
+    *("pin", "unpin", "delete"),
 )
 
 _FORM_OF_TIME = "a UTC time such as 2026-11-22T09:41:07Z"
@@ -104,7 +111,10 @@ def _dispatch(options: argparse.Namespace) -> int:
     has_keys = bool(settings.token_encryption_keys)
     if not has_keys and _needs_keys(options):
         raise SettingsError((f"TOKEN_ENCRYPTION_KEYS is not set, and `{options.name}` needs it",))
-    with open_service(settings, store=store) as service:
+    with (
+        open_service(settings, store=store) as first,
+        places.open_place(settings, first, options) as service,
+    ):
         if has_keys and _makes_marks(options):
             service.refuse_another_key()
         if not has_keys and options.name in _SAYS_UNCHECKED:
@@ -148,7 +158,7 @@ def _makes_marks(options: argparse.Namespace) -> bool:
     """Whether a command makes sets, or documents with marks."""
     if options.name == "restore":
         return bool(options.in_place)
-    return options.name in ("run", "verify", "drill", "accept", "adopt", "pin", "unpin")
+    return options.name in ("run", "verify", "drill", "accept", "adopt", "pin", "unpin", "delete")
 
 
 def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
@@ -171,6 +181,11 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
             parser.error(
                 "restore --accept-unsigned takes a SET (the id of one restore point), or --from"
             )
+    if options.name in places.CAN_READ_SECOND:
+        if options.stored_before and options.place != SECOND:
+            parser.error("--stored-before needs --place second: the first place deletes")
+        if options.place and options.name == "restore" and (options.undo or options.from_path):
+            parser.error("restore --undo and --from read from no place: leave --place out")
     if options.name == "accept" and options.missing == (options.set is not None):
         parser.error("accept takes a SET or --missing")
     return options
@@ -200,15 +215,19 @@ def _parser() -> argparse.ArgumentParser:
         help="back up one database only; does not count as a full backup",
     )
     command("status", commands.status, "Health, schedule, last run and newest restore point.")
-    _add_paging(command("list", commands.list_sets, "Restore points, newest first."))
+    listing = command("list", commands.list_sets, "Restore points, newest first.")
+    _add_paging(listing)
     runs = command("runs", commands.list_runs, "The run log, newest first, or one run.")
     runs.add_argument("run", nargs="?", metavar="ID")
     _add_paging(runs)
     verify = command("verify", commands.verify, "Prove a stored set again, by default the newest.")
     verify.add_argument("set", nargs="?", default=LATEST, metavar="SET", help="default: latest")
-    _add_restore(command("restore", commands.restore, "Show what a restore would do, or do it."))
+    restore = command("restore", commands.restore, "Show what a restore would do, or do it.")
+    _add_restore(restore)
     drill = command("drill", commands.drill, "Rehearse a full restore from the store, timed.")
     drill.add_argument("--identity", type=_path, metavar="FILE", help="the age identity to use")
+    places.add_place((listing, verify, restore, drill), _time, _FORM_OF_TIME)
+    places.add_copy(command("copy", places.copy, "Bring the second place up to date, or compare."))
     prune = command(
         "prune", commands.prune, "Apply retention, and delete objects that belong to no set."
     )
@@ -224,11 +243,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="the loss of the restore points that vanished or are hollow is known",
     )
-    pin = command("pin", commands.pin, "Keep a set, whatever the rules of retention say.")
-    pin.add_argument("set", metavar="SET", help="an id, or latest")
-    pin.add_argument("--label", default="", metavar="TEXT", help="why; shown wherever the set is")
-    unpin = command("unpin", commands.unpin, "Keep a set no longer than the rules say.")
-    unpin.add_argument("set", metavar="SET", help="an id, or latest")
+    _add_keeping(command)
     adopt = command(
         "adopt", commands.adopt, "Count the sets of an earlier installation as this one's."
     )
@@ -256,13 +271,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--kept", action="store_true", help="note that you keep it elsewhere, since today"
     )
-    keygen = command("keygen", None, "Make an age key pair to encrypt backups with.")
-    keygen.add_argument(
-        "--to", type=_path, metavar="FILE", help="new file; default: backup-identity.txt in ~"
-    )
-    keygen.add_argument(
-        "--in-checkout", action="store_true", help="FILE may be in the folder of the program"
-    )
+    _add_keygen(command("keygen", None, "Make an age key pair to encrypt backups with."))
     practice = command(
         "practice",
         None,
@@ -277,6 +286,33 @@ def _parser() -> argparse.ArgumentParser:
     )
     practice.add_argument("--keep", action="store_true", help="keep the folder, to type on in it")
     return parser
+
+
+def _add_keeping(command: Callable[[str, _Act | None, str], argparse.ArgumentParser]) -> None:
+    """What a person decides about one set."""
+    pin = command("pin", commands.pin, "Keep a set, whatever the rules of retention say.")
+    pin.add_argument("set", metavar="SET", help="an id, or latest")
+    pin.add_argument("--label", default="", metavar="TEXT", help="why; shown wherever the set is")
+    unpin = command("unpin", commands.unpin, "Keep a set no longer than the rules say.")
+    unpin.add_argument("set", metavar="SET", help="an id, or latest")
+    delete = command(
+        "delete",
+        deletion.delete,
+        "Delete one set on purpose, and the points that are made from it. It cannot be undone.",
+    )
+    delete.add_argument("set", metavar="SET", help="an id")
+    delete.add_argument(
+        "--confirm", metavar="ID", help="the id once more; else it is asked for at a terminal"
+    )
+
+
+def _add_keygen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--to", type=_path, metavar="FILE", help="new file; default: backup-identity.txt in ~"
+    )
+    parser.add_argument(
+        "--in-checkout", action="store_true", help="FILE may be in the folder of the program"
+    )
 
 
 def _add_restore(parser: argparse.ArgumentParser) -> None:

@@ -15,6 +15,7 @@ from backups.model import BackupSet, DrillReport, Finding, Light, Run, RunBy
 from backups.vocabulary.bot import NO_BOT, BotFacts
 from backups.vocabulary.following import FollowState
 from backups.vocabulary.receivers import SentMessage
+from backups.vocabulary.second import SecondFacts
 from shared.clock import format_utc
 from shared.store.object_store import StoreKind
 from shared.words import counted
@@ -42,6 +43,7 @@ PROBLEM_CODES = (
     "drill_overdue",
     "overdue",
     "no_restore_point",
+    "copy_behind",
     *("inbox_stuck", "updates_set_aside"),
 )
 
@@ -63,6 +65,7 @@ FOUND_WARNING_CODES = (
     "earlier_installation",
     *("marks_unchecked", "sets_unsigned", "verdicts_unsigned", "mark_key_unknown", "mark_wrong"),
     *("local_sets_left", "unknown_setting"),
+    *("copy_deletable", "copy_disturbed", "copy_refused", "copy_failed"),
     "inbox_unreadable",
 )
 
@@ -79,6 +82,7 @@ AMBER_CODES = (
     "nobody_told",
     "kit_not_kept",
     "drill_overdue",
+    *("first_place_away", "copy_behind", "copy_deletable", "copy_disturbed"),
 )
 
 _DRILLS_MISSED_FOR_AMBER = 2
@@ -143,6 +147,7 @@ class Status:
     # What is promised of a change while changes are followed; None: nothing.
     stored_within: timedelta | None = None
     bot: BotFacts = NO_BOT
+    second: SecondFacts | None = None
 
 
 def assess(facts: HealthFacts) -> Health:

@@ -45,6 +45,19 @@ _WORK = {
 
 
 @dataclass(frozen=True)
+class Fact:
+    """One thing that green rests on: `holds` is None when it is not known.
+
+    `finding` says what to do when it does not hold, or has not been known for too long.
+    """
+
+    name: str
+    holds: bool | None
+    detail: str
+    finding: Finding | None = None
+
+
+@dataclass(frozen=True)
 class HealthFacts:
     """What `assess` judges.
 
@@ -57,7 +70,8 @@ class HealthFacts:
     `future` has the ids of sets whose time lies in the future, `future_is_over` whether a right
     set was proven since they were first seen, `restored_at` when all that is live was restored
     from `newest`. `found_faults` are problems that others have found (of the live sources, of
-    the leases, of the records), and `found_warnings` the warnings. `refusal` is why the store
+    the leases, of the records), and `found_warnings` the warnings; `found_facts` are what green
+    rests on besides. `refusal` is why the store
     could not be asked, and `in_other_places` the beginning of a hint that names where this host
     has known points under other settings. `points_for_empty_host` is how many the store has,
     where this host has neither data nor a set of its own. `missing_keys` are the fingerprints
@@ -103,19 +117,7 @@ class HealthFacts:
     in_other_places: str = ""
     missing_keys: tuple[str, ...] = ()
     points_for_empty_host: int = 0
-
-
-@dataclass(frozen=True)
-class Fact:
-    """One thing that green rests on: `holds` is None when it is not known.
-
-    `finding` says what to do when it does not hold, or has not been known for too long.
-    """
-
-    name: str
-    holds: bool | None
-    detail: str
-    finding: Finding | None = None
+    found_facts: tuple[Fact, ...] = ()
 
 
 def protection(facts: HealthFacts) -> tuple[Fact, ...]:
@@ -130,6 +132,7 @@ def _facts(facts: HealthFacts) -> Iterator[Fact]:
     yield _seen(facts)
     yield _proof(facts)
     yield _keys(facts)
+    yield from facts.found_facts
     if facts.run_by == "app":
         yield _thread(facts, "scheduler")
         if facts.follows:

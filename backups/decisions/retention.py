@@ -23,6 +23,7 @@ from backups.decisions.chains.retention import (
     plan_chains,
     uses_of_fulls,
 )
+from backups.decisions.keeping.pins import pins_in_the_way
 from backups.decisions.order import is_future, newest_first
 from backups.model import BackupSet, Mark, RestorePoint
 from shared.words import counted
@@ -153,7 +154,7 @@ def plan_retention(
         if one.id in reasons
     ]
     drop = [Dropped(one, "no rule keeps it any longer") for one in ordered if one.id not in reasons]
-    return _fit(ordered, keep, drop, policy.max_bytes, facts.chains)
+    return _fit(ordered, keep, drop, policy.max_bytes, facts)
 
 
 def plan_with_chains(
@@ -168,12 +169,22 @@ def plan_with_chains(
 
     A full stays as long as a point that is kept needs it, and a chain goes with its full.
     """
+    of_chains = chain_facts(sets, facts, own)
+    days = policy.points_days
+    uses = uses_of_fulls(chains, days, of_chains)
+    plan = plan_retention(sets, policy, replace(facts, chains=uses))
+    fulls = {one.backup_set.id for one in plan.keep}
+    return replace(plan, chains=plan_chains(chains, fulls, days, of_chains))
+
+
+def chain_facts(sets: Sequence[Retainable], facts: RetentionFacts, own: str) -> ChainFacts:
+    """What a plan for chains needs to know beside them."""
     proven = [
         one.created_at
         for one in sets
         if one.protects and one.instance in facts.ours and not is_future(one.created_at, facts.now)
     ]
-    of_chains = ChainFacts(
+    return ChainFacts(
         now=facts.now,
         own=own,
         ours=facts.ours,
@@ -181,11 +192,6 @@ def plan_with_chains(
         busy=facts.busy,
         newest_set=max(proven, default=None),
     )
-    days = policy.points_days
-    uses = uses_of_fulls(chains, days, of_chains)
-    plan = plan_retention(sets, policy, replace(facts, chains=uses))
-    fulls = {one.backup_set.id for one in plan.keep}
-    return replace(plan, chains=plan_chains(chains, fulls, days, of_chains))
 
 
 def _by_kind(ordered: Iterable[Retainable]) -> dict[_Kind, list[Retainable]]:
@@ -203,17 +209,8 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
     def protect(one: Retainable, reason: str) -> None:
         found.setdefault(one.id, []).append(reason)
 
-    present = [one for one in ordered if not is_future(one.created_at, facts.now)]
-    # What a restore has passed over must not be all that is left.
-    proven = [one for one in present if one.protects and not one.set_aside]
-    newest = next(iter(proven), None) or next((one for one in present if one.protects), None)
-    if newest is None and present:
-        believed = [one for one in present if one.mark == "valid"]
-        protect((believed or present)[0], "newest, and nothing is proven")
-    ours = next((one for one in proven if one.instance in facts.ours), None)
-    sure = next((one for one in proven if one.id not in facts.unread), None)
-    for one in {one.id: one for one in (newest, ours, sure) if one is not None}.values():
-        protect(one, "newest proven")
+    for one, why in newest_good(ordered, facts):
+        protect(one, why)
     pre_restore_age = timedelta(days=PRE_RESTORE_DAYS)
     for one in ordered:
         if is_future(one.created_at, facts.now):
@@ -236,6 +233,24 @@ def _protections(ordered: Sequence[Retainable], facts: RetentionFacts) -> dict[s
         if one.kind == "pre-restore" and facts.now - one.created_at < pre_restore_age:
             protect(one, f"replaced by a restore within {PRE_RESTORE_DAYS} days")
     return found
+
+
+def newest_good(
+    ordered: Sequence[Retainable], facts: RetentionFacts
+) -> list[tuple[Retainable, str]]:
+    """What must not be lost, with the reason, of sets in their order: the newest proven one, that
+    of ours, and that of which every verdict was read; the newest of all where nothing is proven."""
+    present = [one for one in ordered if not is_future(one.created_at, facts.now)]
+    # What a restore has passed over must not be all that is left.
+    proven = [one for one in present if one.protects and not one.set_aside]
+    newest = next(iter(proven), None) or next((one for one in present if one.protects), None)
+    if newest is None and present:
+        believed = [one for one in present if one.mark == "valid"]
+        return [((believed or present)[0], "newest, and nothing is proven")]
+    ours = next((one for one in proven if one.instance in facts.ours), None)
+    sure = next((one for one in proven if one.id not in facts.unread), None)
+    found = {one.id: one for one in (newest, ours, sure) if one is not None}
+    return [(one, "newest proven") for one in found.values()]
 
 
 def _not_ours_to_drop(one: Retainable, facts: RetentionFacts) -> str | None:
@@ -299,13 +314,14 @@ def _fit(
     keep: list[Kept],
     drop: list[Dropped],
     max_bytes: Count,
-    chains: Mapping[str, UseOfFull],
+    facts: RetentionFacts,
 ) -> RetentionPlan:
     """Drop the oldest unprotected sets, each with its chain, until the rest fits into
     `max_bytes`."""
     if max_bytes is None:
         return RetentionPlan(tuple(keep), tuple(drop))
     # What a manifest without a mark says of its size must not push out a set of ours.
+    chains = facts.chains
     total = sum(_bytes(one.backup_set, chains) for one in keep if _counts(one.backup_set))
     too_much: set[str] = set()
     for one in reversed(keep):
@@ -323,6 +339,10 @@ def _fit(
             f"the restore points that may not be dropped have {total:,} bytes in total, which is "
             f"above BACKUP_KEEP_MAX_BYTES ({max_bytes:,} bytes)"
         )
+        others = _protections(ordered, replace(facts, pinned={}))
+        kept = (one.backup_set for one in keep if one.backup_set.id in facts.pinned)
+        only = {one.id: _bytes(one, chains) for one in kept if one.id not in others}
+        warning += pins_in_the_way(total - max_bytes, only, facts.pinned)
     if too_much:
         places = {one.id: place for place, one in enumerate(ordered)}
         drop.sort(key=lambda one: places[one.backup_set.id])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from backups.doctor import host
+from backups.doctor.second import check_second
 from backups.doctor.store import check_store
 from backups.service import BackupService
 from backups.view import units
@@ -31,6 +32,7 @@ def examine(
         ("disk", lambda: host.disk(service)),
         ("keys", lambda: host.keys(service)),
         ("store", lambda: check_store(settings, service, write=write)),
+        ("second", lambda: check_second(settings, service, write=write)),
         ("backups", lambda: _backups(service)),
         ("notify", lambda: _notifications(settings, service, notify=notify)),
     )

@@ -76,7 +76,7 @@ class CheckAfterChange:
 
 def values_of(settings: Settings) -> dict[str, str]:
     """The settings that decide whether backups work, by name; secrets are among the values."""
-    backup, spaces = settings.backup, settings.spaces
+    backup, spaces, copy = settings.backup, settings.spaces, settings.copy
     values: dict[str, object] = {
         "ADMIN_TOKEN": settings.admin_token,
         "TOKEN_ENCRYPTION_KEYS": settings.token_encryption_keys,
@@ -87,6 +87,11 @@ def values_of(settings: Settings) -> dict[str, str]:
         "SPACES_REGION": spaces and spaces.region,
         "SPACES_BUCKET": spaces and spaces.bucket,
         "SPACES_ENDPOINT": spaces and spaces.endpoint,
+        **{
+            f"COPY_{name.upper()}": copy and getattr(copy.bucket, name)
+            for name in ("api_key", "api_secret", "region", "bucket", "endpoint")
+        },
+        "COPY_LOCK_DAYS": copy and copy.lock_days,
         "BACKUP_LOCAL_STORE": backup.local_store,
         "BACKUP_PREFIX": backup.prefix,
         "BACKUP_SCHEDULE": backup.schedule.expression,

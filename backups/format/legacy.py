@@ -76,3 +76,13 @@ def _made_at(members: Sequence[LegacyObject]) -> datetime:
     day = datetime.combine(members[0].day, time(), UTC)
     last = datetime.combine(members[0].day, time(23, 59, 59), UTC)
     return min(max(day, *(one.modified_at for one in members)), last)
+
+
+@dataclass(frozen=True)
+class DatedObject:
+    """An object under a dated key; `legacy` when the old scripts left it."""
+
+    key: str
+    bytes: int
+    modified_at: datetime
+    legacy: bool

@@ -5,6 +5,7 @@ PREFIX tokens_2026-11-22T153000Z.db                   every other set
 PREFIX sets/20261122T010000Z/manifest.json            makes them a set
 PREFIX sets/20261122T010000Z/proof-20261201T090000Z.json   a later verdict
 PREFIX sets/20261122T010000Z/aside-20261201T090000Z.json   a restore passed it over
+PREFIX sets/20261122T010000Z/deleted-20261201T090000Z.json a person has deleted it
 PREFIX instances/<instance>.json                      an installation that writes here
 PREFIX instances/<instance>-20261122T010000Z.json     who it is; the newest one counts
 """
@@ -169,6 +170,11 @@ def verdict_name(kind: str, at: datetime) -> str:
 def document_key(prefix: str, of_set: str, name: str) -> str:
     """The key of a document beside the manifest of a set."""
     return f"{sets_prefix(prefix)}{of_set}/{name}.json"
+
+
+def document_prefix(prefix: str, of_set: str, kind: str) -> str:
+    """What the keys of the documents of a kind (`proof-`, …) beside a manifest begin with."""
+    return f"{sets_prefix(prefix)}{of_set}/{kind}"
 
 
 def parse_set_key(prefix: str, key: str) -> tuple[str, str] | None:

@@ -78,7 +78,8 @@ MIGRATIONS = (
 
 # Documents that the store has and nobody can read. `version` is that of the object that was read in
 # vain; of one that the store did not return there is none, and it is asked for again. And how each
-# document is marked, with the key that its mark names. Of chains: each with its head and its end;
+# document is marked, with the key that its mark names. Of a second place: what was copied there and
+# compared. Of chains: each with its head and its end;
 # the points that are in no pack yet (`instant` in milliseconds since 1970, `sha256` of the object
 # as stored); and differentials, packs and checks, an object each.
 ADDITIONS = """
@@ -89,6 +90,9 @@ ADDITIONS = """
     CREATE TABLE IF NOT EXISTS marks(
         set_id TEXT NOT NULL, name TEXT NOT NULL, mark TEXT NOT NULL, key TEXT,
         PRIMARY KEY (set_id, name)
+    ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS copies(
+        key TEXT PRIMARY KEY, bytes INTEGER NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS chains(
         id TEXT PRIMARY KEY, instance TEXT NOT NULL, head BLOB NOT NULL, head_mark TEXT NOT NULL,

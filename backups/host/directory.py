@@ -49,6 +49,7 @@ class BackupDirectory:
         self._catalogues = path / "catalogues"
         self.run_lease = Lease(path / "run.lock", self.make_missing)
         self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
+        self.copy_lease = Lease(path / "copy.lock", self.make_missing)
         self.follow_lease = Lease(path / "follow.lock", self.make_missing)
         self.heartbeats = Heartbeats(path / "heartbeats")
         self._sequence = SequenceFile(path / "sequence")
@@ -217,12 +218,21 @@ class BackupDirectory:
                 for file in files:
                     file.replace(folder / file.name)
             for old in self.copies()[newest:]:
-                # Out of sight first: what goes in steps must never be taken for a copy.
-                gone = self._staging / f"{_DROPPED}{old}"
-                (self._copies / old).rename(gone)
-                remove_folder(gone)
+                self._drop_copies(old)
         except OSError as error:
             _log.warning("local copies: %s", error.strerror, extra=fields(set_id=set_id))
+
+    def drop_copies(self, set_id: str) -> None:
+        """Remove the local copies of a set, if there are any. Raises `DirectoryUnusable`."""
+        if set_id in self.copies():
+            with disk_errors(self._copies):
+                self._drop_copies(set_id)
+
+    def _drop_copies(self, set_id: str) -> None:
+        # Out of sight first: what goes in steps must never be taken for a copy.
+        gone = self._staging / f"{_DROPPED}{set_id}"
+        (self._copies / set_id).rename(gone)
+        remove_folder(gone)
 
     def copies(self) -> list[str]:
         """The ids of the sets that have local copies, newest first."""

@@ -17,6 +17,9 @@ baseline:<source>                    a document, as JSON
 ended_login:<login>                  an instant
 undo:<run>                           `1`
 kit_kept, settings_check             a document each, as JSON (`host/remembered`)
+second_location, time:second, second_place  where copies go, since when, and the last copying
+drill_place                          in which place the last scheduled drill was
+stand_in                             what the second place has while the first is away, as JSON
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from backups.host.messages import Messages
 from backups.host.remembered.checks import CheckRecord
 from backups.host.remembered.kit import KitRecord
 from backups.host.remembered.record import Record, document, time_of
+from backups.host.remembered.second import SecondRecord
 from backups.model import Baseline, DrillReport
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.adapters import adapter_of
@@ -75,7 +79,7 @@ class HostState:
     """What this host remembers. Raises `DatabaseError` when its records cannot be used.
 
     `messages` is what was sent to whom, `kit` that a person keeps the emergency kit elsewhere,
-    `checks` what was found after a change of settings.
+    `checks` what was found after a change of settings, `second` how the second place was.
     """
 
     def __init__(self, records: Database) -> None:
@@ -83,6 +87,7 @@ class HostState:
         self.messages = Messages(records)
         self.kit = KitRecord(records)
         self.checks = CheckRecord(records)
+        self.second = SecondRecord(records)
 
     # --- restores and drills ------------------------------------------------------------
 

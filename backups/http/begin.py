@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
 
 from fastapi import Request
 
-from backups.errors import ConfirmationMissing
+from backups.errors import ConfirmationMissing, no_second_place
 from backups.model import BackupSet, Run
 from backups.runs.run import StartedRun
 from backups.service import BackupService
+from backups.vocabulary.second import FIRST, SECOND
+
+# In which place a request reads.
+PlaceName = Literal["first", "second"]
 
 
-def service_of(request: Request) -> BackupService:
-    """The service of the app."""
-    service: BackupService = request.app.state.backups
+def service_of(request: Request, place: PlaceName = FIRST) -> BackupService:
+    """The service of the app, or that over its second place; raises `NoSecondPlace`."""
+    service: BackupService | None = request.app.state.backups
+    if place == SECOND:
+        service = request.app.state.second
+    if service is None:
+        raise no_second_place()
     return service
 
 
@@ -60,3 +69,17 @@ def pin_confirmed(
             f'Send {{"confirm": "{set_id}"}}.',
         )
     return service.pins.unpin(set_id) if label is None else service.pins.pin(set_id, label)
+
+
+def begin_confirmed_deletion(service: BackupService, set_id: str, confirmation: str) -> StartedRun:
+    """Start deleting a set, if its id was given as confirmation.
+
+    Raises `ConfirmationMissing`, and what `Delete.plan` and `Delete.begin` raise.
+    """
+    plan = service.delete.plan(set_id)
+    if confirmation != plan.backup_set.id:
+        raise ConfirmationMissing(
+            f"the deletion of set {set_id} was not confirmed with its id",
+            f'Send {{"confirm": "{plan.backup_set.id}"}}.',
+        )
+    return service.delete.begin(plan.backup_set.id)

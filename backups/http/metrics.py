@@ -28,6 +28,7 @@ from backups.increments.seconds import BUCKETS, read_seconds
 from backups.model import BackupSet, Light, OperationName, Trigger
 from backups.service import BackupService
 from backups.vocabulary.bot import InboxFacts
+from backups.vocabulary.second import SecondFacts
 from shared.errors import DatabaseError
 from shared.web.admin_auth import ADMIN_STATUSES, admin_guard, guarded_by
 from shared.web.problem_handlers import documented
@@ -47,6 +48,7 @@ _RUNS: tuple[tuple[OperationName, Trigger], ...] = (
     ("prune", "scheduled"),
     ("prune", "manual"),
     ("restore", "manual"),
+    ("delete", "manual"),
 )
 _LIGHTS: Mapping[Light, int] = {"green": 2, "amber": 1, "red": 0}
 _OUTCOMES = ("succeeded", "failed", "interrupted")
@@ -99,6 +101,7 @@ class BackupCollector(Collector):
         yield from _times(status)
         yield from _health(status)
         yield from _newest(status.newest_restore_point)
+        yield from _second(status.second)
         yield from _inbox(status.bot.inbox)
         try:
             counted = [self._runs(), self._stages(), self._follow(), self._notifications()]
@@ -234,6 +237,26 @@ def _newest(newest: BackupSet | None) -> Iterator[Metric]:
             rows.add_metric((stored.source, table), count)
     yield sizes
     yield rows
+
+
+def _second(second: SecondFacts | None) -> Iterator[Metric]:
+    """Absent where there is no second place, or nothing was copied yet."""
+    state = second.state if second else None
+    yield _gauge(
+        "backup_second_complete_timestamp_seconds",
+        "When the second place last had all that the first has; 0 for never",
+        _seconds(state.complete_at) if state else None,
+    )
+    yield _gauge(
+        "backup_second_waiting",
+        "How many objects the second place lacked after the last copying",
+        state.waiting if state else None,
+    )
+    yield _gauge(
+        "backup_second_restore_points",
+        "How many restore points there are in the second place",
+        state.points if state else None,
+    )
 
 
 def _inbox(inbox: InboxFacts | None) -> Iterator[Metric]:

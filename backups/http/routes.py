@@ -1,4 +1,7 @@
-"""The HTTP interface under `/admin/backups`: handlers of a few lines, and one table of statuses."""
+"""The HTTP interface under `/admin/backups`: handlers of a few lines, and one table of statuses.
+
+One file, because the routes are read as one list.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +17,14 @@ from backups.decisions.period import DEFAULT_SINCE
 from backups.doctor import examine
 from backups.errors import (
     ConfirmationMissing,
+    CopyInProgress,
     FormRefused,
     InstanceUnknown,
     LeaseHeld,
     ManifestInvalid,
     NoRestorePoint,
+    NoSecondPlace,
+    NotDeletable,
     NothingToUndo,
     NotPinnable,
     OwnerDiffers,
@@ -31,11 +37,14 @@ from backups.errors import (
     SourceUnknown,
 )
 from backups.http.begin import (
+    PlaceName,
+    begin_confirmed_deletion,
     begin_confirmed_restore,
     leave_running,
     pin_confirmed,
     service_of,
 )
+from backups.http.places import add_copy_routes
 from backups.model import Run
 from backups.runs.run import StartedRun
 from backups.view import documents
@@ -67,6 +76,8 @@ _RUNS: dict[str, Any] = {
 STATUSES: StatusTable = (
     *ADMIN_STATUSES,
     (LeaseHeld, 409, "Another run is in progress"),
+    (CopyInProgress, 409, "Another process copies"),
+    (NoSecondPlace, 404, "There is no second place"),
     (SetNotFound, 404, "No such restore point"),
     (RunNotFound, 404, "No such run"),
     (InstanceUnknown, 404, "No such installation"),
@@ -76,9 +87,10 @@ STATUSES: StatusTable = (
     (NoRestorePoint, 404, "There is no restore point"),
     (NothingToUndo, 404, "There is nothing to undo"),
     (FormRefused, 403, "The form is not from this page"),
-    (ConfirmationMissing, 409, "The restore is not confirmed"),
+    (ConfirmationMissing, 409, "It is not confirmed"),
     (SetNotNamed, 422, "No set was named"),
     (NotPinnable, 422, "It cannot be pinned"),
+    (NotDeletable, 409, "It cannot be deleted"),
     (RestoreBlocked, 409, "The restore cannot succeed"),
     (OwnerDiffers, 409, "The restored files would have the wrong owner"),
     (ManifestInvalid, 422, "The restore point cannot be used"),
@@ -104,8 +116,10 @@ def backup_routes() -> APIRouter:
     router.add_api_route("/status", status, methods=["GET"], summary="Health and schedule")
 
     @router.get("/sets", summary="Restore points, newest first")
-    def sets(request: Request, limit: Limit = 100, before: Before = None) -> dict[str, Any]:
-        service = service_of(request)
+    def sets(
+        request: Request, limit: Limit = 100, before: Before = None, place: PlaceName = "first"
+    ) -> dict[str, Any]:
+        service = service_of(request, place)
         if error := service.own_sets.look():
             _log.warning("could not refresh the catalogue; using local records: %s", error.message)
         found, more = service.list_sets(limit, before)
@@ -138,8 +152,10 @@ def backup_routes() -> APIRouter:
         return _started(request, service_of(request).backup.begin(only=only), wait=wait)
 
     @router.post("/sets/{set_id}/verify", **_RUNS, summary="Prove a stored set again")
-    def verify(request: Request, set_id: str, wait: bool = False) -> JSONResponse:
-        return _started(request, service_of(request).verify.begin(set_id), wait=wait)
+    def verify(
+        request: Request, set_id: str, wait: bool = False, place: PlaceName = "first"
+    ) -> JSONResponse:
+        return _started(request, service_of(request, place).verify.begin(set_id), wait=wait)
 
     @router.get("/sets/{set_id}/restore", summary="What a restore would do")
     def restore_plan(
@@ -148,11 +164,12 @@ def backup_routes() -> APIRouter:
         only: str | None = None,
         accept_unsigned: bool = False,
         at: AwareDatetime | None = None,
+        *,
+        place: PlaceName = "first",
     ) -> dict[str, Any]:
-        plan = service_of(request).restore.plan(
-            set_id, at=at, only=only, accept_unsigned=accept_unsigned
-        )
-        return documents.plan_document(service_of(request).plan_detail.of(plan))
+        service = service_of(request, place)
+        plan = service.restore.plan(set_id, at=at, only=only, accept_unsigned=accept_unsigned)
+        return documents.plan_document(service.plan_detail.of(plan))
 
     @router.post(
         "/sets/{set_id}/restore", **_RUNS, summary="Replace the live data with a restore point"
@@ -165,7 +182,7 @@ def backup_routes() -> APIRouter:
         wait: bool = False,
     ) -> JSONResponse:
         started = begin_confirmed_restore(
-            service_of(request),
+            service_of(request, body.place),
             set_id,
             only,
             body.confirm,
@@ -179,8 +196,8 @@ def backup_routes() -> APIRouter:
         return _started(request, service_of(request).undo.begin(), wait=wait)
 
     @router.post("/drill", **_RUNS, summary="Rehearse a full restore, timed")
-    def drill(request: Request, wait: bool = False) -> JSONResponse:
-        return _started(request, service_of(request).drill.begin(), wait=wait)
+    def drill(request: Request, wait: bool = False, place: PlaceName = "first") -> JSONResponse:
+        return _started(request, service_of(request, place).drill.begin(), wait=wait)
 
     @router.get("/prune", summary="What retention would keep and drop, with reasons")
     def prune_plan(request: Request) -> dict[str, Any]:
@@ -220,6 +237,13 @@ def backup_routes() -> APIRouter:
             pin_confirmed(service_of(request), set_id, body.confirm, None)
         )
 
+    @router.post("/sets/{set_id}/delete", **_RUNS, summary="Delete a set on purpose")
+    def delete(
+        request: Request, set_id: str, body: Confirmation, wait: bool = False
+    ) -> JSONResponse:
+        started = begin_confirmed_deletion(service_of(request), set_id, body.confirm)
+        return _started(request, started, wait=wait)
+
     @router.post("/accept-missing", summary="Accept the loss of missing restore points")
     def accept_missing(request: Request) -> dict[str, Any]:
         return documents.missing_document(service_of(request).acceptance.accept_missing())
@@ -236,6 +260,7 @@ def backup_routes() -> APIRouter:
     def report(request: Request, since: Since = DEFAULT_SINCE) -> dict[str, Any]:
         return report_document(service_of(request).report(since))
 
+    add_copy_routes(router)
     return router
 
 
@@ -258,10 +283,11 @@ class PinBody(Confirmation):
 
 
 class RestoreBody(Confirmation):
-    """The body that a restore needs: the id of the set, whether it may be unsigned, and whether
-    SQLite is to check it."""
+    """The body that a restore needs: the id of the set, whether it may be unsigned, whether SQLite
+    is to check it, and from which place it comes."""
 
     accept_unsigned: bool = False
+    place: PlaceName = "first"
     check: bool | None = None
 
 

@@ -121,9 +121,15 @@ class Capture:
         """How much this thread has computed to read logs: waiting longer saves nothing of it."""
         return self._logs.cpu_seconds
 
-    def poll(self) -> None:
-        """Notice what was written since the last poll; whoever waits for a held read gets it."""
+    def poll(self, *, hurry: bool = False) -> None:
+        """Notice what was written since the last poll; whoever waits for a held read gets it.
+
+        In a `hurry` a source that cannot be asked now may have been written, else it is noticed
+        later.
+        """
         self.pending |= self._watch.changed()
+        if hurry:
+            self.pending |= self._watch.unsure
         self._logs.yield_to_others()
 
     def forget(self, names: Iterable[str]) -> None:

@@ -74,9 +74,8 @@ class Follower:
     @property
     def following(self) -> Following:
         """How it follows, for status."""
-        since, clock = self._noticed_at, self._clock
+        since, clock, waiting_since = self._noticed_at, self._clock, None
         waits = 0.0 if since is None else clock.monotonic() - since
-        waiting_since = None
         if waits > self._parts.delay + GRACE:
             waiting_since = clock.now().replace(microsecond=0) - timedelta(seconds=int(waits))
         if self._no_room is not None:
@@ -105,13 +104,13 @@ class Follower:
         self._capture.close()
         self._parts.lease.let_go()
 
-    def step(self) -> Outcome:
-        """Do what is due; what came of it. Raises `AppError` for what is not the chain's."""
+    def step(self, *, hurry: bool = False) -> Outcome:
+        """Do what is due, in a `hurry` also early. Raises `AppError` of what is not the chain's."""
         now = self._clock.monotonic()
-        self._capture.poll()
+        self._capture.poll(hurry=hurry)
         if self._capture.pending & self._parts.lasting and self._noticed_at is None:
             self._noticed_at = now
-        if now < self._not_before and not (self._failures and self._parts.store_answers()):
+        if now < self._not_before and not self._comes_early(hurry):
             if self._no_room is not None:
                 return self._asks_for_full()
             return "waiting" if self._noticed_at is not None else "idle"
@@ -152,6 +151,9 @@ class Follower:
             note(None)
             self._not_before = self._not_before if outcome == "stored" else now
         return self._check() if outcome == "stored" else outcome
+
+    def _comes_early(self, hurry: bool) -> bool:
+        return self._parts.store_answers() if self._failures else hurry and self._no_room is None
 
     def _wait_for_room(self, error: DiskFull) -> Outcome:
         """The chain stays as it is until there is room; meanwhile fulls have what changes."""
@@ -236,7 +238,6 @@ class Follower:
             self._end("clock", "the clock was set back")
             return "needs_full"
         if captured.deltas.keys() & self._parts.lasting:
-            checker = self._parts.checker
             suspect = checker.suspicions(chain.id) if checker is not None else ()
             self._steps.prepare(chain, captured, "change", suspect)
             self._finish(chain)
@@ -356,9 +357,7 @@ class Follower:
             self._full_reason = why or reason
         chain.close()
         self._chain = None
-        if (
-            reason == "two_writers"
-        ):  # the other one goes on with it: an end would cut its points off
+        if reason == "two_writers":  # an end would cut off the points of the other one
             self._folder.drop(chain.id)
             self._refused.add(chain.id)
         else:

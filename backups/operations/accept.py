@@ -168,5 +168,12 @@ class Pins:
                 f"{found.id} has no valid mark, so it is never deleted automatically",
                 "It needs no pin. To see what is kept and why: ./bot backups prune --dry-run",
             )
+        if found.instance not in self._own_sets.ours():
+            raise NotPinnable(
+                f"{found.id} was made by another installation, {found.instance}, and its own host "
+                "pins and unpins it",
+                "Type the command on that host. If it is gone: "
+                f"./bot backups adopt {found.instance}",
+            )
         self._verdicts.note_pin(found.id, label)
         return self._catalogue.get(found.id)

@@ -194,9 +194,10 @@ class Backup:
         if made.complete:
             if self._config.follows and made.proof != "none" and not made.suspect:
                 self._hand_over(made, snapshots)
-            self._directory.keep_copies(
-                made.id, [file.path for file in snapshots.files], self._config.local_copies
-            )
+            if not self._config.is_stand_in:  # the copies here are of what the first place has
+                self._directory.keep_copies(
+                    made.id, [file.path for file in snapshots.files], self._config.local_copies
+                )
         if failures:
             recorder.stage("snapshot")  # where it failed
             _raise_failures(failures, made.id)
@@ -294,7 +295,7 @@ class Backup:
         self._store_owed()
         if run.status == "succeeded" and run.set_id is not None:
             made = self._catalogue.get(run.set_id)
-            if made.protects:
+            if made.protects and not self._config.is_stand_in:
                 self._prune.run_if_needed(run.trigger)
                 self._alerts.send_success(made.id)
         self._alerts.send_alerts()

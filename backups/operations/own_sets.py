@@ -41,7 +41,7 @@ class OwnSets:
     def __init__(
         self, installation: Installation, facts: HostState, writers: Writers, known: Database
     ) -> None:
-        self._chains = KnownChains(known, installation.config.prefix)
+        self.chains = KnownChains(known, installation.config.prefix)
         self.ours = installation.ours
         self._config = installation.config
         self._catalogue = installation.catalogue
@@ -177,10 +177,8 @@ class OwnSets:
         return self._newest(lambda found: found.proof != "none" and found.trigger != "change")
 
     def newest_made(self) -> BackupSet | None:
-        """The newest complete set of this installation, whatever is thought of it.
-
-        What a restore has set aside counts neither here nor for what is owed.
-        """
+        """The newest complete set of this installation, whatever is thought of it; what a restore
+        has set aside counts neither here nor for what is owed."""
         return self._newest(lambda _: True)
 
     def _newest(self, counts: Callable[[BackupSet], bool]) -> BackupSet | None:
@@ -212,7 +210,7 @@ class OwnSets:
 
     def made(self, backup_set: BackupSet) -> bool:
         """Whether this installation itself made a set."""
-        return backup_set.instance == self._directory.instance()
+        return backup_set.instance == self._own()
 
     def has_data(self, sources: Collection[str], filled: Collection[str]) -> bool:
         """Whether this installation has data of its own, which a restore would replace.
@@ -220,7 +218,7 @@ class OwnSets:
         It has none where no set that it made protects, and each of `sources` is missing, was begun
         empty, came from a restore, or is one of those that this restore had `filled` before.
         """
-        if self._catalogue.has_protecting({self._directory.instance()}):
+        if self._catalogue.has_protecting({self._own()}):
             return True
         restored, begun = self._facts.baselines(), self._facts.started_empty()
         return not {*filled, *self.missing_sources(), *begun, *restored}.issuperset(sources)
@@ -358,35 +356,36 @@ class OwnSets:
 
     def doubt(self) -> Doubt | None:
         """Why the newest points should not be trusted, until a set that protects came after."""
-        found = self._chains.doubt(self._directory.instance())
+        found = self.chains.doubt(self._own())
         newest = self._catalogue.newest_protecting(self.ours())
         over = found is None or (newest is not None and newest.created_at > found.at)
         return None if over else found
 
     def plan_prune(self) -> RetentionPlan:
         """What retention would keep and drop now, with reasons."""
-        now, ours, own = self._clock.now(), self.ours(), self._directory.instance()
-        facts = RetentionFacts(
+        points, policy, own = self._catalogue.points(), self._config.retention, self._own()
+        return plan_with_chains(points, self.chains.all(), policy, self.retention(), own=own)
+
+    def retention(self) -> RetentionFacts:
+        """What decides about sets, beside the sets."""
+        now, ours = self._clock.now(), self.ours()
+        by_instance = self._catalogue.by_instance()
+        due = two_due_before(self._config.schedule, now)
+        noted = self._catalogue.missing_points()
+        lost = (one.point for one in noted if not one.accepted)
+        return RetentionFacts(
             now=now,
             ours=ours,
             drilled=self._catalogue.newest_drilled(),
             frozen=self.frozen(),
-            hollow=frozenset(
-                one.point.id
-                for one in self._catalogue.missing_points()
-                if one.point.kind == "hollow" and not one.accepted
-            ),
-            busy=busy_ones(
-                own,
-                ours,
-                self._catalogue.by_instance(),
-                two_due_before(self._config.schedule, now),
-            ),
+            hollow=frozenset(one.id for one in lost if one.kind == "hollow"),
+            busy=busy_ones(self._own(), ours, by_instance, due),
             unread=frozenset(one.set_id for one in self._catalogue.unread.all()),
             pinned=self._catalogue.pins(),
         )
-        points, policy = self._catalogue.points(), self._config.retention
-        return plan_with_chains(points, self._chains.all(), policy, facts, own=own)
+
+    def _own(self) -> str:
+        return self._directory.instance()
 
 
 def _is_there(path: Path) -> bool:

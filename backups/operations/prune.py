@@ -17,14 +17,17 @@ take its place, since no put of ours overwrites.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from backups.decisions.chains.retention import ChainPlan, DroppedObject
+from backups.decisions.keeping.deletion import chain_of
 from backups.decisions.retention import PRE_RESTORE_DAYS
 from backups.errors import PruneIncomplete, SetNotFound
 from backups.format import naming
+from backups.format.notes.deletion import DELETED
 from backups.host.state import HostState
 from backups.increments.keeping.removal import ChainRemoval
 from backups.model import BackupSet, Progress, ProgressSink, Trigger
@@ -37,6 +40,8 @@ from shared.logs import fields
 from shared.words import counted
 
 ORPHAN_AGE = timedelta(hours=24)
+# For so long a host that was away learns that a set was deleted, and did not vanish.
+DELETION_KEPT = timedelta(days=366)
 
 _log = logging.getLogger("backups.run")
 
@@ -87,7 +92,8 @@ class Prune:
         recently = abs(self._clock.now() - swept) < _SWEEP_INTERVAL  # the clock may have been ahead
         try:
             plan = self._own_sets.plan_prune()
-            if not recently or plan.drop or plan.chains.drop:
+            deleted = self._catalogue.deleted.unfinished(self._own_sets.ours())
+            if not recently or plan.drop or plan.chains.drop or deleted:
                 self.begin(trigger).execute()
         except AppError as error:
             _log.warning("prune failed: %s [%s]", error.message, error.code)
@@ -99,7 +105,7 @@ class Prune:
         plan = self._own_sets.plan_prune()
         recorder.stage("finish")
         refused: list[StoreError] = []
-        kept = self._finish(refused)
+        kept = self.finish(refused)
         recorder.stage("drop")
         for dropped in plan.drop:
             set_id, reason = dropped.backup_set.id, dropped.reason
@@ -116,15 +122,34 @@ class Prune:
         if self._own_sets.frozen() is None:
             self._drop_old_safety_copies()
         self._facts.set_swept_at(self._clock.now())
-        if refused:
-            raise refused[0]
-        if kept:
-            raise PruneIncomplete(
-                f"{counted(len(kept), 'object was', 'objects were')} kept, because the metadata "
-                "does not name the set that was to be dropped: "
-                f"{', '.join(kept[:5])}{' and others' if kept[5:] else ''}",
-                "Copy them there again with their metadata, or delete them by hand.",
-            )
+        refuse_rest(kept, refused)
+
+    def finish(self, refused: list[StoreError]) -> list[str]:
+        """Delete what an earlier prune or deletion has left of its sets; the keys of what does not
+        say that it is theirs. What the store refuses is added to `refused`."""
+        return self._finish(refused) + self._finish_deletions(refused)
+
+    def _finish_deletions(self, refused: list[StoreError]) -> list[str]:
+        """Remove the sets of ours that a person has deleted, each after its chain.
+
+        The manifest goes when nothing of the chain is listed any more: until then each prune, of
+        whatever host, finds the set, and its note.
+        """
+        kept, ours = [], self._own_sets.ours()
+        for one in self._catalogue.deleted.unfinished(ours):
+            before = len(refused)
+            if chain := chain_of(one, self._own_sets.chains.all()):
+                reason = f"set {one.id} was deleted on purpose"
+                going = tuple(DroppedObject(chain.id, part, reason) for part in chain.objects)
+                plan = ChainPlan(drop=going)
+                kept += self._chains.drop(
+                    plan, ours, has_manifest=self._has_manifest, refused=refused
+                )
+            if len(refused) == before:
+                kept += self._drop(one, refused)
+            if len(refused) == before:
+                _log.info("deleted on purpose", extra=fields(set_id=one.id))
+        return kept
 
     def _drop_old_safety_copies(self) -> None:
         """What restores replaced stays here for as long as in the store; the newest for undo."""
@@ -160,8 +185,14 @@ class Prune:
 
     def _candidates(self, before: datetime) -> list[str]:
         """Keys that no known manifest claims, of objects written before a time; none of them
-        while a manifest cannot be read, for nobody knows what it claims."""
-        listed = [found for found in self._store.list(self._prefix) if found.modified_at < before]
+        while a manifest cannot be read, for nobody knows what it claims. The notes of deletions
+        stay longer: another host may know the set."""
+        listed = [
+            found
+            for found in self._store.list(self._prefix)
+            if found.modified_at
+            < (before - DELETION_KEPT if self._is_deletion(found.key) else before)
+        ]
         manifests = {
             parsed[0]
             for found in self._store.list(naming.sets_prefix(self._prefix))
@@ -169,7 +200,8 @@ class Prune:
             and parsed[1] == naming.MANIFEST
         }
         self._catalogue.refresh()
-        known = {found.id: found for found in self._catalogue.sets()}
+        unfinished = self._catalogue.deleted.unfinished()
+        known = {found.id: found for found in (*self._catalogue.sets(), *unfinished)}
         if manifests - known.keys():
             _log.warning("a manifest cannot be read, so no orphan is deleted")
             return []
@@ -181,6 +213,11 @@ class Prune:
             and found.key not in claimed
             and not self._belongs_to(found.key, known)
         ]
+
+    def _is_deletion(self, key: str) -> bool:
+        """Whether a key is that of a note that a set was deleted."""
+        parsed = naming.parse_set_key(self._prefix, key)
+        return parsed is not None and parsed[1].startswith(DELETED)
 
     def _could_be_ours(self, key: str) -> bool:
         """Whether a run of ours may have put this key, and may leave it behind when it dies."""
@@ -217,8 +254,9 @@ class Prune:
         """
         keys = [stored.key for stored in backup_set.objects]
         keys += [
-            f"{naming.sets_prefix(self._prefix)}{backup_set.id}/{name}.json"
+            naming.document_key(self._prefix, backup_set.id, name)
             for name in self._catalogue.verdict_names(backup_set.id)
+            if not name.startswith(DELETED)
         ]
         with self._known.transaction() as connection:
             connection.executemany(
@@ -293,6 +331,19 @@ class Prune:
         except (StoreAccessDenied, StoreFailing) as error:
             _log.warning("%s", error.message, extra=fields(key=key))
         return True
+
+
+def refuse_rest(kept: Sequence[str], refused: Sequence[StoreError]) -> None:
+    """Raise what the store refused, or `PruneIncomplete` for the keys that were `kept`."""
+    if refused:
+        raise refused[0]
+    if kept:
+        raise PruneIncomplete(
+            f"{counted(len(kept), 'object was', 'objects were')} kept, because the metadata "
+            "does not name the set that was to be dropped: "
+            f"{', '.join(kept[:5])}{' and others' if kept[5:] else ''}",
+            "Copy them there again with their metadata, or delete them by hand.",
+        )
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 A `Replacer` lasts as long as the process. The state of one run is its `Replacement`:
 
 1. What is about to go away is put aside: a healthy database as a safety copy, which is durable
-   before the first live page changes; a damaged one as its files, which get a second name.
+   before the first live page changes, and whose rows that no restore takes back are carried over
+   into what comes; a damaged one as its files, which get a second name.
 2. It is noted as a `Switch` before, so that a crash right after it can still be undone: whoever
    comes next looks whether the database was replaced.
 3. The switch: a crash leaves the database with the old or the new content.
@@ -31,6 +32,7 @@ from backups.model import (
     Snapshots,
     Source,
 )
+from backups.operations.carrying.rows import CarriedRows
 from backups.runs.log_files import source_log
 from backups.runs.run import Recorder
 from backups.sets.publish import Publisher, SetFacts
@@ -74,6 +76,7 @@ class Replacer:
     clock: Clock
     publisher: Publisher
     instants: Instants
+    carried: CarriedRows
 
     def replaceable(self, names: Sequence[str]) -> list[Source]:
         """The sources of these names, at paths that can take a database.
@@ -165,6 +168,7 @@ class Replacement:
         self._directory = replacer.directory
         self._facts = replacer.facts
         self._busy_timeout = replacer.busy_timeout
+        self._carried = replacer.carried
 
     def install(self, source: Source, staged: Path) -> None:
         """Bring a checked file to the place of a source, in whichever state that is.
@@ -280,6 +284,7 @@ class Replacement:
                 checked=checked,
             )
             _make_durable(file.path)  # before the first live page changes
+            self._carried.from_former(source.name, file.path, staged)
             kept.append(file)
             switch = self._begin_switch(
                 Replaced(source.name, "copy", file.path),

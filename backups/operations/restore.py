@@ -36,6 +36,7 @@ from backups.model import BackupSet, Baseline, Finding, ProgressSink, Source, St
 from backups.operations.adopt import Adopt
 from backups.operations.aside import Asides
 from backups.operations.own_sets import OwnSets
+from backups.operations.planning.readable import refuse_unreadable
 from backups.operations.replace import Replacer
 from backups.operations.writers import Writers
 from backups.runs.log_files import source_log
@@ -54,7 +55,7 @@ from backups.sources.target_folder import (
     target_errors,
 )
 from shared.clock import Clock, format_utc
-from shared.errors import CipherError, StoreError, ValueUnreadable
+from shared.errors import StoreError
 from shared.logs import fields
 from shared.words import counted
 
@@ -201,7 +202,8 @@ class Restore:
         files = self.fetcher.fetch_to_install(
             backup_set, objects, staging, recorder.progress, check=check
         )
-        self._refuse_unreadable(files)
+        refuse_unreadable(dict(self.config.readability_checks), files)
+        self.replacer.carried.from_newest(recorder, backup_set, sources, files, staging)
         recorder.stage("install")
         heir = only is None and self._takes_over(backup_set, sources)
         with self.let_go.held(backup_set):
@@ -368,33 +370,3 @@ class Restore:
         """The app would refuse it, and serve nothing: `DatabaseSchemaMismatch`."""
         for one in newer_schemas(found, self.config.schema_versions):
             raise RestoreBlocked(backup_set.id, one.code, one.message, one.hint)
-
-    def _refuse_unreadable(self, files: Mapping[str, Path]) -> None:
-        """Data that no key of today opens must not replace data that one may open.
-
-        A sample is enough: the drill opens every value, and a bad day has no time for it.
-        """
-        for name, path in files.items():
-            check = dict(self.config.readability_checks).get(name)
-            report = check(path) if check else None
-            if report is None or not report.unreadable:
-                continue
-            if report.unreadable == report.rows:
-                if report.about:
-                    raise ValueUnreadable(
-                        f"none of {report.rows} sampled values of {name} can be read: "
-                        f"{report.about}. Nothing was touched",
-                        "Restore another set: ./bot backups list. With this one: --to DIR.",
-                    )
-                raise CipherError(
-                    f"the current keys decrypt none of {report.rows} sampled values of {name}. "
-                    "Nothing was touched",
-                    "Add the key that encrypted them to TOKEN_ENCRYPTION_KEYS, after the "
-                    "first, then restore again. Without keys: restore --to DIR.",
-                )
-            source_log(name).warning(
-                "%d of %d sampled values cannot be read: %s",
-                report.unreadable,
-                report.rows,
-                report.about or "the current keys do not decrypt them",
-            )

@@ -6,8 +6,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import RedirectResponse
 
 from backups.errors import ConfirmationMissing
-from backups.http.begin import begin_confirmed_restore, leave_running, service_of
+from backups.http.begin import (
+    begin_confirmed_deletion,
+    begin_confirmed_restore,
+    leave_running,
+    service_of,
+)
 from backups.kit import kit_of
+from backups.page.deletion import render_deletion
 from backups.page.guard import ClosedRoute, fields_of
 from backups.page.login import PATH
 from backups.page.rendering import render
@@ -72,6 +78,15 @@ def acting_routes() -> APIRouter:
         except ConfirmationMissing:
             plan = service.plan_detail.of(service.restore.plan(set_id))
             return render(request, "restore.html", 409, plan=plan, refused=typed)
+        return _to_run(request, started)
+
+    @router.post("/sets/{set_id}/delete")
+    def delete(request: Request, set_id: str) -> Response:
+        typed = fields_of(request).get("confirm", "").strip()
+        try:
+            started = begin_confirmed_deletion(service_of(request), set_id, typed)
+        except ConfirmationMissing:
+            return render_deletion(request, set_id, 409, refused=typed)
         return _to_run(request, started)
 
     @router.post("/undo")

@@ -14,6 +14,7 @@ from backups.http.begin import service_of
 from backups.kit import kit_of
 from backups.model import Run
 from backups.page import events, last_day, overview
+from backups.page.deletion import render_deletion
 from backups.page.download import stored_object, stream
 from backups.page.guard import ClosedRoute
 from backups.page.login import PATH
@@ -75,6 +76,10 @@ def reading_routes() -> APIRouter:
         service = service_of(request)
         plan = service.plan_detail.of(service.restore.plan(set_id))
         return render(request, "restore.html", plan=plan, refused=None)
+
+    @router.get("/sets/{set_id}/delete")
+    def deletion_plan(request: Request, set_id: str) -> Response:
+        return render_deletion(request, set_id)
 
     @router.get("/restore")
     def second(request: Request, at: At = None) -> Response:

@@ -16,6 +16,7 @@ from backups.errors import LeaseHeld, RunInterrupted
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.follower import Follower, Outcome
 from backups.model import Run
+from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.follower_parts import make_follower
 from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService
@@ -42,6 +43,7 @@ class ChangeFollower:
         config = service.config
         self._follower = make_follower(service, delay, stopping) if config.follows else None
         self._folder = FollowFolder(service.directory)
+        self._asked = AskedSteps(service)
         self._said: Following | None = None
         watched = [source for source in config.sources if not source.volatile]
         self._watch = ChangeWatch(watched)
@@ -112,7 +114,7 @@ class ChangeFollower:
     def _follow(self, follower: Follower) -> Outcome:
         """A step of the follower; what status is to say of it is written when it changes."""
         try:
-            return follower.step()
+            return self._answering(follower)
         except RunInterrupted:  # the process ends while a source is locked
             return "waiting"
         finally:
@@ -121,6 +123,13 @@ class ChangeFollower:
                 with suppress(DiskFull):  # it is written at a later step
                     self._folder.note_following(following)
                     self._said = following
+
+    def _answering(self, follower: Follower) -> Outcome:
+        asked = self._asked.waiting()
+        outcome = follower.step(hurry=bool(asked))
+        if follower.chain is not None and outcome in ("idle", "stored"):
+            self._asked.answer(asked)
+        return outcome
 
     def close(self) -> None:
         """Stop watching."""

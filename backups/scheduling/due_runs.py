@@ -173,7 +173,13 @@ class DueRuns:
     def _drill(self) -> None:
         """Begin a drill; one that cannot begin is tried again until the next one is due."""
         try:
-            started = self._service.drill.begin("scheduled")
+            with self._service.drilling() as service:
+                started = service.drill.begin("scheduled")
+                self._drill_at = None
+                try:
+                    started.execute()
+                except AppError as error:
+                    _log.error("drill failed: %s [%s] %s", error.message, error.code, error.hint)
         except AppError as error:
             _log.warning(
                 "the drill could not begin and will be tried again in %.0f min: %s [%s] %s",
@@ -182,12 +188,6 @@ class DueRuns:
                 error.code,
                 error.hint,
             )
-            return
-        self._drill_at = None
-        try:
-            started.execute()
-        except AppError as error:
-            _log.error("drill failed: %s [%s] %s", error.message, error.code, error.hint)
 
     def _announce(self, set_id: str | None) -> None:
         status = self._service.status()

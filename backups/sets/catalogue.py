@@ -31,6 +31,7 @@ from backups.sets import marks_table, points_table
 from backups.sets.chains import table
 from backups.sets.chains.points import ChainPoints
 from backups.sets.learn import OwnPoints, learn
+from backups.sets.learning.deleted import DeletedSets
 from backups.sets.missing import NotedPoint, UnreadDocuments
 from backups.sets.points_table import FuturePoint
 from backups.sets.sets_table import SetsTable
@@ -70,6 +71,7 @@ class Catalogue:
         self._table = SetsTable(known, prefix, clock, ours, marks=marks)
         self._own = OwnPoints(ours, self._is_doomed, self._owed_marks, self._owe_mark)
         self.unread = UnreadDocuments(known)
+        self.deleted = DeletedSets(known, self._table)
         self.chains = ChainPoints(known, store, marks or Marks((), prefix), self._get_set)
 
     def refresh(self) -> None:
@@ -185,10 +187,8 @@ class Catalogue:
             return tuple(points_table.lost(connection))
 
     def newest_protecting(self, instances: Collection[str] | None = None) -> BackupSet | None:
-        """The newest complete, proven, unsuspected set, of `instances` if they are given.
-
-        What a restore has set aside is not meant.
-        """
+        """The newest complete, proven, unsuspected set, of `instances` if they are given; not what
+        a restore has set aside."""
         with self._table.reading() as connection:
             set_id = points_table.newest_protecting(connection, instances, self._end())
             return self._table.read(connection, set_id) if set_id else None

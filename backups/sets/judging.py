@@ -8,16 +8,19 @@ from dataclasses import replace
 from datetime import datetime
 
 from backups.decisions.order import end_of_present
-from backups.errors import ManifestInvalid
+from backups.errors import ManifestInvalid, SetDeleted
 from backups.format import manifest, naming
 from backups.format.acceptance import Acceptance, load_acceptance
 from backups.format.later_mark import load_later_mark
 from backups.format.mark import Checked, Marks, sha256_of
+from backups.format.notes.deletion import DELETED, Deletion, load_deletion
 from backups.format.pin import load_pin
 from backups.model import BackupSet
 from backups.sets.points_table import Noted
+from shared.clock import format_utc
 
 LATER_MARK = "mark-"
+LIST = "List them with: ./bot backups list"
 
 # What refuses a document of a kind that cannot be read, before it is taken in.
 READ_AS: Mapping[str, Callable[..., object]] = {
@@ -25,6 +28,7 @@ READ_AS: Mapping[str, Callable[..., object]] = {
     "accept-": load_acceptance,
     "aside-": manifest.load_aside,
     "pin-": load_pin,
+    DELETED: load_deletion,
     LATER_MARK: load_later_mark,
 }
 
@@ -32,7 +36,8 @@ READ_AS: Mapping[str, Callable[..., object]] = {
 def check_marks(set_id: str, documents: Mapping[str, bytes], marks: Marks) -> dict[str, Checked]:
     """How the documents of a set (by name) are marked.
 
-    One is valid if its own mark is, or if a later mark that is valid itself names its SHA-256.
+    One is valid if its own mark is, or if a later mark that is valid itself names its SHA-256. No
+    later mark makes a note that the set was deleted: who accepts sets without marks means to keep.
     """
     own = {
         name: marks.check(naming.document_key(marks.prefix, set_id, name), document)
@@ -47,7 +52,7 @@ def check_marks(set_id: str, documents: Mapping[str, bytes], marks: Marks) -> di
                     later.setdefault(one, []).append(own[name])
     return {
         name: _best(own[name], later.get((name, sha256_of(document)), ()))
-        if later and not name.startswith(LATER_MARK)
+        if later and not name.startswith((LATER_MARK, DELETED))
         else own[name]
         for name, document in documents.items()
     }
@@ -60,6 +65,39 @@ def _best(own: Checked, later: Sequence[Checked]) -> Checked:
     valid = next((one for one in later if one.outcome == "valid"), None)
     unknown = next((one for one in later if one.outcome == "unknown_key"), None)
     return valid or (unknown if unknown and own.outcome == "unsigned" else own)
+
+
+def believed_of(
+    documents: Mapping[str, bytes], marks: Mapping[str, Checked]
+) -> list[tuple[str, bytes]]:
+    """Those of the documents of a set (by name) that are marked as ours."""
+    return [one for one in documents.items() if marks[one[0]].outcome == "valid"]
+
+
+def deletion_of(
+    set_id: str, documents: Mapping[str, bytes], marks: Mapping[str, Checked]
+) -> Deletion | None:
+    """The note that this set was deleted on purpose; None where none is believed, or where it is
+    about another manifest than the one that is here. A group of the old scripts has none."""
+    own = documents.get(naming.MANIFEST)
+    for name, document in sorted(believed_of(documents, marks)):
+        if name.startswith(DELETED) and not naming.is_legacy_id(set_id):
+            with suppress(ManifestInvalid):
+                found = load_deletion(document, expected_id=set_id)
+                if own is None or found.manifest == sha256_of(own):
+                    return found
+    return None
+
+
+def refuse_deleted(
+    set_id: str, documents: Mapping[str, bytes], marks: Mapping[str, Checked]
+) -> None:
+    """Raise `SetDeleted` for a set that a person has deleted."""
+    if deletion := deletion_of(set_id, documents, marks):
+        raise SetDeleted(
+            f"restore point {set_id} was deleted on purpose at {format_utc(deletion.at)}",
+            LIST,
+        )
 
 
 def judge(

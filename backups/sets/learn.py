@@ -17,10 +17,13 @@ from functools import partial
 from backups.errors import ManifestInvalid
 from backups.format import manifest, naming
 from backups.format.document import MOST_BYTES
+from backups.format.notes.deletion import DELETED
 from backups.sets import marks_table, points_table
 from backups.sets.judging import LATER_MARK, READ_AS
+from backups.sets.learning.dated import learn_dated, lost_legacy
+from backups.sets.learning.deleted import is_deleted
 from backups.sets.missing import UnreadDocument, UnreadDocuments, may_be_stored
-from backups.sets.sets_table import DatedObject, SetsTable
+from backups.sets.sets_table import SetsTable
 from shared.clock import Clock, format_utc
 from shared.errors import (
     AppError,
@@ -85,27 +88,29 @@ def learn(
             documents.setdefault(parsed[0], {})[parsed[1]] = listed
         elif data and data.instant is None:
             dated[listed.key] = listed
-    stored = {
-        set_id: names
-        for set_id, names in documents.items()
-        if naming.MANIFEST in names or naming.is_legacy_id(set_id)
-    }
+    read = {set_id: _of_set(set_id, names) for set_id, names in documents.items()}
+    stored = {set_id: names for set_id, names in read.items() if names}
     gone, unlisted = _no_longer_stored(table, store, stored, known)
     before = table.not_believed()
     _read_new(table, store, stored, known, unread, forget=partial(_forget, table, clock, own))
     marks_table.report_not_believed(table.not_believed(), table.prefix, before)
     _drop_removed_verdicts(table, store, stored, known, own)
-    lost, unlisted_legacy = _lost_legacy(table, store, dated)
+    lost, unlisted_legacy = lost_legacy(table, store, dated)
     unlisted += unlisted_legacy
     now = clock.now()
     if not unlisted:
         for set_id in gone:
+            if naming.MANIFEST not in known[set_id] and not naming.is_legacy_id(set_id):
+                _forget_deletion(table, store, set_id, known[set_id])
+                continue
+            if set_id not in stored:
+                _take_in_deletion(table, store, set_id)
             _forget(table, clock, own, set_id)
         for group in table.note_lost_legacy(lost, now):
             _say_vanished(group)
         _end_vanished(table, sizes)
         _check_objects(table, store, sizes, now)
-    _learn_dated(table, store, dated, complete=not unlisted)
+    learn_dated(table, store, dated, complete=not unlisted)
     if not known.keys() - {*gone} <= table.documents().keys():
         # The records were found damaged meanwhile, and made anew.
         learn(table, store, clock, own, unread, take=take)
@@ -124,16 +129,43 @@ def learn(
 def _no_longer_stored(
     table: SetsTable,
     store: ObjectStore,
-    stored: Collection[str],
+    stored: Mapping[str, Collection[str]],
     known: Mapping[str, set[str]],
 ) -> tuple[list[str], list[str]]:
     """The sets that are gone, and those that the listing only lacks."""
     gone, unlisted = list[str](), list[str]()
-    for set_id in sorted(known.keys() - set(stored)):
-        is_set = naming.MANIFEST in known[set_id]
+    for set_id, names in sorted(known.items()):
+        is_set, listed = naming.MANIFEST in names, stored.get(set_id, {})
+        if naming.MANIFEST in listed if is_set else listed:
+            continue
         key = naming.manifest_key(table.prefix, set_id)
         (unlisted if is_set and may_be_stored(store, key) else gone).append(set_id)
     return gone, unlisted
+
+
+def _of_set(set_id: str, names: Mapping[str, ObjectInfo]) -> Mapping[str, ObjectInfo]:
+    """The documents of a set that are read: of one without a manifest, that it was deleted."""
+    if naming.MANIFEST in names or naming.is_legacy_id(set_id):
+        return names
+    return {name: info for name, info in names.items() if name.startswith(DELETED)}
+
+
+def _forget_deletion(
+    table: SetsTable, store: ObjectStore, set_id: str, names: Collection[str]
+) -> None:
+    """Forget that a set was deleted, once the store has the note no more."""
+    for name in sorted(names):
+        if not may_be_stored(store, naming.document_key(table.prefix, set_id, name)):
+            table.forget_verdict(set_id, name)
+
+
+def _take_in_deletion(table: SetsTable, store: ObjectStore, set_id: str) -> None:
+    """Look again for the note that a set was deleted: it may be younger than the listing."""
+    for info in store.list(naming.document_prefix(table.prefix, set_id, DELETED)):
+        parsed = naming.parse_set_key(table.prefix, info.key)
+        if parsed is not None and info.size <= MOST_BYTES:
+            with suppress(StoreFailing):  # the next listing has the note
+                _fetch(table, store, set_id, parsed[1], info)
 
 
 def _read_new(
@@ -192,6 +224,8 @@ def _drop_removed_verdicts(
     doubted = table.not_believed()
     owed = own.owed()
     for set_id, documents in stored.items():
+        if naming.MANIFEST not in documents and not naming.is_legacy_id(set_id):
+            continue  # it was deleted, and so were they
         for name in sorted(known.get(set_id, set()) - documents.keys() - {naming.MANIFEST}):
             planted = doubted.get((set_id, name)) in ("unsigned", "wrong")
             is_kept = name.startswith(("aside-", LATER_MARK)) and not planted
@@ -235,6 +269,9 @@ def _forget(table: SetsTable, clock: Clock, own: OwnPoints, set_id: str) -> None
     """
     if own.is_doomed(set_id) or naming.is_legacy_id(set_id):
         table.forget(set_id)
+    elif is_deleted(table, set_id):
+        table.forget(set_id)
+        _log.info("a person has deleted it", extra=fields(set_id=set_id))
     elif table.note_vanished(set_id, clock.now(), own.ours()):
         _say_vanished(set_id)
 
@@ -290,17 +327,6 @@ def _end_vanished(table: SetsTable, sizes: Mapping[str, int]) -> None:
             _log.info("a restore point is there again", extra=fields(set_id=one.point.id))
 
 
-def _lost_legacy(
-    table: SetsTable, store: ObjectStore, listed: Collection[str]
-) -> tuple[list[str], list[str]]:
-    """The objects of the old scripts that are gone, and those that the listing only lacks."""
-    lost: list[str] = []
-    unlisted: list[str] = []
-    for key in sorted(table.legacy_keys() - set(listed)):
-        (unlisted if may_be_stored(store, key) else lost).append(key)
-    return lost, unlisted
-
-
 def _fetch(
     table: SetsTable, store: ObjectStore, set_id: str, name: str, info: ObjectInfo
 ) -> UnreadDocument | None:
@@ -348,38 +374,6 @@ def _unread(set_id: str, name: str, info: ObjectInfo, error: AppError) -> Unread
     _log.warning("%s", error.message, extra=fields(set_id=set_id, name=name))
     version = _version(info) if isinstance(error, ManifestInvalid) else None
     return UnreadDocument(info.key, set_id, name, error.message, version)
-
-
-def _learn_dated(
-    table: SetsTable,
-    store: ObjectStore,
-    stored: Mapping[str, ObjectInfo],
-    *,
-    complete: bool,
-) -> None:
-    """Find the objects of the old scripts: dated, of no set, and without our metadata.
-
-    Only a HEAD shows the metadata, so each object is asked once. Unless the
-    listing is `complete`, none is dropped.
-    """
-    known = table.dated_objects()
-    new = [
-        one
-        for one in stored.values()
-        if known.get(one.key) != (one.size, format_utc(one.modified_at))
-    ]
-    claimed = table.claimed_on({table.day(info.key) for info in new})
-    learnt = []
-    for info in new:
-        try:
-            ours = info.key in claimed or "set-id" in store.head(info.key).metadata
-        except ObjectMissing:
-            continue  # gone since the listing
-        except (StoreAccessDenied, StoreFailing) as error:  # asked again the next time
-            _log.warning(error.message, extra=fields(key=info.key))
-            continue
-        learnt.append(DatedObject(info.key, info.size, info.modified_at, legacy=not ours))
-    table.note_dated(known.keys() - stored.keys() if complete else [], learnt)
 
 
 def _is_read(set_id: str, name: str) -> bool:

@@ -102,6 +102,13 @@ def forget(connection: sqlite3.Connection, point_id: str) -> None:
     connection.execute("DELETE FROM missing_points WHERE id = ?", (point_id,))
 
 
+def forget_with_points(connection: sqlite3.Connection, set_id: str) -> None:
+    """Remove a set, and the points of its chain: a person has deleted it."""
+    connection.execute(
+        "DELETE FROM missing_points WHERE id = ?1 OR (id > ?1 || '.' AND id < ?1 || '/')", (set_id,)
+    )
+
+
 def accept(connection: sqlite3.Connection, at: datetime) -> None:
     """Remember that a person knows of all that are missing now."""
     connection.execute(

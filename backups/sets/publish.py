@@ -257,8 +257,11 @@ class Publisher:
         recorder: Recorder,
         kind: SetKind,
     ) -> list[StoredObject]:
-        """Put all files under the day's keys if these are free, else all under timed keys."""
-        if kind == "set" and self._day_is_free(snapshots):
+        """Put all files under the day's keys if these are free, else all under timed keys.
+
+        Whether they are free in a store that is away nobody can say.
+        """
+        if kind == "set" and not self._config.is_stand_in and self._day_is_free(snapshots):
             try:
                 uploads = self._uploads(snapshots, files, dated=True)
                 return in_parallel(puts.put, uploads, recorder.progress)

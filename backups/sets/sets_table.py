@@ -11,18 +11,20 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date, datetime
 
 from backups.decisions.order import end_of_present
-from backups.errors import ManifestInvalid, SetNotFound
+from backups.errors import ManifestInvalid, SetDeleted, SetNotFound
 from backups.format import manifest, naming
+from backups.format.legacy import DatedObject
 from backups.format.mark import Checked, Marks, sha256_of
+from backups.format.notes.deletion import DELETED
 from backups.host import catalogues
 from backups.host.catalogues import read_fact, write_fact
 from backups.model import BackupSet, Mark, MissingPoint
 from backups.sets import marks_table, missing, points_table
-from backups.sets.judging import judge
+from backups.sets.judging import LIST, believed_of, judge, refuse_deleted
 from backups.sets.missing import NotedPoint
 from backups.sets.points_table import Noted
 from shared.clock import Clock, format_utc, parse_utc
@@ -31,16 +33,6 @@ from shared.errors import DatabaseError
 
 # Others wait for a transaction that brings so many points up to date for a moment only.
 _SETS_AT_A_TIME = 200
-
-
-@dataclass(frozen=True)
-class DatedObject:
-    """An object under a dated key; `legacy` when the old scripts left it."""
-
-    key: str
-    bytes: int
-    modified_at: datetime
-    legacy: bool
 
 
 class SetsTable:
@@ -90,11 +82,14 @@ class SetsTable:
         with self._known.reading() as connection:
             yield connection
 
-    def read(self, connection: sqlite3.Connection, set_id: str) -> BackupSet:
-        """A set or a group; raises `SetNotFound`, and `ManifestInvalid` for a bad manifest."""
+    def read(
+        self, connection: sqlite3.Connection, set_id: str, *, deleted: bool = False
+    ) -> BackupSet:
+        """A set or a group, with `deleted` also one that a person has deleted while its manifest is
+        there; raises `SetNotFound`, and `ManifestInvalid` for a bad manifest."""
         known = marks_table.documents(connection, set_id)
         marks = marks_table.checked(connection, set_id, known, self._marks)
-        return self._judge(connection, set_id, known, marks).backup_set
+        return self._judge(connection, set_id, known, marks, deleted=deleted).backup_set
 
     def documents(self) -> dict[str, set[str]]:
         """The names of the documents that are known of each set or group."""
@@ -305,7 +300,8 @@ class SetsTable:
     ) -> None:
         if not marks_table.were_noted(connection, _READER, self._marks):
             connection.execute("DELETE FROM points")
-            for (set_id,) in connection.execute("SELECT id FROM sets").fetchall():
+            ids = "SELECT id FROM sets UNION SELECT set_id FROM verdicts"
+            for (set_id,) in connection.execute(ids).fetchall():
                 self._note(connection, set_id)
             keys = [row[0] for row in connection.execute("SELECT key FROM dated_objects")]
             connection.executemany(
@@ -323,13 +319,17 @@ class SetsTable:
 
     def _forget(self, connection: sqlite3.Connection, set_id: str) -> None:
         connection.execute("DELETE FROM sets WHERE id = ?", (set_id,))
-        connection.execute("DELETE FROM verdicts WHERE set_id = ?", (set_id,))
+        # The store keeps the note of a deletion, so that what is lost of that set is not missed.
+        connection.execute(
+            "DELETE FROM verdicts WHERE set_id = ? AND name NOT LIKE ?", (set_id, f"{DELETED}%")
+        )
         points_table.forget(connection, set_id)
         marks_table.forget(connection, set_id)
         catalogues.forget_seen_ahead(connection, set_id)
         write_fact(connection, "order", None)
         if not naming.is_legacy_id(set_id):  # a group is missed by its objects
             missing.forget(connection, set_id)
+            self._note(connection, set_id)
 
     def _note(self, connection: sqlite3.Connection, set_id: str) -> None:
         """Bring the point of a set or a group up to its documents."""
@@ -346,8 +346,10 @@ class SetsTable:
             points_table.note(connection, noted)
         except ManifestInvalid:
             points_table.note_unreadable(connection, set_id, end_of_present(now))
-        except SetNotFound:
+        except SetNotFound as error:
             points_table.forget(connection, set_id)
+            if isinstance(error, SetDeleted):
+                missing.forget_with_points(connection, set_id)
 
     def _note_group(self, connection: sqlite3.Connection, day: str) -> None:
         if day:
@@ -365,8 +367,12 @@ class SetsTable:
         set_id: str,
         documents: Mapping[str, bytes],
         marks: Mapping[str, Checked],
+        *,
+        deleted: bool = False,
     ) -> Noted:
         """The set or group, with what is believed of the verdicts on it."""
+        if not deleted:
+            refuse_deleted(set_id, documents, marks)
         group = points_table.legacy_group(connection, self.prefix, set_id)
         if group is not None:
             found = group
@@ -375,10 +381,10 @@ class SetsTable:
             found = manifest.load_manifest(document, prefix=self.prefix, expected_id=set_id)
             found = replace(found, mark=own.outcome, mark_key=own.fingerprint)
         else:
-            raise _not_found(set_id)
-        believed = [one for one in documents.items() if marks[one[0]].outcome == "valid"]
-        manifest_sha256 = sha256_of(documents.get(naming.MANIFEST, b""))
-        noted = judge(found, believed, self._clock.now(), manifest_sha256=manifest_sha256)
+            raise SetNotFound(f"there is no restore point {set_id!r}", LIST)
+        sha256 = sha256_of(documents.get(naming.MANIFEST, b""))
+        believed = believed_of(documents, marks)
+        noted = judge(found, believed, self._clock.now(), manifest_sha256=sha256)
         seen = catalogues.seen_ahead_at(connection, set_id)
         found = replace(noted.backup_set, seen_ahead_at=seen) if seen else noted.backup_set
         if missing.is_hollow(connection, set_id):
@@ -387,14 +393,8 @@ class SetsTable:
 
 
 # For which program the points were noted: another one notes them anew.
-_READER = f"{manifest.FORMAT}.2"
+_READER = f"{manifest.FORMAT}.3"
 
 
 def _line(ours: frozenset[str]) -> str:
     return " ".join(sorted(ours))
-
-
-def _not_found(set_id: str) -> SetNotFound:
-    return SetNotFound(
-        f"there is no restore point {set_id!r}", "List them with: ./bot backups list"
-    )

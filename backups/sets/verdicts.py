@@ -6,13 +6,16 @@ import logging
 from collections.abc import Callable
 from datetime import datetime
 
+from backups.errors import SetNotFound
 from backups.format import manifest, naming
 from backups.format.acceptance import Acceptance, dump_acceptance
 from backups.format.mark import Marks, sha256_of
+from backups.format.notes.deletion import Deletion, dump_deletion
 from backups.format.pin import Pin, dump_pin
 from backups.host.directory import BackupDirectory
 from backups.model import DrillReport, ProofLevel, Verdict
 from backups.sets.catalogue import Catalogue
+from backups.sets.judging import LIST
 from backups.sets.puts import put_document, wait_for_next_second
 from shared.clock import Clock
 from shared.errors import AppError, ObjectExists
@@ -87,6 +90,16 @@ class Verdicts:
         self._put_now(
             set_id, "pin", lambda at: dump_pin(Pin(set_id, at, label is not None, label or ""))
         )
+
+    def note_deletion(self, set_id: str) -> None:
+        """Leave that a person has deleted a set: from now on it is none.
+
+        Raises `SetNotFound` where its manifest is not known, `StoreError`, `ProofFailed`.
+        """
+        of = self._manifest_sha256(set_id)
+        if of is None:
+            raise SetNotFound(f"the manifest of {set_id} is not known", LIST)
+        self._put_now(set_id, "deleted", lambda at: dump_deletion(Deletion(set_id, at, of)))
 
     def _manifest_sha256(self, set_id: str) -> str | None:
         own = self._catalogue.documents(set_id).get(naming.MANIFEST)

@@ -29,6 +29,11 @@ class ChangeWatch:
         """The names of the sources that were changed, replaced or removed since the last poll."""
         return frozenset(one.name for one in self._watched if one.poll())
 
+    @property
+    def unsure(self) -> frozenset[str]:
+        """The names of the sources that are there, and could not be asked at the last poll."""
+        return frozenset(one.name for one in self._watched if one.is_unsure)
+
     def modified_at(self) -> datetime | None:
         """When the newest of the files was written last, by the file system.
 
@@ -65,6 +70,7 @@ class _Watched:
             self.close()
             self._identity = identity
         version = self._data_version() if identity is not None else None
+        self.is_unsure = identity is not None and version is None
         changed = version != self._version and version is not None
         if version is not None:
             self._version = version

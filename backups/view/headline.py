@@ -37,6 +37,7 @@ TITLES: Mapping[str, str] = {
     "thread_failing": "A part of the app fails again and again",
     "not_scheduled": "No running process schedules backups",
     "inbox_stuck": "The bot does not get on with what customers and shops send",
+    "copy_behind": "The second place lacks backups",
     "updates_set_aside": "The bot has set aside what failed for a day",
 }
 
@@ -53,6 +54,10 @@ AMBER_TITLES: Mapping[str, str] = {
     "not_scheduled": "Backed up, but no running process schedules backups",
     "thread_stuck": "Backed up, but a part of the app has given no sign of life yet",
     "thread_failing": "Backed up, but a part of the app fails",
+    "first_place_away": "Backed up, in the second place alone",
+    "copy_behind": "Backed up, but nothing is in the second place yet",
+    "copy_deletable": "Backed up, but the second place can be deleted from here",
+    "copy_disturbed": "Backed up, but somebody meddles with the second place",
 }
 
 
@@ -73,7 +78,12 @@ class Headline:
 
 
 # Weaknesses beside which it stays true that every change is stored.
-_STORED_ALL_THE_SAME = frozenset({"not_offsite", "nobody_told", "kit_not_kept", "drill_overdue"})
+_STORED_ALL_THE_SAME = frozenset(
+    {
+        *("not_offsite", "nobody_told", "kit_not_kept", "drill_overdue"),
+        *("copy_behind", "copy_deletable", "copy_disturbed"),
+    }
+)
 
 
 def headline(status: Status, now: datetime) -> Headline:

@@ -39,6 +39,12 @@ def _env_lines(kit: Kit, keys: Sequence[str]) -> Iterator[str]:
         yield f"SPACES_BUCKET={store.bucket}"
         yield "SPACES_API_KEY="
         yield "SPACES_API_SECRET="
+    if (second := kit.second) is not None:
+        yield f"COPY_ENDPOINT={second.endpoint}"
+        yield f"COPY_REGION={second.region}"
+        yield f"COPY_BUCKET={second.bucket}"
+        yield "COPY_API_KEY="
+        yield "COPY_API_SECRET="
     yield f"BACKUP_PREFIX={store.prefix}"
     if kit.recipients:
         yield f"BACKUP_AGE_RECIPIENTS={','.join(kit.recipients)}"
@@ -60,6 +66,11 @@ def _to_look_up(kit: Kit) -> Iterator[str]:
         yield (
             "the backups are on the disk of this host alone: an empty host needs a copy of "
             f"{kit.store.folder}"
+        )
+    if kit.second is not None:
+        yield (
+            "COPY_API_KEY and COPY_API_SECRET: the same at the provider of the second place, which "
+            "a restore takes where the first is gone"
         )
     if kit.recipients:
         yield (

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backups.decisions.chains.points import PointRange
 from backups.decisions.health import PUT_KEY_BACK, Status
+from backups.decisions.keeping.deletion import DeletionPlan
 from backups.decisions.retention import RetentionPlan
 from backups.decisions.succession import EarlierInstallation
 from backups.format.chain_keys import point_id, set_of
@@ -18,6 +19,7 @@ from backups.model import BackupSet, DrillReport, Finding, MissingPoint, ProofLe
 from backups.view import units
 from backups.view.headline import Headline, headline
 from backups.view.notified import notified
+from backups.view.second import texts as second
 from backups.vocabulary.examination import Examination
 from shared.clock import format_utc
 from shared.words import counted
@@ -74,6 +76,7 @@ def status(found: Status, now: datetime) -> str:
         f"{format_utc(found.next_run_at)} ({found.cron} UTC, by {owner})",
         *_next_try(found, now),
         f"stored in             {found.location} (last contact {_when(found.last_contact_at)})",
+        f"second place          {second.line(found.second)}",
         f"notified              {notified(found)}",
         f"emergency kit         {_kept(found.kit_kept_at)}",
         f"inbox of the bot      {units.inbox(found.bot.inbox)}",
@@ -188,6 +191,32 @@ def pinned(found: BackupSet) -> str:
     return f"Set {found.id} is kept as long as the rules of retention say."
 
 
+def deletion(plan: DeletionPlan, points: Sequence[PointRange]) -> str:
+    """What `delete` would remove; `points` are those that can be restored, and are made from it."""
+    doomed = plan.backup_set
+    lines = [
+        f"set {doomed.id} of {format_utc(doomed.created_at)} (rows: {_counts(doomed)}, "
+        f"{units.size(doomed.bytes)}) goes from the store for good"
+    ]
+    if plan.again:
+        lines[0] += "; it was deleted before, and that is finished now"
+    if plan.chain:
+        size = units.size(plan.chain.bytes)
+        lines.append(
+            "with it go all points that are made from it: "
+            f"{sum(one.points for one in points):,} that can be restored, {size}"
+        )
+    lines += [f"  {range_of(one)}" for one in points]
+    return "\n".join(lines)
+
+
+def deleted(set_id: str, kept: int) -> str:
+    """After `delete`."""
+    return (
+        f"Set {set_id} is deleted. {counted(kept, 'restore point is', 'restore points are')} kept."
+    )
+
+
 def accepted_missing(found: Sequence[MissingPoint], *, still: int) -> str:
     """After `accept --missing`; of those found, `still` so many are a problem."""
     if not found:
@@ -269,14 +298,17 @@ def ranges(found: Sequence[PointRange]) -> str:
     if not found:
         return ""
     lines = ["\n", "Points in time (./bot backups restore --at TIME, or by the id of a point):"]
-    for one in found:
-        begin = format_utc(one.begin) if one.begin else "unknown"
-        end = format_utc(one.end) if one.end else "unknown"
-        lines.append(
-            f"  {begin} to {end}, {counted(one.points, 'point')}, the newest "
-            f"{point_id(one.chain, one.last)}{'' if one.proven else ', not proven'}"
-        )
-    return "\n".join(lines)
+    return "\n".join([*lines, *(f"  {range_of(one)}" for one in found)])
+
+
+def range_of(one: PointRange) -> str:
+    """Points that can be restored, in a line."""
+    begin = format_utc(one.begin) if one.begin else "unknown"
+    end = format_utc(one.end) if one.end else "unknown"
+    return (
+        f"{begin} to {end}, {counted(one.points, 'point')}, the newest "
+        f"{point_id(one.chain, one.last)}{'' if one.proven else ', not proven'}"
+    )
 
 
 def runs(found: Sequence[Run], *, more: bool) -> str:

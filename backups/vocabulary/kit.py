@@ -22,12 +22,16 @@ class StoreAddress:
 
 @dataclass(frozen=True)
 class Kit:
-    """What the sheet is about; `token_keys` are fingerprints, the first in use, never keys."""
+    """What the sheet is about; `token_keys` are fingerprints, the first in use, never keys.
+
+    `second` is the place that has the copies.
+    """
 
     token_keys: tuple[str, ...]
     recipients: tuple[str, ...]
     identity_file: Path | None
     store: StoreAddress
+    second: StoreAddress | None = None
 
     @property
     def fingerprint(self) -> str:

@@ -46,4 +46,9 @@ STAGES: Mapping[OperationName, tuple[Stage, ...]] = {
         Stage("drop", "Delete what no rule keeps"),
         Stage("sweep", "Delete objects that belong to no backup"),
     ),
+    "delete": (
+        Stage("check", "Check that the backup may go"),
+        Stage("note", "Note in the store that it was deleted"),
+        Stage("drop", "Delete it, and what hangs on it"),
+    ),
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from shared.clock import SystemClock
 from shared.databases.binding import Row, tally
 from shared.databases.cipher import TokenCipher
+from shared.databases.requests import MIGRATION, TABLE
 from shared.databases.schema import KnownSchema
 from shared.databases.sessions import MIGRATIONS as SESSIONS_MIGRATIONS
 from shared.databases.sessions import SessionStorage
@@ -63,6 +64,6 @@ def known_schemas(keys: tuple[str, ...]) -> tuple[tuple[str, KnownSchema], ...]:
         SessionStorage(path, SystemClock()).close()
 
     return (
-        ("tokens", KnownSchema(TOKENS_MIGRATIONS, open_tokens)),
+        ("tokens", KnownSchema(TOKENS_MIGRATIONS, open_tokens, early=((TABLE, MIGRATION),))),
         ("sessions", KnownSchema(SESSIONS_MIGRATIONS, open_sessions)),
     )

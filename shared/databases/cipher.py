@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from shared.errors import CipherError
+
+# A Fernet token: a version, the time in eight bytes, then what only a key opens.
+_VERSION = b"\x80"
+_STAMPED, _LEAST = 12, 100
 
 
 class TokenCipher:
@@ -29,6 +34,11 @@ class TokenCipher:
             raise ValueError("a Fernet key is 44 characters of URL-safe base64") from None
         self._fernet = MultiFernet(fernets)
         self.fingerprint = key_fingerprint(keys[0])
+        self._hash_key = derived_key(keys[0], b"owner v1")
+
+    def hash_of(self, plain: str) -> bytes:
+        """16 bytes that stand for a text: the same ones each time, with the same first key."""
+        return hmac.digest(self._hash_key, plain.encode(), "sha256")[:16]
 
     def encrypt(self, plain: str | bytes) -> str:
         """The ciphertext of a text or of bytes under the first key, as ASCII."""
@@ -54,6 +64,18 @@ class TokenCipher:
                 "a stored value cannot be decrypted with the keys in TOKEN_ENCRYPTION_KEYS",
                 "Add the key that encrypted it to TOKEN_ENCRYPTION_KEYS, after the first one.",
             ) from None
+
+
+def encrypted_at(ciphertext: bytes) -> int | None:
+    """When a value was encrypted, in seconds since 1970: a Fernet token says so to everybody, and
+    `rotate` keeps it; None for what is no token. Nothing vouches for it without a key."""
+    try:
+        begun = base64.urlsafe_b64decode(ciphertext[:_STAMPED])
+    except ValueError:
+        return None
+    if len(ciphertext) < _LEAST or begun[:1] != _VERSION:
+        return None
+    return int.from_bytes(begun[1:9], "big")
 
 
 def key_fingerprint(key: str) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,11 +46,13 @@ class KnownSchema:
     """What our code, of this and of all earlier versions, writes into one of its databases.
 
     `migrations` are those of `Database`. `opens` opens a copy as the application would, which may
-    write to it; it raises `DatabaseError`.
+    write to it; it raises `DatabaseError`. `early` are tables, each with its script, that a file
+    may have before the migration that makes them.
     """
 
     migrations: tuple[str, ...]
     opens: Callable[[Path], None]
+    early: tuple[tuple[str, str], ...] = ()
 
 
 def foreign_parts(connection: sqlite3.Connection, known: KnownSchema) -> list[str]:
@@ -59,7 +61,7 @@ def foreign_parts(connection: sqlite3.Connection, known: KnownSchema) -> list[st
 
     Raises `sqlite3.Error`.
     """
-    with closing(_made_by(known, _user_version(connection))) as ours:
+    with closing(_made_by(known, connection)) as ours:
         return list(_differences(connection, ours))
 
 
@@ -102,9 +104,8 @@ def _file_of(source: str) -> str:
 
 
 def _is_ours(copy: sqlite3.Connection, source: str, known: KnownSchema) -> bool:
-    version = _user_version(copy)
-    with closing(_made_by(known, version)) as ours:
-        if version >= 0 and _objects(copy) == _objects(ours):
+    with closing(_made_by(known, copy)) as ours:
+        if _user_version(copy) >= 0 and _objects(copy) == _objects(ours):
             return True
     _refuse(copy, source, known)
     return False
@@ -117,15 +118,24 @@ def _refuse(copy: sqlite3.Connection, source: str, known: KnownSchema) -> None:
         raise _not_ours(source, ", ".join(parts[:_MOST_PARTS]) + more)
 
 
-def _made_by(known: KnownSchema, version: int) -> sqlite3.Connection:
-    """An empty database as our code makes it; version 0 is from before versions were counted."""
+def _made_by(known: KnownSchema, copy: sqlite3.Connection) -> sqlite3.Connection:
+    """An empty database as our code makes it, of the version of a copy."""
     made = sqlite3.connect(":memory:", isolation_level=None)
-    _migrate(made, known, version)
+    _migrate(made, known, _user_version(copy), _early(known, copy))
     return made
 
 
-def _migrate(made: sqlite3.Connection, known: KnownSchema, version: int) -> None:
-    for script in known.migrations[: max(version, 1)]:
+def _early(known: KnownSchema, copy: sqlite3.Connection) -> list[str]:
+    """The scripts of the tables that a copy may have before their migration, and has."""
+    there = {name for kind, name, _, _ in _objects(copy) if kind == "table"}
+    return [script for table, script in known.early if table in there]
+
+
+def _migrate(
+    made: sqlite3.Connection, known: KnownSchema, version: int, early: Sequence[str]
+) -> None:
+    # Version 0 is from before versions were counted.
+    for script in (*known.migrations[: max(version, 1)], *early):
         for statement in script.split(";"):
             made.execute(statement)
 
@@ -221,10 +231,14 @@ def _copy_rows(
     """The rows of a file in a new one that our migrations make. SQLite copies the values as they
     are stored: a damaged text is no obstacle."""
     beside.unlink(missing_ok=True)
-    version, encoding = with_untrusted(
+    version, encoding, early = with_untrusted(
         path,
         _file_of(source),
-        lambda copy: (_user_version(copy), str(copy.execute("PRAGMA encoding").fetchone()[0])),
+        lambda copy: (
+            _user_version(copy),
+            str(copy.execute("PRAGMA encoding").fetchone()[0]),
+            _early(known, copy),
+        ),
         ask,
     )
     create_private_file(beside)
@@ -236,7 +250,7 @@ def _copy_rows(
         made.execute("PRAGMA synchronous=OFF")
         made.execute("ATTACH ? AS staged", (f"{path.absolute().as_uri()}?mode=ro&immutable=1",))
         made.execute("BEGIN")
-        _migrate(made, known, version)
+        _migrate(made, known, version, early)
         made.execute(f"PRAGMA user_version={max(version, 1)}")
         for table in _tables(made):
             _copy_table(made, table, source)

@@ -19,6 +19,10 @@ from shared.databases.binding import (
     tally,
 )
 from shared.databases.cipher import TokenCipher
+from shared.databases.owners import MIGRATION as OWNERS
+from shared.databases.owners import OwnerOf, Owners
+from shared.databases.requests import MIGRATION as REQUESTS
+from shared.databases.requests import PROTECTED, Requests
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy, user_version
 from shared.errors import CipherError, ValueUnreadable
 
@@ -29,6 +33,7 @@ MIGRATIONS = (
     "(key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)",
     "",  # BINDING: values are being bound to their rows, by `bind_next`
     "",  # BOUND: all are
+    f"{REQUESTS};{OWNERS}",  # PROTECTED
 )
 
 ROWS_AT_ONCE = 100
@@ -79,10 +84,19 @@ class TokenStorage:
             busy_timeout=busy_timeout,
             remedy=restore_remedy("tokens"),
         )
+        self._owners = Owners(cipher)
+        self.requests = Requests(self._database)
 
-    def put(self, key: str, value: str, kind: TokenType = "token") -> None:
-        """Store `value` under `key`, in place of what was there."""
+    def put(
+        self, key: str, value: str, kind: TokenType = "token", *, owner: str | None = None
+    ) -> None:
+        """Store `value` under `key`, in place of what was there.
+
+        The row is `owned` by that user; one of a UUID by the user of that.
+        """
         with self._database.transaction() as connection:
+            if user_version(connection) >= PROTECTED:
+                self._owners.note(connection, key, value if kind == "uuid" else owner)
             connection.execute(
                 "INSERT INTO tokens(key, value, type) VALUES (?, ?, ?) ON CONFLICT(key)"
                 " DO UPDATE SET value = excluded.value, type = excluded.type",
@@ -120,6 +134,26 @@ class TokenStorage:
         """Forget `key`; nothing happens when it is not there."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM tokens WHERE key = ?", (key,))
+            if user_version(connection) >= PROTECTED:
+                self._owners.note(connection, key, None)
+
+    def owned(self, prefix: str, user: str, owner_of: OwnerOf = str) -> dict[str, str]:
+        """The values of a user's rows whose keys begin with `prefix`, by what follows it, in order.
+
+        `owner_of` says whose a value is; by default it is that user's UUID. The rows of others are
+        decrypted only once for each prefix, after a change of the first key, and after a restore of
+        a file of an older version.
+        """
+        with self._database.reading() as connection:
+            has_index = user_version(connection) >= PROTECTED
+            indexed = has_index and self._owners.knows(connection, prefix)
+            if indexed or not has_index:
+                return self._owners.rows(connection, prefix, user, owner_of, indexed=indexed)
+        with self._database.transaction() as connection:
+            has_index = user_version(connection) >= PROTECTED  # a restore may have come between
+            if has_index:
+                self._owners.learn(connection, prefix, owner_of)
+            return self._owners.rows(connection, prefix, user, owner_of, indexed=has_index)
 
     def names(self, prefix: str) -> list[str]:
         """What follows `prefix` in the keys that begin with it, in order."""
@@ -195,8 +229,11 @@ class TokenStorage:
                             "UPDATE tokens SET value = ? WHERE rowid = ?", (bound, columns[0])
                         )
             is_last = len(batch) < ROWS_AT_ONCE
-            following = BOUND if is_last and ends and not undecryptable else BINDING
+            following = PROTECTED if is_last and ends and not undecryptable else BINDING
             if following != version:
+                if following == PROTECTED:
+                    for statement in MIGRATIONS[PROTECTED - 1].split(";"):
+                        connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={following}")
         last = batch[-1][0] if batch else after
         return Batch(last, is_last, tuple(misshapen), tuple(undecryptable))

@@ -7,7 +7,7 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -73,10 +73,11 @@ class MerchantData:
         """The keys of the documents below `prefix`, in order."""
         return sorted(found.key for found in self._store.list(prefix))
 
-    def remove_all(self, prefix: str) -> int:
-        """Delete every document below `prefix`, which ends with a slash; how many there were."""
+    def remove_all(self, prefix: str, keep: Collection[str] = ()) -> int:
+        """Delete the documents below `prefix`, which ends with a slash, but those to `keep`; how
+        many there were."""
         assert prefix.endswith("/")  # noqa: S101 - `users/1` is also how `users/10` begins
-        keys = self.keys(prefix)
+        keys = [key for key in self.keys(prefix) if key not in keep]
         for key in keys:
             self._store.delete(key)
         return len(keys)

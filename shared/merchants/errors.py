@@ -91,3 +91,9 @@ class BodyMalformed(AppError):
     """A request is signed, and is not what the platform sends."""
 
     code = "body_malformed"
+
+
+class RequestUnproven(AppError):
+    """A request that a platform sends once only is kept, and no backup has it yet."""
+
+    code = "request_unproven"

@@ -13,12 +13,13 @@ import json
 import logging
 import sqlite3
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from shared.clock import Clock, format_utc, parse_utc
+from shared.databases.requests import Request
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.errors import DatabaseError
 from shared.logs import fields
@@ -170,7 +171,7 @@ def _report_renewal(error: DatabaseError, aside: Path | None) -> None:
     kept = f"; it is kept as {aside}" if aside else ""
     _log.error(
         "%s: an empty inbox was created%s. Of the updates that waited in it, the next polling "
-        "fetches what the platforms still have; requests to delete data cannot be fetched again",
+        "fetches what the platforms still have; requests to delete data are in tokens.db",
         error.message,
         kept,
     )
@@ -206,6 +207,17 @@ class Inbox:
                 " VALUES (?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
+            return connection.total_changes - before
+
+    def take_up(self, requests: Sequence[Request]) -> int:
+        """Let these wait here; how many that changes.
+
+        One that is missing is added without its body. One that is done waits again.
+        """
+        now = int(self._clock.now().timestamp())
+        with self._database.transaction() as connection:
+            before = connection.total_changes
+            connection.executemany(TAKE_UP, [(*astuple(one), now) for one in requests])
             return connection.total_changes - before
 
     def due_accounts(self, providers: Iterable[Provider]) -> list[tuple[Provider, str]]:
@@ -337,6 +349,12 @@ class Inbox:
 WAITING_COUNT = "SELECT count(*) FROM (SELECT 1 FROM events WHERE done = 0 LIMIT ?)"
 SET_ASIDE_COUNT = "SELECT count(*) FROM events WHERE done = 2"
 OLDEST = "SELECT received_at, attempts FROM events WHERE done = 0 ORDER BY sequence LIMIT 1"
+TAKE_UP = """
+    INSERT INTO events(provider, event_id, account, topic, body, sent_at, received_at)
+    VALUES (?, ?, ?, ?, '{}', ?, ?)
+    ON CONFLICT(provider, event_id)
+        DO UPDATE SET done = 0, attempts = 0, not_before = 0, body = '{}' WHERE done = 1
+    """
 # The plus keeps SQLite from searching by platform where it can walk the index in its order.
 DUE_ACCOUNTS = """
     SELECT provider, CAST(account AS BLOB), min(sequence) FROM events

@@ -11,7 +11,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
 from shared.clock import Clock
 from shared.errors import AppError, DatabaseError, StoreError
@@ -19,6 +19,7 @@ from shared.logs import fields
 from shared.merchants.http_client import one_short_try
 from shared.merchants.inbox import Inbox, Provider, WaitingEvent
 from shared.merchants.platform import Platform
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.process.lasting_work import Supervisor, beat, describe
 
 _log = logging.getLogger(__name__)
@@ -26,6 +27,7 @@ _log = logging.getLogger(__name__)
 _BATCH = 500
 _POLL_SECONDS = 0.5
 _PURGE_EVERY = 3600
+_TAKE_UP_EVERY = 1
 _LONGEST_WAIT_SECONDS = 60.0
 _LONGEST_WAIT_AFTER_FAULT_SECONDS = 3600.0
 _MOST_DOUBLINGS = 20
@@ -46,6 +48,7 @@ class InboxWorker:
         supervisor: Supervisor | None = None,
         *,
         workers: int = 1,
+        requests: ProtectedRequests | None = None,
     ) -> None:
         self._clock = clock
         self._inbox = inbox
@@ -55,7 +58,8 @@ class InboxWorker:
         self._stopping = threading.Event()
         self._lock = threading.Lock()
         self._busy: set[_Account] = set()
-        self._purge_at = time.monotonic()
+        self._requests = requests
+        self._next = dict.fromkeys((_PURGE_EVERY, _TAKE_UP_EVERY), time.monotonic())
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -90,16 +94,19 @@ class InboxWorker:
 
     def _step(self) -> float:
         """Work off one batch; the seconds to wait before the next."""
+        if self._requests is not None and self._is_time(_TAKE_UP_EVERY):
+            with suppress(DatabaseError):  # status names it, and the work meets it too
+                self._requests.take_up(self._platforms)
         found = self.work()
-        if self._is_time_to_purge():
+        if self._is_time(_PURGE_EVERY):
             self._inbox.purge()
         return 0 if found else _POLL_SECONDS
 
-    def _is_time_to_purge(self) -> bool:
+    def _is_time(self, every: int) -> bool:
         with self._lock:
-            if time.monotonic() < self._purge_at:
+            if time.monotonic() < self._next[every]:
                 return False
-            self._purge_at = time.monotonic() + _PURGE_EVERY
+            self._next[every] = time.monotonic() + every
             return True
 
     def _claim(self) -> _Account | None:
@@ -165,10 +172,16 @@ class InboxWorker:
             _log.exception("events failed and will be retried in %.0f s", wait, extra=about)
             blamed = True
         else:
-            self._inbox.finish(sequences)
+            self._finish(platform, events)
             return
         if self._inbox.postpone(sequences, wait, blamed=blamed):
             self._set_one_aside(platform, account, events)
+
+    def _finish(self, platform: Platform, events: Sequence[WaitingEvent]) -> None:
+        if self._requests is not None:
+            # First there: whoever dies in between does the work again, which does no harm.
+            self._requests.finish(platform.provider, [one.event.event_id for one in events])
+        self._inbox.finish([one.sequence for one in events])
 
     def _set_one_aside(
         self, platform: Platform, account: str, events: Sequence[WaitingEvent]
@@ -182,7 +195,7 @@ class InboxWorker:
             except Exception as error:
                 reason = describe(error)
             else:
-                self._inbox.finish([waiting.sequence])
+                self._finish(platform, [waiting])
                 continue
             self._inbox.set_aside(waiting.sequence)
             _log.error(

@@ -16,6 +16,7 @@ from shared.merchants.http_client import Outbound
 from shared.merchants.inbox import Event, Inbox, Provider, WaitingEvent
 from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks, Reconnect
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.settings.platforms import ReadPlatform
 from shared.web.problem_handlers import StatusTable
 
@@ -26,6 +27,7 @@ class Workplace:
 
     tokens: TokenStorage
     inbox: Inbox
+    requests: ProtectedRequests
     marks: Marks
     data: MerchantData
     outbound: Outbound

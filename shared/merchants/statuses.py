@@ -15,6 +15,7 @@ from shared.merchants.errors import (
     PermissionMissing,
     PlatformError,
     PlatformUnset,
+    RequestUnproven,
     SignatureWrong,
 )
 from shared.web.problem_handlers import StatusTable, documented
@@ -30,6 +31,7 @@ PLATFORM_STATUSES: StatusTable = (
     (BodyTooSlow, 408, "The body came too slowly"),
     (BodiesTooMany, 503, "Too many requests at once"),
     (BodyMalformed, 400, "The body is malformed"),
+    (RequestUnproven, 503, "The request is kept, and not backed up yet"),
     (PlatformError, 502, "The platform failed"),
 )
 
@@ -40,6 +42,7 @@ WEBHOOK_REFUSALS: tuple[type[AppError], ...] = (
     BodyTooSlow,
     BodiesTooMany,
     BodyMalformed,
+    RequestUnproven,
 )
 
 

@@ -23,7 +23,7 @@ from shared.settings.given import GivenName, GivenSettings
 from shared.settings.names import UnknownName, misspelt, unknown_names
 from shared.settings.platforms import PlatformSettings, ReadPlatform, is_local
 from shared.settings.reader import MAKE_FERNET_KEY, MAKE_SECRET, SettingReader, parse_path
-from shared.settings.spaces import read_spaces
+from shared.settings.spaces import CopySettings, read_copy, read_spaces
 from shared.store.object_store import key_fault
 from shared.store.spaces_access import SpacesSettings
 
@@ -87,6 +87,7 @@ class Settings:
     platforms: Mapping[str, PlatformSettings]
     backup: BackupSettings
     spaces: SpacesSettings | None
+    copy: CopySettings | None
     host: str
     port: int
     log_format: LogFormat
@@ -162,6 +163,7 @@ def load_settings(
     """
     reader = SettingReader(values)
     given = values if isinstance(values, GivenSettings) else GivenSettings(values)
+    spaces = read_spaces(reader)
     settings = Settings(
         token_db_path=reader.path("TOKEN_DB_PATH", "./data/tokens.db"),
         session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
@@ -172,7 +174,8 @@ def load_settings(
             name: platform for name, read in platforms.items() if (platform := read(reader))
         },
         backup=_read_backup(reader),
-        spaces=read_spaces(reader),
+        spaces=spaces,
+        copy=read_copy(reader, spaces),
         host=reader.value("HOST", "127.0.0.1"),
         port=reader.whole("PORT", 5000, 1, 65535),
         log_format=cast(LogFormat, reader.choice("LOG_FORMAT", "human", ("human", "json"))),

@@ -68,7 +68,7 @@ def make_client(
     except (BotoCoreError, ValueError) as error:
         raise StoreError(
             f"an S3 client for {settings.endpoint} could not be created ({type(error).__name__})",
-            "Check the five SPACES_ settings.",
+            f"Check the five {settings.names}_ settings.",
         ) from error
     # With two wildcards it is called before botocore makes a "500, try again" of such an answer.
     client.meta.events.register("before-parse.*.*", refuse_web_page)

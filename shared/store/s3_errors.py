@@ -32,6 +32,7 @@ from shared.errors import (
     StoreWrongSecret,
 )
 from shared.redaction import redact
+from shared.store.spaces_access import SettingNames
 
 
 class NotS3Error(boto_errors.BotoCoreError):
@@ -137,7 +138,7 @@ class Access:
 
     `location` names the bucket, `hidden` is what no text may show. `proxy` is the proxy that the
     environment sets for the endpoint, and `unused` names a variable that sets one for other
-    programs only.
+    programs only. `names` is what the names of the settings begin with.
     """
 
     location: str
@@ -145,9 +146,12 @@ class Access:
     hidden: tuple[str, ...] = ()
     proxy: str | None = None
     unused: str | None = None
+    names: SettingNames = "SPACES"
 
     @classmethod
-    def of(cls, location: str, endpoint: str, hidden: Iterable[str]) -> Access:
+    def of(
+        cls, location: str, endpoint: str, hidden: Iterable[str], names: SettingNames = "SPACES"
+    ) -> Access:
         """With the proxy that botocore takes from the environment, without its password."""
         parts = urlsplit(endpoint)
         proxies = get_environ_proxies(endpoint)
@@ -155,7 +159,7 @@ class Access:
         variable = f"{parts.scheme.upper()}_PROXY"
         proxy = f"{_plain(_without_login(found))} of {variable}" if found else None
         unused = variable if found is None and "all" in proxies else None
-        return cls(location, parts.hostname or "", tuple(hidden), proxy, unused)
+        return cls(location, parts.hostname or "", tuple(hidden), proxy, unused, names)
 
     def error(self, kind: type[StoreError], message: str, hint: str) -> StoreError:
         """An error that names the proxy that may be to blame."""
@@ -175,7 +179,14 @@ class Access:
 
 def translate(error: _ForeignError, what: str, access: Access) -> StoreError:
     """The error of our tree for one of botocore's; its text has no secret in it."""
-    what = f"{what} in {access.location}"
+    found = _translate(error, f"{what} in {access.location}", access)
+    if access.names == "SPACES":
+        return found
+    message, hint = (one.replace("SPACES_", "COPY_") for one in (found.message, found.hint))
+    return type(found)(message, hint)
+
+
+def _translate(error: _ForeignError, what: str, access: Access) -> StoreError:
     if isinstance(error, boto_errors.ClientError):
         return _translate_answer(error, what, access)
     if isinstance(error, NotS3Error | ResponseParserError):

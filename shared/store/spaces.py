@@ -14,7 +14,12 @@ from botocore import exceptions as boto_errors
 from botocore.httpsession import where
 from urllib3.exceptions import HTTPError
 
-from shared.errors import ObjectExists, ObjectMissing, StoreError, StoreOverwrites
+from shared.errors import (
+    ObjectExists,
+    ObjectMissing,
+    StoreError,
+    StoreOverwrites,
+)
 from shared.store.object_store import (
     CHUNK_BYTES,
     ByteProgress,
@@ -32,6 +37,8 @@ from shared.store.s3_connections import OpenConnections
 from shared.store.s3_errors import FOREIGN_ERRORS, Access, NotS3Error, translate
 from shared.store.s3_uploads import WatchedBody, watch_uploads
 from shared.store.spaces_access import SpacesSettings
+
+UNLESS_THERE: Mapping[str, Any] = {"IfNoneMatch": "*"}
 
 
 def certificates() -> Path:
@@ -62,7 +69,7 @@ class SpacesStore:
         self._endpoint = settings.endpoint
         self._client = make_client(settings, connect_timeout, read_timeout, attempts)
         hidden = (settings.api_key, settings.api_secret)
-        self._access = Access.of(self.location, settings.endpoint, hidden)
+        self._access = Access.of(self.location, settings.endpoint, hidden, settings.names)
         watch_uploads(self._client)
         self._connections = OpenConnections(self._client, answer_timeout)
         # Here, because the first reads a file of the SDK's.
@@ -130,10 +137,18 @@ class SpacesStore:
                 ContentType=_content_type(key),
             )
 
-    def get(self, key: str, sink: Sink, progress: ByteProgress = ignore_bytes) -> None:
-        """See `ObjectStore.get`."""
+    def get(
+        self,
+        key: str,
+        sink: Sink,
+        progress: ByteProgress = ignore_bytes,
+        *,
+        version: str | None = None,
+    ) -> None:
+        """See `ObjectStore.get`; of a `version` of it, where one is given."""
+        of = {"VersionId": version} if version else {}
         with self._translated("get", key):
-            answer = self._client.get_object(Bucket=self._bucket, Key=self._checked(key))
+            answer = self._client.get_object(Bucket=self._bucket, Key=self._checked(key), **of)  # type: ignore[arg-type]
         with closing(answer["Body"]) as stream:
             done = 0
             while True:
@@ -147,14 +162,19 @@ class SpacesStore:
                 done += len(chunk)
                 progress(done)
 
-    def head(self, key: str) -> ObjectInfo:
-        """See `ObjectStore.head`.
+    def head(self, key: str, *, version: str | None = None) -> ObjectInfo:
+        """See `ObjectStore.head`; of a `version` of it, where one is given.
 
         S3 answers HEAD without a body, so a refusal has no name; a GET of no byte gives it.
         """
         with self._translated("head", key):
             try:
-                found = self._client.head_object(Bucket=self._bucket, Key=self._checked(key))
+                of = {"VersionId": version} if version else {}
+                found = self._client.head_object(
+                    Bucket=self._bucket,
+                    Key=self._checked(key),
+                    **of,  # type: ignore[arg-type]
+                )
             except boto_errors.ClientError as error:
                 if error.response.get("Error", {}).get("Code") in ("403", "400", "404"):
                     with closing(self._client.get_object(Bucket=self._bucket, Key=key)["Body"]):
@@ -211,14 +231,20 @@ class SpacesStore:
 
     # --- requests -----------------------------------------------------------------------
 
-    def _put(self, key: str, body: Any, metadata: Mapping[str, str]) -> None:
+    def _put(
+        self,
+        key: str,
+        body: Any,
+        metadata: Mapping[str, str],
+        more: Mapping[str, Any] = UNLESS_THERE,
+    ) -> None:
         self._client.put_object(
             Bucket=self._bucket,
             Key=self._checked(key),
             Body=body,
             Metadata=dict(metadata),
             ContentType=_content_type(key),
-            IfNoneMatch="*",
+            **more,
         )
 
     def _checked(self, key: str) -> str:

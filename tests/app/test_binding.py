@@ -79,7 +79,7 @@ def test_an_app_that_is_killed_in_the_middle_is_followed_by_the_next(tmp_path: P
     sets = versions_of_sets(host)
     assert [version for _, version in sets][:1] == [1]
     with AppProcess.start(host):
-        eventually(lambda: version_of(host.tokens_path) == 3, "all values", seconds=60)
+        eventually(lambda: version_of(host.tokens_path) == 4, "all values", seconds=60)
     assert bound_rows(host.tokens_path, CIPHER) == len(MANY)
     assert all_values(host) == MANY
 
@@ -88,8 +88,8 @@ def test_the_set_from_before_brings_the_old_form_back(tmp_path: Path) -> None:
     """Going back: the older program refuses the new file by name, and reads the restored one."""
     host = older_host(tmp_path, FEW)
     with AppProcess.start(host):
-        eventually(lambda: version_of(host.tokens_path) == 3, "all values to be bound")
-    with pytest.raises(DatabaseSchemaMismatch, match="schema version 3, this program supports 1"):
+        eventually(lambda: version_of(host.tokens_path) == 4, "all values to be bound")
+    with pytest.raises(DatabaseSchemaMismatch, match="schema version 4, this program supports 1"):
         Database(host.tokens_path, MIGRATIONS[:1])
     before = [set_id for set_id, version in versions_of_sets(host) if version == 1][-1]
     done = host.cli("restore", before, "--in-place", "--yes")
@@ -102,7 +102,7 @@ def test_a_set_from_before_that_is_restored_is_bound_by_the_running_app(tmp_path
     """And that has a set of its own before."""
     host = older_host(tmp_path, FEW)
     with AppProcess.start(host):
-        eventually(lambda: version_of(host.tokens_path) == 3, "all values to be bound")
+        eventually(lambda: version_of(host.tokens_path) == 4, "all values to be bound")
         sets = [set_id for set_id, version in versions_of_sets(host) if version == 1]
         before = sets[-1]
         done = host.cli("restore", before, "--in-place", "--yes")
@@ -111,7 +111,7 @@ def test_a_set_from_before_that_is_restored_is_bound_by_the_running_app(tmp_path
             lambda: len([1 for _, version in versions_of_sets(host) if version == 1]) > len(sets),
             "a set of what was restored",
         )
-        eventually(lambda: version_of(host.tokens_path) == 3, "all values to be bound again")
+        eventually(lambda: version_of(host.tokens_path) == 4, "all values to be bound again")
     assert all_values(host) == FEW
 
 
@@ -161,7 +161,7 @@ def test_a_store_that_is_away_stops_nothing_but_this(tmp_path: Path) -> None:
         assert code in (0, -signal.SIGTERM)
     assert bound_rows(host.tokens_path, CIPHER) == 0
     with AppProcess.start(host):
-        eventually(lambda: version_of(host.tokens_path) == 3, "all values to be bound")
+        eventually(lambda: version_of(host.tokens_path) == 4, "all values to be bound")
 
 
 def test_exchanged_values_fail_a_drill_by_name(tmp_path: Path) -> None:

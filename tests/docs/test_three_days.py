@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
@@ -13,7 +14,7 @@ import pytest
 
 from tests.support.app_process import AppProcess
 from tests.support.followed import Followed
-from tests.support.installation import Installation, bot_secrets, spaces
+from tests.support.installation import REPOSITORY, Installation, bot_secrets, spaces
 from tests.support.listener import Listener
 from tests.support.s3_server import S3Server
 from tests.support.typed import type_in
@@ -106,9 +107,62 @@ def test_the_deploy_that_deleted_half_the_rows(s3_server: S3Server, tmp_path: Pa
         followed.wait_until_stored("AFTERWARDS", "written after the deploy")
 
         plan = typed(host, f"./bot backups restore --at {second:%Y-%m-%dT%H:%M:%SZ}")
-        assert "LOST: 1 row of tokens, only in the live data" in plan, plan
+        lost = re.search(r"LOST: 1 row of tokens, only in the live data; .* from (\S+Z)", plan)
+        assert lost, plan
+        assert datetime.fromisoformat(lost[1]) >= second - timedelta(seconds=1)
         (line,) = set(re.findall(r"\./bot backups restore .*--in-place --yes", plan))
         typed(host, line)
 
         assert count(host, "SELECT count(*) FROM tokens") == before
         assert count(host, "SELECT count(*) FROM tokens WHERE key = 'AFTERWARDS'") == 0
+
+
+def put_into_env(host: Installation, lines: Mapping[str, str]) -> None:
+    """What the sheet says: in place of those lines of `.env` that have the same names."""
+    path = host.folder / ".env"
+    there = path.read_text().splitlines()
+    kept = [line for line in there if line.partition("=")[0] not in lines]
+    path.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in lines.items()), ""]))
+
+
+def test_the_disk_that_died(s3_server: S3Server, tmp_path: Path) -> None:
+    """Nothing is left but the sheet of the kit: its five lines, typed on an empty host with a new
+    access key, bring back what was written a moment before."""
+    store = s3_server.settings_of_new_bucket()
+    followed = Followed.in_bucket(tmp_path / "first", s3_server, store)
+    host = followed.installation
+    typed(host, f"./bot backups kit --to {tmp_path}/sheet.txt")
+    typed(host, "./bot backups kit --kept")
+    with followed.serving() as app:
+        followed.put("LAST", "written a moment before")
+        followed.wait_until_stored("LAST", "written a moment before")
+        app.kill()
+    rows = count(host, "SELECT count(*) FROM tokens")
+    shutil.rmtree(host.folder)
+
+    sheet = (tmp_path / "sheet.txt").read_text()
+    lines = sheet.partition("Lines for .env on an empty host:\n")[2].partition("\n\n")[0]
+    settings = dict(line.strip().split("=", 1) for line in lines.splitlines())
+    assert (settings["SPACES_API_KEY"], settings["SPACES_API_SECRET"]) == ("", "")
+    settings |= {name: spaces(store)[name] for name in ("SPACES_API_KEY", "SPACES_API_SECRET")}
+    install, *steps = re.findall(r"^  \d\. (.*)$", sheet, re.MULTILINE)
+    assert install.startswith("install the code into an empty folder")
+    assert len(steps) == 4
+    (tmp_path / "second").mkdir()
+    shutil.copy(REPOSITORY / ".env.example", tmp_path / "second")  # a part of the code
+    new = Installation(tmp_path / "second", {"BACKUP_RUN_BY": "app", **WARNINGS})
+    for step in steps:
+        if step.startswith("./bot "):
+            typed(new, step)
+        else:
+            assert step.startswith("put the lines above into .env")
+            put_into_env(new, settings)
+
+    assert count(new, "SELECT count(*) FROM tokens") == rows
+    assert count(new, "SELECT count(*) FROM tokens WHERE key = 'LAST'") == 1
+    with AppProcess.start(new):
+        eventually(
+            lambda: first_of_status(new).startswith("Backed up, but"),
+            "the new host makes restore points of its own",
+            seconds=PATIENCE_SECONDS,
+        )

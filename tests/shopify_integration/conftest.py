@@ -7,6 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 from uuid import UUID
 
@@ -70,10 +71,16 @@ class Desk:
         grant = admin.exchange_code(SHOP, code_of(self.shopify, SHOP))
         Shops(self.place.tokens, admin, self.clock).connect(SHOP, grant, USER)
 
+    def stored(self) -> list[dict[str, Any]]:
+        """The stored products, in the order of their ids."""
+        head = self.place.data.read(f"{FOLDER}shop_products.json") or {"products": []}
+        pieces = [self.place.data.read(f"{FOLDER}{name}") for name in head.get("pieces", ())]
+        found = [product for one in (head, *pieces) for product in one["products"]]
+        return sorted(found, key=lambda product: int(product["id"]))
+
     def products(self) -> list[str]:
         """The titles of the stored products."""
-        document = self.place.data.read(f"{FOLDER}shop_products.json") or {"products": []}
-        return sorted(product["title"] for product in document["products"])
+        return sorted(product["title"] for product in self.stored())
 
     def pages(self) -> list[str]:
         """The names of the pages that a reading has stored."""

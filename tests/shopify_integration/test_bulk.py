@@ -47,8 +47,7 @@ def test_a_large_catalogue_is_read_from_one_file(desk: Desk, numbers: list[int])
     desk.started().poll(SHOP)
 
     assert desk.products() == TITLES
-    document = desk.place.data.read(f"{FOLDER}shop_products.json")
-    titles = [variant["title"] for variant in document["products"][7]["variants"]]
+    titles = [variant["title"] for variant in desk.stored()[7]["variants"]]
     assert titles == [one["title"] for one in many]
     assert asked(desk, PAGES) == 0
     assert desk.place.data.keys(f"{FOLDER}products_bulk/") == []
@@ -64,13 +63,13 @@ def test_the_same_product_comes_by_file_and_by_page(desk: Desk, numbers: list[in
     """So that one after the other writes nothing."""
     desk.clock.advance(seconds=prepared(desk))
     desk.started().poll(SHOP)
-    by_file = desk.place.data.read(f"{FOLDER}shop_products.json")
+    by_file = desk.stored()
     desk.shopify.configure(bulk_outcome="FAILED", bulk_looks=0, restore_rate=100_000.0)
 
     desk.started().poll(SHOP)
 
     assert asked(desk, PAGES) == 41
-    assert desk.place.data.read(f"{FOLDER}shop_products.json") == by_file
+    assert desk.stored() == by_file
 
 
 def test_a_restart_waits_for_the_same_file(desk: Desk, numbers: list[int]) -> None:

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.clock import format_utc
-from shopify_integration.catalog import with_all, with_product, without_product
-from shopify_integration.models import Product, Variant
+from shopify_integration.catalog import Catalog, changed, with_all
+from shopify_integration.models import Product, Variant, instant_of
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
@@ -43,6 +43,16 @@ def product(product_id: str, changed: float) -> Product:
     )
 
 
+def with_product(document: Any, news: Product) -> dict[str, Any]:
+    """The document after one product changed."""
+    return changed(document, [lambda catalog: catalog.put(news)])
+
+
+def without_product(document: Any, product_id: str, at: datetime) -> dict[str, Any]:
+    """The document after one product was deleted."""
+    return changed(document, [lambda catalog: catalog.delete(product_id, at)])
+
+
 @dataclass(frozen=True)
 class News:
     """What a webhook tells: a product changed, or was deleted, so many seconds after noon."""
@@ -51,11 +61,16 @@ class News:
     at: int
     deleted: bool
 
+    def change(self, catalog: Catalog) -> None:
+        """What it does."""
+        if self.deleted:
+            catalog.delete(self.product_id, after(self.at))
+        else:
+            catalog.put(product(self.product_id, self.at))
+
     def applied(self, document: Any) -> Any:
         """The document after it."""
-        if self.deleted:
-            return without_product(document, self.product_id, after(self.at))
-        return with_product(document, product(self.product_id, self.at))
+        return changed(document, [self.change])
 
 
 def changed_at(document: Any) -> dict[str, str]:
@@ -214,3 +229,41 @@ def test_a_product_without_a_time_is_taken_as_it_comes() -> None:
     document = with_product(with_product(None, product("7", 5)), bare)
 
     assert document["products"] == [bare.model_dump(mode="json")]
+
+
+FAR_APART = st.lists(
+    st.builds(
+        News,
+        product_id=st.sampled_from(["7", "31", "100"]),
+        at=st.integers(0, 9).map(lambda day: day * 24 * 3600),
+        deleted=st.booleans(),
+    ),
+    max_size=12,
+)
+
+
+@given(history=FAR_APART, begins_at=st.integers(0, 12))
+def test_a_batch_is_its_news_one_after_the_other(history: list[News], begins_at: int) -> None:
+    """Also where a deletion is forgotten in the middle of it."""
+    document = changed(None, [news.change for news in history[:begins_at]])
+    one_by_one: Any = document
+    for news in history[begins_at:]:
+        one_by_one = news.applied(one_by_one)
+    assert changed(document, [news.change for news in history[begins_at:]]) == one_by_one
+
+
+def test_a_batch_looks_at_the_catalogue_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred changes of 2,000 products: each time that is stored is read once."""
+    document = with_all(None, [product(str(number), 0) for number in range(2000)], after(1))
+    read = 0
+
+    def counting(text: str | None) -> datetime | None:
+        nonlocal read
+        read += 1
+        return instant_of(text)
+
+    monkeypatch.setattr("shopify_integration.catalog.instant_of", counting)
+    news = [News(str(number), 10 + number, deleted=number % 7 == 0) for number in range(100)]
+    after_it = changed(document, [one.change for one in news])
+    assert len(after_it["products"]) == 1985
+    assert read <= 2000 + 2 * len(news)

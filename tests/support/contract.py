@@ -61,6 +61,7 @@ STATUS = {
     "protected_by",
     "newest_point_at",
     "follow",
+    "second",
     "bot",
 }
 SCHEDULE = {"cron", "next_run_at", "retry_at", "owner"}

@@ -29,10 +29,15 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "backup_problem": ("gauge", ("code",)),
     "backup_drill_rto_seconds": ("gauge", ()),
     "backup_notifications_total": ("counter", ("result",)),
+    "backup_second_complete_timestamp_seconds": ("gauge", ()),
+    "backup_second_waiting": ("gauge", ()),
+    "backup_second_restore_points": ("gauge", ()),
     "bot_inbox_waiting": ("gauge", ()),
     "bot_inbox_oldest_seconds": ("gauge", ()),
     "bot_inbox_set_aside": ("gauge", ()),
 }
+# Without a sample where there is no second place.
+OF_SECOND = frozenset(name for name in METRICS if name.startswith("backup_second_"))
 # What a histogram is made of.
 _HISTOGRAMS = {name for name, (kind, _) in METRICS.items() if kind == "histogram"}
 SERIES = frozenset(METRICS) - _HISTOGRAMS | {

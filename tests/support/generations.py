@@ -18,6 +18,8 @@ from shared.databases.tokens import TokenStorage
 from tests.support.installation import TOKEN_ENCRYPTION_KEY
 
 SOURCES = ("tokens", "sessions")
+# What `tokens.db` has beside its tokens.
+BESIDE_TOKENS = ("requests", "owners")
 Rows = list[tuple[Any, ...]]
 LiveStateName = Literal[
     "healthy", "corrupt body", "corrupt header", "missing", "leftover", "zero bytes"
@@ -77,7 +79,8 @@ def rows_of(path: Path) -> Rows:
         tables = connection.execute(
             "SELECT name FROM sqlite_schema WHERE type = 'table'"
         ).fetchall()
-        assert tables == [(path.stem,)], "a stale journal was applied"
+        own = [one for one in tables if path.stem != "tokens" or one[0] not in BESIDE_TOKENS]
+        assert own == [(path.stem,)], "a stale journal was applied"
         return connection.execute(f"SELECT * FROM {path.stem} ORDER BY 1").fetchall()
 
 

@@ -9,11 +9,13 @@ from pathlib import Path
 
 from shared.databases.binding import is_bound
 from shared.databases.cipher import TokenCipher
+from shared.databases.requests import PROTECTED
 from shared.databases.sqlite import Database
 from shared.databases.tokens import MIGRATIONS
 from shared.errors import CipherError
 from shared.files import make_private_directory
 from tests.support.databases import connect
+from tests.support.generations import BESIDE_TOKENS
 
 
 def write_older_tokens(path: Path, cipher: TokenCipher, values: Mapping[str, str]) -> Path:
@@ -53,8 +55,10 @@ def version_of(path: Path) -> int:
 
 
 def set_version(path: Path, version: int) -> None:
-    """Set `user_version`, and nothing else."""
+    """Set `user_version`, and take away the tables that no file of that version has."""
     with closing(connect(path)) as connection:
+        for table in BESIDE_TOKENS if version < PROTECTED else ():
+            connection.execute(f"DROP TABLE IF EXISTS {table}")
         connection.execute(f"PRAGMA user_version={version}")
 
 

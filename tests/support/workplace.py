@@ -17,6 +17,7 @@ from shared.merchants.inbox import Inbox, open_inbox
 from shared.merchants.login_state import StateTokens
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Workplace
+from shared.merchants.protected.requests import ProtectedRequests
 from shared.store.directory import DirectoryStore
 
 
@@ -32,7 +33,8 @@ def workplace(folder: Path, clock: Clock) -> Iterator[tuple[Workplace, Directory
         marks, store = Marks(database, clock), DirectoryStore(folder / "store")
         place = Workplace(
             tokens=tokens,
-            inbox=Inbox(database, clock),
+            inbox=(inbox := Inbox(database, clock)),
+            requests=ProtectedRequests(tokens.requests, inbox, clock),
             marks=marks,
             data=MerchantData(store),
             outbound=outbound,

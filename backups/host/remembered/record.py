@@ -17,13 +17,25 @@ from backups.model import Baseline, DrillReport
 from backups.vocabulary.examination import SettingsCheck
 from backups.vocabulary.kit import KeptKit
 from backups.vocabulary.replaced import RestoreRecord, Switch
+from backups.vocabulary.second import CopyState, StandIn
 from shared.adapters import adapter_of
 from shared.clock import format_utc, parse_utc
 
 _log = logging.getLogger("backups.host.state")
 
 T = TypeVar("T")
-D = TypeVar("D", Baseline, DrillReport, KeptKit, LastSet, RestoreRecord, SettingsCheck, Switch)
+D = TypeVar(
+    "D",
+    Baseline,
+    CopyState,
+    DrillReport,
+    KeptKit,
+    LastSet,
+    RestoreRecord,
+    SettingsCheck,
+    StandIn,
+    Switch,
+)
 
 
 @dataclass(frozen=True)

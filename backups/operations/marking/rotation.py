@@ -62,6 +62,7 @@ class Rotation:
         try:
             self._catalogue.refresh()
             self._writers.look()
+            self._refuse_unfinished_deletions()
             older = self._marked_with_older_keys()
             self._later_marks.note(older)
             self._later_marks.finish()
@@ -94,6 +95,17 @@ class Rotation:
             if any(by_first[name].outcome != "valid" for name in named):
                 older[one.id] = named
         return older
+
+    def _refuse_unfinished_deletions(self) -> None:
+        """Their notes are marked with an older key, and would no longer hide the sets."""
+        unfinished = self._catalogue.deleted.unfinished(self._own_sets.ours())
+        left = [one.id for one in unfinished]
+        if left:
+            raise RotationUnfinished(
+                f"the store still has {counted(len(left), 'set')} that a person has deleted: "
+                f"{', '.join(left[:5])}",
+                "Finish that (./bot backups prune), then repeat the command.",
+            )
 
     def _refuse_while_app_has_older_key(self) -> None:
         """What the app made from now on would count for nothing, and could not be marked again."""

@@ -8,7 +8,6 @@ replaces, notes and undoes is this installation's as ever. Without files in hand
 from __future__ import annotations
 
 import shlex
-import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -16,7 +15,6 @@ from datetime import datetime
 from pathlib import Path
 
 from backups.config import BackupConfig
-from backups.errors import DirectoryUnusable
 from backups.format.mark import Marks
 from backups.host.catalogues import open_catalogue
 from backups.host.records import open_records
@@ -27,6 +25,7 @@ from backups.operations.installation import Installation
 from backups.operations.own_sets import OwnSets
 from backups.operations.planning.detail import PlanDetail
 from backups.operations.planning.given import GivenRestore
+from backups.operations.planning.scratch import scratch_folder
 from backups.operations.restore import Restore
 from backups.operations.writers import Writers
 from backups.sets.catalogue import Catalogue
@@ -40,8 +39,12 @@ from backups.sets.seal import load_identities
 class Given:
     """Begins restores from what a person gives."""
 
-    def __init__(self, installation: Installation, restore: Restore, detail: PlanDetail) -> None:
+    def __init__(
+        self, installation: Installation, restore: Restore, detail: PlanDetail, typed: str = ""
+    ) -> None:
+        """`typed` are the options that a command needs to mean the store of this installation."""
         self._installation = installation
+        self._typed = typed
         self._restore = restore
         self._detail = detail
 
@@ -60,7 +63,7 @@ class Given:
         `FileUnusable`, `NoRestorePoint`, `DatabaseError`, `DirectoryUnusable`, `IdentityMissing`,
         `KeyMalformed`.
         """
-        options = f" --from {shlex.quote(str(path))}" if path else ""
+        options = f" --from {shlex.quote(str(path))}" if path else self._typed
         config, exposed = self._installation.config, tuple[Finding, ...]()
         if identity_file is not None:
             load_identities(identity_file)
@@ -72,13 +75,7 @@ class Given:
             yield replace(found, only=only, exposed=exposed)
             return
         with ExitStack() as stack:
-            try:
-                scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="from-")))
-            except OSError as error:
-                raise DirectoryUnusable(
-                    f"there is no folder for temporary files: {error.strerror or error}",
-                    "Set TMPDIR to a folder that this user can write to.",
-                ) from error
+            scratch = stack.enter_context(scratch_folder())
             found = self._from_files(
                 stack, scratch, path, config, options=options, at=at, only=only
             )

@@ -17,6 +17,7 @@ from backups.format.chain_keys import instance_of, parse_point_id, point_id, set
 from backups.model import MissingPoint
 from backups.sets import missing
 from backups.sets.chains import objects_table, table
+from backups.sets.learning.deleted import deleted_ids
 
 _log = logging.getLogger(__name__)
 
@@ -71,9 +72,15 @@ def note_lost(
     ours: Collection[str] | None,
     now: datetime,
 ) -> None:
-    """Enter the losses of chains of `ours` (None: of all) among the points that are missing."""
+    """Enter the losses of chains of `ours` (None: of all) among the points that are missing.
+
+    What hung on a set that a person has deleted went with it.
+    """
+    deleted = deleted_ids(connection) if lost else ()
     for one in lost:
         if ours is not None and instance_of(one.chain) not in ours:
+            continue
+        if set_of(one.chain) in deleted:
             continue
         name = point_id(one.chain, one.number)
         if missing.note(connection, MissingPoint(name, "vanished", one.at or now, now)):

@@ -19,7 +19,7 @@ from backups.decisions.chains.points import (
     is_usable,
     newest_before,
 )
-from backups.errors import ManifestInvalid, SetNotFound
+from backups.errors import ManifestInvalid, SetDeleted, SetNotFound
 from backups.format import chain_keys
 from backups.format.chain_keys import point_id, set_of
 from backups.format.mark import Marks
@@ -168,10 +168,10 @@ class ChainPoints:
     def _is_gone(self, set_id: str) -> bool:
         try:
             self._get_set(set_id)
+        except (ManifestInvalid, SetDeleted):  # its points go with a set that a person deletes
+            return False
         except SetNotFound:
             return True
-        except ManifestInvalid:
-            return False
         return False
 
     def newest(

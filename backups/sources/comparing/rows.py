@@ -22,12 +22,15 @@ from backups.model import Source
 from backups.sources.live import connect
 from backups.sources.pins import what
 from backups.vocabulary.comparison import TableDifference
+from shared.databases.cipher import encrypted_at
 from shared.databases.translation import translated
 from shared.databases.untrusted import with_untrusted
 from shared.words import counted
 
 _CACHE_KIBIBYTES = 16_384
-_TIME_COLUMNS = ("updated_at", "modified_at", "received_at", "created_at")
+_TIME_COLUMNS = ("updated_at", "modified_at", "received_at", "created_at", "since")
+# Where a table has none of them, and its values are encrypted: those say when that was done.
+_ENCRYPTED_COLUMN = "value"
 # Seconds since 1970 of a time that a row can have: from 2001 to 2100.
 _FIRST, _LAST = 1_000_000_000, 4_102_444_800
 _TABLES = (
@@ -78,7 +81,9 @@ def _compare_tables(
         if then is not None and now is not None:
             yield _compare(stored, live, _shared(then, now), most)
         elif now is not None:
-            yield TableDifference(name, _count(live, name), 0, 0)
+            count = _count(live, name)
+            newest = _newest(live, now) if count <= most else None
+            yield TableDifference(name, count, 0, 0, newest)
         else:
             yield TableDifference(name, 0, _count(stored, name), 0)
 
@@ -106,8 +111,8 @@ def _compare(
     stored: sqlite3.Connection, live: sqlite3.Connection, table: _Table, most: int
 ) -> TableDifference:
     salt = secrets.token_bytes(32)
-    times = [one for one in _TIME_COLUMNS if one in table.columns]
-    at = len(table.key) + table.columns.index(times[0]) if times else None
+    dated = _dated(table)
+    at = len(table.key) + table.columns.index(dated) if dated else None
     only_live = changed = found = count = 0
     newest: datetime | None = None
     with closing(sqlite3.connect("", isolation_level=None)) as scratch:
@@ -130,9 +135,24 @@ def _compare(
                 changed += 1
             else:
                 only_live += 1
-            if at is not None and (time := _time(row[at])) is not None:
+            if at is not None and (time := _time(row[at], dated)) is not None:
                 newest = max(time, newest or time)
     return TableDifference(table.name, only_live, max(0, count - found), changed, newest)
+
+
+def _newest(connection: sqlite3.Connection, table: _Table) -> datetime | None:
+    """The newest time in a table."""
+    if (dated := _dated(table)) is None:
+        return None
+    query = f"SELECT {_quoted(dated)} FROM {_quoted(table.name)}"  # noqa: S608
+    times = (_time(row[0], dated) for row in connection.execute(query))
+    return max((one for one in times if one is not None), default=None)
+
+
+def _dated(table: _Table) -> str | None:
+    """The column that says when a row was written."""
+    columns = (*_TIME_COLUMNS, _ENCRYPTED_COLUMN)
+    return next((one for one in columns if one in table.columns), None)
 
 
 def _rows(connection: sqlite3.Connection, table: _Table, most: int) -> Iterator[tuple[Any, ...]]:
@@ -158,8 +178,11 @@ def _hash(values: Sequence[Any], salt: bytes) -> bytes:
     return digest.digest()
 
 
-def _time(value: object) -> datetime | None:
-    """A number of seconds since 1970, or a text of ISO 8601, as a time; anything else is none."""
+def _time(value: object, column: str | None) -> datetime | None:
+    """A number of seconds since 1970, a text of ISO 8601, or in its column the time of an encrypted
+    value, as a time; anything else is none."""
+    if column == _ENCRYPTED_COLUMN:
+        value = encrypted_at(value) if isinstance(value, _Text) else None
     if isinstance(value, int | float) and _FIRST <= value <= _LAST:
         return datetime.fromtimestamp(int(value), UTC)
     if isinstance(value, _Text) and len(value) < 40:

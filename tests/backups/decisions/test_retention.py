@@ -494,6 +494,27 @@ def test_what_is_protected_beats_the_budget_with_a_warning() -> None:
     assert "BACKUP_KEEP_MAX_BYTES" in plan.warning
 
 
+def test_pinned_sets_that_keep_the_sum_above_the_budget_are_named() -> None:
+    """The largest first, at most three, with a command; none where others are the reason."""
+    sets = [sized(one, 100 + place) for place, one in enumerate(nightly(30))]
+    pinned = {one.id: label for one, label in zip(sets[2:7], ["", "move", "", "", ""], strict=True)}
+    facts = replace(FACTS, pinned=pinned)
+
+    warning = plan_retention(sets, replace(NOTHING, max_bytes=300), facts).warning
+    assert warning is not None
+    assert warning.endswith(
+        f"Without the pinned sets it would not be: {sets[6].id}, {sets[5].id}, {sets[4].id} and 2 "
+        f"more. To let one go: ./bot backups unpin {sets[6].id}"
+    )
+    one = replace(FACTS, pinned={sets[3].id: "move"})
+    warning = plan_retention(sets, replace(NOTHING, max_bytes=150), one).warning
+    assert warning is not None
+    assert f"{sets[3].id} (move). To let" in warning
+    warning = plan_retention(sets, replace(NOTHING, max_bytes=99), one).warning
+    assert warning is not None
+    assert "pinned" not in warning
+
+
 # --- clocks that jump -------------------------------------------------------------------
 
 
@@ -595,6 +616,7 @@ def some_sets(draw: st.DrawFn, least: int = 0) -> list[BackupSet]:
     return found
 
 
+LABELS = st.sampled_from(["", "before the move"])
 COUNT = st.one_of(st.integers(0, 40), st.none())
 POLICIES = st.builds(
     RetentionPolicy,
@@ -614,7 +636,9 @@ def situations(draw: st.DrawFn) -> tuple[list[BackupSet], RetentionPolicy, Reten
     sets = draw(some_sets(least=1))
     drilled = draw(st.one_of(st.none(), st.sampled_from([one.id for one in sets])))
     frozen = draw(st.sampled_from([None, None, None, "the newest run failed"]))
-    return sets, draw(POLICIES), replace(FACTS, drilled=drilled, frozen=frozen)
+    pinned = draw(st.dictionaries(st.sampled_from([one.id for one in sets]), LABELS, max_size=4))
+    facts = replace(FACTS, drilled=drilled, frozen=frozen, pinned=pinned)
+    return sets, draw(POLICIES), facts
 
 
 def never(one: BackupSet, sets: Sequence[BackupSet], facts: RetentionFacts) -> bool:
@@ -627,6 +651,7 @@ def never(one: BackupSet, sets: Sequence[BackupSet], facts: RetentionFacts) -> b
             for group in (protecting, of_ours)
         )
         or one.id == facts.drilled
+        or one.id in facts.pinned
         or facts.frozen is not None
         or one.kind == "legacy"
         or one.instance not in facts.ours
@@ -716,6 +741,9 @@ def test_a_budget_is_kept_to_or_its_breach_is_told(
     assert (plan.warning is not None) == over
     if over:
         assert all(one.protected for one in plan.keep)
+        # Pins are named exactly where the rest would fit without them.
+        unpinned = plan_retention(sets, policy, replace(facts, pinned={}))
+        assert ("pinned sets" in (plan.warning or "")) == (unpinned.warning is None)
 
 
 @given(situations())

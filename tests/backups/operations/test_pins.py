@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from backups.decisions.retention import RetentionPlan, RetentionPolicy
 from backups.errors import NotPinnable, SetNotFound
@@ -147,6 +149,73 @@ def test_what_is_no_set_is_refused_by_name(bench: Bench) -> None:
     """Nothing is stored for what is not there."""
     with pytest.raises(SetNotFound):
         bench.service.pins.pin("20200101T000000Z")
+
+
+def test_a_neighbours_set_is_neither_pinned_nor_let_go(bench: Bench, tmp_path: Path) -> None:
+    """It is its own host that does so, unless that is gone: the refusal names it."""
+    bench.made()
+    with open_bench(tmp_path / "other", bench.store, clock=bench.service.clock) as other:
+        later(bench, seconds=5)
+        theirs = other.made().id
+        other.service.pins.pin(theirs, "theirs")
+        instance = other.directory.instance()
+        for act in (bench.service.pins.unpin, bench.service.pins.pin):
+            later(bench, seconds=5)
+            with pytest.raises(NotPinnable) as caught:
+                act(theirs)
+            assert f"{theirs} was made by another installation, {instance}" in caught.value.message
+            assert f"./bot backups adopt {instance}" in caught.value.hint
+        other.service.own_sets.refresh()
+        assert other.service.catalogue.pins() == {theirs: "theirs"}
+        assert len(pins_of(bench, theirs)) == 1
+
+
+ACTS = st.lists(
+    st.tuples(
+        st.sampled_from(["make", "pin", "make", "pin", "unpin", "wait", "prune", "new host"]),
+        st.integers(0, 4),
+    ),
+    min_size=10,
+    max_size=16,
+)
+LIMITS = st.sampled_from([NOTHING, replace(NOTHING, max_bytes=0), RetentionPolicy(daily=1)])
+
+
+@settings(max_examples=25, deadline=None)
+@given(acts=ACTS, policy=LIMITS)
+def test_no_prune_drops_what_is_pinned(
+    acts: list[tuple[str, int]], policy: RetentionPolicy, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever was pinned and let go before, with whatever limits, also by a host with new records:
+    after each prune each set that is pinned is there, in the store as in the list."""
+    folder = tmp_path_factory.mktemp("pins")
+    clock, pinned = FixedClock(), set[str]()
+    with open_bench(folder, retention=policy, clock=clock) as bench:
+        made = [bench.made().id]
+        for act, place in acts:
+            clock.advance(seconds=5)
+            chosen = made[place % len(made)]
+            there = chosen in listed(bench)
+            if act == "make":
+                made.append(bench.made().id)
+            elif act == "wait":
+                clock.advance(days=40 * place)
+            elif act == "pin" and there:
+                bench.service.pins.pin(chosen, "x" * place)
+                pinned.add(chosen)
+            elif act == "unpin" and there:
+                bench.service.pins.unpin(chosen)
+                pinned.discard(chosen)
+            elif act == "new host":
+                for one in listed(bench):
+                    bench.service.catalogue.forget(one)
+            elif act == "prune":
+                assert bench.prune().status == "succeeded"
+                assert pinned <= {*listed(bench)}
+                assert pinned <= {*bench.stored_ids()}
+        assert bench.prune().status == "succeeded"
+        assert pinned <= {*listed(bench)} & {*bench.stored_ids()}
+        assert set(bench.service.catalogue.pins()) == pinned
 
 
 def test_a_point_between_sets_is_refused_with_what_to_do(tmp_path: Path) -> None:

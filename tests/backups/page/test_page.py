@@ -425,6 +425,35 @@ def test_the_actions(app: AppProcess, operator: httpx2.Client) -> None:
     assert press(operator, "/admin/accept-missing").headers["location"] == "/admin/"
 
 
+def test_a_set_is_deleted_with_its_id_typed(operator: httpx2.Client) -> None:
+    """The page says what would go, and refuses the newest good set by name; then it is gone."""
+    ids = []
+    for _ in range(2):
+        found = re.search(r"/admin/sets/(\w+)", outcome(operator, press(operator, "/admin/run")))
+        assert found is not None
+        ids.append(found.group(1))
+    older, newest = (f"/admin/sets/{one}" for one in ids)
+    assert f'href="{older}/delete"' in operator.get(older).text
+    shown = operator.get(f"{older}/delete")
+    assert "This cannot be undone" in shown.text
+    assert "Nothing has been changed yet" in shown.text
+    refused = operator.get(f"{newest}/delete")
+    assert refused.status_code == 409
+    assert "is the newest complete, proven set, and is never deleted" in refused.text
+    assert "<code>./bot backups run</code>" in refused.text
+    assert press(operator, f"{newest}/delete", confirm=ids[1]).status_code == 409
+    wrong = press(operator, f"{older}/delete", confirm=ids[1])
+    assert wrong.status_code == 409
+    assert "That is not the id. Nothing was changed." in wrong.text
+    done = outcome(operator, press(operator, f"{older}/delete", confirm=ids[0]))
+    assert "succeeded" in done
+    assert steps(done) == [(stage.name, "done") for stage in STAGES["delete"]]
+    gone = operator.get(older)
+    assert gone.status_code == 404
+    assert "was deleted on purpose" in gone.text
+    assert ids[0] not in operator.get("/admin/sets").text
+
+
 def steps(page: str) -> list[tuple[str, str]]:
     """The steps on the page of a run: the stage of each, and how it is marked."""
     return [

@@ -117,7 +117,7 @@ def test_a_login_never_shows_the_token_of_another(bot: Bot, form: str) -> None:
         assert secret not in shown
         assert secret not in bot.app.output()
     if form == "older":  # what cannot be right is not bound, and is unreadable from then on
-        eventually(lambda: version_of(bot.installation.tokens_path) == 3, "all to be bound")
+        eventually(lambda: version_of(bot.installation.tokens_path) == 4, "all to be bound")
         assert "2 values of tokens.db are not what their rows hold" in bot.app.output()
         with Merchant(bot.app.url) as attacker:
             refused(attacker.get(attacker.begin_shop(ATTACKER)), 500, "unreadable")
@@ -150,7 +150,7 @@ def test_an_older_file_is_bound_and_serves_all(bot: Bot) -> None:
     while_stopped(bot, lambda path: as_older(bot, path))
     with Merchant(bot.app.url) as merchant:
         merchant.connect_shop(ATTACKER)
-    eventually(lambda: version_of(bot.installation.tokens_path) == 3, "all to be bound")
+    eventually(lambda: version_of(bot.installation.tokens_path) == 4, "all to be bound")
     after = values(bot)
     assert after.keys() == before.keys()
     assert [after[key] for key in (VICTIMS_UUID, ATTACKERS_UUID, VICTIMS_TOKEN)] == [

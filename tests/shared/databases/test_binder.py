@@ -75,7 +75,7 @@ def test_all_values_are_bound_after_one_backup(host: Host) -> None:
     """It saw the old form; afterwards each row has its value, and nothing is left to do."""
     binder = host.binder()
     binder.work()
-    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (3, 250)
+    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (4, 250)
     assert host.values() == VALUES
     binder.work()
     assert host.protected == [1]
@@ -95,7 +95,7 @@ def test_without_a_backup_nothing_is_changed(host: Host, outcome: bool | AppErro
     host.outcome = True
     host.seconds += 901
     binder.work()
-    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (3, 251)
+    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (4, 251)
 
 
 def test_a_store_that_is_away_is_logged_once(host: Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -124,7 +124,7 @@ def test_a_transaction_has_a_hundred_values(host: Host) -> None:
     last = host.storage.bind_next(content, second.last_rowid, always, begins=False, ends=True)
     assert last is not None
     assert last.is_last
-    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (3, 250)
+    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (4, 250)
 
 
 def test_what_was_begun_is_finished_without_another_backup(host: Host) -> None:
@@ -134,7 +134,7 @@ def test_what_was_begun_is_finished_without_another_backup(host: Host) -> None:
     host.outcome = False
     host.binder().work()
     assert host.protected == []
-    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (3, 250)
+    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (4, 250)
     assert host.values() == VALUES
 
 
@@ -159,7 +159,7 @@ def test_an_older_set_that_is_restored_meanwhile_is_protected_first(
     assert following is None
     assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (1, 0)
     host.binder().work()
-    assert (host.protected, version_of(host.path)) == ([1], 3)
+    assert (host.protected, version_of(host.path)) == ([1], 4)
     assert host.values() == VALUES
 
 
@@ -175,7 +175,7 @@ def test_a_set_from_the_middle_that_is_restored_meanwhile_is_bound_from_its_begi
         host.storage.bind_next(content, first.last_rowid, always, begins=False, ends=True) is None
     )
     host.binder().work()
-    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (3, 250)
+    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (4, 250)
     assert host.values() == VALUES
 
 
@@ -203,7 +203,7 @@ def test_a_value_of_a_missing_key_keeps_both_forms(
     with closing(TokenStorage(host.path, both)) as storage:
         assert storage.get("LOST") == "it comes back"
         TokenBinder(storage, always, host.protect).work()
-        assert (version_of(host.path), bound_rows(host.path, both)) == (3, 251)
+        assert (version_of(host.path), bound_rows(host.path, both)) == (4, 251)
         assert storage.get("LOST") == "it comes back"
 
 
@@ -218,7 +218,7 @@ def test_a_value_of_another_kind_stays_unbound(
 
     with caplog.at_level(logging.ERROR):
         TokenBinder(host.storage, fits, host.protect).work()
-    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (3, 251)
+    assert (version_of(host.path), bound_rows(host.path, CIPHER)) == (4, 251)
     assert "2 values of tokens.db are not what their rows hold" in caplog.text
     assert "'UUID_2', 'FOREIGN'" in caplog.text
     for key in ("UUID_2", "FOREIGN"):
@@ -249,7 +249,7 @@ def test_writers_lose_nothing_while_values_are_bound(host: Host) -> None:
     finally:
         done.set()
         writer.join()
-    assert version_of(host.path) == 3
+    assert version_of(host.path) == 4
     rows, unreadable, _ = host.storage.count_readable()
     assert (unreadable, rows) == (0, bound_rows(host.path, CIPHER))
     assert {key: host.storage.get(key) for key in written} == {

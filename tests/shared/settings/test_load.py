@@ -510,3 +510,58 @@ def test_two_hard_links_of_one_file_are_refused_by_both_names(tmp_path: Path) ->
             "BACKUP_EXTRA_SOURCES": f"orders={tmp_path / 'orders.db'}",
         }
     ) == ("BACKUP_EXTRA_SOURCES (orders): names the same file as TOKEN_DB_PATH",)
+
+
+COPY = {
+    "COPY_API_KEY": "another-key",
+    "COPY_API_SECRET": "another-secret",
+    "COPY_REGION": "eu-central",
+    "COPY_BUCKET": "copies",
+    "COPY_ENDPOINT": "https://s3.elsewhere.example",
+}
+
+
+def test_a_second_place_needs_all_five(tmp_path: Path) -> None:
+    """With its own limits; without any there is none."""
+    assert load_settings({}).copy is None
+    found = load_settings({**SPACES, **COPY, "COPY_LOCK_DAYS": "30", "COPY_MBIT": "20"}).copy
+    assert found is not None
+    assert (found.bucket.bucket, found.bucket.names) == ("copies", "COPY")
+    assert (found.every, found.lock_days, found.mbit) == (3600, 30, 20)
+    assert "another-secret" not in repr(found)
+    for name in COPY:
+        with pytest.raises(SettingsError, match=f"{name}: is not set; set all five COPY_ settings"):
+            load_settings({**COPY, name: ""})
+
+
+@pytest.mark.parametrize(
+    ("same", "fault"),
+    [
+        (("ENDPOINT", "BUCKET"), "COPY_BUCKET: is the bucket of SPACES_BUCKET"),
+        (("ENDPOINT", "API_KEY"), "COPY_API_KEY: is the key of SPACES_API_KEY"),
+    ],
+)
+def test_a_second_place_is_another_one(same: tuple[str, ...], fault: str) -> None:
+    """The same bucket is no copy, and the same key is stolen with the first."""
+    taken = {f"COPY_{one}": SPACES[f"SPACES_{one}"] for one in (*same, "REGION")}
+    with pytest.raises(SettingsError, match=fault):
+        load_settings({**SPACES, **COPY, **taken})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("COPY_EVERY", "59"),
+        ("COPY_LOCK_DAYS", "-1"),
+        ("COPY_MBIT", "fast"),
+        ("COPY_ENDPOINT", "http://elsewhere.example"),
+        ("COPY_BUCKET", "A b"),
+        ("COPY_CA_BUNDLE", "/no/such/file"),
+    ],
+)
+def test_a_wrong_setting_of_the_second_place_is_named(name: str, value: str) -> None:
+    """By its own name, never by one of the first place."""
+    with pytest.raises(SettingsError) as raised:
+        load_settings({**COPY, name: value})
+    assert name in str(raised.value)
+    assert "SPACES_" not in str(raised.value)

@@ -105,11 +105,11 @@ def test_a_blank_misspelt_name_is_unset() -> None:
 
 def test_another_name_with_our_prefix_is_a_warning() -> None:
     """A name of a later version, say, is named with its place, and does not stop the start."""
-    settings = load("BACKUP_WINDOW=wal\nSPACES_SECRET=s\n", COPY_BUCKET="b")
+    settings = load("BACKUP_WINDOW=wal\nSPACES_SECRET=s\n", COPY_PREFIX="b")
     assert unknown_in(settings) == [
         ("BACKUP_WINDOW", "on line 1 of .env", None),
         ("SPACES_SECRET", "on line 2 of .env", "SPACES_API_SECRET"),
-        ("COPY_BUCKET", "in the environment", None),
+        ("COPY_PREFIX", "in the environment", None),
     ]
 
 

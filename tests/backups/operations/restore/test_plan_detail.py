@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from cryptography.fernet import Fernet
 
 from backups.decisions.restore_plan import RestorePlan
 from backups.view import documents, restore_text
@@ -134,6 +135,21 @@ def test_the_plan_says_where_from_who_made_it_and_how_long(bench: Bench) -> None
     plan = planned(bench)
     assert plan.estimate is not None
     assert (plan.estimate.basis, plan.estimate.seconds) == ("drill", report.seconds)
+
+
+def test_how_new_the_newest_lost_token_is_stands_in_text_and_document(bench: Bench) -> None:
+    """A token has no column of times, and its value has the time: 2023-11-14T22:13:20Z."""
+    bench.made()
+    value = Fernet(Fernet.generate_key()).encrypt_at_time(b"a-secret-value", 1_700_000_000)
+    execute(bench, f"INSERT INTO tokens VALUES ('new', '{value.decode()}', 'token')")
+    assert (
+        "LOST: 1 row of tokens, only in the live data; the newest is from 2023-11-14T22:13:20Z"
+        in shown(bench)
+    )
+    document = documents.plan_document(planned(bench))
+    (table,) = document["items"][0]["comparison"]["tables"].values()
+    assert table["newest_at"] == "2023-11-14T22:13:20Z"
+    assert value.decode() not in f"{document}{shown(bench)}"
 
 
 def test_the_document_has_the_same(bench: Bench) -> None:

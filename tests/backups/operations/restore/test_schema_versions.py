@@ -87,7 +87,7 @@ def test_a_newer_set_blocks_the_plan_and_a_restore_in_place(bench: Bench) -> Non
     made = newer_set(bench)
     (blocker,) = bench.service.restore.plan(made).blockers
     assert blocker.code == "schema_newer"
-    assert "its tokens has schema version 9, and this program supports 3" in blocker.message
+    assert "its tokens has schema version 9, and this program supports 4" in blocker.message
     assert "./bot backups list" in blocker.hint
     with pytest.raises(RestoreBlocked, match="schema version 9") as blocked:
         bench.restore(made)
@@ -124,7 +124,7 @@ def test_a_start_does_not_install_a_newer_set(bench: Bench) -> None:
     """Restore-on-empty stops by name, and leaves the place empty."""
     newer_set(bench)
     bring_into("missing", bench.tokens)
-    with pytest.raises(DatabaseMissing, match="schema version 9, and this program supports 3"):
+    with pytest.raises(DatabaseMissing, match="schema version 9, and this program supports 4"):
         bench.service.restore_on_empty.restore_missing()
     assert not bench.tokens.exists()
 

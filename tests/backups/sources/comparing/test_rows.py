@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet, MultiFernet
 
 from backups.errors import BackupError
 from backups.model import Source
@@ -93,6 +94,46 @@ def test_the_newest_time_is_that_of_what_would_be_lost(tmp_path: Path) -> None:
         ["INSERT INTO t VALUES ('older', 1600000000), ('newest', 1700000000), ('odd', 7)"],
     )
     assert table.newest_at == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+
+
+def test_the_time_of_an_encrypted_value_is_the_one_at_which_it_was_encrypted(
+    tmp_path: Path,
+) -> None:
+    """A token of our own database says when it was stored, in the clear and after a rotation; a
+    value that is none, or a number in its place, says nothing."""
+    old, new = Fernet(Fernet.generate_key()), Fernet(Fernet.generate_key())
+    made = "CREATE TABLE tokens (key TEXT PRIMARY KEY, value TEXT NOT NULL, type TEXT NOT NULL)"
+    at = (1_600_000_000, 1_700_000_000, 1_500_000_000)
+    values = [old.encrypt_at_time(b"x", one).decode() for one in at]
+    values[1] = MultiFernet([new, old]).rotate(values[1]).decode()
+    live = database(
+        tmp_path / "live.db", made, f"INSERT INTO tokens VALUES ('a', '{values[2]}', 't')"
+    )
+    copy = copy_of(live)
+    rows = [
+        (str(place), value, "t") for place, value in enumerate([*values, "gAAAAno", "1900000000"])
+    ]
+    with closing(sqlite3.connect(live)) as connection, connection:
+        connection.executemany("INSERT INTO tokens VALUES (?, ?, ?)", rows)
+    (table,) = compare_rows(copy, Source("live", live), 0.2, 1000)
+    assert table == TableDifference("tokens", 5, 0, 0, datetime.fromtimestamp(at[1], UTC))
+
+
+def test_a_table_that_is_only_in_the_live_data_has_its_newest_time(tmp_path: Path) -> None:
+    """It would be lost as a whole; a table without a column of times has none."""
+    found = compared(
+        tmp_path,
+        [],
+        [
+            "CREATE TABLE reconnects (account TEXT PRIMARY KEY, since TEXT)",
+            "INSERT INTO reconnects VALUES ('a', '2023-11-14T22:13:20Z'), ('b', '2023-11-01')",
+            PLAIN,
+            "INSERT INTO t VALUES (1900000000)",
+        ],
+    )
+    newest = {one.table: (one.only_live, one.newest_at) for one in found}
+    at = datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert newest == {"reconnects": (2, at), "t": (1, None)}
 
 
 def test_nothing_is_written(tmp_path: Path) -> None:

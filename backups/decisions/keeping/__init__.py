@@ -1,0 +1,1 @@
+"""What a person may delete, and what goes with it."""

@@ -1,0 +1,1 @@
+"""What a restore of an older point does not take back."""

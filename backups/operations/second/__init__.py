@@ -1,0 +1,1 @@
+"""Copying to the second place, and comparing the two."""

@@ -1,0 +1,192 @@
+"""The second place of an installation: what it has, copying to it, and comparing the two."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from backups.errors import CopyInProgress, RunInterrupted
+from backups.host.state import HostState
+from backups.operations.installation import Installation
+from backups.sets.catalogue import Catalogue
+from backups.sets.second.copying import Copied, Copying
+from backups.vocabulary.second import CopyError, CopyState, Differences, SecondConfig
+from shared.databases.sqlite import Database
+from shared.errors import AppError
+from shared.process.lasting_work import beat
+from shared.store.append_only import AppendOnlyStore
+
+_log = logging.getLogger("backups.copy")
+
+_BYTES_OF_MBIT = 125_000
+_HOUR = timedelta(hours=1)
+
+
+class Pace:
+    """Called with the bytes that went: waits so that no more than `mbit` Mbit/s go (0: no limit).
+
+    Raises `RunInterrupted` once `stopping` is set.
+    """
+
+    def __init__(self, mbit: int, stopping: threading.Event) -> None:
+        self._seconds_a_byte = 1 / (mbit * _BYTES_OF_MBIT) if mbit else 0.0
+        self._stopping = stopping
+        self._free_at = 0.0
+
+    def __call__(self, size: int) -> None:
+        """So many bytes went."""
+        beat()
+        now = time.monotonic()
+        self._free_at = max(self._free_at, now) + size * self._seconds_a_byte
+        if self._stopping.wait(self._free_at - now):
+            raise RunInterrupted
+
+
+class SecondPlace:
+    """Copies what `first` has published to `store`; `place_known` is what this host knows of that.
+
+    `known` is what it knows of the first place. Copying takes neither the lease of the runs nor
+    their time: a run and a restore go on beside it.
+    """
+
+    def __init__(
+        self,
+        config: SecondConfig,
+        store: AppendOnlyStore,
+        *,
+        place_known: Database,
+        first: Installation,
+        known: Database,
+        facts: HostState,
+    ) -> None:
+        self.config = config
+        self.store = store
+        self.catalogue = Catalogue(
+            place_known,
+            store,
+            first.config.prefix,
+            first.clock,
+            first.ours,
+            marks=first.config.marks,
+        )
+        self._place_known = place_known
+        self._first = first
+        self._known = known
+        self._facts = facts
+        self._stopping = threading.Event()
+
+    def stop(self) -> None:
+        """End a copying at the next piece, and requests that hang."""
+        self._stopping.set()
+        self.store.bucket.give_up(0)
+
+    def state(self) -> CopyState | None:
+        """What the last copying found."""
+        return self._facts.second.state(self.config.location)
+
+    def copy(self) -> tuple[CopyState, Copied]:
+        """Copy what the second place lacks, and note what came of it.
+
+        Raises `CopyInProgress` while another process copies, `RunInterrupted`, and what ended it:
+        `StoreError` of either place, `DatabaseError`, `DiskFull`.
+        """
+        with self._lease():
+            before = self.state() or CopyState(self._now())
+            try:
+                return self._copy(before)
+            except RunInterrupted:
+                raise
+            except AppError as error:
+                failed = CopyError(error.code, error.message, error.hint)
+                since = before.behind_since or before.complete_at
+                self._note(replace(before, at=self._now(), error=failed, behind_since=since))
+                raise
+
+    def _copy(self, before: CopyState) -> tuple[CopyState, Copied]:
+        self._facts.second.begin(self.config.location, self._now())
+        self._first.catalogue.refresh()
+        found = self._copying().bring()
+        self.catalogue.refresh()
+        disturbed = self.store.disturbed
+        newest = self.catalogue.newest_protecting(self._first.ours())
+        now = self._now()
+        state = CopyState(
+            at=now,
+            complete_at=before.complete_at if found.waiting else now,
+            behind_since=found.behind_since,
+            waiting=len(found.waiting),
+            refused=len(found.refused),
+            hidden=len(disturbed.hidden & found.keys),
+            covered=len(disturbed.covered & found.keys),
+            points=self.catalogue.count(),
+            newest=newest.id if newest else None,
+            deletable=before.deletable,
+        )
+        self._note(state)
+        if found.copied:
+            _log.info("%d objects were copied to %s", found.copied, self.config.location)
+        return state, found
+
+    def note_deletable(self, deletable: bool) -> None:
+        """Remember whether the key of the second place could delete there."""
+        state = self.state() or CopyState(self._now())
+        self._facts.second.begin(self.config.location, self._now())
+        self._note(replace(state, deletable=deletable))
+
+    def bring_back(self, sets: Collection[str]) -> Copied:
+        """Copy what the second place took while the first was away; raises `StoreError`."""
+        self.catalogue.refresh()
+        found = Copying(
+            self.store,
+            self._first.store,
+            catalogue=self.catalogue,
+            known=self._place_known,
+            marks=self._first.config.marks,
+            scratch=self._first.directory.path / "copying",
+            only=sets,
+            go_on=Pace(self.config.mbit, self._stopping),
+        ).bring()
+        self._first.catalogue.refresh()
+        return found
+
+    def compare(self) -> Differences:
+        """Compare both places by listing and by SHA-256: reads all of the second one."""
+        self._first.catalogue.refresh()
+        return self._copying().compare()
+
+    def _copying(self) -> Copying:
+        return Copying(
+            self._first.store,
+            self.store,
+            catalogue=self._first.catalogue,
+            known=self._known,
+            marks=self._first.config.marks,
+            scratch=self._first.directory.path / "copying",
+            with_increments=self.config.every < _HOUR,
+            place=self._place_known,
+            go_on=Pace(self.config.mbit, self._stopping),
+        )
+
+    def _note(self, state: CopyState) -> None:
+        self._facts.second.note(state)
+
+    @contextmanager
+    def _lease(self) -> Iterator[None]:
+        held = self._first.directory.copy_lease.try_acquire()
+        if held is None:
+            raise CopyInProgress(
+                "another process copies to the second place now",
+                "Wait until it has ended; the app copies by itself.",
+            )
+        try:
+            yield
+        finally:
+            held.release()
+
+    def _now(self) -> datetime:
+        return self._first.clock.now()

@@ -1,0 +1,1 @@
+"""Parts of learning what the store has."""

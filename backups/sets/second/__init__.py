@@ -1,0 +1,1 @@
+"""The second place: a bucket that gets a copy of what is published, and is never deleted from."""

@@ -1,0 +1,89 @@
+"""The second place: what is known of it, and what its copies lack. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+FIRST: Final = "first"
+SECOND: Final = "second"
+
+# A copy that is older than this is a problem.
+MOST_BEHIND = timedelta(days=1)
+STAND_IN_GRACE = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class SecondConfig:
+    """How copying is configured: where to, after which time, and for how long it is locked there;
+    `mbit` is the most that it takes of the line, in Mbit/s, 0 for no limit."""
+
+    location: str
+    every: timedelta
+    lock_days: int
+    mbit: int
+
+
+@dataclass(frozen=True)
+class CopyError:
+    """Why the last copying did not come to its end."""
+
+    code: str
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True)
+class CopyState:
+    """What the last copying found: `at` is when it ended, `complete_at` when one last had copied
+    all; `behind_since` is the time of the oldest object that is not there yet, and `waiting` how
+    many are not. `refused` objects of the first place are not what a mark says, and stay there.
+    `hidden` and `covered` count the keys that somebody has changed in the second place.
+    """
+
+    at: datetime
+    complete_at: datetime | None = None
+    behind_since: datetime | None = None
+    waiting: int = 0
+    refused: int = 0
+    hidden: int = 0
+    covered: int = 0
+    points: int = 0
+    newest: str | None = None
+    error: CopyError | None = None
+    deletable: bool | None = None
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """The second place takes the sets while the first is away, since `at`: those `sets` that the
+    first has yet to get, the last one at `last_at`."""
+
+    at: datetime
+    last_at: datetime | None = None
+    sets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class SecondFacts:
+    """The second place as status shows it; `begun_at` is since when there is one."""
+
+    config: SecondConfig
+    state: CopyState | None
+    begun_at: datetime | None = None
+    stand_in: StandIn | None = None
+
+    def takes_sets(self, now: datetime) -> bool:
+        """Whether it stands in for the first place, and has what is no older than that promises."""
+        last = self.stand_in.last_at if self.stand_in else None
+        return last is not None and now - last <= 2 * self.config.every + STAND_IN_GRACE
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What a comparison found: keys that the second place lacks, and that differ there."""
+
+    compared: int
+    missing: tuple[str, ...]
+    different: tuple[str, ...]

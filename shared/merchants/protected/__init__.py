@@ -1,0 +1,1 @@
+"""What a platform asks for once only: to forget a shop, a person, a connection."""

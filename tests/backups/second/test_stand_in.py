@@ -1,0 +1,153 @@
+"""While the first place is away, the second takes the sets; the first gets them when it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from backups.scheduling.copier import Copier
+from backups.service import BackupService
+from backups.wiring import open_service, open_stand_in
+from tests.backups.second.host import PREFIX, Host
+from tests.support.clock import FixedClock
+from tests.support.generations import SOURCES, generation_of, live_path, write_generation
+from tests.support.installation import installation_in, settings_of
+from tests.support.second import SecondBucket
+
+pytestmark = pytest.mark.slow
+
+HOUR = timedelta(hours=1)
+
+
+class Away:
+    """A host whose first place can go away; its clock stands still but for `after`."""
+
+    def __init__(self, host: Host, clock: FixedClock) -> None:
+        self.host = host
+        self.clock = clock
+        settings = settings_of(host.installation)
+        self.copier = Copier(host.service, host.second, lambda: open_stand_in(settings, self.clock))
+        self._store = host.installation.folder / "data" / "spaces"
+
+    def after(self, span: timedelta) -> None:
+        """So much later, one look."""
+        self.clock.advance(seconds=span.total_seconds())
+        self.copier.work()
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The first place cannot be reached."""
+        beside = self._store.with_name("away")
+        self._store.rename(beside)
+        self._store.write_bytes(b"")  # no folder
+        try:
+            yield
+        finally:
+            self._store.unlink()
+            beside.rename(self._store)
+
+    def fail(self, generation: str) -> None:
+        """These rows, and a backup that the first place does not take."""
+        write_generation(self.host.installation.folder, generation)
+        run = self.host.service.backup.begin().execute()
+        assert run.error is not None
+
+    def codes(self) -> set[str]:
+        """What status says now."""
+        health = self.host.service.status().health
+        return {one.code for one in (*health.problems, *health.warnings)}
+
+
+@pytest.fixture
+def away(tmp_path: Path, bucket: SecondBucket) -> Iterator[Away]:
+    """With one set in both places."""
+    clock = FixedClock()
+    installation = installation_in(tmp_path, **bucket.environment(COPY_LOCK_DAYS="1"))
+    with open_service(settings_of(installation), clock) as service:
+        host = Host(installation, service, lambda: service)
+        host.made("both")
+        found = Away(host, clock)
+        found.copier.work()
+        yield found
+
+
+def ids(service: BackupService) -> set[str]:
+    """The sets that a service knows."""
+    return {one.id for one in service.catalogue.sets()}
+
+
+def test_a_week_without_the_first_place(away: Away, bucket: SecondBucket, tmp_path: Path) -> None:
+    """Each hour's changes are in the second; amber, not red; then the first gets all of them."""
+    host = away.host
+    before = ids(host.service)
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("day 1")
+        away.after(timedelta(minutes=1))
+        assert "last_run_failed" in away.codes()  # for the first hour nothing has it
+        away.after(HOUR)
+        assert "first_place_away" in away.codes()
+        assert "last_run_failed" not in away.codes()
+        assert host.service.status().health.light == "amber"
+        kept = host.second.store.list(f"{PREFIX}sets/")
+        made = {one.key for one in kept if one.key.endswith("/manifest.json")}
+        assert len(made) == 2
+        day = [key for key in bucket.listed() if "_2026-11-23" in key]
+        assert len(day) == 2  # the keys of the day may be taken where nobody can look
+        assert all("_2026-11-23T" in key for key in day)
+        away.after(HOUR)  # nothing has changed: no set, and still no problem
+        assert len(list(host.second.store.list(f"{PREFIX}sets/"))) == 2
+        assert "first_place_away" in away.codes()
+        write_generation(host.installation.folder, "day 2")
+        away.after(HOUR)
+        assert len(list(host.second.store.list(f"{PREFIX}sets/"))) == 3
+        elsewhere = tmp_path / "elsewhere"
+        elsewhere.mkdir()
+        other = installation_in(elsewhere, **bucket.environment())
+        other = other.with_settings(
+            BACKUP_LOCAL_STORE=str(host.installation.folder / "data/spaces")
+        )
+        done = other.cli("restore", "--place", "second", "--in-place", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert {generation_of(live_path(elsewhere, source)) for source in SOURCES} == {"day 2"}
+    away.after(timedelta(minutes=1))
+    assert len(ids(host.service) - before) == 2
+    assert host.service.facts.second.stand_in() is None
+    newest = max(ids(host.service))
+    assert host.second.compare().missing == ()
+    assert host.service.verify.begin(newest).execute().error is None
+
+
+def test_neither_place_is_red(away: Away) -> None:
+    """Where the second place takes nothing either, status says what it said of the first."""
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("lost")
+        away.after(HOUR + timedelta(minutes=1))
+        away.after(HOUR + timedelta(minutes=1))
+        assert "first_place_away" in away.codes()
+        away.clock.advance(hours=5)  # the app does not look any more
+        assert "first_place_away" not in away.codes()
+        assert "last_run_failed" in away.codes()
+        assert host_is_red(away)
+
+
+def host_is_red(away: Away) -> bool:
+    """The light."""
+    return away.host.service.status().health.light == "red"
+
+
+def test_a_short_outage_makes_no_set(away: Away, bucket: SecondBucket) -> None:
+    """It is over before an hour has passed: the first place has the set then."""
+    before = len(bucket.versions())
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("soon")
+        away.after(timedelta(minutes=10))
+    away.after(timedelta(minutes=10))
+    assert away.host.service.facts.second.stand_in() is None
+    assert len(bucket.versions()) == before

@@ -1,0 +1,1 @@
+"""Tests of requests that a platform sends once only."""
