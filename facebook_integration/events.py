@@ -18,7 +18,10 @@ CHANGE = "change"
 # Ids become parts of object keys.
 _ID = re.compile(r"[0-9]{1,32}")
 _MID = re.compile(r"[!-~]{1,500}")
-_KINDS = ("message", "postback", "referral")
+# Who answers a customer, this app or another one of the Page, is handed over.
+_HANDOVERS = ("pass_thread_control", "take_thread_control", "request_thread_control")
+_EDIT = "message_edit"
+_KINDS = ("message", _EDIT, "postback", "referral", *_HANDOVERS)
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ def is_id(value: object) -> bool:
 
 
 def split(body: Mapping[str, Any]) -> list[Event]:
-    """An event for each message, postback, referral and profile change in a webhook's body.
+    """An event for each message, edit, postback, referral, handover and change of the profile.
 
     Receipts and whatever else is not kept, and what is malformed, is left out.
     """
@@ -60,13 +63,45 @@ def spoken(document: Mapping[str, Any], page: str) -> Spoken | None:
 
 
 def message_id(document: Mapping[str, Any]) -> str:
-    """The `mid` of a messaging event, or a hash of the event where it has none that can be kept."""
+    """The `mid` of a messaging event, or a hash of the event where it has none that can be kept.
+
+    An edit has that of the message which was edited.
+    """
     for kind in _KINDS:
         part = document.get(kind)
         mid = part.get("mid") if isinstance(part, dict) else None
         if isinstance(mid, str) and _MID.fullmatch(mid):
             return mid
-    return hashlib.sha256(_text(document).encode()).hexdigest()
+    return _hash(document)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An edit of a message: the text since then; the number of edits, and milliseconds."""
+
+    text: str
+    number: int
+    at: int
+    document: Mapping[str, Any]
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Later edits have more."""
+        return self.number, self.at
+
+
+def edit_of(document: Mapping[str, Any]) -> Edit | None:
+    """The edit in a messaging event, or the one that was noted in a stored one."""
+    found = document.get(_EDIT)
+    if not isinstance(found, dict):
+        return None
+    text, mid, number = found.get("text"), found.get("mid"), found.get("num_edit")
+    at = found.get("timestamp", document.get("timestamp"))
+    if not (isinstance(text, str) and isinstance(mid, str) and _MID.fullmatch(mid)):
+        return None
+    counted = int(str(number)) if re.fullmatch(r"[0-9]{1,9}", str(number)) else 0
+    instant = at if isinstance(at, int) else 0
+    return Edit(text, counted, instant, {**found, "timestamp": instant})
 
 
 def _messages(page: str, entry: Mapping[str, Any]) -> Iterator[Event]:
@@ -74,7 +109,12 @@ def _messages(page: str, entry: Mapping[str, Any]) -> Iterator[Event]:
     for document in (*_dicts(entry.get("messaging")), *_dicts(entry.get("standby"))):
         wanted = any(isinstance(document.get(kind), dict) for kind in _KINDS)
         if wanted and isinstance(document.get("timestamp"), int) and spoken(document, page):
-            yield _event(page, MESSAGE, message_id(document), document, document["timestamp"])
+            named = message_id(document)
+            if _EDIT in document:  # of which one message may have several
+                if edit_of(document) is None:
+                    continue
+                named = _hash(document)
+            yield _event(page, MESSAGE, named, document, document["timestamp"])
 
 
 def _changes(page: str, entry: Mapping[str, Any]) -> Iterator[Event]:
@@ -98,6 +138,10 @@ def _instant(at: object) -> datetime | None:
 
 def _dicts(value: object) -> list[dict[str, Any]]:
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _hash(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_text(document).encode()).hexdigest()
 
 
 def _text(document: Mapping[str, Any]) -> str:

@@ -1,28 +1,24 @@
-"""`Graph`: the requests to Meta's Graph API, and its refusals in our words.
-
-Source: developers.facebook.com/docs/graph-api, "Handling errors". A refusal is known by its
-numbers alone: Meta's own sentences are for developers, and may quote what was sent.
-"""
+"""`Graph`: the requests to Meta's Graph API. Source: developers.facebook.com/docs/graph-api."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from facebook_integration.errors import PageUnavailable, TooMuchData
+from facebook_integration.errors import TooMuchData
 from facebook_integration.events import is_id
 from facebook_integration.limits import Budgets, limit_of_refusal
 from facebook_integration.models import GrantedPage, TokenFacts, UserToken
+from facebook_integration.refusals import CONNECT_AGAIN, error_of, refusal
 from facebook_integration.settings import FacebookSettings
 from facebook_integration.signatures import appsecret_proof
 from shared.clock import Clock
 from shared.merchants.errors import (
-    PermissionMissing,
     PlatformBusy,
     PlatformError,
-    PlatformUnreachable,
     TokenRefused,
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
@@ -37,7 +33,9 @@ SUBSCRIBED_FIELDS = (
     "messages",
     "messaging_postbacks",
     "messaging_referrals",
+    "messaging_handovers",
     "message_echoes",
+    "message_edits",
     "standby",
     "name",
     "category",
@@ -50,7 +48,10 @@ _CONVERSATION_FIELDS = (
 )
 _CONVERSATIONS = 25
 _MOST_PAGES = 10_000
-_CONNECT_AGAIN = "Connect it again: /facebook/login"
+
+# The result of a call with a token that is good now; see `Pages.with_token`.
+_Part = tuple[dict[str, Any], dict[str, str]]
+WithToken = Callable[[Callable[[str], _Part]], _Part]
 
 
 class Graph:
@@ -80,7 +81,7 @@ class Graph:
             valid = data["is_valid"] is True
         if not valid or facts.app_id != self._settings.app_id or not is_id(facts.user_id):
             raise TokenRefused(
-                "Meta returned a token that is not valid for this app", _CONNECT_AGAIN
+                "Meta returned a token that is not valid for this app", CONNECT_AGAIN
             )
         return facts
 
@@ -124,14 +125,22 @@ class Graph:
         answer = self._call("GET", page, token, {"fields": _PAGE_FIELDS})
         return {name: answer[name] for name in _PAGE_FIELDS.split(",") if name in answer}
 
-    def conversations(self, page: str, token: str) -> Iterator[Mapping[str, Any]]:
-        """The conversations of a Page, each with its newest messages."""
+    def conversations(
+        self, page: str, with_token: WithToken, after: str | None = None
+    ) -> Iterator[tuple[list[Mapping[str, Any]], str | None]]:
+        """The conversations of a Page in lists, the last changed first, from a cursor on.
+
+        Each has its newest messages; with each list comes the cursor of the next one, None at the
+        end. Each list is requested with a token that is good then.
+        """
         params = {
             "platform": "messenger",
             "fields": _CONVERSATION_FIELDS,
             "limit": str(_CONVERSATIONS),
+            **({"after": after} if after else {}),
         }
-        return self._listed(f"{page}/conversations", token, params, ATTEMPTS)
+        for found, following in self._lists(f"{page}/conversations", with_token, params, ATTEMPTS):
+            yield found, following.get("after") if following else None
 
     # --- requests -----------------------------------------------------------------------
 
@@ -150,17 +159,26 @@ class Graph:
     def _listed(
         self, edge: str, token: str, params: Mapping[str, str], attempts: int
     ) -> Iterator[Mapping[str, Any]]:
+        for found, _ in self._lists(edge, lambda call: call(token), params, attempts):
+            yield from found
+
+    def _lists(
+        self, edge: str, with_token: WithToken, params: Mapping[str, str], attempts: int
+    ) -> Iterator[tuple[list[Mapping[str, Any]], dict[str, str] | None]]:
+        """Each part of a list, with the parameters of the next one."""
         for _ in range(_MOST_PAGES):
-            answer, params = self._as_much_as_meta_gives(edge, token, params, attempts)
+            ask = partial(self._as_much_as_meta_gives, edge, params=params, attempts=attempts)
+            answer, asked = with_token(ask)
             with _as_asked():
-                yield from answer["data"]
-                following = answer.get("paging", {}).get("next")
+                found, following = list(answer["data"]), answer.get("paging", {}).get("next")
             if following is None:
+                yield found, None
                 return
-            size = params.get("limit")
-            edge, params = self._within_graph(following)
-            if size is not None:
-                params["limit"] = size
+            edge, next_params = self._within_graph(following)
+            if "limit" in asked:
+                next_params["limit"] = asked["limit"]
+            yield found, next_params
+            params = next_params
         raise PlatformError(f"the list of {edge} does not end")
 
     def _as_much_as_meta_gives(
@@ -224,7 +242,7 @@ class Graph:
         return self._outbound.patiently(ask, attempts)
 
     def _refusal(self, page: str | None, edge: str, answer: Answer) -> PlatformError:
-        error = _error_of(answer)
+        error = error_of(answer)
         code = error.get("code")
         if limit := limit_of_refusal(code, answer):
             self._budgets.close(page, limit)
@@ -233,7 +251,7 @@ class Graph:
                 "The app will retry.",
                 limit.seconds,
             )
-        return _refusal(edge, code, error.get("error_subcode"), answer.status)
+        return refusal(edge, code, error.get("error_subcode"), answer.status)
 
 
 def _targets(data: Mapping[str, Any]) -> tuple[str, ...]:
@@ -261,32 +279,3 @@ def _as_asked() -> Iterator[None]:
         yield
     except (KeyError, TypeError, AttributeError) as error:
         raise PlatformError("Meta's answer has an unexpected form") from error
-
-
-def _error_of(answer: Answer) -> dict[str, Any]:
-    """The error in a refusal; empty without one that has a number."""
-    try:
-        error = answer.document().get("error")
-    except PlatformUnreachable:
-        error = None
-    return error if isinstance(error, dict) and isinstance(error.get("code"), int) else {}
-
-
-def _refusal(edge: str, code: int | None, subcode: Any, status: int) -> PlatformError:
-    if code is None:
-        return PlatformUnreachable(f"Meta answered {status} to {edge}", "The app will retry.")
-    told = f"Meta refused {edge}: error {code}, subcode {subcode}"
-    if code in (102, 190):
-        return TokenRefused(f"{told}: the token is no longer valid", _CONNECT_AGAIN)
-    if code == 100 and subcode == 33:
-        return PageUnavailable(
-            f"{told}: it does not exist any more, or the person who connected it has no role there",
-            "Ask an admin of the Page to connect it again: /facebook/login",
-        )
-    if code == 1:
-        return TooMuchData(f"{told}: a temporary error, or too much at once", "The app will retry.")
-    if code == 2:
-        return PlatformUnreachable(f"{told}: a temporary error", "The app will retry.")
-    if code == 10 or 200 <= code <= 299:
-        return PermissionMissing(f"{told}: the permission is missing", _CONNECT_AGAIN)
-    return PlatformError(told, "See developers.facebook.com/docs/graph-api/guides/error-handling.")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
-from facebook_integration.events import is_id, message_id
+from facebook_integration.events import edit_of, is_id, message_id
 from shared.clock import format_utc, parse_utc
 from shared.databases.binding import is_token, is_uuid
 
@@ -143,6 +143,14 @@ def with_change(document: Any, page: str, change: Mapping[str, Any]) -> dict[str
     return before
 
 
+def changed_at(conversation: Any) -> datetime | None:
+    """When a listed conversation changed last; None when that cannot be told."""
+    try:
+        return datetime.fromisoformat(conversation["updated_time"]).astimezone(UTC)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
 def messages_of(conversation: Mapping[str, Any], page: str) -> tuple[str, list[dict[str, Any]]]:
     """The customer of a conversation, and its messages as the events that a webhook sends.
 
@@ -205,7 +213,9 @@ def _merged(document: Any, events: Sequence[Mapping[str, Any]], *, told: bool) -
     for event in events:
         named = message_id(event)
         before = found.get(named, {})
-        found[named] = _union(before, event) if told else _union(event, before)
+        found[named] = _edited(
+            _union(before, event) if told else _union(event, before), before, event
+        )
     return sorted(found.values(), key=lambda event: (event["timestamp"], message_id(event)))
 
 
@@ -214,4 +224,21 @@ def _union(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]
     both = {**weak, **strong}
     if isinstance(weak.get("message"), dict) and isinstance(strong.get("message"), dict):
         both["message"] = {**weak["message"], **strong["message"]}
+    elif isinstance(weak.get("message"), dict):  # the other one is an edit of it
+        both["timestamp"] = weak["timestamp"]
+    return both
+
+
+def _edited(both: dict[str, Any], *events: Mapping[str, Any]) -> dict[str, Any]:
+    """A message with the text of its last edit, which is noted in it, whatever came first."""
+    last = max(
+        (edit for event in events if (edit := edit_of(event))),
+        key=lambda one: one.order,
+        default=None,
+    )
+    if last is None:
+        return both
+    both["message_edit"] = last.document
+    if isinstance(both.get("message"), dict):
+        both["message"] = {**both["message"], "text": last.text}
     return both

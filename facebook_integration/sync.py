@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
+from facebook_integration.conversations import ConversationReader
 from facebook_integration.errors import PageUnavailable
 from facebook_integration.events import CHANGE, MESSAGE, spoken
 from facebook_integration.graph import Graph
-from facebook_integration.models import messages_of, with_change, with_polled, with_told
+from facebook_integration.models import with_change, with_told
 from facebook_integration.oauth import CONNECTED
+from facebook_integration.page_documents import PageDocuments, conversation_key, page_key
 from facebook_integration.pages import Pages
 from shared.logs import fields
-from shared.merchants.documents import user_folder
 from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
 from shared.merchants.marks import Reconnect
@@ -46,6 +47,8 @@ class PageSync:
         self._pages = pages
         self._graph = graph
         self._place = place
+        self._documents = PageDocuments(place.data, pages)
+        self._conversations = ConversationReader(pages, graph, self._documents, place.clock)
 
     def connections(self, user: str) -> list[Connection]:
         """See `Platform.connections`."""
@@ -68,7 +71,7 @@ class PageSync:
     def poll(self, account: str) -> None:
         """See `Platform.poll`. The subscription is renewed with it."""
         try:
-            self._pages.with_token(account, lambda token: self._fetch(account, token))
+            self._fetch(account)
         except PageUnavailable as error:
             self._mark(account, error)
             raise
@@ -97,36 +100,30 @@ class PageSync:
             if event.topic == MESSAGE and (found := spoken(document, account)):
                 said[found.customer].append(found.document)
         for customer, documents in said.items():
-            key = _conversation_key(owner, account, customer)
-            self._change(owner, account, key, partial(with_told, events=documents))
+            key = conversation_key(owner, account, customer)
+            self._documents.change(owner, account, key, partial(with_told, events=documents))
         topics = {waiting.event.topic for waiting in events}
         if CHANGE in topics:
             self._on_changes(account, owner, [w.event for w in events if w.event.topic == CHANGE])
         if CONNECTED in topics:
             self._place.marks.want_first_sync("facebook", account)
 
-    def _fetch(self, page: str, token: str) -> None:
+    def _fetch(self, page: str) -> None:
+        """Each request has the token that is good then."""
         owner = self._pages.owner(page)
         if owner is None:
             raise TokenRefused(f"the Page {page} has no user", "Connect it: /facebook/login")
-        self._graph.subscribe(page, token)
-        self._store_page(owner, page, self._graph.page(page, token))
-        for conversation in self._graph.conversations(page, token):
-            try:
-                customer, found = messages_of(conversation, page)
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
-                about = fields(page=page, why=type(error).__name__)
-                _log.warning("left out: a malformed conversation", extra=about)
-                continue
-            if found:
-                key = _conversation_key(owner, page, customer)
-                self._change(owner, page, key, partial(with_polled, events=found))
+        self._pages.with_token(page, lambda token: self._graph.subscribe(page, token))
+        self._store_page(owner, page, self._metadata(page))
+        self._conversations.read(owner, page)
+
+    def _metadata(self, page: str) -> dict[str, Any]:
+        return self._pages.with_token(page, lambda token: self._graph.page(page, token))
 
     def _on_changes(self, page: str, owner: str, events: Sequence[Event]) -> None:
         """Ask for what is true now: news come late and in any order."""
         try:
-            found = self._pages.with_token(page, lambda token: self._graph.page(page, token))
-            self._store_page(owner, page, found)
+            self._store_page(owner, page, self._metadata(page))
         except _LASTING as error:
             self._mark(page, error)
 
@@ -135,7 +132,7 @@ class PageSync:
                     document = with_change(document, page, json.loads(event.body))
                 return document
 
-            self._change(owner, page, _page_key(owner, page), change)
+            self._documents.change(owner, page, page_key(owner, page), change)
 
     def _on_person(self, person: str, event: Event) -> None:
         """A Facebook user removed the app, or asked for their data to be deleted."""
@@ -154,9 +151,7 @@ class PageSync:
             for page in alone:
                 owner = self._pages.owner(page)
                 if owner is not None:
-                    with self._place.data.alone(_folder(owner, page)):
-                        self._place.data.remove_all(_folder(owner, page))
-                        self._pages.forget(page)
+                    self._documents.forget(owner, page)
                 self._place.marks.clear_reconnect("facebook", page)
                 self._place.marks.clear_unavailable("facebook", page)
             _log.warning("deleted on request", extra=fields(pages=len(alone)))
@@ -167,13 +162,7 @@ class PageSync:
             _log.warning("reconnect: the app was removed", extra=fields(page=page))
 
     def _store_page(self, owner: str, page: str, document: Mapping[str, Any]) -> None:
-        self._change(owner, page, _page_key(owner, page), lambda _: document)
-
-    def _change(self, owner: str, page: str, key: str, change: Callable[[Any], Any]) -> None:
-        """Change a document of a Page, if the Page is still this user's."""
-        with self._place.data.alone(_folder(owner, page)):
-            if self._pages.owner(page) == owner:
-                self._place.data.change(key, change)
+        self._documents.change(owner, page, page_key(owner, page), lambda _: document)
 
     def _mark(self, page: str, error: PlatformError) -> None:
         if isinstance(error, PageUnavailable):
@@ -187,15 +176,3 @@ class PageSync:
 
 def _when(event: Event) -> float:
     return event.sent_at.timestamp() if event.sent_at else 0.0
-
-
-def _folder(owner: str, page: str) -> str:
-    return f"{user_folder(owner)}facebook/{page}/"
-
-
-def _page_key(owner: str, page: str) -> str:
-    return f"{_folder(owner, page)}page_metadata.json"
-
-
-def _conversation_key(owner: str, page: str, customer: str) -> str:
-    return f"{_folder(owner, page)}conversations/{customer}.json"

@@ -8,7 +8,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, BinaryIO
+from urllib.parse import urlsplit
 
 from shared.clock import Clock
 from shared.logs import fields
@@ -20,13 +21,24 @@ from shared.merchants.errors import (
     TokenRefused,
 )
 from shared.merchants.http_client import ATTEMPTS, ATTEMPTS_WHILE_WATCHED, Answer, Outbound
+from shared.settings.platforms import origin
+from shopify_integration.budgets import Budgets, cost_of
 from shopify_integration.grants import Grant, grant_of_answer
 from shopify_integration.models import (
     Product,
+    ProductPage,
     Shop,
     number_of,
     product_of_graphql,
     shop_of_graphql,
+)
+from shopify_integration.queries import (
+    PRODUCT,
+    PRODUCTS,
+    SHOP,
+    SUBSCRIBE,
+    SUBSCRIPTIONS,
+    VARIANTS,
 )
 from shopify_integration.refusals import graphql_error, refusal, refusal_of_grant
 from shopify_integration.settings import ShopifySettings
@@ -47,53 +59,6 @@ _VARIANTS_A_PRODUCT = 30
 _VARIANTS_A_PAGE = 250
 _MOST_PAGES = 10_000
 
-_SHOP = "{ shop { name myshopifyDomain email currencyCode ianaTimezone primaryDomain { url } } }"
-_FIELDS = "id title handle status descriptionHtml vendor productType tags createdAt updatedAt"
-_VARIANT = "id title sku price inventoryQuantity"
-_PRODUCTS = f"""
-query Products($first: Int!, $after: String, $variants: Int!) {{
-  products(first: $first, after: $after) {{
-    nodes {{
-      {_FIELDS}
-      variants(first: $variants) {{
-        nodes {{ {_VARIANT} }}
-        pageInfo {{ hasNextPage endCursor }}
-      }}
-    }}
-    pageInfo {{ hasNextPage endCursor }}
-  }}
-}}"""
-_PRODUCT = f"""
-query Product($id: ID!, $variants: Int!) {{
-  product(id: $id) {{
-    {_FIELDS}
-    variants(first: $variants) {{
-      nodes {{ {_VARIANT} }}
-      pageInfo {{ hasNextPage endCursor }}
-    }}
-  }}
-}}"""
-_VARIANTS = f"""
-query Variants($id: ID!, $first: Int!, $after: String) {{
-  product(id: $id) {{
-    variants(first: $first, after: $after) {{
-      nodes {{ {_VARIANT} }}
-      pageInfo {{ hasNextPage endCursor }}
-    }}
-  }}
-}}"""
-_SUBSCRIPTIONS = """
-query Subscriptions($first: Int!) {
-  webhookSubscriptions(first: $first) { nodes { topic uri } }
-}"""
-_SUBSCRIBE = """
-mutation Subscribe($topic: WebhookSubscriptionTopic!, $to: WebhookSubscriptionInput!) {
-  webhookSubscriptionCreate(topic: $topic, webhookSubscription: $to) {
-    userErrors { field message }
-  }
-}"""
-
-
 # A token, or what gives one that is good now, and is not the one that was refused. A long list is
 # read with the latter: a token lives for an hour.
 Token = str | Callable[[str | None], str]
@@ -106,7 +71,7 @@ class ShopifyAdmin:
         self._settings = settings
         self._outbound = outbound
         self._clock = clock
-        self._closed_until: dict[str, float] = {}  # by shop
+        self._budgets = Budgets(clock, outbound.pause)
 
     def base(self, shop: str) -> str:
         """Where a shop's administration is. `shop` is a checked full domain."""
@@ -123,32 +88,34 @@ class ShopifyAdmin:
 
     def shop(self, shop: str, token: Token) -> Shop:
         """What Shopify tells of the shop."""
-        return shop_of_graphql(self._query(shop, token, _SHOP, {}).get("shop") or {})
+        return shop_of_graphql(self.query(shop, token, SHOP, {}).get("shop") or {})
 
-    def products(self, shop: str, token: Token, left_out: set[str]) -> Iterator[Product]:
-        """All products with all their variants, a page at a time.
-
-        One that is malformed is left out: its id, or "" where it has none, is added to `left_out`.
-        """
+    def products(self, shop: str, token: Token, after: str | None = None) -> Iterator[ProductPage]:
+        """All products with all their variants, a page at a time, from a cursor on."""
         variables: dict[str, Any] = {
             "first": _PRODUCTS_A_PAGE,
             "variants": _VARIANTS_A_PRODUCT,
-            "after": None,
+            "after": after,
         }
         for _ in range(_MOST_PAGES):
             with _as_asked(shop):
-                found = self._query(shop, token, _PRODUCTS, variables)["products"]
+                found = self.query(shop, token, PRODUCTS, variables)["products"]
                 nodes = list(found["nodes"])
                 more, variables["after"] = _next(found)
+                cursor = variables["after"] if more else None
+            products, left_out = [], []
             for node in nodes:
                 try:
-                    yield product_of_graphql(node, list(self._variants(shop, token, node)))
+                    products.append(
+                        product_of_graphql(node, list(self._variants(shop, token, node)))
+                    )
                 except (BodyMalformed, KeyError, TypeError, AttributeError) as error:
                     named = number_of(node)
-                    left_out.add(named)
+                    left_out.append(named)
                     about = fields(shop=shop, product=named, why=type(error).__name__)
                     _log.warning("left out: a malformed product", extra=about)
-            if not more:
+            yield ProductPage(tuple(products), tuple(left_out), cursor)
+            if cursor is None:
                 return
         raise PlatformError(f"the list of products of {shop} does not end")
 
@@ -156,7 +123,7 @@ class ShopifyAdmin:
         """One product with all its variants; None when it is deleted."""
         variables = {"id": f"gid://shopify/Product/{product_id}", "variants": _VARIANTS_A_PAGE}
         with _as_asked(shop):
-            node = self._query(shop, token, _PRODUCT, variables)["product"]
+            node = self.query(shop, token, PRODUCT, variables)["product"]
             if node is None:
                 return None
             variants = list(self._variants(shop, token, node))
@@ -166,18 +133,70 @@ class ShopifyAdmin:
         """Have the news of a shop sent to us; what is subscribed already stays as it is."""
         address = self._settings.webhook_address
         with _as_asked(shop):
-            answer = self._query(shop, token, _SUBSCRIPTIONS, {"first": 250})
+            answer = self.query(shop, token, SUBSCRIPTIONS, {"first": 250})
             nodes = answer["webhookSubscriptions"]["nodes"]
             there = {node["topic"] for node in nodes if node["uri"] == address}
             for topic in TOPICS:
                 if topic not in there:
                     self._subscribe(shop, token, topic, address)
 
+    def download(self, shop: str, url: str, sink: BinaryIO, most_bytes: int) -> int:
+        """Write a file to which a shop's answer led; the status. See `Outbound.download`."""
+        if urlsplit(url).scheme != "https" and origin(url) != origin(self.base(shop)):
+            raise PlatformError(f"{shop} has led to an address without https, which is not used")
+        return self._outbound.patiently(
+            lambda: self._outbound.download(url, _emptied(sink), most_bytes)
+        )
+
+    def query(
+        self, shop: str, token: Token, query: str, variables: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """The `data` in the answer to a query, which costs points, or to a mutation."""
+        url = f"{self.base(shop)}/admin/api/{self._settings.version}/graphql.json"
+
+        def ask_with(value: str) -> dict[str, Any]:
+            with self._budgets.spending(shop, query):
+                answer = self._outbound.send(
+                    "POST",
+                    url,
+                    document={"query": query, "variables": variables},
+                    headers={"X-Shopify-Access-Token": value},
+                )
+                if answer.status != 200:
+                    raise refusal(shop, answer)
+            self._compare_version(shop, answer)
+            document = answer.document()
+            cost = cost_of(document)
+            self._budgets.note(shop, query, cost)
+            if errors := document.get("errors"):
+                raise graphql_error(shop, errors, cost)
+            data = document.get("data")
+            if not isinstance(data, dict):
+                raise PlatformUnreachable(f"the answer of {shop} has no data in it")
+            return data
+
+        def ask() -> dict[str, Any]:
+            self._budgets.check(shop)
+            if isinstance(token, str):
+                return ask_with(token)
+            value = token(None)
+            try:
+                return ask_with(value)
+            except TokenRefused:
+                return ask_with(token(value))
+
+        try:
+            return self._outbound.patiently(ask)
+        except PlatformBusy as error:
+            if error.wait is not None:
+                self._budgets.close(shop, error.wait)
+            raise
+
     # --- requests -----------------------------------------------------------------------
 
     def _subscribe(self, shop: str, token: Token, topic: str, address: str) -> None:
         variables = {"topic": topic, "to": {"uri": address}}
-        done = self._query(shop, token, _SUBSCRIBE, variables)["webhookSubscriptionCreate"]
+        done = self.query(shop, token, SUBSCRIBE, variables)["webhookSubscriptionCreate"]
         told = "; ".join(error["message"] for error in done["userErrors"])
         if told and "taken" not in told.lower():  # another process was quicker
             raise PlatformError(
@@ -195,7 +214,7 @@ class ShopifyAdmin:
             if not more:
                 return
             variables = {"id": node["id"], "first": _VARIANTS_A_PAGE, "after": cursor}
-            product = self._query(shop, token, _VARIANTS, variables)["product"]
+            product = self.query(shop, token, VARIANTS, variables)["product"]
             if product is None:  # deleted since
                 return
             found = product["variants"]
@@ -216,55 +235,6 @@ class ShopifyAdmin:
 
         return self._outbound.patiently(ask, attempts)
 
-    def _query(
-        self, shop: str, token: Token, query: str, variables: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        url = f"{self.base(shop)}/admin/api/{self._settings.version}/graphql.json"
-
-        def ask_with(value: str) -> dict[str, Any]:
-            answer = self._outbound.send(
-                "POST",
-                url,
-                document={"query": query, "variables": variables},
-                headers={"X-Shopify-Access-Token": value},
-            )
-            if answer.status != 200:
-                raise refusal(shop, answer)
-            self._compare_version(shop, answer)
-            document = answer.document()
-            if errors := document.get("errors"):
-                raise graphql_error(shop, errors, document)
-            data = document.get("data")
-            if not isinstance(data, dict):
-                raise PlatformUnreachable(f"the answer of {shop} has no data in it")
-            return data
-
-        def ask() -> dict[str, Any]:
-            self._check_time(shop)
-            if isinstance(token, str):
-                return ask_with(token)
-            value = token(None)
-            try:
-                return ask_with(value)
-            except TokenRefused:
-                return ask_with(token(value))
-
-        try:
-            return self._outbound.patiently(ask)
-        except PlatformBusy as error:
-            if error.wait is not None:
-                until = self._clock.monotonic() + error.wait
-                self._closed_until[shop] = max(until, self._closed_until.get(shop, 0.0))
-            raise
-
-    def _check_time(self, shop: str) -> None:
-        """Raise `PlatformBusy` before the time that a shop has named."""
-        wait = self._closed_until.get(shop, 0.0) - self._clock.monotonic()
-        if wait > 0:
-            raise PlatformBusy(
-                f"{shop} wants no requests for another {round(wait)} s", "The app will retry.", wait
-            )
-
     def _compare_version(self, shop: str, answer: Answer) -> None:
         served = answer.headers.get("x-shopify-api-version")
         if served and served != self._settings.version:
@@ -277,6 +247,12 @@ class ShopifyAdmin:
 def _next(connection: Mapping[str, Any]) -> tuple[bool, str | None]:
     """Whether a page is followed by another one, and the cursor for that."""
     return connection["pageInfo"]["hasNextPage"], connection["pageInfo"]["endCursor"]
+
+
+def _emptied(sink: BinaryIO) -> BinaryIO:
+    sink.seek(0)
+    sink.truncate()
+    return sink
 
 
 @contextmanager

@@ -68,6 +68,11 @@ class Catalog:
         return self._latest is None or gone_at > self._latest - _REMEMBERED
 
 
+def put(catalog: Catalog, product: Product) -> None:
+    """The change by a product; see `Catalog.put`."""
+    catalog.put(product)
+
+
 def changed(document: Any, changes: Iterable[Change]) -> dict[str, Any]:
     """The document after news, in order."""
     catalog = Catalog(document)
@@ -81,10 +86,12 @@ def with_all(
     polled: Iterable[Product],
     began_at: datetime,
     left_out: Collection[str] = (),
+    seen: Collection[str] = (),
 ) -> dict[str, Any]:
     """The document after a polling that began at a time, and found these products.
 
-    Those that were `left_out` stay as they are stored; "" among them may be any product.
+    Those that were `left_out` stay as they are stored; "" among them may be any product. So do
+    those that the polling had `seen` before, and stored then.
     """
     products, deleted = _parts(document)
     found: dict[str, Any] = {}
@@ -95,7 +102,7 @@ def with_all(
         newer = _is_newer(before, instant_of(product.updated_at))
         found[product.id] = before if newer else product.model_dump(mode="json")
     for product_id, before in products.items():
-        kept = product_id in left_out or "" in left_out
+        kept = product_id in seen or product_id in left_out or "" in left_out
         # Or it was made while we were reading.
         if product_id not in found and (kept or _is_newer(before, began_at - _CLOCKS_DIFFER)):
             found[product_id] = before

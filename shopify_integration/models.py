@@ -7,6 +7,7 @@ things differently. Raises `BodyMalformed` for what is neither.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,6 +45,18 @@ class Product(_Document):
     created_at: str | None
     updated_at: str | None
     variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True)
+class ProductPage:
+    """A page of a list of products; `after` is the cursor of the next one, None at the end.
+
+    What is malformed was left out: the id of each, or "" where it has none.
+    """
+
+    products: tuple[Product, ...]
+    left_out: tuple[str, ...]
+    after: str | None
 
 
 class Shop(_Document):

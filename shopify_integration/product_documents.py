@@ -57,17 +57,22 @@ class ProductDocuments:
             change = partial(catalog.changed, changes=_changes(of_piece))
             self._data.change(_key(folder, pieces, number), change)
 
+    def add(self, folder: str, products: Iterable[Product]) -> None:
+        """Apply what a polling has found so far."""
+        self.change(folder, [News(one.id, partial(catalog.put, product=one)) for one in products])
+
     def polled(
         self,
         folder: str,
         products: Sequence[Product],
         began_at: datetime,
         left_out: Collection[str] = (),
+        seen: Collection[str] = (),
     ) -> None:
         """Apply a polling that began at a time, and found these; see `catalog.with_all`."""
 
         def all_of(document: Any, found: Sequence[Product]) -> dict[str, Any]:
-            return catalog.with_all(document, found, began_at, left_out)
+            return catalog.with_all(document, found, began_at, left_out, seen)
 
         pieces = self._change_head(folder, partial(all_of, found=products))
         parts: defaultdict[int, list[Product]] = defaultdict(list)
@@ -75,7 +80,7 @@ class ProductDocuments:
             parts[_number(product.id, pieces)].append(product)
         for number in range(pieces):
             self._data.change(_key(folder, pieces, number), partial(all_of, found=parts[number]))
-        if len(products) > pieces * self._most > 0:
+        if len({product.id for product in products}.union(seen)) > pieces * self._most > 0:
             self._divide(folder, pieces, _keys(folder, pieces))
 
     def _change_head(self, folder: str, change: Callable[[Any], dict[str, Any]]) -> int:

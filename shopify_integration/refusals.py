@@ -5,7 +5,6 @@ Source: shopify.dev, "API response status and error codes".
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from shared.merchants.errors import (
@@ -16,8 +15,10 @@ from shared.merchants.errors import (
     TokenRefused,
 )
 from shared.merchants.http_client import Answer
+from shopify_integration.budgets import Cost
 from shopify_integration.errors import ShopUnavailable
 
+_SHORTEST_SECONDS = 0.1
 _UNAVAILABLE = {
     402: ("is frozen by Shopify", "Its owner has to pay Shopify; then the bot goes on by itself."),
     404: (
@@ -60,17 +61,16 @@ def _passing(shop: str, answer: Answer) -> PlatformError:
     return PlatformUnreachable(f"{shop} answered {answer.status}", "The app will retry.")
 
 
-def graphql_error(shop: str, errors: Any, document: Mapping[str, Any]) -> PlatformError:
-    """Of a query, which is an answer with status 200."""
+def graphql_error(shop: str, errors: Any, cost: Cost | None) -> PlatformError:
+    """Of a query, which is an answer with status 200, and may say what it cost."""
     codes = (
         {(error.get("extensions") or {}).get("code") for error in errors if isinstance(error, dict)}
         if isinstance(errors, list)
         else set()
     )
     if "THROTTLED" in codes:
-        return PlatformBusy(
-            f"{shop} limits the rate of requests", "The app will retry.", _restored_in(document)
-        )
+        wait = max(cost.wait, _SHORTEST_SECONDS) if cost else None
+        return PlatformBusy(f"{shop} limits the rate of requests", "The app will retry.", wait)
     if "ACCESS_DENIED" in codes:
         return PermissionMissing(
             f"{shop} did not grant the access that the query needs",
@@ -82,14 +82,3 @@ def graphql_error(shop: str, errors: Any, document: Mapping[str, Any]) -> Platfo
     return PlatformError(
         f"{shop} refused the query: {told}", "Check SHOPIFY_API_VERSION against the bot's version."
     )
-
-
-def _restored_in(document: Mapping[str, Any]) -> float | None:
-    """Seconds until there are points enough for this query, as the answer tells."""
-    try:
-        cost = document["extensions"]["cost"]
-        status = cost["throttleStatus"]
-        missing = float(cost["requestedQueryCost"]) - float(status["currentlyAvailable"])
-        return max(missing / float(status["restoreRate"]), 0.1)
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
-        return None

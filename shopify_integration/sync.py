@@ -14,6 +14,7 @@ from shared.merchants.errors import (
     BodyMalformed,
     PermissionMissing,
     PlatformError,
+    PlatformPreparing,
     TokenRefused,
 )
 from shared.merchants.inbox import Event, Provider, WaitingEvent
@@ -29,6 +30,7 @@ from shopify_integration.models import (
 )
 from shopify_integration.oauth import CONNECTED
 from shopify_integration.product_documents import News, ProductDocuments
+from shopify_integration.products import ProductReader
 from shopify_integration.shops import Shops
 
 _log = logging.getLogger(__name__)
@@ -47,6 +49,7 @@ class ShopSync:
         self._admin = admin
         self._place = place
         self._products = ProductDocuments(place.data)
+        self._reader = ProductReader(admin, self._products, place.data, place.clock)
         self._acts: dict[str, Callable[[str, Event], None]] = {
             CONNECTED: self._on_connected,
             "shop/update": self._on_shop,
@@ -83,6 +86,9 @@ class ShopSync:
             self._fetch(account, partial(self._shops.fresh, account))
         except ShopUnavailable as error:
             self._mark(account, error)
+            raise
+        except PlatformPreparing:
+            self._place.marks.clear_unavailable("shopify", account)
             raise
         self._place.marks.clear_unavailable("shopify", account)
 
@@ -145,14 +151,7 @@ class ShopSync:
         owner = self._owner(shop)
         self._admin.subscribe(shop, token)
         self._store_shop(owner, self._admin.shop(shop, token), shop)
-        began_at = self._place.clock.now()
-        left_out: set[str] = set()
-        polled = list(self._admin.products(shop, token, left_out))
-        self._act(
-            owner,
-            shop,
-            lambda folder: self._products.polled(folder, polled, began_at, left_out),
-        )
+        self._reader.read(shop, token, _folder(owner, shop), partial(self._act, owner, shop))
 
     # --- the shop -----------------------------------------------------------------------
 

@@ -35,6 +35,6 @@ PLATFORM = PlatformDefinition(
     build=build_shopify,
     front=FRONT,
     statuses=SHOPIFY_STATUSES,
-    secret_names=("hmac",),
+    secret_names=("hmac", "signature"),
     fits=fits,
 )

@@ -69,11 +69,15 @@ class MerchantData:
         _log.info("stored", extra=fields(key=key, bytes=len(after)))
         return True
 
+    def keys(self, prefix: str) -> list[str]:
+        """The keys of the documents below `prefix`, in order."""
+        return sorted(found.key for found in self._store.list(prefix))
+
     def remove_all(self, prefix: str, keep: Collection[str] = ()) -> int:
         """Delete the documents below `prefix`, which ends with a slash, but those to `keep`; how
         many there were."""
         assert prefix.endswith("/")  # noqa: S101 - `users/1` is also how `users/10` begins
-        keys = [found.key for found in self._store.list(prefix) if found.key not in keep]
+        keys = [key for key in self.keys(prefix) if key not in keep]
         for key in keys:
             self._store.delete(key)
         return len(keys)

@@ -33,6 +33,12 @@ class PlatformBusy(PlatformError):
         self.wait = wait
 
 
+class PlatformPreparing(PlatformBusy):
+    """What was asked for is being prepared, or fetched already: come back in `wait` seconds."""
+
+    code = "platform_preparing"
+
+
 class TokenRefused(PlatformError):
     """The token is no longer valid: the merchant has to connect again."""
 

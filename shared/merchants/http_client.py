@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 
 from shared.merchants.errors import PlatformBusy, PlatformUnreachable
 from shared.process.lasting_work import beat
 
 if TYPE_CHECKING:
+    import httpx2
     from tenacity import RetryCallState
 
 T = TypeVar("T")
@@ -131,31 +132,58 @@ class Outbound:
         headers: Mapping[str, str] | None = None,
     ) -> Answer:
         """One request; raises `PlatformUnreachable` without a complete answer in time."""
+        beat()
+        limits = self._limits_now()
+        deadline = time.monotonic() + limits.whole_answer
+        body = bytearray()
+        with self._answering(
+            limits,
+            method,
+            url,
+            params=params,
+            data=form,
+            json=document,
+            headers={"Accept": "application/json", **(headers or {})},
+        ) as response:
+            for chunk in response.iter_bytes():
+                body += chunk
+                if len(body) > limits.most_bytes or time.monotonic() > deadline:
+                    raise _too_much(response)
+            return Answer(response.status_code, dict(response.headers), bytes(body))
+
+    def download(self, url: str, sink: BinaryIO, most_bytes: int) -> int:
+        """Write what is at a URL to `sink`, however long that takes; the status of the answer.
+
+        Nothing is written of a refusal. Raises `PlatformUnreachable` for an answer that is not
+        complete, or has more than `most_bytes`.
+        """
+        limits, count = self._limits_now(), 0
+        with self._answering(limits, "GET", url) as response:
+            if response.status_code == 200:
+                for chunk in response.iter_bytes():
+                    beat()
+                    count += len(chunk)
+                    if count > most_bytes or self._closing.is_set():
+                        raise _too_much(response)
+                    sink.write(chunk)
+            status: int = response.status_code
+            return status
+
+    def _limits_now(self) -> Limits:
+        limits = SHORT if _is_short.get() else self._limits
+        return limits.within(SOON) if _is_soon_given_up.get() else limits
+
+    @contextmanager
+    def _answering(
+        self, limits: Limits, method: str, url: str, **request: Any
+    ) -> Iterator[httpx2.Response]:
+        """A request, and its answer while that arrives; raises `PlatformUnreachable`."""
         import httpx2  # noqa: PLC0415
 
-        beat()
-        limits = SHORT if _is_short.get() else self._limits
-        if _is_soon_given_up.get():
-            limits = limits.within(SOON)
-        deadline = time.monotonic() + limits.whole_answer
+        timeout = httpx2.Timeout(limits.silence, connect=limits.connect)
         try:
-            with self._client.stream(
-                method,
-                url,
-                params=params,
-                data=form,
-                json=document,
-                headers={"Accept": "application/json", **(headers or {})},
-                timeout=httpx2.Timeout(limits.silence, connect=limits.connect),
-            ) as response:
-                body = bytearray()
-                for chunk in response.iter_bytes():
-                    body += chunk
-                    if len(body) > limits.most_bytes or time.monotonic() > deadline:
-                        raise PlatformUnreachable(
-                            f"the answer of {response.url.host} is too large or too slow"
-                        )
-                return Answer(response.status_code, dict(response.headers), bytes(body))
+            with self._client.stream(method, url, timeout=timeout, **request) as response:
+                yield response
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             # Their texts may hold the whole URL.
             raise PlatformUnreachable(
@@ -192,6 +220,10 @@ class Outbound:
         """Return after so many seconds; raises `PlatformUnreachable` when the program ends."""
         if self._closing.wait(seconds):
             raise _shutting_down()
+
+
+def _too_much(response: httpx2.Response) -> PlatformUnreachable:
+    return PlatformUnreachable(f"the answer of {response.url.host} is too large or too slow")
 
 
 def _shutting_down() -> PlatformUnreachable:

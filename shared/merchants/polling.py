@@ -23,6 +23,7 @@ from shared.logs import fields
 from shared.merchants.errors import (
     PermissionMissing,
     PlatformBusy,
+    PlatformPreparing,
     PlatformUnreachable,
     TokenRefused,
 )
@@ -44,7 +45,7 @@ _POLLED_AT_ONCE = 4
 # Each request is a sign of life; this is for what a large document takes.
 _MOST_SECONDS = 900.0
 
-_Outcome = Literal["well", "reconnect", "silent", "failed"]
+_Outcome = Literal["well", "preparing", "reconnect", "silent", "failed"]
 _Account = tuple[Platform, str]
 
 
@@ -146,7 +147,7 @@ class Polling:
             if outcome == "silent" and later:
                 later((platform, account))
                 continue
-            failed += outcome != "well"
+            failed += outcome not in ("well", "preparing")
             self._marks.note_polled(platform.provider, account)
         return failed
 
@@ -205,7 +206,7 @@ class FirstSyncs:
             if outcome in ("failed", "silent"):
                 wait = min(2.0 ** min(wish.attempts, _MOST_DOUBLINGS), _LONGEST_WAIT_SECONDS)
                 self._marks.postpone_first_sync(wish.sequence, wait)
-            else:
+            elif outcome != "preparing":
                 self._marks.finish_first_sync(wish.sequence)
         finally:
             with self._lock:
@@ -238,6 +239,11 @@ def _poll(marks: Marks, platform: Platform, account: str) -> _Outcome:
         if marks.mark_reconnect(platform.provider, account, error.message):
             _log.warning("reconnect: %s. %s", error.message, error.hint, extra=about)
         return "reconnect"
+    except PlatformPreparing as error:
+        _log.info("%s", error.message, extra=about)
+        marks.owe_sync(platform.provider, account, error.wait or 0.0)
+        marks.clear_reconnect(platform.provider, account)
+        return "preparing"
     except AppError as error:
         _log.error("%s [%s] %s", error.message, error.code, error.hint, extra=about)
         if isinstance(error, PlatformBusy):  # what its limits cut short is made up for

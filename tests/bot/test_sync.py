@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,12 @@ from tests.support.fake_shopify import FakeShopify
 from tests.support.fault_proxy import FaultProxy
 from tests.support.s3_server import S3Server
 
-NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
+_minutes = count()
+
+
+def later() -> datetime:
+    """A minute after the time before: what is said to a Page is said in this order."""
+    return datetime(2026, 11, 22, 12, tzinfo=UTC) + timedelta(minutes=next(_minutes))
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +60,7 @@ def test_only_what_changed_is_written(
     bot: ConnectedBot, graph: FakeGraph, shopify: FakeShopify, store: FaultProxy
 ) -> None:
     """Two pollings of the same write nothing; one new product writes one document."""
-    graph.customer_says(bot.pages[0], bot.customer(), "Grüezi", NOON, deliver=False)
+    graph.customer_says(bot.pages[0], bot.customer(), "Grüezi", later(), deliver=False)
     number = shopify.put_product(SHOP, title="Emmentaler", deliver=False).product_id
     bot.bot.poll()
     store.forget_requests()
@@ -76,7 +82,7 @@ def test_all_pages_of_results_are_read(
     """A conversation a page, an empty page in between; more products and variants than fit one."""
     page, customers = bot.pages[0], [bot.customer() for _ in range(5)]
     for customer in customers:
-        graph.customer_says(page, customer, customer, NOON, deliver=False)
+        graph.customer_says(page, customer, customer, later(), deliver=False)
     graph.paging(size=1, empty_page_after=2)
     variants = [{"title": f"{number} kg"} for number in range(31)]
     titles = [f"Cheese {number}" for number in range(26)]
@@ -94,10 +100,10 @@ def test_all_pages_of_results_are_read(
 
 def test_a_polling_does_not_shorten_a_conversation(bot: ConnectedBot, graph: FakeGraph) -> None:
     """It is told the newest twenty messages; what webhooks told before stays."""
-    page, customer = bot.pages[1], bot.customer()
+    page, customer, first = bot.pages[1], bot.customer(), later()
     said = [
         graph.customer_says(
-            page, customer, f"{number}", NOON + timedelta(seconds=number), deliver=False
+            page, customer, f"{number}", first + timedelta(seconds=number), deliver=False
         ).event
         for number in range(30)
     ]
@@ -128,7 +134,7 @@ def test_a_deleted_product_is_not_brought_back(bot: ConnectedBot, shopify: FakeS
 def test_meta_is_given_time(bot: ConnectedBot, graph: FakeGraph) -> None:
     """Passing faults (1, 2): asked again a second later, and all goes well."""
     page, customer = bot.pages[0], bot.customer()
-    graph.customer_says(page, customer, "Grüezi", NOON, deliver=False)
+    graph.customer_says(page, customer, "Grüezi", later(), deliver=False)
     for edge, first, second in (("subscribed_apps", 2, 1), ("page", 1, 2)):
         graph.fail(edge, first, subject=bot.pages[0])
         graph.fail(edge, second, subject=bot.pages[1])
@@ -167,7 +173,7 @@ def test_one_failure_does_not_stop_the_others(
     """A shop and a Page fail: the other Page is fetched; nothing is lost, and nothing marked."""
     customer = bot.customer()
     for page in bot.pages:
-        graph.customer_says(page, customer, "Grüezi", NOON, deliver=False)
+        graph.customer_says(page, customer, "Grüezi", later(), deliver=False)
     shopify.put_product(SHOP, title="Missed", deliver=False)
     before = bot.products()
     shopify.fail("graphql:products", "BAD_REQUEST")
@@ -203,7 +209,7 @@ def test_a_rotated_page_token_is_fetched_anew(bot: ConnectedBot, graph: FakeGrap
     """Through the token of the user who granted it; nobody has to do anything."""
     page, customer = bot.pages[0], bot.customer()
     token = graph.rotate_page_token(page)
-    graph.customer_says(page, customer, "Grüezi", NOON, deliver=False)
+    graph.customer_says(page, customer, "Grüezi", later(), deliver=False)
 
     bot.bot.poll()
 

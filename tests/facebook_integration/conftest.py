@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from uuid import UUID
 
 import httpx2
 import pytest
-from cryptography.fernet import Fernet
 
 from facebook_integration.graph import SCOPES, Graph
 from facebook_integration.models import Grantor
@@ -21,19 +19,12 @@ from facebook_integration.pages import Pages
 from facebook_integration.settings import FacebookSettings
 from facebook_integration.sync import PageSync
 from shared.crontab import Crontab
-from shared.databases.cipher import TokenCipher
-from shared.databases.tokens import TokenStorage
-from shared.merchants.documents import MerchantData
-from shared.merchants.http_client import Outbound
-from shared.merchants.inbox import Inbox, open_inbox
-from shared.merchants.login_state import StateTokens
-from shared.merchants.marks import Marks
 from shared.merchants.platform import Workplace
 from shared.merchants.polling import FirstSyncs, Polling
-from shared.merchants.protected.requests import ProtectedRequests
 from shared.store.directory import DirectoryStore
 from tests.support.clock import FixedClock
 from tests.support.fake_graph import FakeGraph
+from tests.support.workplace import workplace
 
 BOT = "https://bot.example"
 USER = str(UUID(int=7))
@@ -50,6 +41,7 @@ class Desk:
     pages: Pages
     sync: PageSync
     place: Workplace
+    store: DirectoryStore
     polling: Polling
     first_syncs: FirstSyncs
 
@@ -105,26 +97,10 @@ def desk(graph: FakeGraph, tmp_path: Path) -> Iterator[Desk]:
         config_id="",
     )
     clock = FixedClock(NOON)
-    cipher = TokenCipher((Fernet.generate_key().decode(),))
-    with (
-        closing(Outbound()) as outbound,
-        closing(open_inbox(tmp_path / "inbox.db")) as database,
-        closing(TokenStorage(tmp_path / "tokens.db", cipher)) as tokens,
-    ):
-        marks = Marks(database, clock)
-        place = Workplace(
-            tokens=tokens,
-            inbox=(inbox := Inbox(database, clock)),
-            requests=ProtectedRequests(tokens.requests, inbox, clock),
-            marks=marks,
-            data=MerchantData(DirectoryStore(tmp_path / "store")),
-            outbound=outbound,
-            states=StateTokens("secret", marks.use_state, clock),
-            clock=clock,
-        )
-        api = Graph(settings, outbound, clock)
-        pages = Pages(tokens, api)
+    with workplace(tmp_path, clock) as (place, store):
+        api = Graph(settings, place.outbound, clock)
+        pages = Pages(place.tokens, api)
         sync = PageSync(pages, api, place)
-        polling = Polling([sync], marks, Crontab("0 2 * * *"), clock, workers=1)
-        first_syncs = FirstSyncs({"facebook": sync}, marks)
-        yield Desk(graph, clock, api, pages, sync, place, polling, first_syncs)
+        polling = Polling([sync], place.marks, Crontab("0 2 * * *"), clock, workers=1)
+        first_syncs = FirstSyncs({"facebook": sync}, place.marks)
+        yield Desk(graph, clock, api, pages, sync, place, store, polling, first_syncs)

@@ -51,6 +51,13 @@ def mids(document: Sequence[dict[str, Any]]) -> set[str]:
     return {event["message"]["mid"] for event in document}
 
 
+def edit(number: int, edits: int) -> dict[str, Any]:
+    """So many edits of the same message later."""
+    event = {name: value for name, value in told(number).items() if name != "message"}
+    changed = {"mid": f"m_{number}", "text": f"text {number}, edit {edits}", "num_edit": edits}
+    return {**event, "timestamp": event["timestamp"] + 10_000 * edits, "message_edit": changed}
+
+
 NUMBERS = st.lists(st.integers(0, 12), max_size=8)
 STEPS = st.lists(st.tuples(st.booleans(), NUMBERS), max_size=6)
 
@@ -97,6 +104,43 @@ def test_what_a_webhook_tells_counts_more() -> None:
     """Its time has milliseconds, and it has attachments; whichever came first."""
     assert with_told([polled(1)], [told(1)]) == [told(1)]
     assert with_polled([told(1)], [polled(1)]) == [told(1)]
+
+
+@given(data=st.data(), last=st.integers(1, 5))
+def test_the_last_edit_counts_whatever_came_first(data: st.DataObject, last: int) -> None:
+    """Messages, edits and pollings in any order and number give the text of the last edit."""
+    edits = [edit(1, number) for number in range(1, last + 1)]
+    steps = [told(1), polled(1), *edits]
+    again = data.draw(st.lists(st.sampled_from(steps), max_size=3))
+    document: Any = None
+    for step in data.draw(st.permutations([*steps, *again])):
+        is_polled = step == polled(1)
+        document = (with_polled if is_polled else with_told)(document, [step])
+
+    (event,) = document
+    assert event["message"] == {**told(1)["message"], "text": f"text 1, edit {last}"}
+    assert event["timestamp"] == told(1)["timestamp"]
+    noted = {**edits[-1]["message_edit"], "timestamp": edits[-1]["timestamp"]}
+    assert event["message_edit"] == noted
+
+
+def test_an_edit_without_its_message_is_kept() -> None:
+    """Its text is there; the message that comes later does not undo it."""
+    document = with_told(None, [edit(1, 2)])
+    assert [one["message_edit"]["text"] for one in document] == ["text 1, edit 2"]
+
+    assert [one["message"]["text"] for one in with_told(document, [told(1)])] == ["text 1, edit 2"]
+
+
+@pytest.mark.parametrize("number", ["2", 2])
+def test_the_number_of_an_edit_may_be_a_text(number: object) -> None:
+    """The reference shows a text and says integer."""
+    second = edit(1, 2)
+    second["message_edit"]["num_edit"] = number
+
+    for order in ([second, edit(1, 1)], [edit(1, 1), second]):
+        (event,) = with_told([told(1)], order)
+        assert event["message"]["text"] == "text 1, edit 2"
 
 
 def test_what_a_polling_adds_to_a_message_is_kept() -> None:

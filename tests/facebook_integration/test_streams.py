@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from facebook_integration.events import split
 from facebook_integration.graph import SUBSCRIBED_FIELDS
 from facebook_integration.models import messages_of
@@ -39,6 +41,48 @@ def test_a_referral_is_part_of_the_conversation() -> None:
     assert json.loads(event.body) == told
 
 
+EDIT = {"mid": "m_1", "text": "Grüezi!", "num_edit": 1}
+
+
+def test_each_edit_of_a_message_is_an_event() -> None:
+    """The message has the same id; the same edit twice is one event."""
+    bare = {name: value for name, value in MESSAGE.items() if name != "message"}
+    first = {**bare, "message_edit": EDIT}
+    second = {**bare, "message_edit": {**EDIT, "text": "Salü", "num_edit": 2}}
+
+    ids = [
+        event.event_id for one in (first, second, first) for event in split(body("messaging", one))
+    ]
+
+    assert ids[0] == ids[2]
+    assert len({*ids, "m_1"}) == 3
+
+
+@pytest.mark.parametrize(
+    "changes", [{"text": None}, {"text": 5}, {"mid": None}, {"mid": "a b"}, {"mid": ""}]
+)
+def test_an_edit_of_nothing_is_left_out(changes: dict[str, Any]) -> None:
+    """It names no message, or has no text."""
+    bare = {name: value for name, value in MESSAGE.items() if name != "message"}
+    told = {**bare, "message_edit": {**EDIT, **changes}}
+
+    assert split(body("messaging", told)) == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["pass_thread_control", "take_thread_control", "request_thread_control"]
+)
+def test_a_handover_is_part_of_the_conversation(kind: str) -> None:
+    """Who answers from then on: it is no message, and has an id of its own."""
+    told = {name: value for name, value in MESSAGE.items() if name != "message"}
+    told[kind] = {"previous_owner_app_id": "1", "new_owner_app_id": "2", "metadata": ""}
+
+    (event,) = split(body("messaging", told))
+
+    assert json.loads(event.body) == told
+    assert event.event_id != "m_1"
+
+
 def test_standby_and_referrals_are_subscribed(desk: Desk) -> None:
     """Meta sends what was subscribed, and refuses what it does not know."""
     (page,) = desk.connected()
@@ -46,7 +90,8 @@ def test_standby_and_referrals_are_subscribed(desk: Desk) -> None:
     desk.sync.poll(page)
 
     assert desk.meta.subscribed_fields(page) == list(SUBSCRIBED_FIELDS)
-    assert {"standby", "messaging_referrals"} <= set(SUBSCRIBED_FIELDS)
+    wanted = {"standby", "messaging_referrals", "message_edits", "messaging_handovers"}
+    assert wanted <= set(SUBSCRIBED_FIELDS)
 
 
 def test_a_polled_image_is_an_attachment(desk: Desk) -> None:

@@ -443,3 +443,34 @@ def test_verification_and_signed_requests(graph: FakeGraph, receiver: Listener) 
     assert opened(gone.body)[0]
     assert opened(gone.body)[1]["user_id"] == graph.user_id
     assert not opened(delete.body)[0]
+
+
+def test_edits_and_handovers_are_told_to_who_subscribed(bot: Bot) -> None:
+    """A message is edited five times at most, and only by the customer."""
+    page = bot.graph.add_page()
+    mid = bot.graph.customer_says(page, "71", "Grüezi", NOON, deliver=False).mid
+    event = bot.graph.customer_edits(page, "71", mid, "Salü", NOON, deliver=False)
+
+    assert event["message_edit"] == {"mid": mid, "text": "Salü", "num_edit": 1}
+    assert [one.text for one in bot.graph.messages(page, "71")] == ["Salü"]
+    with pytest.raises(AssertionError, match="has not subscribed to message_edits"):
+        bot.graph.send_webhook([event])
+    with pytest.raises(AssertionError, match="has not subscribed to messaging_handovers"):
+        bot.graph.hand_over(page, "71", NOON)
+    for _ in range(4):
+        bot.graph.customer_edits(page, "71", mid, "Hoi", NOON, deliver=False)
+    with pytest.raises(AssertionError, match="five times at most"):
+        bot.graph.customer_edits(page, "71", mid, "Grüezi", NOON, deliver=False)
+
+
+def test_a_page_token_ends_after_some_calls(bot: Bot) -> None:
+    """As one that expires within a poll; the next one comes from the person who granted it."""
+    page = bot.graph.add_page()
+    user = bot.log_in()
+    old = bot.page_tokens(user)[page]
+    bot.graph.page_token_lasts(page, 2)
+
+    statuses = [bot.call(page, old).status_code for _ in range(3)]
+
+    assert statuses == [200, 200, 400]
+    assert bot.page_tokens(user)[page] != old

@@ -417,8 +417,9 @@ def test_throttling_and_faults_happen_as_often_as_asked(bot: Bot) -> None:
 def test_a_draining_bucket_fills_again(bot: Bot) -> None:
     """What queries cost is gone until it is restored, at the rate that the answers name."""
     token = bot.install()["access_token"]
+    bot.shopify.put_products(SHOP, ["Emmentaler", "Gruyère"])
     cost = bot.ask(token, PRODUCTS, first=2).json()["extensions"]["cost"]["requestedQueryCost"]
-    bot.shopify.configure(draining=True, bucket=cost, restore_rate=20.0)
+    bot.shopify.configure(bucket=cost, restore_rate=20.0)
 
     def throttled() -> bool:
         return "errors" in bot.ask(token, PRODUCTS, first=2).json()
@@ -426,6 +427,22 @@ def test_a_draining_bucket_fills_again(bot: Bot) -> None:
     assert not throttled()
     assert throttled()
     eventually(lambda: not throttled(), "the bucket fills", seconds=5)
+
+
+def test_what_a_query_did_not_use_is_given_back(bot: Bot) -> None:
+    """It needs the points of 250 products to begin, and costs those of the two that there are."""
+    token = bot.install()["access_token"]
+    bot.shopify.put_products(SHOP, ["Emmentaler", "Gruyère"])
+    bot.shopify.configure(restore_rate=0.001)
+
+    cost = bot.ask(token, PRODUCTS, first=100).json()["extensions"]["cost"]
+
+    # Two for each list, one for each object in it: two products with a variant each.
+    assert (cost["requestedQueryCost"], cost["actualQueryCost"]) == (2 + 100 * (1 + 2 + 2), 10)
+    assert cost["throttleStatus"]["currentlyAvailable"] == 2000 - 10
+    assert "errors" not in bot.ask(token, PRODUCTS, first=100).json()
+    bot.shopify.configure(bucket=501, restore_rate=0.001)
+    assert "errors" in bot.ask(token, PRODUCTS, first=100).json()
 
 
 def test_a_token_that_somebody_else_rotated_is_void(bot: Bot) -> None:
@@ -438,3 +455,72 @@ def test_a_token_that_somebody_else_rotated_is_void(bot: Bot) -> None:
     assert bot.refresh(pair["refresh_token"]).json()["error"] == "invalid_grant"
     assert bot.data(new.access_token, "{ shop { name } }")
     assert bot.shopify.token(SHOP) == new
+
+
+BULK = """mutation ($text: String!, $grouped: Boolean!) {
+  bulkOperationRunQuery(query: $text, groupObjects: $grouped) {
+    bulkOperation { id status }
+    userErrors { code message }
+  }
+}"""
+LOOK = """query ($id: ID!) {
+  bulkOperation(id: $id) { status errorCode url partialDataUrl objectCount rootObjectCount }
+}"""
+ALL = "{ products { edges { node { id variants { edges { node { id } } } } } } }"
+
+
+def bulk(bot: Bot, token: str, query: str = ALL, *, grouped: bool = True) -> Any:
+    """The payload of a new bulk operation."""
+    answer = bot.ask(token, BULK, text=query, grouped=grouped).json()
+    return answer["data"]["bulkOperationRunQuery"]
+
+
+def test_a_bulk_operation_makes_a_file_of_all(bot: Bot) -> None:
+    """A line for each object, children with their parent; one at a time, and not for ever."""
+    token = bot.install()["access_token"]
+    bot.shopify.put_products(SHOP, ["Emmentaler", "Gruyère"])
+    begun = bulk(bot, token)["bulkOperation"]
+    second = bulk(bot, token)
+    assert [one["code"] for one in second["userErrors"]] == ["OPERATION_IN_PROGRESS"]
+
+    seen = [bot.ask(token, LOOK, id=begun["id"]).json()["data"]["bulkOperation"] for _ in range(2)]
+    assert [one["status"] for one in seen] == ["RUNNING", "COMPLETED"]
+    assert [one["url"] is None for one in seen] == [True, False]
+    assert (seen[1]["objectCount"], seen[1]["rootObjectCount"]) == ("4", "2")
+    lines = [json.loads(line) for line in bot.http.get(seen[1]["url"]).text.splitlines()]
+    assert [one.get("__parentId") for one in lines] == [None, lines[0]["id"], None, lines[2]["id"]]
+    bot.shopify.lose_bulk_files(SHOP)
+    assert bot.http.get(seen[1]["url"]).status_code == 403
+
+
+def test_a_failed_bulk_operation_has_a_part(bot: Bot) -> None:
+    """At an address of another name; without grouping children come wherever they like."""
+    token = bot.install()["access_token"]
+    bot.shopify.put_products(SHOP, ["Emmentaler", "Gruyère"])
+    bot.shopify.configure(bulk_outcome="FAILED", bulk_looks=0)
+    begun = bulk(bot, token, grouped=False)["bulkOperation"]
+
+    seen = bot.ask(token, LOOK, id=begun["id"]).json()["data"]["bulkOperation"]
+
+    assert (seen["status"], seen["errorCode"], seen["url"]) == ("FAILED", "TIMEOUT", None)
+    lines = bot.http.get(seen["partialDataUrl"]).text.splitlines()
+    assert ["__parentId" in json.loads(line) for line in lines] == [True, True]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "{ shop { name } }",
+        "{ products { nodes { id } } }",
+        "{ products { edges { node { id nothing } } } }",
+        "{ products { edges { node { id } } } shop { name } }",
+        "mutation { webhookSubscriptionDelete(id: 1) { userErrors { message } } }",
+        "{ products {",
+    ],
+)
+def test_a_bulk_operation_takes_one_list(bot: Bot, query: str) -> None:
+    """What else is asked for comes back as `userErrors`."""
+    refused = bulk(bot, bot.install()["access_token"], query)
+
+    assert refused["bulkOperation"] is None
+    assert [one["code"] for one in refused["userErrors"]] == ["INVALID"]

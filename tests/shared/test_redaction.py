@@ -21,7 +21,9 @@ OF_PLATFORMS = [
     "hmac",
     "hub.verify_token",
     "input_token",
+    "signature",
     "signed_request",
+    "X-Goog-Signature",
 ]
 FORMS = [
     "{name}={value}",

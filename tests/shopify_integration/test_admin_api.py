@@ -15,6 +15,7 @@ from shared.merchants.errors import (
 )
 from shopify_integration.admin_api import TOPICS
 from shopify_integration.errors import ShopUnavailable
+from shopify_integration.models import ProductPage
 from tests.shopify_integration.conftest import Counter
 
 SHOP = "kaesehaus.myshopify.com"
@@ -34,7 +35,11 @@ def test_all_products_with_all_variants_are_read(counter: Counter, token: str) -
         variants = many if title == "Cheese 3" else many[:31] if title == "Cheese 26" else many[:1]
         counter.shopify.put_product(SHOP, deliver=False, title=title, variants=variants)
 
-    found = {product.title: product for product in counter.admin.products(SHOP, token, set())}
+    found = {
+        product.title: product
+        for page in counter.admin.products(SHOP, token)
+        for product in page.products
+    }
 
     assert sorted(found) == sorted(titles)
     assert [one.title for one in found["Cheese 3"].variants] == [one["title"] for one in many]
@@ -44,7 +49,7 @@ def test_all_products_with_all_variants_are_read(counter: Counter, token: str) -
 
 def test_a_shop_without_products_has_none(counter: Counter, token: str) -> None:
     """An empty page is the last one."""
-    assert list(counter.admin.products(SHOP, token, set())) == []
+    assert list(counter.admin.products(SHOP, token)) == [ProductPage((), (), None)]
 
 
 def test_webhooks_are_subscribed_once(counter: Counter, token: str) -> None:
@@ -154,7 +159,7 @@ def test_a_refused_query_is_no_empty_answer(
     counter.shopify.fail("graphql:products", code)
 
     with pytest.raises(kind):
-        list(counter.admin.products(SHOP, token, set()))
+        list(counter.admin.products(SHOP, token))
 
     assert len(counter.shopify.calls("graphql:products")) == 1
 

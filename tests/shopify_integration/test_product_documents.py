@@ -157,3 +157,16 @@ def test_a_kill_anywhere_in_a_division_loses_nothing(tmp_path: Path, from_pieces
         assert keys(store) == sorted([HEAD, *(f"{FOLDER}{name}" for name in pieces)])
         writes += 1
     assert writes > 10
+
+
+def test_what_a_polling_adds_as_it_comes_is_divided_at_its_end(store: CountingStore) -> None:
+    """By all that it has seen, and not by the last page of it; what it has not seen goes."""
+    products = [product(str(number), 0) for number in range(40)]
+    documents(store, 4).add(FOLDER, [*products[:5], product("99", 0)])
+    documents(store, 4).add(FOLDER, products[5:39])
+    seen = {one.id for one in products}
+
+    documents(store, 4).polled(FOLDER, products[39:], after(1000), (), seen)
+
+    assert list(stored(store)) == [one.id for one in products]
+    assert len(json.loads((Path(store.location) / HEAD).read_bytes())["pieces"]) >= 10

@@ -38,6 +38,7 @@ class StoredMessage:
     attachments: list[Any]
     by_app: bool
     detailed: bool
+    edits: int = 0
 
 
 class FakeGraph(FakePlatform):
@@ -256,6 +257,19 @@ class FakeGraph(FakePlatform):
         """A list of more conversations is too much data: error 1. None is no such limit."""
         self._process.control("gives_at_most", conversations=conversations)
 
+    def spoil(self, page: str, customer: str, without: str | None) -> None:
+        """From now on a conversation is listed with null in this field; None is as usual."""
+        self._process.control("spoil", page=page, customer=customer, without=without)
+
+    def reads(self, page: str) -> list[str]:
+        """The customers whose conversations were listed since this was last called, in order."""
+        found: list[str] = self._process.control("reads", page=page)
+        return found
+
+    def page_token_lasts(self, page: str, calls: int) -> None:
+        """The Page's token answers 190/463 after so many more calls; a new one is to be had."""
+        self._process.control("page_token_lasts", page=page, calls=calls)
+
     def paging(
         self,
         *,
@@ -332,6 +346,45 @@ class FakeGraph(FakePlatform):
         )
         sent = self.send_webhook([event]) if deliver else []
         return Said(event["message"]["mid"], event, sent)
+
+    def customer_edits(
+        self,
+        page: str,
+        customer: str,
+        mid: str,
+        text: str,
+        at: datetime | None = None,
+        *,
+        deliver: bool = True,
+    ) -> Event:
+        """A customer gives a message of theirs another text; the event, which is also sent."""
+        event: Event = self._process.control(
+            "edits", page=page, customer=customer, mid=mid, text=text, at=milliseconds(at)
+        )
+        if deliver:
+            self.send_webhook([event])
+        return event
+
+    def hand_over(
+        self,
+        page: str,
+        customer: str,
+        at: datetime | None = None,
+        *,
+        back: bool = False,
+        deliver: bool = True,
+    ) -> Event:
+        """Another app gets the thread, or gives it back; the event, which is also sent.
+
+        What is said in a thread that another app owns comes as `standby`.
+        """
+        kind = "take_thread_control" if back else "pass_thread_control"
+        event: Event = self._process.control(
+            "hands_over", page=page, customer=customer, kind=kind, at=milliseconds(at)
+        )
+        if deliver:
+            self.send_webhook([event])
+        return event
 
     def postback(
         self, page: str, sender: str, title: str, payload: str, at: datetime, mid: str

@@ -46,7 +46,8 @@ class ShopToken:
 
 class FakeShopify(FakePlatform):
     """The running stand-in. Edges for faults: `authorize`, `access_token`, `graphql`, and by the
-    first field of the query `graphql:products`, `graphql:shop` and so on.
+    first field of the query `graphql:products`, `graphql:shop` and so on; `bulk` is the file of a
+    bulk operation.
     """
 
     def __init__(self, process: FakeProcess) -> None:
@@ -126,6 +127,15 @@ class FakeShopify(FakePlatform):
         return PutProduct(
             read["product_id"], read["topic"], read["body"], deliveries(read["deliveries"])
         )
+
+    def lose_bulk_files(self, shop: str, *, known: bool = True) -> None:
+        """As after seven days: the files are gone; if not `known`, the operations as well."""
+        self._process.control("lose_bulk_files", shop=shop, known=known)
+
+    def put_products(self, shop: str, titles: Sequence[str]) -> list[int]:
+        """A new product with each of these titles, of which nobody is told; their numbers."""
+        found: list[int] = self._process.control("put_products", shop=shop, titles=list(titles))
+        return found
 
     def delete_product(self, shop: str, product_id: int, *, deliver: bool = True) -> list[Delivery]:
         """The end of a product, told to the subscriptions of `products/delete`."""

@@ -63,6 +63,16 @@ def check_good(token: Token) -> None:
         )
 
 
+def _use(token: Token) -> None:
+    """One call less of a token that is about to expire."""
+    if token.calls_left is None:
+        return
+    if token.calls_left <= 0:
+        token.dead = (463, "Error validating access token: Session has expired.")
+        check_good(token)
+    token.calls_left -= 1
+
+
 def token_of(world: World, asked: Asked) -> Token:
     """The good token of a call, proof included; raises what the API answers else."""
     value = presented(asked).token
@@ -75,6 +85,7 @@ def token_of(world: World, asked: Asked) -> Token:
     token = world.tokens[value]
     check_good(token)
     check_proof(world, asked, value)
+    _use(token)
     return token
 
 

@@ -40,6 +40,9 @@ class Control:
             self.omit_expires_in,
             self.uses,
             self.gives_at_most,
+            self.spoil,
+            self.reads,
+            self.page_token_lasts,
             self.fault,
             self.clear_faults,
             self.faults_left,
@@ -166,6 +169,20 @@ class Control:
     async def gives_at_most(self, conversations: int | None) -> None:
         """A list of more conversations is too much data."""
         self._world.most_conversations = conversations
+
+    async def spoil(self, page: str, customer: str, without: str | None) -> None:
+        """A conversation is listed without this field; None is as usual."""
+        self._world.page(page).conversations[customer].without = without
+
+    async def reads(self, page: str) -> list[str]:
+        """The customers whose conversations were listed since the last time, in order."""
+        return self._world.reads.pop(page, [])
+
+    async def page_token_lasts(self, page: str, calls: int) -> None:
+        """The newest token of a Page expires after so many more calls."""
+        if (token := self._world.newest_page_token(page)) is None:
+            raise LookupError(f"nobody holds a token of {page}")
+        token.calls_left = calls
 
     async def fault(self, **details: Any) -> None:
         """Program one."""

@@ -6,7 +6,7 @@ import base64
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from tests.fakes import delivery
@@ -15,6 +15,8 @@ from tests.fakes.graph import webhooks
 from tests.fakes.graph.state import Conversation, Message, World, digits
 from tests.fakes.graph.talk import new_mid
 from tests.fakes.serving import Action
+
+MOST_EDITS = 5
 
 
 class Sending:
@@ -27,6 +29,8 @@ class Sending:
         """The control routes."""
         own = (
             self.says,
+            self.edits,
+            self.hands_over,
             self.events,
             self.webhook,
             self.raw_webhook,
@@ -56,13 +60,36 @@ class Sending:
             subject.conversations[customer] = talk
         message = Message(
             mid=mid or new_mid(),
-            at=at if at is not None else int(time.time() * 1000),
+            at=at if at is not None else _now(),
             from_page=from_page,
             text=text,
             attachments=attachments,
         )
         talk.messages[message.mid] = message
         return webhooks.message_event(self._world, subject, talk, message)
+
+    async def edits(self, page: str, customer: str, mid: str, text: str, at: int | None) -> Json:
+        """A customer edits a message of theirs, five times at most; its event."""
+        subject = self._world.page(page)
+        talk = subject.conversations[customer]
+        before = talk.messages[mid]
+        if before.from_page or before.edits >= MOST_EDITS:
+            raise ValueError("only customers edit their messages, five times at most")
+        talk.messages[mid] = replace(before, text=text, edits=before.edits + 1)
+        return webhooks.edit_event(subject, talk, talk.messages[mid], at or _now())
+
+    async def hands_over(self, page: str, customer: str, kind: str, at: int | None) -> Json:
+        """The thread passes from this app to another one, or is taken back; its event."""
+        subject = self._world.page(page)
+        mine, other = self._world.app_id, str(webhooks.INBOX_APP_ID)
+        owners = {
+            "pass_thread_control": (mine, other),
+            "take_thread_control": (other, mine),
+        }
+        before, after = owners[kind]
+        subject.conversations[customer].elsewhere = after == other
+        apps = {"previous_owner_app_id": before, "new_owner_app_id": after}
+        return webhooks.handover_event(subject, customer, kind, apps, at or _now())
 
     async def events(self, page: str, mids: Sequence[str]) -> list[Json]:
         """The events of stored messages, what the bot sent among them."""
@@ -90,8 +117,14 @@ class Sending:
         url: str | None,
     ) -> list[Json]:
         """Send events and changes, in one POST or in one each, and each POST `copies` times."""
-        channel = "standby" if standby else "messaging"
-        entries = webhooks.entries(events, order, grouped=grouped, channel=channel)
+        for event in events:
+            self._check_subscribed(event)
+        entries = webhooks.entries(
+            events,
+            order,
+            grouped=grouped,
+            is_elsewhere=lambda event: standby or self._is_elsewhere(event),
+        )
         entries += [webhooks.change_entry(**one) for one in changes]
         batches = [entries] if one_post else [[entry] for entry in entries]
         bodies = [
@@ -105,6 +138,21 @@ class Sending:
             signature_header,
             url,
         )
+
+    def _check_subscribed(self, event: Json) -> None:
+        """Of edits and handovers the platform tells who has subscribed to them."""
+        wanted = webhooks.field_of(event)
+        subscribed = self._world.page(webhooks.page_of(event)).subscribed or []
+        if wanted is not None and wanted not in subscribed:
+            raise ValueError(f"the bot has not subscribed to {wanted}")
+
+    def _is_elsewhere(self, event: Json) -> bool:
+        """Whether another app owns the thread; a handover is told to both all the same."""
+        page = self._world.page(webhooks.page_of(event))
+        people = (str(event[end]["id"]) for end in ("sender", "recipient"))
+        talks = [page.conversations[one] for one in people if one in page.conversations]
+        handover = webhooks.field_of(event) == "messaging_handovers"
+        return not handover and any(talk.elsewhere for talk in talks)
 
     async def raw_webhook(
         self, body: str, signature: str, signature_header: str | None, url: str | None
@@ -169,7 +217,7 @@ class Sending:
         prefix: str,
     ) -> Json:
         """Messages of many customers, evenly over the time, a POST each, `copies` of each."""
-        now = int(time.time() * 1000)
+        now = _now()
         senders = [digits(16) for _ in range(customers)]
         mids, outgoing = [], []
         for number in range(count):
@@ -194,6 +242,11 @@ class Sending:
         async with delivery.new_client() as client:
             deliveries = await delivery.send_at_a_rate(client, outgoing, seconds)
         return {"mids": mids, "customers": senders, "deliveries": _shown(deliveries)}
+
+
+def _now() -> int:
+    """Milliseconds since 1970."""
+    return int(time.time() * 1000)
 
 
 def _shown(deliveries: Sequence[delivery.Delivery]) -> list[Json]:

@@ -46,6 +46,7 @@ class Message:
     text: str | None
     attachments: list[Json] = field(default_factory=list)
     by_app: bool = False  # sent through the Send API, not by a person in the inbox
+    edits: int = 0
 
 
 @dataclass
@@ -55,6 +56,8 @@ class Conversation:
     id: str
     customer: str
     customer_name: str
+    without: str | None = None  # a field that is null where it is listed
+    elsewhere: bool = False  # another app owns the thread
     messages: dict[str, Message] = field(default_factory=dict)
 
     def newest_first(self) -> list[Message]:
@@ -97,6 +100,7 @@ class Token:
     foreign: bool = False
     issued: float = field(default_factory=time.time)
     dead: tuple[int, str] | None = None  # subcode and message
+    calls_left: int | None = None  # it expires after so many more
 
 
 @dataclass
@@ -150,6 +154,7 @@ class World:
     usage: dict[str, str] = field(default_factory=lambda: dict(USAGE))  # headers of each answer
     most_conversations: int | None = None  # a longer list is too much data (error 1)
     listed_at: dict[str, list[float]] = field(default_factory=dict)  # by Page: of conversations
+    reads: dict[str, list[str]] = field(default_factory=dict)  # by Page: customers, as listed
     faults: Faults = field(default_factory=Faults)
     calls: list[Call] = field(default_factory=list)
 

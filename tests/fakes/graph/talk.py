@@ -51,6 +51,7 @@ def conversations(world: World, asked: Asked, page_id: str) -> Response:
         talks = [one for one in talks if one.customer == customer]
 
     def show(talk: Conversation) -> Json:
+        world.reads.setdefault(page_id, []).append(talk.customer)
         return _conversation(world, asked, page, talk, fields)
 
     path = f"{page_id}/conversations"
@@ -70,6 +71,8 @@ def _conversation(
 ) -> Json:
     values = nodes.conversation_values(page, talk)
     shown = {**pick(fields, values), "id": talk.id}
+    if talk.without:
+        shown[talk.without] = None
     for field in fields:
         if field.name == "messages":
             shown["messages"] = _messages(world, asked, page, talk, field)

@@ -8,7 +8,7 @@ import hmac
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -17,9 +17,10 @@ from tests.fakes.delivery import Outgoing
 from tests.fakes.graph.state import Conversation, Message, Page, World
 
 SIGNATURES = ("valid", "wrong", "other-body", "missing", "sha1-only")
+HANDOVERS = ("pass_thread_control", "take_thread_control", "request_thread_control")
 ORDERS = ("given", "reversed", "shuffled")
 
-_INBOX_APP_ID = 263902037430900  # echoes of what people write in the Page's inbox name it
+INBOX_APP_ID = 263902037430900  # echoes of what people write in the Page's inbox name it
 
 
 def as_meta_writes_it(payload: Any) -> bytes:
@@ -38,7 +39,7 @@ def message_event(world: World, page: Page, talk: Conversation, message: Message
     sender, receiver = talk.customer, page.id
     if message.from_page:
         sender, receiver = receiver, sender
-        app_id = int(world.app_id) if message.by_app else _INBOX_APP_ID
+        app_id = int(world.app_id) if message.by_app else INBOX_APP_ID
         content |= {"is_echo": True, "app_id": app_id}
     return {
         "sender": {"id": sender},
@@ -48,6 +49,33 @@ def message_event(world: World, page: Page, talk: Conversation, message: Message
     }
 
 
+def edit_event(page: Page, talk: Conversation, message: Message, at: int) -> Json:
+    """The event of `message_edits`: the new text, under the id of the message."""
+    return {
+        "sender": {"id": talk.customer},
+        "recipient": {"id": page.id},
+        "timestamp": at,
+        "message_edit": {"mid": message.mid, "text": message.text, "num_edit": message.edits},
+    }
+
+
+def handover_event(page: Page, customer: str, kind: str, apps: Json, at: int) -> Json:
+    """An event of `messaging_handovers`."""
+    return {
+        "sender": {"id": customer},
+        "recipient": {"id": page.id},
+        "timestamp": at,
+        kind: {**apps, "metadata": ""},
+    }
+
+
+def field_of(event: Json) -> str | None:
+    """Which field has to be subscribed for an event of a kind that not every app wants."""
+    if "message_edit" in event:
+        return "message_edits"
+    return "messaging_handovers" if any(kind in event for kind in HANDOVERS) else None
+
+
 def page_of(event: Json) -> str:
     """The Page that an event belongs to."""
     echo = event.get("message", {}).get("is_echo", False)
@@ -55,11 +83,15 @@ def page_of(event: Json) -> str:
 
 
 def entries(
-    events: Sequence[Json], order: str, *, grouped: bool, channel: str = "messaging"
+    events: Sequence[Json],
+    order: str,
+    *,
+    grouped: bool,
+    is_elsewhere: Callable[[Json], bool] = lambda _: False,
 ) -> list[Json]:
     """The entries of one POST; `grouped` puts all events of a Page into one of them.
 
-    The `channel` is `standby` where another app owns the threads.
+    The events of threads that another app owns come as `standby`.
     """
     if order not in ORDERS:
         raise ValueError(f"order is one of {ORDERS}")
@@ -73,9 +105,10 @@ def entries(
         page = page_of(event)
         entry = made.setdefault(
             page if grouped else str(number),
-            {"time": int(time.time() * 1000), "id": page, channel: []},
+            {"time": int(time.time() * 1000), "id": page},
         )
-        entry[channel].append(event)
+        channel = "standby" if is_elsewhere(event) else "messaging"
+        entry.setdefault(channel, []).append(event)
     return list(made.values())
 
 

@@ -61,6 +61,8 @@ def answer(
     if unknown or not isinstance(asked.body.get("query"), str):
         problem = f"unknown: {sorted(unknown)}" if unknown else "Required parameter missing"
         return JSONResponse({"errors": {"query": problem}}, status_code=400), "400"
+    if access.requests_left is not None:
+        access.requests_left -= 1
     body = _run(world, asked, store, access, fault)
     first = body.get("errors", [{}])[0]
     code = first.get("extensions", {}).get("code", "INVALID") if first else None
@@ -75,7 +77,8 @@ def _run(world: World, asked: Asked, store: Shop, access: Access, fault: Fault |
         if errors:
             return {"errors": [one.formatted for one in errors]}
         chosen = _chosen(document, asked.body.get("operationName"))
-        cost = Cost(SCHEMA, document, variables).of(chosen)
+        costs = Cost(SCHEMA, document, variables)
+        cost = costs.of(chosen)
     except GraphQLError as error:
         return {"errors": [error.formatted]}
     if cost > world.options.max_query_cost:
@@ -96,7 +99,7 @@ def _run(world: World, asked: Asked, store: Shop, access: Access, fault: Fault |
         return {"errors": [{"message": message, "extensions": extensions}]}
     level = _level(world, store.domain)
     throttled: Json | None = fault.details if fault and fault.kind == "throttle" else None
-    if throttled is None and world.options.draining and level < cost:
+    if throttled is None and level < cost:
         throttled = {"currently_available": level, "restore_rate": world.options.restore_rate}
     if throttled is not None:
         return {
@@ -124,11 +127,12 @@ def _run(world: World, asked: Asked, store: Shop, access: Access, fault: Fault |
         variable_values=variables,
         operation_name=asked.body.get("operationName"),
     )
-    left = level - cost
-    if world.options.draining:
-        world.buckets[store.domain] = (left, time.monotonic())
+    # All that was requested is taken, and what was not used is given back.
+    spent = costs.spent(chosen, result.data)
+    left = level - spent
+    world.buckets[store.domain] = (left, time.monotonic())
     rate = world.options.restore_rate
-    body: Json = {**result.formatted, "extensions": _cost(world, cost, cost, left, rate)}
+    body: Json = {**result.formatted, "extensions": _cost(world, cost, spent, left, rate)}
     return body
 
 

@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, Response
 from tests.fakes.asked import Asked, read
 from tests.fakes.faults import Fault, happen
 from tests.fakes.serving import application
-from tests.fakes.shopify import admin_api, oauth
+from tests.fakes.shopify import admin_api, bulk, oauth
 from tests.fakes.shopify.control import Control
 from tests.fakes.shopify.state import API_VERSION, World
 
@@ -47,6 +47,8 @@ def build(base_url: str) -> Starlette:
 
 
 def _edge(asked: Asked) -> tuple[str, str | None, str]:
+    if asked.path.startswith(bulk.PATH):
+        return "bulk", None, ""
     found = _PATH.fullmatch(asked.path)
     if not found:
         return "unknown", None, ""
@@ -56,6 +58,11 @@ def _edge(asked: Asked) -> tuple[str, str | None, str]:
 async def _answer(
     world: World, asked: Asked, edge: str, shop: str | None, version: str, part: str | None
 ) -> tuple[Response, str | None]:
+    if edge == "bulk":
+        fault = world.faults.take(edge, None)
+        answer = await happen(fault) if fault else None
+        answer = answer or bulk.file(world, asked.path)
+        return answer, None
     store = world.shops.get(shop or "")
     if store is None:
         page = "<p>Sorry, this shop is currently unavailable</p>"

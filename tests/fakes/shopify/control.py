@@ -37,6 +37,8 @@ class Control:
             self.add_shop,
             self.change_shop,
             self.put_product,
+            self.put_products,
+            self.lose_bulk_files,
             self.delete_product,
             self.product_body,
             self.callback,
@@ -122,6 +124,22 @@ class Control:
         body = bodies.product(store, made)
         sent = await self._sending.tell(store, topic, body) if deliver else []
         return {"product_id": made.id, "topic": topic, "body": body, "deliveries": sent}
+
+    async def put_products(self, shop: str, titles: list[str]) -> list[int]:
+        """A new product with each of these titles, of which nobody is told; their numbers."""
+        made = [
+            (await self.put_product(shop, None, {"title": title}, deliver=False))["product_id"]
+            for title in titles
+        ]
+        return [int(number) for number in made]
+
+    async def lose_bulk_files(self, shop: str, known: bool) -> None:
+        """The files of a shop's bulk operations are gone; or, if not `known`, so are those."""
+        store = self._world.shops[shop]
+        for one in store.bulk.values():
+            one.gone = True
+        if not known:
+            store.bulk.clear()
 
     async def delete_product(self, shop: str, product_id: int, deliver: bool) -> list[Json]:
         """The end of a product."""

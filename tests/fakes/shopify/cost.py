@@ -1,4 +1,4 @@
-"""What a query costs before it runs, and the sizes of lists that are refused."""
+"""What a query costs before it runs and after it, and the sizes of lists that are refused."""
 
 from __future__ import annotations
 
@@ -51,6 +51,40 @@ class Cost:
         root = self._schema.mutation_type if mutation else self._schema.query_type
         cost = self._selection(operation.selection_set, root) if root else 0
         return cost + (_MUTATION_COST * len(operation.selection_set.selections) if mutation else 0)
+
+    def spent(self, operation: OperationDefinitionNode, data: Mapping[str, Any] | None) -> int:
+        """What it has cost, by the same rule, with what the lists have in place of their sizes."""
+        mutation = operation.operation is OperationType.MUTATION
+        root = self._schema.mutation_type if mutation else self._schema.query_type
+        cost = self._spent(operation.selection_set, root, data or {}) if root else 0
+        return cost + (_MUTATION_COST * len(operation.selection_set.selections) if mutation else 0)
+
+    def _spent(
+        self, selected: SelectionSetNode | None, parent: _Composite, value: Mapping[str, Any]
+    ) -> int:
+        total = 0
+        for node in selected.selections if selected else ():
+            if isinstance(node, FieldNode):
+                name = node.alias.value if node.alias else node.name.value
+                total += self._spent_on(node, parent, value.get(name))
+            elif isinstance(node, InlineFragmentNode):
+                total += self._spent(node.selection_set, self._narrowed(node, parent), value)
+            elif isinstance(node, FragmentSpreadNode):
+                fragment = self._fragments[node.name.value]
+                narrowed = self._narrowed(fragment, parent)
+                total += self._spent(fragment.selection_set, narrowed, value)
+        return total
+
+    def _spent_on(self, node: FieldNode, parent: _Composite, value: Any) -> int:
+        definition = parent.fields.get(node.name.value)
+        kind = get_named_type(definition.type) if definition else None
+        if value is None or node.selection_set is None or not isinstance(kind, _Composite):
+            return 0
+        own = 2 if kind.name.endswith("Connection") else 1
+        if kind.name.endswith("Edge") or kind.name == "PageInfo":
+            own = 0
+        values = value if isinstance(value, list) else [value]
+        return sum(own + self._spent(node.selection_set, kind, one) for one in values if one)
 
     def _selection(self, selected: SelectionSetNode | None, parent: _Composite) -> int:
         total = 0

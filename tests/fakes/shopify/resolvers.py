@@ -6,10 +6,17 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-from graphql import GraphQLError, GraphQLResolveInfo
+from graphql import (
+    DocumentNode,
+    ExecutionResult,
+    GraphQLError,
+    GraphQLResolveInfo,
+    execute_sync,
+    validate,
+)
 
 from tests.fakes.asked import Json
-from tests.fakes.shopify import views
+from tests.fakes.shopify import bulk, views
 from tests.fakes.shopify.state import (
     Access,
     Product,
@@ -85,6 +92,31 @@ class Root:
         """The scopes of the token."""
         scopes = [{"handle": one, "description": one} for one in self._access.scopes]
         return {"id": views.gid("AppInstallation", self._store.id), "accessScopes": scopes}
+
+    def bulkOperation(self, info: GraphQLResolveInfo, id: str) -> Json | None:  # noqa: A002, N802
+        """One bulk operation, or null; to look at it lets its time pass."""
+        found = self._store.bulk.get(_number("BulkOperation", id))
+        if found is None:
+            return None
+        seen = bulk.view(self._world, found)
+        found.looks_left = max(found.looks_left - 1, 0)
+        return seen
+
+    def bulkOperationRunQuery(  # noqa: N802
+        self,
+        info: GraphQLResolveInfo,
+        query: str,
+        groupObjects: bool,  # noqa: N803
+    ) -> Json:
+        """A new bulk operation; what is wrong with it comes as `userErrors`."""
+
+        def execute(document: DocumentNode) -> ExecutionResult:
+            wrong = validate(info.schema, document)
+            if wrong:
+                return ExecutionResult(None, wrong)
+            return execute_sync(info.schema, document, self)
+
+        return bulk.run(self._world, self._store, query, grouped=groupObjects, execute=execute)
 
     def webhookSubscription(self, info: GraphQLResolveInfo, id: str) -> Json | None:  # noqa: A002, N802
         """One subscription, or null."""

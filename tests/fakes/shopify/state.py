@@ -93,6 +93,27 @@ class Shop:
     products: dict[int, Product] = field(default_factory=dict)
     subscriptions: dict[int, Subscription] = field(default_factory=dict)
     installed: bool = False
+    bulk: dict[int, Bulk] = field(default_factory=dict)
+
+
+@dataclass
+class Bulk:
+    """A bulk operation: what it found, and how it will end."""
+
+    id: int
+    query: str
+    lines: list[bytes]
+    roots: int
+    outcome: str
+    looks_left: int  # so many more times it is still running
+    name: str = field(default_factory=lambda: secrets.token_urlsafe(24))  # of its file
+    gone: bool = False  # the file, after seven days
+    created_at: str = field(default_factory=now)
+
+    @property
+    def status(self) -> str:
+        """What it says of itself."""
+        return "RUNNING" if self.looks_left > 0 else self.outcome
 
 
 @dataclass
@@ -115,11 +136,13 @@ class Access:
     scopes: list[str]
     expires: float | None
     dead: bool = False
+    requests_left: int | None = None  # it expires after so many more
 
     @property
     def good(self) -> bool:
         """Whether it opens anything."""
-        return not self.dead and (self.expires is None or self.expires > time.time())
+        used_up = self.requests_left == 0
+        return not (self.dead or used_up) and (self.expires is None or self.expires > time.time())
 
 
 @dataclass
@@ -140,6 +163,7 @@ class Options:
     """How the stand-in differs from the usual."""
 
     access_seconds: float = ACCESS_SECONDS
+    access_requests: int | None = None  # a new token expires after so many
     refresh_seconds: float = REFRESH_SECONDS
     granted_scope: str | None = None  # what every new token has, whatever was asked for
     allow_non_expiring: bool = False  # the real one refuses them to new public apps
@@ -148,7 +172,9 @@ class Options:
     max_query_cost: int = 1000
     bucket: int = 2000
     restore_rate: float = 100.0
-    draining: bool = False  # costs are only taken from the bucket if it is
+    bulk_looks: int = 1  # so often a new bulk operation says that it runs
+    bulk_outcome: str = "COMPLETED"  # or FAILED, CANCELED, EXPIRED
+    bulk_lines_lost: int = 0  # so many lines are missing at the end of its file
 
 
 @dataclass
@@ -183,6 +209,7 @@ class World:
                 one.dead = one.dead or (one.shop == shop and one.expires is not None)
         expires = time.time() + self.options.access_seconds if expiring else None
         access = Access(f"shpat_{secrets.token_hex(16)}", shop, scopes, expires)
+        access.requests_left = self.options.access_requests
         self.access[access.value] = access
         self.shops[shop].installed = True
         return access

@@ -45,7 +45,8 @@ def connection(
                 f"Invalid cursor for current pagination sort: {after}",
                 extensions={"code": "BAD_REQUEST"},
             ) from None
-    shown = items[start : start + (first or 0)]
+    # Without a size it is a list of a bulk operation: others are refused before.
+    shown = items[start:] if first is None else items[start : start + first]
     cursors = [base64.b64encode(str(number_of(one)).encode()).decode() for one in shown]
     nodes = [show(one) for one in shown]
     return {

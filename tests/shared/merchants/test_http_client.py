@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -73,6 +74,33 @@ def test_nobody_there_is_out_of_reach(outbound: Outbound) -> None:
     for url in (f"http://127.0.0.1:{free_port()}/x", "http://127.0.0.1:99999/"):
         with pytest.raises(PlatformUnreachable):
             outbound.send("GET", url)
+
+
+def test_a_file_is_written_as_it_comes(outbound: Outbound, graph: FakeGraph) -> None:
+    """In place of its bytes in memory; of a refusal nothing is written."""
+    sink = io.BytesIO()
+    graph.huge("me", 0.5)
+    url = f"{graph.url}/{graph.version}/me"
+
+    assert outbound.download(url, sink, 1024 * 1024) == 200
+    assert len(sink.getvalue()) > 512 * 1024
+    sink = io.BytesIO()
+    assert outbound.download(url, sink, 1024) == 400
+    assert sink.getvalue() == b""
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_file_that_does_not_come_whole_is_out_of_reach(
+    outbound: Outbound, graph: FakeGraph, name: str
+) -> None:
+    """Silence, too many bytes, or an end in the middle."""
+    FAULTS[name](graph)
+
+    with pytest.raises(PlatformUnreachable) as caught:
+        outbound.download(f"{graph.url}/{graph.version}/me?sig=secret", io.BytesIO(), 1024 * 1024)
+
+    assert "secret" not in caught.value.message
+    assert caught.value.__cause__ is None
 
 
 def test_garbage_is_no_document(outbound: Outbound, graph: FakeGraph) -> None:

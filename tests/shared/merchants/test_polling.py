@@ -15,7 +15,12 @@ import pytest
 
 from shared.crontab import Crontab
 from shared.errors import AppError, DatabaseError
-from shared.merchants.errors import PermissionMissing, PlatformUnreachable, TokenRefused
+from shared.merchants.errors import (
+    PermissionMissing,
+    PlatformPreparing,
+    PlatformUnreachable,
+    TokenRefused,
+)
 from shared.merchants.inbox import Event, Provider, WaitingEvent, open_inbox
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Connection
@@ -153,6 +158,29 @@ def test_any_other_failure_is_logged_and_the_others_go_on(
     # Only a fault of this program is told with its traceback.
     assert {bool(one.exc_info) for one in told} == {isinstance(error, ZeroDivisionError)}
     assert desk.marks.last_sync() == MIDNIGHT
+
+
+def test_what_a_platform_prepares_is_fetched_when_it_is_there(
+    desk: Desk, caplog: pytest.LogCaptureFixture
+) -> None:
+    """That is no failure, and no worker waits for it: the account comes again, as often as said."""
+    desk.shops.failing = {"b": PlatformPreparing("Shopify prepares it", wait=30)}
+    first_syncs = FirstSyncs({"shopify": desk.shops}, desk.marks)
+
+    assert desk.polling.poll() == 0
+    assert desk.polling.poll_if_owed() is False
+    for polled in ("abc", "abcb", "abcbb"):
+        assert "".join(desk.shops.polled) == polled
+        assert first_syncs.work() is False
+        desk.clock.advance(seconds=31)
+        assert first_syncs.work() is True
+    desk.shops.failing = {}
+    desk.clock.advance(seconds=31)
+    assert first_syncs.work() is True
+    desk.clock.advance(days=1)
+    assert first_syncs.work() is False
+
+    assert [one for one in caplog.records if one.levelno >= logging.WARNING] == []
 
 
 def test_a_polling_that_was_stopped_is_still_owed(desk: Desk) -> None:
