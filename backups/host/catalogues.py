@@ -197,8 +197,9 @@ def _note_place(known: Database, place: str) -> None:
         write_fact(connection, "place", place)
 
 
-def hint_of_other_places(directory: Path, place: str) -> str:
-    """In which stores other than that at `place` this host has known restore points, if in any."""
+def hint_of_other_places(directory: Path, place: str, second: str | None = None) -> str:
+    """In which stores other than that at `place` this host has known restore points, if in any;
+    those at `second` need no other settings."""
     found = set()
     for path in (directory / FOLDER).glob("*.db"):
         # What cannot be read names no place.
@@ -208,10 +209,13 @@ def hint_of_other_places(directory: Path, place: str) -> str:
         ):
             if known.execute("SELECT 1 FROM sets LIMIT 1").fetchone():
                 found.add(read_fact(known, "place"))
-    others = sorted(one for one in found if one and one != place)
+    others = sorted(one for one in found if one and one not in (place, second))
+    hint = ""
+    if second in found and second != place:
+        hint = "The second place has restore points: ./bot backups list --place second. "
     if not others:
-        return ""
-    return (
+        return hint
+    return hint + (
         f"This host has known restore points in {' and '.join(others)}: to restore one of them, "
         "set the SPACES_ settings or BACKUP_LOCAL_STORE back to that. "
     )

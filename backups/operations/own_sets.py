@@ -122,7 +122,8 @@ class OwnSets:
 
     def in_other_places(self) -> str:
         """Where this host has known restore points under other settings, as part of a hint."""
-        return catalogues.hint_of_other_places(self._directory.path, self._store.location)
+        second = self._config.second.location if self._config.second else None
+        return catalogues.hint_of_other_places(self._directory.path, self._store.location, second)
 
     def named(self, target: str) -> BackupSet:
         """The set with the id `target`; for `latest` what that means now.

@@ -221,3 +221,15 @@ def test_a_drill_does_not_wait_for_a_second_place_that_is_away(tmp_path: Path) -
         service.facts.second.note_drill("first")
         with service.drilling() as chosen:
             assert chosen is service
+
+
+def test_an_empty_first_place_names_the_second(host: Host) -> None:
+    """No other settings are needed to read there."""
+    host.made("one")
+    host.second.copy()
+    for key in [one.key for one in host.service.store.list(PREFIX)]:
+        host.service.store.delete(key)
+    host.service.catalogue.refresh()
+    said = " ".join(one.hint for one in host.service.status().health.problems)
+    assert "The second place has restore points: ./bot backups list --place second." in said
+    assert "set the SPACES_ settings" not in said
