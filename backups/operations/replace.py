@@ -2,15 +2,13 @@
 
 A `Replacer` lasts as long as the process. The state of one run is its `Replacement`:
 
-1. What is about to go away is put aside: a healthy database as a safety copy, which is durable
-   before the first live page changes, and whose rows that no restore takes back are carried over
-   into what comes; a damaged one as its files, which get a second name.
+1. What is about to go away is put aside: a healthy database as a durable safety copy, whose rows
+   that no restore takes back are carried over; a damaged one as its files with a second name.
 2. It is noted as a `Switch` before, so that a crash right after it can still be undone: whoever
    comes next looks whether the database was replaced.
 3. The switch: a crash leaves the database with the old or the new content.
 4. It is looked at, and only then is the record of the restore that which an undo takes back.
-5. At the end, the safety copies are measured, and checked while they are stored as a set too: no
-   writer waits for that.
+5. At the end, the safety copies are measured, and checked while they are stored as a set too.
 
 One file, because every step of a run reads or writes its one record.
 """
@@ -133,18 +131,14 @@ class Replacer:
                 os.link(file.path, path)
             linked.append(replace(file, path=path))
         try:
-            files = tuple(measured(file) for file in linked)
             made = self.publisher.store_set(
                 replacement.recorder,
-                Snapshots(self.instants.free(), files),
+                Snapshots(self.instants.free(), tuple(measured(file) for file in linked)),
                 staging,
                 SetFacts("pre-restore", "pre-restore", complete=False, suspect=None),
             )
         except AppError as error:
-            _log.warning(
-                "what was replaced could not be stored, and stays on this host only: %s",
-                error.message,
-            )
+            _log.warning("what was replaced could not be stored, and stays here: %s", error.message)
         else:
             _log.info("what was replaced is stored", extra=fields(set_id=made.id))
 
@@ -285,6 +279,7 @@ class Replacement:
         folder = self._directory.pre_restore(self.recorder.run.id)
         kept: list[SnapshotFile] = []
         begun: list[Switch] = []
+        may_write = install.RefusedOnce()
 
         def keep_old() -> None:
             (folder / f"{source.name}.db").unlink(missing_ok=True)
@@ -296,7 +291,7 @@ class Replacement:
                 sound=sound,
             )
             self._directory.make_durable(file.path)  # before the first live page changes
-            self._carried.from_former(source.name, file.path, staged)
+            self._carried.from_former(source.name, file.path, staged, may_write)
             kept.append(file)
             switch = self._begin_switch(
                 Replaced(source.name, "copy", file.path),

@@ -2,6 +2,8 @@
 
 Only SQLite opens a live file: closing any other descriptor of it would drop SQLite's locks
 for the whole process.
+
+One file, because all ways to the place of a live file have the same dangers.
 """
 
 from __future__ import annotations
@@ -71,8 +73,25 @@ def replace_content(
     process dies, the old content stays. `staged` is rewritten to the live page size first, and
     its rows keep their rowids. Raises `DatabaseError`: `DatabaseCorrupt` or `DatabaseNotSqlite`
     when the live file is too damaged to be written into, and `PageSizeDiffers` when `staged`
-    cannot be rewritten.
+    cannot be rewritten. Where `keep_old` raises `StagedIsRead`, all begins anew, and it may write
+    to `staged` then.
     """
+    try:
+        _replace_content(staged, source, busy_timeout, keep_old, tick)
+    except StagedIsRead:
+        make_own(staged)
+        _replace_content(staged, source, busy_timeout, keep_old, tick, writable=True)
+
+
+def _replace_content(
+    staged: Path,
+    source: Source,
+    busy_timeout: float,
+    keep_old: Callable[[], None],
+    tick: Callable[[int, int], None],
+    *,
+    writable: bool = False,
+) -> None:
     with translated(what(source)), closing(connect(source.path, busy_timeout)) as target:
         page_size = int(target.execute("PRAGMA page_size").fetchone()[0])
         pages = _prepare(staged, page_size, source, lambda: tick(0, 0))
@@ -95,7 +114,7 @@ def replace_content(
 
         with (
             _in_wal_mode(target, source, busy_timeout),
-            open_untrusted(staged, what(source)) as replacement,
+            open_untrusted(staged, what(source), writes=writable) as replacement,
         ):
             # Never all pages in one step: the lock must be held when `keep_old` is called.
             step = max(1, min(_PAGES_A_STEP, pages // 2))
@@ -178,6 +197,24 @@ def make_own(staged: Path) -> None:
         beside = staged.with_name(f"{staged.name}.own")
         copy_private(staged, beside)
         beside.replace(staged)
+
+
+class StagedIsRead(Exception):
+    """What is being read as a file that nobody changes cannot be written to now."""
+
+
+class RefusedOnce:
+    """Asked before a staged file is written to while it is installed: raises `StagedIsRead` the
+    first time. The second time `replace_content` has opened it so that this can be done."""
+
+    def __init__(self) -> None:
+        self._asked = False
+
+    def __call__(self, _staged: Path) -> None:
+        """See the class."""
+        if not self._asked:
+            self._asked = True
+            raise StagedIsRead
 
 
 def leave_wal_mode(path: Path) -> None:

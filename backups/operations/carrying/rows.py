@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,13 +39,18 @@ class CarriedRows:
     facts: HostState
     fetcher: Fetcher
 
-    def from_former(self, source: str, former: Path, coming: Path) -> None:
-        """Carry the rows of a copy of what is replaced over into the file that replaces it."""
+    def from_former(
+        self, source: str, former: Path, coming: Path, own: Callable[[Path], None] = make_own
+    ) -> None:
+        """Carry the rows of a copy of what is replaced over into the file that replaces it.
+
+        `own` makes that one that may be written to, or raises.
+        """
         carry = dict(self.config.carry_overs).get(source)
         if carry is None:
             return
         try:
-            count = carry(former, coming, lambda: make_own(coming))
+            count = carry(former, coming, lambda: own(coming))
         except AppError as error:
             source_log(source).warning(
                 "what came after the restored point was not carried over into it: %s [%s]",

@@ -112,7 +112,7 @@ def test_what_cannot_be_carried_over_is_no_obstacle(
 ) -> None:
     """The data comes back, and the log names what may be missing."""
 
-    def fail(_former: Path, _coming: Path) -> int:
+    def fail(_former: Path, _coming: Path, _own: object) -> int:
         raise DatabaseCorrupt("the requests are damaged")
 
     monkeypatch.setattr("backups.wiring.carry_over", fail)
