@@ -18,6 +18,7 @@ from facebook_integration.pages import Pages
 from shared.logs import fields
 from shared.merchants.documents import user_folder
 from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
+from shared.merchants.history.versions import BRING_BACK, Version, version_of
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
 from shared.merchants.marks import Reconnect
 from shared.merchants.platform import Connection, Workplace
@@ -79,6 +80,8 @@ class PageSync:
         if event.topic == MESSAGE and not event.account.startswith(PERSON):
             found = spoken(json.loads(event.body), event.account)
             return f"{MESSAGE} {found.customer if found else ''}"
+        if event.topic == BRING_BACK and (version := version_of(event)):
+            return f"{MESSAGE} {_customer(version)}"  # the lane of what is brought back
         return "person" if event.account.startswith(PERSON) else event.topic
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
@@ -97,8 +100,10 @@ class PageSync:
             if event.topic == MESSAGE and (found := spoken(document, account)):
                 said[found.customer].append(found.document)
         for customer, documents in said.items():
-            key = _conversation_key(owner, account, customer)
-            self._change(owner, account, key, partial(with_told, events=documents))
+            self._tell(owner, account, customer, partial(with_told, events=documents))
+        for event in (waiting.event for waiting in events):
+            if event.topic == BRING_BACK:
+                self._bring_back(account, owner, event)
         topics = {waiting.event.topic for waiting in events}
         if CHANGE in topics:
             self._on_changes(account, owner, [w.event for w in events if w.event.topic == CHANGE])
@@ -119,8 +124,7 @@ class PageSync:
                 _log.warning("left out: a malformed conversation", extra=about)
                 continue
             if found:
-                key = _conversation_key(owner, page, customer)
-                self._change(owner, page, key, partial(with_polled, events=found))
+                self._tell(owner, page, customer, partial(with_polled, events=found))
 
     def _on_changes(self, page: str, owner: str, events: Sequence[Event]) -> None:
         """Ask for what is true now: news come late and in any order."""
@@ -136,6 +140,25 @@ class PageSync:
                 return document
 
             self._change(owner, page, _page_key(owner, page), change)
+
+    def _bring_back(self, page: str, owner: str, event: Event) -> None:
+        """Add what a version has, and the conversation lacks; what came since it stays.
+
+        What was said between the version and the fault, Meta still tells: it is asked.
+        """
+        version = version_of(event)
+        about = fields(page=page, body=event.body)
+        customer = _customer(version) if version else ""
+        if version is None or version.document != _conversation_key(owner, page, customer):
+            _log.warning("dropped: not a version of this Page's conversations", extra=about)
+            return
+        kept = self._place.data.read(version.key)
+        if not isinstance(kept, list):
+            _log.error("not brought back: the version is gone or cannot be read", extra=about)
+            return
+        self._tell(owner, page, customer, partial(with_told, events=with_told(kept, [])))
+        self._place.marks.want_first_sync("facebook", page)
+        _log.warning("brought back: %s", version.key, extra=fields(events=len(kept)))
 
     def _on_person(self, person: str, event: Event) -> None:
         """A Facebook user removed the app, or asked for their data to be deleted."""
@@ -169,11 +192,24 @@ class PageSync:
     def _store_page(self, owner: str, page: str, document: Mapping[str, Any]) -> None:
         self._change(owner, page, _page_key(owner, page), lambda _: document)
 
-    def _change(self, owner: str, page: str, key: str, change: Callable[[Any], Any]) -> None:
+    def _tell(self, owner: str, page: str, customer: str, change: Callable[[Any], Any]) -> None:
+        """Change a conversation, which exists once: what it was is kept for a while."""
+        key = _conversation_key(owner, page, customer)
+        self._change(owner, page, key, change, keep_versions=True)
+
+    def _change(
+        self,
+        owner: str,
+        page: str,
+        key: str,
+        change: Callable[[Any], Any],
+        *,
+        keep_versions: bool = False,
+    ) -> None:
         """Change a document of a Page, if the Page is still this user's."""
         with self._place.data.alone(_folder(owner, page)):
             if self._pages.owner(page) == owner:
-                self._place.data.change(key, change)
+                self._place.data.change(key, change, keep_versions=keep_versions)
 
     def _mark(self, page: str, error: PlatformError) -> None:
         if isinstance(error, PageUnavailable):
@@ -199,3 +235,7 @@ def _page_key(owner: str, page: str) -> str:
 
 def _conversation_key(owner: str, page: str, customer: str) -> str:
     return f"{_folder(owner, page)}conversations/{customer}.json"
+
+
+def _customer(version: Version) -> str:
+    return version.document.rpartition("/")[2].removesuffix(".json")

@@ -117,7 +117,7 @@ def desk(graph: FakeGraph, tmp_path: Path) -> Iterator[Desk]:
             inbox=(inbox := Inbox(database, clock)),
             requests=ProtectedRequests(tokens.requests, inbox, clock),
             marks=marks,
-            data=MerchantData(DirectoryStore(tmp_path / "store")),
+            data=MerchantData(DirectoryStore(tmp_path / "store"), clock),
             outbound=outbound,
             states=StateTokens("secret", marks.use_state, clock),
             clock=clock,
