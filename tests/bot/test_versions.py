@@ -19,7 +19,7 @@ from tests.support.typed import type_in
 from tests.support.waiting import eventually
 
 NOON = datetime(2026, 11, 22, 12, tzinfo=UTC)
-BLOCK = re.compile(r"```sh\n(\./bot shared versions list .*?)```", re.DOTALL)
+BLOCK = re.compile(r"```text\n(\./bot shared versions list .*?)```", re.DOTALL)
 
 
 @pytest.fixture(scope="module")

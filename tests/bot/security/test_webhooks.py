@@ -327,7 +327,7 @@ def test_keys_are_made_of_checked_ids_alone(
     assert inbox(lasting_bot, "event_id LIKE 'page-%'") == []
     allowed = re.compile(
         r"users/[0-9a-f-]{36}/(shopify/[a-z0-9][a-z0-9-]*\.myshopify\.com/shop_(metadata|products)"
-        r"|facebook/[0-9]+/(page_metadata|conversations/[0-9]+))\.json"
+        r"|facebook/[0-9]+/(page_metadata|(versions/[0-9]{8}(-cut)?/)?conversations/[0-9]+))\.json"
     )
     for key in lasting_bot.keys(""):
         assert allowed.fullmatch(key) or key.startswith("backups/"), key

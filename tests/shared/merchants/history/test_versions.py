@@ -17,6 +17,7 @@ from shared.store.directory import DirectoryStore
 from tests.support.app_process import AppProcess
 from tests.support.clock import FixedClock
 from tests.support.installation import bot_secrets, installation_in
+from tests.support.typed import type_in
 from tests.support.waiting import eventually
 
 FOLDER = "users/1/facebook/17/"
@@ -241,3 +242,23 @@ def test_the_app_deletes_old_versions(tmp_path: Path) -> None:
 
     assert (root / KEY).exists()
     assert (root / CUT).exists()
+
+
+def test_a_host_without_versions_or_inbox_says_so(tmp_path: Path) -> None:
+    """Nothing is made by the commands: a path may be wrong."""
+    installation = installation_in(tmp_path)
+    path = installation.folder / "data" / "spaces" / FIRST
+
+    none = type_in(installation, "./bot shared versions list")
+    path.parent.mkdir(parents=True)
+    path.write_text("[]")
+    one = type_in(installation, "./bot shared versions list /17/")
+    other = type_in(installation, "./bot shared versions list /18/")
+    back = type_in(installation, f"./bot shared versions bring-back {FIRST}")
+
+    assert (none.returncode, none.stdout) == (0, "There is no such version.\n")
+    assert one.stdout == f"{FIRST}  2 bytes\n"
+    assert other.stdout == none.stdout
+    assert back.returncode == 1
+    assert "inbox.db is missing" in back.stderr
+    assert not (installation.folder / "data" / "inbox.db").exists()
