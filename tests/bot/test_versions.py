@@ -123,10 +123,8 @@ def test_a_deletion_leaves_no_version(bot: ConnectedBot, graph: FakeGraph) -> No
     assert version in refused.stderr
 
 
-def test_what_waits_to_come_back_does_not_outlive_a_deletion(
-    bot: ConnectedBot, graph: FakeGraph
-) -> None:
-    """The command was typed, then the deletion was done: nothing is brought back after it."""
+def test_a_version_that_goes_before_its_turn_is_named(bot: ConnectedBot, graph: FakeGraph) -> None:
+    """The command was typed, and the version then deleted: the log says so, and nothing changes."""
     page, customer = bot.pages[0], bot.customer()
     bot.bot.write(bot.talk_key(page, customer), long_talk(page, customer))
     graph.customer_says(page, customer, "Grüezi", NOON)
