@@ -247,7 +247,7 @@ def _open_bot(
         inbox=inbox,
         requests=requests,
         marks=marks,
-        data=MerchantData(store),
+        data=(data := MerchantData(store, clock)),
         outbound=stack.enter_context(closing(Outbound())),
         states=StateTokens(settings.state_token_secret or "", marks.use_state, clock),
         clock=clock,
@@ -275,7 +275,7 @@ def _open_bot(
         requests=requests,
     )
     first_syncs = FirstSyncs(by_provider, marks, supervisor)
-    polling = Polling(platforms, marks, settings.sync_schedule, clock)
+    polling = Polling(platforms, marks, settings.sync_schedule, clock, tidy=data.versions.expire)
 
     _do_requests(app.state.backups, lambda: requests.do(by_provider))
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from facebook_integration.graph import Graph
 from facebook_integration.models import changed_at, messages_of, with_polled
-from facebook_integration.page_documents import PageDocuments, conversation_key, progress_key
+from facebook_integration.page_documents import PageDocuments, progress_key
 from facebook_integration.pages import Pages
 from shared.clock import Clock, format_utc, parse_utc
 from shared.logs import fields
@@ -111,8 +111,7 @@ class ConversationReader:
             _log.warning("left out: a malformed conversation", extra=about)
             return False
         if found:
-            key = conversation_key(owner, page, customer)
-            self._documents.change(owner, page, key, partial(with_polled, events=found))
+            self._documents.tell(owner, page, customer, partial(with_polled, events=found))
         return True
 
     def _note(self, owner: str, page: str, progress: Progress) -> None:

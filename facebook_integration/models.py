@@ -208,7 +208,7 @@ def with_polled(document: Any, events: Sequence[Mapping[str, Any]]) -> list[Any]
 
 
 def _merged(document: Any, events: Sequence[Mapping[str, Any]], *, told: bool) -> list[Any]:
-    listed = document if isinstance(document, list) else []
+    listed = [event for event in document if _is_event(event)] if isinstance(document, list) else []
     found: dict[str, dict[str, Any]] = {message_id(event): event for event in listed}
     for event in events:
         named = message_id(event)
@@ -217,6 +217,10 @@ def _merged(document: Any, events: Sequence[Mapping[str, Any]], *, told: bool) -
             _union(before, event) if told else _union(event, before), before, event
         )
     return sorted(found.values(), key=lambda event: (event["timestamp"], message_id(event)))
+
+
+def _is_event(event: object) -> bool:
+    return isinstance(event, dict) and isinstance(event.get("timestamp"), int)
 
 
 def _union(weak: Mapping[str, Any], strong: Mapping[str, Any]) -> dict[str, Any]:

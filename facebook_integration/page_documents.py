@@ -18,9 +18,29 @@ class PageDocuments:
 
     def change(self, owner: str, page: str, key: str, change: Callable[[Any], Any]) -> None:
         """Change a document of a Page, if the Page is still this user's."""
+        self._change(owner, page, key, change)
+
+    def tell(self, owner: str, page: str, customer: str, change: Callable[[Any], Any]) -> None:
+        """Change a conversation, which exists once: what it was is kept for a while."""
+        key = conversation_key(owner, page, customer)
+        self._change(owner, page, key, change, keep_versions=True)
+
+    def read_all_again(self, owner: str, page: str) -> None:
+        """Forget how far the conversations of a Page have been read."""
+        self._change(owner, page, progress_key(owner, page), lambda _: {})
+
+    def _change(
+        self,
+        owner: str,
+        page: str,
+        key: str,
+        change: Callable[[Any], Any],
+        *,
+        keep_versions: bool = False,
+    ) -> None:
         with self._data.alone(folder(owner, page)):
             if self._pages.owner(page) == owner:
-                self._data.change(key, change)
+                self._data.change(key, change, keep_versions=keep_versions)
 
     def read(self, key: str) -> Any:
         """A document, or None."""

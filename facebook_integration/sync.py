@@ -19,6 +19,7 @@ from facebook_integration.page_documents import PageDocuments, conversation_key,
 from facebook_integration.pages import Pages
 from shared.logs import fields
 from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
+from shared.merchants.history.versions import BRING_BACK, Version, version_of
 from shared.merchants.inbox import DATA_DELETION, Event, Provider, WaitingEvent
 from shared.merchants.marks import Reconnect
 from shared.merchants.platform import Connection, Workplace
@@ -82,6 +83,8 @@ class PageSync:
         if event.topic == MESSAGE and not event.account.startswith(PERSON):
             found = spoken(json.loads(event.body), event.account)
             return f"{MESSAGE} {found.customer if found else ''}"
+        if event.topic == BRING_BACK and (version := version_of(event)):
+            return f"{MESSAGE} {_customer(version)}"  # the lane of what is brought back
         return "person" if event.account.startswith(PERSON) else event.topic
 
     def handle(self, account: str, events: Sequence[WaitingEvent]) -> None:
@@ -100,8 +103,10 @@ class PageSync:
             if event.topic == MESSAGE and (found := spoken(document, account)):
                 said[found.customer].append(found.document)
         for customer, documents in said.items():
-            key = conversation_key(owner, account, customer)
-            self._documents.change(owner, account, key, partial(with_told, events=documents))
+            self._documents.tell(owner, account, customer, partial(with_told, events=documents))
+        for event in (waiting.event for waiting in events):
+            if event.topic == BRING_BACK:
+                self._bring_back(account, owner, event)
         topics = {waiting.event.topic for waiting in events}
         if CHANGE in topics:
             self._on_changes(account, owner, [w.event for w in events if w.event.topic == CHANGE])
@@ -133,6 +138,27 @@ class PageSync:
                 return document
 
             self._documents.change(owner, page, page_key(owner, page), change)
+
+    def _bring_back(self, page: str, owner: str, event: Event) -> None:
+        """Add what a version has, and the conversation lacks; what came since it stays.
+
+        What was said between the version and the fault, Meta still tells: it is asked.
+        """
+        version = version_of(event)
+        about = fields(page=page, body=event.body)
+        customer = _customer(version) if version else ""
+        if version is None or version.document != conversation_key(owner, page, customer):
+            _log.warning("dropped: not a version of this Page's conversations", extra=about)
+            return
+        kept = self._place.data.read(version.key)
+        if not isinstance(kept, list):
+            _log.error("not brought back: the version is gone or cannot be read", extra=about)
+            return
+        told = partial(with_told, events=with_told(kept, []))
+        self._documents.tell(owner, page, customer, told)
+        self._documents.read_all_again(owner, page)
+        self._place.marks.want_first_sync("facebook", page)
+        _log.warning("brought back: %s", version.key, extra=fields(events=len(kept)))
 
     def _on_person(self, person: str, event: Event) -> None:
         """A Facebook user removed the app, or asked for their data to be deleted."""
@@ -176,3 +202,7 @@ class PageSync:
 
 def _when(event: Event) -> float:
     return event.sent_at.timestamp() if event.sent_at else 0.0
+
+
+def _customer(version: Version) -> str:
+    return version.document.rpartition("/")[2].removesuffix(".json")

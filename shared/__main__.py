@@ -1,7 +1,7 @@
 """`./bot shared`: `env` writes the first `.env`, `rotate-keys` re-encrypts the tokens.
 
 `rotate-keys` then marks the backups again with the first key. `inbox retry` has the events tried
-again that failed for a day.
+again that failed for a day. `versions` lists what conversations were, and brings one back.
 """
 
 from __future__ import annotations
@@ -13,18 +13,19 @@ if __name__ == "__main__":
 
 import argparse
 import sys
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
+from shared.merchants.history.versions import Versions
 from shared.merchants.inbox import Inbox, open_inbox
 from shared.printable import printable_lines
 from shared.settings.env_file import write_env_file
-from shared.settings.load import load_settings, read_environment
+from shared.settings.load import Settings, load_settings, read_environment
 from shared.words import counted
 
 
@@ -32,43 +33,91 @@ def build_parser() -> argparse.ArgumentParser:
     """What reads the arguments."""
     parser = argparse.ArgumentParser(prog="./bot shared")
     commands = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
-    commands.add_parser("env", help="write .env from .env.example with fresh secrets")
-    commands.add_parser(
+    env = commands.add_parser("env", help="write .env from .env.example with fresh secrets")
+    env.set_defaults(run=_env)
+    rotation = commands.add_parser(
         "rotate-keys", help="re-encrypt all tokens with the first key, and mark the backups with it"
     )
+    rotation.set_defaults(run=_rotate_keys)
     inbox = commands.add_parser("inbox", help="the events of the platforms that were set aside")
     acts = inbox.add_subparsers(required=True, metavar="ACT")
-    acts.add_parser("retry", help="try them again")
+    acts.add_parser("retry", help="try them again").set_defaults(run=_retry_inbox)
+    versions = commands.add_parser("versions", help="what conversations were in the last 30 days")
+    acts = versions.add_subparsers(required=True, metavar="ACT")
+    listing = acts.add_parser("list", help="list them, the oldest day of a Page first")
+    listing.add_argument("text", nargs="?", default="", help="only keys with this in them")
+    listing.set_defaults(run=_list_versions)
+    back = acts.add_parser("bring-back", help="add what a version has to the conversation")
+    back.add_argument("key", help="the key of the version, as `versions list` prints it")
+    back.set_defaults(run=_bring_back)
     return parser
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run one command; 0 done, 1 failed, 2 usage or settings."""
-    run = {"env": _env, "rotate-keys": _rotate_keys, "inbox": _retry_inbox}
+    given = build_parser().parse_args(arguments)
     try:
-        return run[build_parser().parse_args(arguments).command]()
+        return int(given.run(given))
     except AppError as error:
         print(printable_lines(f"{error.message}\n{error.hint}"), file=sys.stderr)
         return 2 if isinstance(error, SettingsError) else 1
 
 
-def _env() -> int:
+def _env(_given: argparse.Namespace) -> int:
     if write_env_file(Path(".env.example"), Path(".env")):
         print("Wrote .env with fresh secrets. Keep a copy of TOKEN_ENCRYPTION_KEYS elsewhere.")
     return 0
 
 
-def _retry_inbox() -> int:
-    path = load_settings(read_environment()).inbox_db_path
-    if not path.exists():
-        raise DatabaseMissing(f"{path} is missing", "Check INBOX_DB_PATH.")
-    with closing(open_inbox(path)) as database:
-        count = Inbox(database, SystemClock()).retry()
+def _retry_inbox(_given: argparse.Namespace) -> int:
+    with _inbox(load_settings(read_environment())) as inbox:
+        count = inbox.retry()
     print(f"{counted(count, 'event')} will be tried again." if count else "Nothing was set aside.")
     return 0
 
 
-def _rotate_keys() -> int:
+@contextmanager
+def _inbox(settings: Settings) -> Iterator[Inbox]:
+    """The inbox of the app; raises `DatabaseMissing`."""
+    path = settings.inbox_db_path
+    if not path.exists():
+        raise DatabaseMissing(f"{path} is missing", "Check INBOX_DB_PATH.")
+    with closing(open_inbox(path)) as database:
+        yield Inbox(database, SystemClock())
+
+
+def _list_versions(given: argparse.Namespace) -> int:
+    count = 0
+    for version, info in _versions(load_settings(read_environment())).found():
+        if given.text in version.key:
+            count += 1
+            print(printable_lines(f"{version.key}  {info.size:,} bytes"))
+    if not count:
+        print("There is no such version.")
+    return 0
+
+
+def _bring_back(given: argparse.Namespace) -> int:
+    settings = load_settings(read_environment())
+    version, event = _versions(settings).request(given.key)
+    with _inbox(settings) as inbox:
+        inbox.add([event])
+    print(
+        f"The app will add what this version has to {version.document}: within seconds, or when it "
+        "starts next. What came since stays. Its log says when it has (brought back)."
+    )
+    return 0
+
+
+def _versions(settings: Settings) -> Versions:
+    # See `_rotate_keys`.
+    from backups.cli.owner import become_owner  # noqa: PLC0415
+    from backups.wiring import build_store  # noqa: PLC0415
+
+    return Versions(become_owner(settings) or build_store(settings), SystemClock())
+
+
+def _rotate_keys(_given: argparse.Namespace) -> int:
     # This command line puts the parts of the program together, as `app.py` does: nothing else of
     # `shared` knows the backups. They are imported only here: `env` works without them.
     from backups.cli.owner import become_owner  # noqa: PLC0415

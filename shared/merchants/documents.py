@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from shared.clock import Clock
 from shared.errors import ObjectMissing
 from shared.logs import fields
+from shared.merchants.history.versions import Versions
 from shared.store.object_store import DocumentStore
 
 _log = logging.getLogger(__name__)
@@ -25,8 +27,9 @@ class MerchantData:
     Within it, changes of one document come one after the other. Raises `StoreError`.
     """
 
-    def __init__(self, store: DocumentStore) -> None:
+    def __init__(self, store: DocumentStore, clock: Clock) -> None:
         self._store = store
+        self.versions = Versions(store, clock)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._folders = [threading.Lock() for _ in range(_LOCKS)]
 
@@ -42,29 +45,25 @@ class MerchantData:
 
     def read(self, key: str) -> Any:
         """The document, or None when there is none that can be read."""
-        sink = io.BytesIO()
-        try:
-            self._store.get(key, sink)
-        except ObjectMissing:
-            return None
-        try:
-            return json.loads(sink.getvalue())
-        except (ValueError, RecursionError):
-            _log.warning(
-                "a stored document is not valid JSON, and is replaced", extra=fields(key=key)
-            )
-            return None
+        return _parsed(key, self._bytes(key))
 
-    def change(self, key: str, change: Callable[[Any], Any]) -> bool:
+    def change(
+        self, key: str, change: Callable[[Any], Any], *, keep_versions: bool = False
+    ) -> bool:
         """Put `change(document)` in place of the document; whether that was anything new.
 
         `change` gets None when there is no document; the document itself must stay as it is.
+        With `keep_versions`, for what cannot be fetched again, see `Versions` for what it was.
         """
         with self._locks[hash(key) % _LOCKS]:
-            before = self.read(key)
+            stored = self._bytes(key)
+            before = _parsed(key, stored)
             after = canonical(change(before))
             if before is not None and canonical(before) == after:
                 return False
+            if keep_versions and stored is not None:
+                cut = before is None or len(after) < len(canonical(before))
+                self.versions.keep(key, stored, cut=cut)
             self._store.replace(key, after)
         _log.info("stored", extra=fields(key=key, bytes=len(after)))
         return True
@@ -80,7 +79,27 @@ class MerchantData:
         keys = [key for key in self.keys(prefix) if key not in keep]
         for key in keys:
             self._store.delete(key)
+        self.versions.forget()
         return len(keys)
+
+    def _bytes(self, key: str) -> bytes | None:
+        sink = io.BytesIO()
+        try:
+            self._store.get(key, sink)
+        except ObjectMissing:
+            return None
+        return sink.getvalue()
+
+
+def _parsed(key: str, stored: bytes | None) -> Any:
+    """The document that these bytes are, or None where they are none."""
+    if stored is None:
+        return None
+    try:
+        return json.loads(stored)
+    except (ValueError, RecursionError):
+        _log.warning("a stored document is not valid JSON", extra=fields(key=key))
+        return None
 
 
 def canonical(document: Any) -> bytes:

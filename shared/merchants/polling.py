@@ -50,7 +50,10 @@ _Account = tuple[Platform, str]
 
 
 class Polling:
-    """Polls all accounts when the schedule says so, or when somebody asked for it."""
+    """Polls all accounts when the schedule says so, or when somebody asked for it.
+
+    After each round `tidy` deletes what was kept for long enough, and returns how much that was.
+    """
 
     def __init__(
         self,
@@ -60,12 +63,14 @@ class Polling:
         clock: Clock,
         *,
         workers: int = _POLLED_AT_ONCE,
+        tidy: Callable[[], int] = lambda: 0,
     ) -> None:
         self._platforms: Sequence[Platform] = tuple(platforms)
         self._marks = marks
         self._schedule = schedule
         self._clock = clock
         self._workers = workers
+        self._tidy = tidy
         self._busy = threading.Lock()
         self._not_before = 0.0
         self._stopping = threading.Event()
@@ -117,7 +122,18 @@ class Polling:
             return failed  # still owed
         self._marks.note_sync(this_round.began_at)
         _log.info("polled", extra=fields(accounts=len(accounts), failed=failed))
+        self._tidy_up()
         return failed
+
+    def _tidy_up(self) -> None:
+        """Its failure is no reason to poll again: the next round does it."""
+        try:
+            count = self._tidy()
+        except AppError as error:
+            _log.error("%s [%s] %s", error.message, error.code, error.hint)
+        else:
+            if count:
+                _log.info("old versions were deleted", extra=fields(versions=count))
 
     def _at_once(self, left: deque[_Account], later: Callable[[_Account], None] | None) -> int:
         """Poll all of these in workers; how many failed. See `_work_off`."""

@@ -48,7 +48,8 @@ def test_a_burst_during_a_backup(
         assert [one.statuses for one in told] == [Counter({200: 250})] * 2
         assert set(backups.result()) == {"succeeded"}
         bot.settle()
-        talks = [key for key in bot.bot.keys("users/") if "/conversations/" in key]
+        folder = f"users/{bot.user}/facebook/"
+        talks = [k for page in bot.pages for k in bot.bot.keys(f"{folder}{page}/conversations/")]
         stored = Counter(
             event["message"]["mid"] for key in talks for event in bot.bot.document(key)
         )

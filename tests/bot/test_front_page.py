@@ -58,7 +58,7 @@ def test_a_page_decrypts_the_rows_of_its_user_alone(
             inbox=inbox,
             requests=ProtectedRequests(tokens.requests, inbox, clock),
             marks=marks,
-            data=MerchantData(DirectoryStore(tmp_path / "store")),
+            data=MerchantData(DirectoryStore(tmp_path / "store"), clock),
             outbound=outbound,
             states=StateTokens("secret", marks.use_state, clock),
             clock=clock,

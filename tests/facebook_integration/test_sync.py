@@ -52,7 +52,9 @@ def test_a_polling_does_not_bring_back_what_was_deleted(tmp_path: Path) -> None:
         closing(open_inbox(tmp_path / "inbox.db")) as database,
     ):
         pages = Pages(tokens, graph)  # type: ignore[arg-type]
-        place = SimpleNamespace(data=MerchantData(store), marks=Marks(database, clock), clock=clock)
+        place = SimpleNamespace(
+            data=MerchantData(store, clock), marks=Marks(database, clock), clock=clock
+        )
         sync = PageSync(pages, graph, place)  # type: ignore[arg-type]
         grantor = Grantor("user-token", USER, ("17",), None, MIDNIGHT)
         pages.connect("9", grantor, [GrantedPage("17", "Käsehaus", "token")])

@@ -17,6 +17,7 @@ from shopify_integration.catalog import changed
 from shopify_integration.product_documents import News, ProductDocuments
 from tests.shopify_integration.test_catalog import HISTORY, after, product
 from tests.shopify_integration.test_catalog import News as Told
+from tests.support.clock import FixedClock
 
 FOLDER = "users/1/shopify/a.myshopify.com/"
 HEAD = f"{FOLDER}shop_products.json"
@@ -54,7 +55,7 @@ def store(tmp_path: Path) -> CountingStore:
 
 def documents(store: DirectoryStore, most: int = 1000) -> ProductDocuments:
     """The documents in a store."""
-    return ProductDocuments(MerchantData(store), most)
+    return ProductDocuments(MerchantData(store, FixedClock()), most)
 
 
 def put(product_id: str, at: float) -> News:

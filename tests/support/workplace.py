@@ -36,7 +36,7 @@ def workplace(folder: Path, clock: Clock) -> Iterator[tuple[Workplace, Directory
             inbox=(inbox := Inbox(database, clock)),
             requests=ProtectedRequests(tokens.requests, inbox, clock),
             marks=marks,
-            data=MerchantData(store),
+            data=MerchantData(store, clock),
             outbound=outbound,
             states=StateTokens("secret", marks.use_state, clock),
             clock=clock,

@@ -328,7 +328,8 @@ def test_keys_are_made_of_checked_ids_alone(
     allowed = re.compile(
         r"users/[0-9a-f-]{36}/(shopify/[a-z0-9][a-z0-9-]*\.myshopify\.com/"
         r"(shop_(metadata|products)|shop_products/[0-9]{4}-[0-9]{4}|products_read/[0-9]{6}|products_bulk/operation)"
-        r"|facebook/[0-9]+/(page_metadata|conversations_read|conversations/[0-9]+))\.json"
+        r"|facebook/[0-9]+/(page_metadata|conversations_read"
+        r"|(versions/[0-9]{8}(-cut)?/)?conversations/[0-9]+))\.json"
     )
     for key in lasting_bot.keys(""):
         assert allowed.fullmatch(key) or key.startswith("backups/"), key

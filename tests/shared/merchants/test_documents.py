@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from shared.errors import StoreError
 from shared.merchants.documents import MerchantData, canonical, user_folder
 from shared.store.directory import DirectoryStore
+from tests.support.clock import FixedClock
 
 KEY = "users/1/shopify/shop/shop_metadata.json"
 
@@ -43,7 +44,7 @@ def stored(store: DirectoryStore, key: str = KEY) -> bytes:
 
 def test_only_what_changed_is_written(store: CountingStore) -> None:
     """Another order of names, or of reading it, is no change."""
-    data = MerchantData(store)
+    data = MerchantData(store, FixedClock())
 
     assert data.change(KEY, lambda _: {"a": 1, "ä": [1, {"c": 2, "b": 1}]}) is True
     assert data.change(KEY, lambda _: {"ä": [1, {"b": 1, "c": 2}], "a": 1}) is False
@@ -60,7 +61,7 @@ def test_a_document_in_another_form_stays_as_it_is(store: CountingStore) -> None
     store.replace(KEY, b'{\n  "b": 1,\n  "a": 2\n}\n')
     store.written.clear()
 
-    assert MerchantData(store).change(KEY, dict) is False
+    assert MerchantData(store, FixedClock()).change(KEY, dict) is False
     assert store.written == []
 
 
@@ -68,7 +69,7 @@ def test_a_document_in_another_form_stays_as_it_is(store: CountingStore) -> None
 def test_what_is_no_json_is_made_anew(store: CountingStore, body: bytes) -> None:
     """A broken document is none; the next change puts it right."""
     store.replace(KEY, body)
-    data = MerchantData(store)
+    data = MerchantData(store, FixedClock())
 
     assert data.read(KEY) is None
     assert data.change(KEY, lambda before: [before]) is True
@@ -77,7 +78,7 @@ def test_what_is_no_json_is_made_anew(store: CountingStore, body: bytes) -> None
 
 def test_changes_of_one_document_come_one_after_the_other(store: CountingStore) -> None:
     """Of many at the same time none is lost."""
-    data = MerchantData(store)
+    data = MerchantData(store, FixedClock())
 
     with ThreadPoolExecutor(8) as pool:
         list(
@@ -100,14 +101,14 @@ def test_a_failing_store_is_no_empty_document(tmp_path: Path) -> None:
     store = Failing(tmp_path / "store")
 
     with pytest.raises(StoreError):
-        MerchantData(store).change(KEY, lambda _: {})
+        MerchantData(store, FixedClock()).change(KEY, lambda _: {})
 
     assert store.written == []
 
 
 def test_all_of_a_folder_is_removed_and_nothing_else(store: CountingStore) -> None:
     """`users/1/` is not the beginning of `users/10/`."""
-    data = MerchantData(store)
+    data = MerchantData(store, FixedClock())
     for key in ("users/1/a.json", "users/1/b/c.json", "users/10/a.json"):
         data.change(key, lambda _: {})
 

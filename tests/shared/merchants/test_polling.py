@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from shared.crontab import Crontab
-from shared.errors import AppError, DatabaseError
+from shared.errors import AppError, DatabaseError, StoreError
 from shared.merchants.errors import (
     PermissionMissing,
     PlatformPreparing,
@@ -365,3 +365,21 @@ def test_a_first_sync_that_is_asked_for_meanwhile_comes_after(desk: Desk) -> Non
             desk.shops.hold.set()
         eventually(lambda: desk.shops.polled == ["a", "b", "a"], "the second time")
         eventually(lambda: desk.marks.first_syncs() == [], "the end of it")
+
+
+def test_what_was_kept_for_long_enough_goes_after_each_round(desk: Desk) -> None:
+    """A failure of that is logged, and no reason to poll again before the next instant."""
+    tidied: list[int] = []
+
+    def tidy() -> int:
+        tidied.append(len(desk.shops.polled))
+        raise StoreError("the store is down")
+
+    polling = Polling(
+        [desk.shops], desk.marks, Crontab("0 2 * * *"), desk.clock, workers=1, tidy=tidy
+    )
+
+    assert [polling.poll_if_owed() for _ in range(3)] == [True, False, False]
+    desk.clock.advance(hours=2)
+    assert polling.poll_if_owed() is True
+    assert tidied == [3, 6]

@@ -1,0 +1,1 @@
+"""What the documents of merchants were before."""
