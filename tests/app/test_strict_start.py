@@ -97,7 +97,7 @@ def test_an_unknown_name_is_in_the_log_in_status_and_in_doctor(tmp_path: Path) -
     """A name that may be another program's stops nothing, and nobody has to look for it."""
     installation = with_env_file(
         tmp_path, "BACKUP_WINDOW=wal", "SHOPIFY_API_KY=x", "COMPOSE_PROJECT_NAME=bot"
-    ).with_settings(COPY_BUCKET="b")
+    ).with_settings(COPY_PREFIX="b")
     with AppProcess.start(installation) as app, app.client() as client:
         eventually(lambda: client.get("/admin/backups").json()["last_success"], "the first backup")
         status = client.get("/admin/backups").json()
@@ -107,7 +107,7 @@ def test_an_unknown_name_is_in_the_log_in_status_and_in_doctor(tmp_path: Path) -
     assert [message.partition(" is not a setting")[0] for message in found] == [
         "BACKUP_WINDOW (on line 5 of .env)",
         "SHOPIFY_API_KY (on line 6 of .env)",
-        "COPY_BUCKET (in the environment)",
+        "COPY_PREFIX (in the environment)",
     ]
     assert all(message in output for message in found)
     assert all(f"{message} [unknown_setting]" in str(doctor) for message in found)

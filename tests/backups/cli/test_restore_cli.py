@@ -400,7 +400,7 @@ def test_a_restore_without_the_store(installation: Installation) -> None:
 def test_help_says_the_form_of_a_time(installation: Installation, command: str) -> None:
     """Where `--help` has TIME, it has one that the command takes."""
     shown = " ".join(installation.cli(command, "--help").stdout.split())
-    (form,) = re.findall(r"UTC time such as (\S+?)[,;]? ", f"{shown} ")
+    (form,) = set(re.findall(r"UTC time such as (\S+?)[,;]? ", f"{shown} "))
     option = "--at" if command == "restore" else "--since"
     done = installation.cli(command, option, form)
     assert done.returncode != 2 or "such as" not in done.stderr
