@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from backups.errors import ManifestInvalid
-from backups.format.document import read_as
-from shared.adapters import adapter_of
+from backups.format.notes.note import dump_note, load_note
 from shared.bounded import Instant, SetId, Sha256, Text
 
 FORMAT = 1
@@ -49,14 +46,12 @@ class Acceptance:
 
 def dump_acceptance(acceptance: Acceptance) -> bytes:
     """The bytes of the document, to be signed."""
-    found = replace(acceptance, at=acceptance.at.astimezone(UTC))
-    return adapter_of(Acceptance).dump_json(found, indent=2) + b"\n"
+    return dump_note(acceptance)
 
 
 def load_acceptance(document: bytes, *, expected_id: str) -> Acceptance:
     """The acceptance; raises `ManifestInvalid`."""
     what = f"an acceptance of set {expected_id}"
-    found = read_as(adapter_of(Acceptance), document, what, _HINT, fractions=False)
-    if found.format != FORMAT or found.set_id != expected_id:
-        raise ManifestInvalid(f"{what} is one of another set, or in another format", _HINT)
-    return found
+    return load_note(
+        Acceptance, document, what=what, hint=_HINT, expected_id=expected_id, version=FORMAT
+    )

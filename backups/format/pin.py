@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from backups.errors import ManifestInvalid
-from backups.format.document import read_as
-from shared.adapters import adapter_of
+from backups.format.notes.note import dump_note, load_note
 from shared.bounded import Instant, SetId
 
 FORMAT = 1
@@ -32,14 +29,10 @@ class Pin:
 
 def dump_pin(pin: Pin) -> bytes:
     """The bytes of the note, to be signed."""
-    found = replace(pin, at=pin.at.astimezone(UTC))
-    return adapter_of(Pin).dump_json(found, indent=2) + b"\n"
+    return dump_note(pin)
 
 
 def load_pin(document: bytes, *, expected_id: str) -> Pin:
     """The note; raises `ManifestInvalid`."""
     what = f"a note that set {expected_id} is pinned"
-    pin = read_as(adapter_of(Pin), document, what, _HINT, fractions=False)
-    if pin.format != FORMAT or pin.set_id != expected_id:
-        raise ManifestInvalid(f"{what} is of another format, or speaks of another set", _HINT)
-    return pin
+    return load_note(Pin, document, what=what, hint=_HINT, expected_id=expected_id, version=FORMAT)

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from datetime import UTC
+from dataclasses import dataclass
 from typing import Literal
 
-from backups.errors import ManifestInvalid
-from backups.format.document import read_as
-from shared.adapters import adapter_of
+from backups.format.notes.note import dump_note, load_note
 from shared.bounded import Instant, SetId, Sha256
 
 FORMAT = 1
@@ -30,14 +27,12 @@ class Deletion:
 
 def dump_deletion(deletion: Deletion) -> bytes:
     """The bytes of the note, to be signed."""
-    found = replace(deletion, at=deletion.at.astimezone(UTC))
-    return adapter_of(Deletion).dump_json(found, indent=2) + b"\n"
+    return dump_note(deletion)
 
 
 def load_deletion(document: bytes, *, expected_id: str) -> Deletion:
     """The note; raises `ManifestInvalid`."""
     what = f"a note that set {expected_id} was deleted"
-    found = read_as(adapter_of(Deletion), document, what, _HINT, fractions=False)
-    if found.format != FORMAT or found.set_id != expected_id:
-        raise ManifestInvalid(f"{what} is of another format, or speaks of another set", _HINT)
-    return found
+    return load_note(
+        Deletion, document, what=what, hint=_HINT, expected_id=expected_id, version=FORMAT
+    )
