@@ -44,9 +44,11 @@ from backups.sets import proof
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, most_sealed_bytes, seal
+from backups.sets.second.noted import may_have
 from backups.sources.room import FileSize, Need, Room, bytes_of, to_prove
 from backups.sources.soundness import Soundness, examine
 from shared.clock import Clock
+from shared.databases.sqlite import Database
 from shared.errors import ObjectExists, ObjectMissing
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
@@ -106,6 +108,8 @@ class Publisher:
         self._directory = directory
         self._catalogue = catalogue
         self._clock = clock
+        # What this host knows of the second place, if there is one.
+        self.second_known: Database | None = None
 
     def check_store(self) -> None:
         """Raise `StoreError` unless the store takes objects and keeps what it has."""
@@ -272,6 +276,10 @@ class Publisher:
 
     def _day_is_free(self, snapshots: Snapshots) -> bool:
         prefix, instant = self._config.prefix, snapshots.instant
+        stems = [naming.dated_stem(prefix, file.source, instant) for file in snapshots.files]
+        # Nothing is deleted there: what was under today's keys here, and is gone, still is there.
+        if self.second_known is not None and may_have(self.second_known, stems):
+            return False
         return not any(
             naming.takes_dated_stem(prefix, file.source, instant, listed.key)
             for file in snapshots.files
