@@ -29,13 +29,13 @@ from uvicorn.config import LOGGING_CONFIG
 from backups.doctor.after_change import CheckAfterChange
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
+from backups.operations.own_sets import LATEST
+from backups.operations.second.choice import Place, why_second
 from backups.page.routes import add_page, open_page
 from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
-from backups.operations.own_sets import LATEST
-from backups.operations.second.choice import Place, why_second
 from backups.wiring import build_store, open_second_service, open_service, open_stand_in
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock

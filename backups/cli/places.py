@@ -87,7 +87,8 @@ def _second_is_better(
     if why is None:
         return False
     show(
-        f"From the second place ({location}): {why}.\nTo take the store all the same: --place first",
+        f"From the second place ({location}): {why}.\n"
+        "To take the store all the same: --place first",
         file=sys.stderr,
     )
     return True

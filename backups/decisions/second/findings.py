@@ -83,8 +83,8 @@ def second_warnings(second: SecondFacts | None) -> Iterator[Finding]:
     if state.refused:
         yield Finding(
             "copy_refused",
-            f"{counted(state.refused, 'object')} did not go to the second place: not what the marks "
-            "say, or another object is in the way there",
+            f"{counted(state.refused, 'object')} did not go to the second place: not what the "
+            "marks say, or another object is in the way there",
             "See which, and why: ./bot backups copy. Prove the newest set: ./bot backups verify",
         )
     if state.error is not None:

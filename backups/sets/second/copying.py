@@ -242,9 +242,8 @@ class Copying:
         names = sorted(documents, key=lambda name: (name != naming.MANIFEST, name))
         for name in names:
             key = naming.document_key(self._prefix, set_id, name)
-            info = listed.get(key)
-            if info is not None:
-                wanted.append(Wanted.of_document(info, documents[name], owner))
+            info = listed.get(key) or ObjectInfo(key, 0, found.created_at)
+            wanted.append(Wanted.of_document(info, documents[name], owner))
         return wanted
 
     def _of_chain(

@@ -32,7 +32,7 @@ def ids(host: Installation) -> list[str]:
 
 
 def test_what_a_restore_has_set_aside_is_not_newer_in_the_second(host: Installation) -> None:
-    """Although its copy does not know that yet: a second restore would bring back what was wrong."""
+    """Although its copy does not know that yet: what was wrong would come back."""
     one, two = ids(host)
     assert host.cli("restore", one, "--in-place", "--yes").returncode == 0
     plan = host.cli("restore")

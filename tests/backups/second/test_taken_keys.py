@@ -1,17 +1,20 @@
-"""A key that is free again in the first place is not free in the second, where nothing is deleted."""
+"""A key that is free again in the first place is not in the second, where nothing is deleted."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from backups.format.naming import set_id
 from backups.model import BackupSet
 from backups.service import BackupService
 from tests.backups.second.host import Host
 from tests.support.generations import SOURCES, generation_of, live_path, write_generation
 from tests.support.installation import Installation, installation_in
 from tests.support.second import SecondBucket
+from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
@@ -72,9 +75,12 @@ def test_after_the_first_bucket_was_emptied_its_next_set_is_copied(
     assert new.cli("restore", "--in-place", "--yes").returncode == 0
     host.stored("").rename(tmp_path / "robbed")
     host.stored("").mkdir()
+    newest = ""
     for number, one in enumerate((host, new)):
         write_generation(one.folder, f"later {number}")
+        eventually(lambda: set_id(datetime.now(UTC)) > newest, "another second has begun")
         made = one.json("run")["set"]
+        newest = made["id"]
         done = one.cli("copy")
         assert done.returncode == 0, done.stdout + done.stderr
         assert one.cli("verify", made["id"], "--place", "second").returncode == 0
