@@ -79,9 +79,8 @@ def test_a_document_that_cannot_be_read_now_waits(host: Host, bucket: SecondBuck
     """It is neither copied nor forgotten: nobody says that all is there."""
     host.made("one")
     found = copying(host, Refusing(host.service.store, StoreFailing, "/instances/")).bring()
-    listed = [
-        one for one in sorted(host.keys()) if "/instances/" in one and "-" in one.split("/")[-1]
-    ]
+    instances = [one for one in sorted(host.keys()) if one.startswith(f"{PREFIX}instances/")]
+    listed = [one for one in instances if "-" in one.rpartition("/")[2]]
     assert {one.key for one in found.waiting} == set(listed)
     assert listed
     assert not set(listed) & set(bucket.listed())

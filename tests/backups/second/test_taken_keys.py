@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -75,16 +76,19 @@ def test_after_the_first_bucket_was_emptied_its_next_set_is_copied(
     assert new.cli("restore", "--in-place", "--yes").returncode == 0
     host.stored("").rename(tmp_path / "robbed")
     host.stored("").mkdir()
-    newest = ""
     for number, one in enumerate((host, new)):
         write_generation(one.folder, f"later {number}")
-        eventually(lambda: set_id(datetime.now(UTC)) > newest, "another second has begun")
         made = one.json("run")["set"]
-        newest = made["id"]
+        eventually(partial(is_over, made["id"]), "another second has begun")
         done = one.cli("copy")
         assert done.returncode == 0, done.stdout + done.stderr
         assert one.cli("verify", made["id"], "--place", "second").returncode == 0
     assert_restores(new, bucket, tmp_path / "last")
+
+
+def is_over(made: str) -> bool:
+    """Whether the second of a set is over."""
+    return set_id(datetime.now(UTC)) > made
 
 
 def assert_restores(host: Installation, bucket: SecondBucket, folder: Path) -> None:
