@@ -251,3 +251,21 @@ def test_what_waits_is_tried_again_before_copy_every(
     away.after(HOUR)
     state = host.second.state()
     assert (len(calls), state and state.waiting) == (4, 0)
+
+
+def test_a_deletion_and_what_is_set_aside_go_at_once(away: Away) -> None:
+    """Not after COPY_EVERY only: until then the second place shows a set that is none any more."""
+    host = away.host
+    (first,) = ids(host.service)
+    away.clock.advance(seconds=5)
+    host.made("newer")
+    away.after(timedelta(seconds=1))
+    assert host.service.delete.begin(first).execute().error is None
+    assert first in ids_there(host)
+    away.after(timedelta(seconds=1))
+    assert first not in ids_there(host)
+
+
+def ids_there(host: Host) -> set[str]:
+    """The sets of the second place, as this host knows it."""
+    return {one.id for one in host.second.catalogue.sets()}
