@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -269,3 +270,24 @@ def test_a_deletion_and_what_is_set_aside_go_at_once(away: Away) -> None:
 def ids_there(host: Host) -> set[str]:
     """The sets of the second place, as this host knows it."""
     return {one.id for one in host.second.catalogue.sets()}
+
+
+def test_a_clock_that_was_ahead_ends_no_standing_in(away: Away, bucket: SecondBucket) -> None:
+    """The last set lies in the future, by a clock that was set back: the next one does not wait."""
+    host = away.host
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("day 1")
+        away.after(timedelta(minutes=1))
+        away.after(HOUR)
+        stood_in = away.stand_in()
+        assert stood_in is not None
+        ahead = replace(stood_in, last_at=away.clock.now() + timedelta(days=365))
+        host.service.facts.second.note_stand_in(ahead, host.second.config.location)
+        assert "first_place_away" not in away.codes()
+        write_generation(host.installation.folder, "day 2")
+        away.after(timedelta(minutes=1))
+        again = away.stand_in()
+        assert again is not None
+        assert len(again.sets) == len(stood_in.sets) + 1
+        assert "first_place_away" in away.codes()
