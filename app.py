@@ -29,6 +29,8 @@ from uvicorn.config import LOGGING_CONFIG
 from backups.doctor.after_change import CheckAfterChange
 from backups.http.metrics import metrics_routes
 from backups.http.routes import STATUSES, backup_routes
+from backups.operations.own_sets import LATEST
+from backups.operations.second.choice import Place, why_second
 from backups.page.routes import add_page, open_page
 from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.copier import Copier
@@ -41,7 +43,7 @@ from shared.databases.binder import TokenBinder
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
-from shared.errors import AppError, ObjectMissing, SettingsError
+from shared.errors import AppError, ObjectMissing, SettingsError, StoreError
 from shared.logs import configure_logging
 from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
@@ -202,23 +204,40 @@ def _reading_second(stack: AsyncExitStack, settings: Settings) -> BackupService 
 
 
 def _restore_missing(settings: Settings, service: BackupService) -> None:
-    """Restore what is missing, from the second place where the first has none of it, or is away.
+    """Restore what is missing, from the second place where the first is away, or has older points.
 
     Raises `AppError` where the bot must not start empty.
     """
-    failure: AppError | None = None
-    try:
-        service.restore_on_empty.restore_missing()
-    except AppError as error:
-        failure = error
     if settings.copy is None or not service.own_sets.missing_sources():
-        if failure is not None:
-            raise failure
+        service.restore_on_empty.restore_missing()
         return
+    failure: AppError | None = None
     with open_second_service(settings) as second, after_termination(0, second.stop):
-        run = second.restore_on_empty.restore_missing()
-    if run is None and failure is not None:
+        places = [service, second]
+        if _second_is_better(service, second):
+            places.reverse()
+        for place in places:
+            try:
+                done = place.restore_on_empty.restore_missing()
+            except AppError as error:
+                failure = failure or error
+            else:
+                failure = failure if done is None else None
+            if not service.own_sets.missing_sources():
+                return
+    if failure is not None:
         raise failure
+
+
+def _second_is_better(service: BackupService, second: BackupService) -> bool:
+    here = Place(service.catalogue, service.restore)
+    try:
+        why = why_second(here, Place(second.catalogue, second.restore), LATEST, None)
+    except StoreError:  # what asks it says so
+        return False
+    if why is not None:
+        _log.warning("what is missing comes from the second place: %s", why)
+    return why is not None
 
 
 def _configure_logging(settings: Settings, platforms: Sequence[PlatformDefinition]) -> None:

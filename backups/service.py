@@ -94,7 +94,6 @@ class BackupService:
         self.config = config = installation.config
         self.catalogue = catalogue = installation.catalogue
         self.run_log = installation.run_log
-        self.known = known
         self.directory = directory = installation.directory
         self.store = store = installation.store
         self.clock = clock = installation.clock
@@ -115,7 +114,9 @@ class BackupService:
             self.status, facts, notifier, clock, of_success=notify_success
         )
         instants = Instants(catalogue, clock)
-        publisher = Publisher(config, store, directory=directory, catalogue=catalogue, clock=clock)
+        self._publisher = publisher = Publisher(
+            config, store, directory=directory, catalogue=catalogue, clock=clock
+        )
         self.verdicts = verdicts = Verdicts(
             config.prefix,
             store,
@@ -239,7 +240,6 @@ class BackupService:
         )
         self.given = Given(installation, self.restore, self.plan_detail, typed)
         self.second: SecondPlace | None = None
-        self._reading_second: Callable[[], AbstractContextManager[BackupService]]
         self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
@@ -271,13 +271,13 @@ class BackupService:
         `reading` opens a service that takes it for the store.
         """
         self._reading_second = reading
-        config, installation = self.config, self._installation
-        if config.second is not None:
+        self._publisher.second_known = known
+        if self.config.second is not None:
             self.second = SecondPlace(
-                config.second,
+                self.config.second,
                 store,
                 place_known=known,
-                first=installation,
+                first=self._installation,
                 known=self.known,
                 facts=self.facts,
             )

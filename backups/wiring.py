@@ -200,6 +200,7 @@ def assemble(
         return ours_of(directory.instance(), former, catalogue.by_instance() if former else ())
 
     catalogue = Catalogue(known, store, config.prefix, clock, ours, marks=config.marks)
+    catalogue.chains.passed_over_after = facts.points_passed_over
     installation = Installation(
         config=config,
         store=store,

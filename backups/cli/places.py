@@ -8,15 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from backups.cli.output import print_json, show
-from backups.model import BackupSet
-from backups.operations.own_sets import LATEST
+from backups.operations.second.choice import Place, why_second
 from backups.service import BackupService
 from backups.view import documents
 from backups.view.second import texts as view
 from backups.vocabulary.second import FIRST, SECOND
 from backups.wiring import open_second_service
-from shared.clock import format_utc
-from shared.errors import AppError, StoreError
+from shared.errors import StoreError
 from shared.settings.load import Settings
 
 # The commands that read from either place.
@@ -78,41 +76,22 @@ def _second_is_better(
 ) -> bool:
     """Whether the first place is away, or lacks what is asked for, or has an older `latest`."""
     try:
-        service.catalogue.refresh()
-        first, why = _chosen(service, options), "the store has no such restore point"
-    except StoreError as error:
-        first, why = None, f"{error.message} [{error.code}]"
-    try:
         with open_second_service(settings) as second:
-            second.catalogue.refresh()
-            found = _chosen(second, options)
+            here = Place(service.catalogue, service.restore)
+            there = Place(second.catalogue, second.restore)
+            why = why_second(here, there, options.set, options.at)
+            location = second.store.location
     except StoreError as error:
         show(f"The second place cannot be asked: {error.message}\n{error.hint}", file=sys.stderr)
         return False
-    if found is None or (first is not None and first.holds_until >= found.holds_until):
+    if why is None:
         return False
-    if first is not None:
-        why = (
-            f"its newest point is from {format_utc(found.holds_until)}, that of the store from "
-            f"{format_utc(first.holds_until)}"
-        )
     show(
-        f"From the second place ({second.store.location}): {why}.\n"
+        f"From the second place ({location}): {why}.\n"
         "To take the store all the same: --place first",
         file=sys.stderr,
     )
     return True
-
-
-def _chosen(service: BackupService, options: argparse.Namespace) -> BackupSet | None:
-    try:
-        if options.set != LATEST:
-            return service.catalogue.get(options.set)
-        return service.restore.newest(options.at, ask=False)
-    except StoreError:
-        raise
-    except AppError:  # planning says it
-        return None
 
 
 def copy(service: BackupService, options: argparse.Namespace) -> int:

@@ -91,8 +91,8 @@ ADDITIONS = """
         set_id TEXT NOT NULL, name TEXT NOT NULL, mark TEXT NOT NULL, key TEXT,
         PRIMARY KEY (set_id, name)
     ) WITHOUT ROWID;
-    CREATE TABLE IF NOT EXISTS copies(
-        key TEXT PRIMARY KEY, bytes INTEGER NOT NULL
+    CREATE TABLE IF NOT EXISTS copied(
+        key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS chains(
         id TEXT PRIMARY KEY, instance TEXT NOT NULL, head BLOB NOT NULL, head_mark TEXT NOT NULL,

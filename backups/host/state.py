@@ -9,6 +9,7 @@ restore_switch                       what a run was about to replace, as JSON
 time:begun, time:swept, time:marking an instant each, as `format_utc` writes it
 sets_moved_to                        which catalogue took over the sets that `runs.db` had
 follow_request, restored_chain       what a restore asks of the follower, and tells it
+points_passed_over                   what `latest` is no more until the follower has done that
 owed_asides                          what the store has yet to be told was set aside, as JSON
 successor_of:<instance>              how far it had come, as JSON; `1` where nobody noted it
 instances                            who writes to the store, as JSON (`operations.adopt`)
@@ -57,6 +58,7 @@ _LEADER_KEY: Record[str] = Record("leader_key", str, str)
 _LEADER_KEYS: Record[str] = Record("leader_keys", str, str)
 _FOLLOW_REQUEST: Record[str] = Record("follow_request", str, str)
 _RESTORED_CHAIN: Record[str] = Record("restored_chain", str, str)
+_PASSED_OVER: Record[int] = Record("points_passed_over", str, int)
 _SETS_MOVED: Record[str] = Record("sets_moved_to", str, str)
 _INSTANCES: Record[str] = Record("instances", str, str)
 # Pairs of a set's id and the name of the document beside its manifest.
@@ -218,7 +220,19 @@ class HostState:
 
     def end_chain_by_restore(self, text: str) -> None:
         """Remember that a restore ends the chain; the follower does it."""
+        self._replace(_PASSED_OVER, None)
         self._write(_RESTORED_CHAIN, text)
+
+    def pass_over_points(self, after: int | None) -> None:
+        """Remember after which place in the line a restore that has ended well passes points over,
+        for as long as the follower has not ended the chain."""
+        self._replace(_PASSED_OVER, after)
+
+    def points_passed_over(self) -> int | None:
+        """After which place that is; None where the chain has ended, and its end says it."""
+        with self._records.reading() as connection:
+            owed = _RESTORED_CHAIN.text(connection)
+            return _PASSED_OVER.read(connection) if owed else None
 
     def forget_restored_chain(self) -> None:
         """The chain has ended."""
@@ -328,9 +342,9 @@ class HostState:
         with self._records.transaction() as connection:
             record.write(connection, value)
 
-    def _replace(self, record: Record[str], text: str | None) -> None:
-        if text is not None:
-            self._write(record, text)
+    def _replace(self, record: Record[T], value: T | None) -> None:
+        if value is not None:
+            self._write(record, value)
             return
         with self._records.transaction() as connection:
             connection.execute("DELETE FROM facts WHERE name = ?", (record.name,))

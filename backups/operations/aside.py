@@ -73,8 +73,10 @@ class Asides:
 
         Of a point of a chain these are the sets made after it: its full, and what was made while
         the chain went on before it, are older. Points of chains are set aside by the chain's end.
-        What was restored from files in hand may be no set of the store: its time counts then.
+        That is the follower's to do: until it has, this host passes them over by itself. What was
+        restored from files in hand may be no set of the store: its time counts then.
         """
+        self._facts.pass_over_points(restored.sequence)
         ours = self._own_sets.ours()
         full = set_of(restored.point.chain) if restored.point else restored.id
         has_place = restored.point is None and self._catalogue.has(full)

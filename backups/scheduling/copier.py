@@ -17,6 +17,7 @@ from backups.decisions.due import STORE_FAILURES
 from backups.errors import CopyInProgress, LeaseHeld, RunInterrupted
 from backups.format import naming
 from backups.increments.follow_folder import FollowFolder
+from backups.model import OperationName
 from backups.operations.second.place import SecondPlace
 from backups.service import BackupService
 from backups.vocabulary.second import StandIn
@@ -25,6 +26,8 @@ from shared.errors import AppError, StoreError
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30.0, 1800.0
 _LOOK_SECONDS = 15.0
 _GRACE = timedelta(seconds=30)
+# A set; what a restore has set aside; the note that a set was deleted on purpose.
+_LEAVE_SOMETHING: tuple[OperationName, ...] = ("backup", "restore", "delete")
 
 _log = logging.getLogger("backups.copy")
 
@@ -49,7 +52,9 @@ class Copier:
         self._not_before = 0.0
         self._look_at = 0.0
         self._failures = 0
-        self._seen: str | None = None
+        self._seen: list[str] = []
+        self._looked_elsewhere = False
+        self._location = second.config.location
         self._copied_at: float | None = None
 
     def ask(self) -> None:
@@ -62,49 +67,67 @@ class Copier:
         now = self._service.clock.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK_SECONDS
-            with suppress(LeaseHeld, RunInterrupted):
+            with suppress(CopyInProgress, LeaseHeld, RunInterrupted):
                 try:
                     self._stand_in_if_away()
                 except AppError as error:
                     _log.warning(
-                        "nothing is stored while the first place is away: %s [%s]",
+                        "the second place does not stand in for the first: %s [%s]",
                         error.message,
                         error.code,
                     )
-        if now >= self._not_before and self._is_due(now):
+        runs = self._last_runs()
+        if runs != self._seen or (now >= self._not_before and self._is_due(now)):
+            self._seen = runs
             self._copy(now)
 
     def _copy(self, now: float) -> None:
-        last = self._service.run_log.last("backup", "succeeded")
         self._asked.clear()
         try:
-            self._second.copy()
+            state, _ = self._second.copy()
         except (CopyInProgress, RunInterrupted):
             self._not_before = now + _FIRST_WAIT_SECONDS
+            self._asked.set()
             return
         except AppError as error:
-            self._failures += 1
-            wait = min(_FIRST_WAIT_SECONDS * 2.0 ** (self._failures - 1), _LONGEST_WAIT_SECONDS)
-            self._not_before = self._service.clock.monotonic() + wait
+            self._wait_longer()
             log = _log.warning if self._failures == 1 else _log.debug
             log("nothing was copied to the second place: %s [%s]", error.message, error.code)
             return
-        self._failures = 0
-        self._seen = last.id if last is not None else None
+        if state.waiting:
+            self._wait_longer()
+        else:
+            self._failures = 0
         self._copied_at = self._service.clock.monotonic()
+
+    def _wait_longer(self) -> None:
+        self._failures += 1
+        wait = min(_FIRST_WAIT_SECONDS * 2.0 ** (self._failures - 1), _LONGEST_WAIT_SECONDS)
+        self._not_before = self._service.clock.monotonic() + wait
 
     def _is_due(self, now: float) -> bool:
         if self._asked.is_set() or self._failures or self._copied_at is None:
             return True
-        if now - self._copied_at >= self._second.config.every.total_seconds():
-            return True
-        last = self._service.run_log.last("backup", "succeeded")
-        return last is not None and last.id != self._seen
+        return now - self._copied_at >= self._second.config.every.total_seconds()
+
+    def _last_runs(self) -> list[str]:
+        """The last runs after which the second place lacks something."""
+        found = (self._service.run_log.last(one, "succeeded") for one in _LEAVE_SOMETHING)
+        return [run.id for run in found if run is not None]
 
     # --- while the first place is away ------------------------------------------------------
 
     def _stand_in_if_away(self) -> None:
-        noted = self._record.stand_in()
+        noted = self._record.stand_in(self._location)
+        if not self._looked_elsewhere:
+            self._looked_elsewhere = True
+            if (left := self._record.left_elsewhere(self._location)) is not None and left.sets:
+                _log.warning(
+                    "sets that the first place did not get are in %s: %s. Set COPY_ back to it "
+                    "until it has them",
+                    left.location,
+                    ", ".join(left.sets),
+                )
         if not self._waits() and noted is None:
             return
         now = self._service.clock.now()
@@ -114,9 +137,9 @@ class Copier:
             return
         stand_in = noted or StandIn(now)
         if noted is None:
-            self._record.note_stand_in(stand_in)
+            self._note(stand_in)
         last = stand_in.last_at or stand_in.at
-        if now - last >= self._second.config.every:
+        if not timedelta() <= now - last < self._second.config.every:  # or the clock was set back
             self._make_set(stand_in)
 
     def _waits(self) -> bool:
@@ -144,10 +167,10 @@ class Copier:
             run = started.execute() if started is not None else None
         now = self._service.clock.now()
         if run is None:
-            self._record.note_stand_in(replace(stand_in, last_at=now))
+            self._note(replace(stand_in, last_at=now))
         elif run.set_id is not None and run.error is None:
             sets = (*stand_in.sets, run.set_id)
-            self._record.note_stand_in(replace(stand_in, last_at=now, sets=sets))
+            self._note(replace(stand_in, last_at=now, sets=sets))
             _log.warning(
                 "the first place is away: set %s is in %s", run.set_id, self._second.config.location
             )
@@ -157,11 +180,9 @@ class Copier:
     def _bring_back(self, stand_in: StandIn) -> None:
         """Give the first place what it lacks."""
         if stand_in.sets:
-            found = self._second.bring_back(stand_in.sets)
-            if found.waiting:
-                raise StoreError(
-                    f"{len(found.waiting)} objects of the second place did not come back",
-                    "The log names each.",
-                )
+            self._second.bring_back(stand_in.sets)
             _log.info("the first place is back, and got %d sets", len(stand_in.sets))
-        self._record.note_stand_in(None)
+        self._note(None)
+
+    def _note(self, stand_in: StandIn | None) -> None:
+        self._record.note_stand_in(stand_in, self._location)

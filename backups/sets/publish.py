@@ -45,9 +45,11 @@ from backups.sets import proof
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, most_sealed_bytes, seal
+from backups.sets.second.noted import may_have
 from backups.sources.room import Need, Room, bytes_of, to_prove
 from backups.sources.soundness import Soundness, examine
 from shared.clock import Clock
+from shared.databases.sqlite import Database
 from shared.errors import ObjectExists
 from shared.logs import fields
 from shared.store.object_store import ObjectStore
@@ -115,6 +117,8 @@ class Publisher:
         self._directory = directory
         self._catalogue = catalogue
         self._clock = clock
+        # What this host knows of the second place, if there is one.
+        self.second_known: Database | None = None
 
     def check_store(self) -> None:
         """Raise `StoreError` unless the store takes objects and keeps what it has."""
@@ -274,6 +278,7 @@ class Publisher:
     def _day_is_free(self, snapshots: Snapshots) -> bool:
         """Whether no object has the day's keys. Only the first set of a day asks the store."""
         prefix, instant = self._config.prefix, snapshots.instant
+        stems = [naming.dated_stem(prefix, file.source, instant) for file in snapshots.files]
 
         def is_taken(file: SnapshotFile, keys: Iterable[str]) -> bool:
             return any(naming.takes_dated_stem(prefix, file.source, instant, key) for key in keys)
@@ -283,10 +288,12 @@ class Publisher:
         known = [stored.key for one in of_the_day if not one.hollow for stored in one.objects]
         if any(is_taken(file, known) for file in snapshots.files):
             return False
+        # Nothing is deleted there: what was under today's keys here, and is gone, still is there.
+        if self.second_known is not None and may_have(self.second_known, stems):
+            return False
         return not any(
             is_taken(file, (listed.key for listed in self._store.list(stem)))
-            for file in snapshots.files
-            for stem in (naming.dated_stem(prefix, file.source, instant),)
+            for file, stem in zip(snapshots.files, stems, strict=True)
         )
 
     def _uploads(

@@ -15,13 +15,16 @@ from datetime import datetime
 from typing import BinaryIO, Literal, Protocol
 from uuid import uuid4
 
-from shared.errors import ObjectExists, ObjectMissing, StoreAccessDenied
+from shared.errors import ObjectExists, ObjectMissing, StoreAccessDenied, StoreError
 from shared.store.object_store import ByteProgress, ObjectInfo, Sink, StoreKind, ignore_bytes
 
 LockMode = Literal["COMPLIANCE", "GOVERNANCE"]
 
+# Of these a listing is kept in memory; one that never ends must not take all of it.
+MOST_VERSIONS = 1_000_000
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class ObjectVersion:
     """One version of an object; `size` is None for a marker that hides those before it, and
     `version` in a store that has none. The latest of a key is what a plain request means."""
@@ -216,7 +219,12 @@ class AppendOnlyStore:
         """The version that counts of each key below `prefix`, and notes what disturbs it."""
         by_key: dict[str, list[ObjectVersion]] = {}
         hidden = set()
-        for one in self.bucket.versions(prefix):
+        for number, one in enumerate(self.bucket.versions(prefix)):
+            if number == MOST_VERSIONS:
+                raise StoreError(
+                    f"{self.location} lists more than {MOST_VERSIONS:,} versions below {prefix}",
+                    "Let a lifecycle rule end what is old: docs/two-places.md has one.",
+                )
             if self._before is not None and one.modified_at >= self._before:
                 continue
             if one.size is not None:

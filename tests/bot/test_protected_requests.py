@@ -220,6 +220,30 @@ def test_where_nothing_is_left_to_replace_the_newest_point_is_asked(
     assert rows_of_pages(bot) != []
 
 
+def test_files_in_hand_bring_nobody_back(
+    bot: ConnectedBot, store: FaultProxy, tmp_path: Path
+) -> None:
+    """An old file is restored on a host that has lost everything: the store is asked for what came
+    after it, and where it is away, an error says what may be missing."""
+    installation, old = bot.bot.installation, tmp_path / "old"
+    assert installation.cli("restore", "--to", str(old)).returncode == 0
+    forget_shop(bot)
+    everything_is_stored(bot)
+    bot.bot.app.kill()
+    from_file = ("restore", "--from", str(old / "tokens.db"), "--in-place", "--yes")
+    shutil.rmtree(installation.folder / "data")
+    store.on(refuse(403, "AccessDenied"))
+    done = installation.cli(*from_file)
+    store.lift()
+    assert "may be missing from it: the newest restore point could not be read" in done.stderr
+    shutil.rmtree(installation.folder / "data")
+    done = installation.cli(*from_file)
+    assert done.returncode == 0, done.stderr
+    assert rows_of_shop(bot) != []
+    bot.bot.app = AppProcess.start(installation, port=bot.bot.app.port)
+    assert rows_of_shop(bot) == []
+
+
 def test_a_person_is_not_brought_back_either(bot: ConnectedBot) -> None:
     """The same of Facebook: what was deleted on request stays so."""
     graph = bot.bot.graph

@@ -8,6 +8,7 @@ from datetime import datetime
 
 from backups.decisions.due import STORE_FAILURES
 from backups.decisions.health import Health
+from backups.decisions.order import end_of_present
 from backups.decisions.protection import Fact
 from backups.model import Finding, Run
 from backups.vocabulary.second import MOST_BEHIND, CopyState, SecondFacts
@@ -36,7 +37,13 @@ def _fact(second: SecondFacts, now: datetime) -> Fact:
         late = second.begun_at is not None and now - second.begun_at > MOST_BEHIND
         detail = f"nothing was copied to the second place yet ({location})"
         return Fact("second", False if late else None, detail, _behind(detail, None))
-    since = state.behind_since or (None if state.complete_at else second.begun_at)
+    if state.complete_at is not None and state.complete_at > end_of_present(now):
+        detail = f"the last copying ended in the future ({format_utc(state.complete_at)})"
+        return Fact("second", None, detail, _behind(detail, state))
+    # An object's time is the store's, and may lie anywhere.
+    since = state.behind_since
+    if state.complete_at is None:
+        since = min(filter(None, (since, second.begun_at)), default=None)
     if state.complete_at is not None and now - state.complete_at > MOST_BEHIND:
         since = min(since or state.complete_at, state.complete_at)
     if since is not None and now - since > MOST_BEHIND:
@@ -76,21 +83,17 @@ def second_warnings(second: SecondFacts | None) -> Iterator[Finding]:
     if state.refused:
         yield Finding(
             "copy_refused",
-            f"{counted(state.refused, 'object')} of the first place {_is(state.refused)} not what "
-            "the marks say, and did not go to the second",
-            "Look at what the log of the app names, and prove the newest set: ./bot backups verify",
+            f"{counted(state.refused, 'object')} did not go to the second place: not what the "
+            "marks say, or another object is in the way there",
+            "See which, and why: ./bot backups copy. Prove the newest set: ./bot backups verify",
         )
     if state.error is not None:
         yield Finding(
             "copy_failed",
-            f"the last copying to the second place did not end: {state.error.message} "
+            f"the last copying to the second place did not copy all: {state.error.message} "
             f"[{state.error.code}]",
             f"{state.error.hint} The app tries again by itself.",
         )
-
-
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
 
 
 def relieved(

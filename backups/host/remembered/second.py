@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from dataclasses import replace
 from datetime import datetime
 
 from backups.host.remembered.record import Record, document, time_of
@@ -40,22 +42,41 @@ class SecondRecord:
                 connection.execute("DELETE FROM facts WHERE name = ?", (_STATE.name,))
 
     def note(self, state: CopyState) -> None:
-        """Remember what a copying found."""
+        """Remember what a copying found; not what a doctor found, who may have been meanwhile."""
         with self._records.transaction() as connection:
-            _STATE.write(connection, state)
+            before = _STATE.read(connection)
+            deletable = before.deletable if before is not None else None
+            _STATE.write(connection, replace(state, deletable=deletable))
 
-    def stand_in(self) -> StandIn | None:
-        """Since when the first place is away, and what the second has in its place."""
+    def note_deletable(self, deletable: bool, at: datetime) -> None:
+        """Remember whether the key of the second place could delete there."""
+        with self._records.transaction() as connection:
+            state = _STATE.read(connection) or CopyState(at)
+            _STATE.write(connection, replace(state, deletable=deletable))
+
+    def stand_in(self, location: str) -> StandIn | None:
+        """Since when the first place is away, and what `location` has in its place."""
         with self._records.reading() as connection:
-            return _STAND_IN.read(connection)
+            return self._stand_in(connection, location)
 
-    def note_stand_in(self, stand_in: StandIn | None) -> None:
+    def left_elsewhere(self, location: str) -> StandIn | None:
+        """What another place than `location` has, and the first did not get from there."""
+        with self._records.reading() as connection:
+            found = _STAND_IN.read(connection)
+        return found if found is not None and found.location not in ("", location) else None
+
+    def note_stand_in(self, stand_in: StandIn | None, location: str) -> None:
         """Remember that; None: the first place is back, and has all."""
         with self._records.transaction() as connection:
-            if stand_in is None:
+            if stand_in is not None:
+                _STAND_IN.write(connection, replace(stand_in, location=location))
+            elif self._stand_in(connection, location) is not None:
                 connection.execute("DELETE FROM facts WHERE name = ?", (_STAND_IN.name,))
-            else:
-                _STAND_IN.write(connection, stand_in)
+
+    @staticmethod
+    def _stand_in(connection: sqlite3.Connection, location: str) -> StandIn | None:
+        found = _STAND_IN.read(connection)
+        return found if found is not None and found.location in ("", location) else None
 
     def drilled_last(self) -> str:
         """In which place the last scheduled drill was; `second` where there was none."""

@@ -76,7 +76,12 @@ class CarriedRows:
         wanted = {source.name for source in sources if self._has_nothing(source)}
         folder = staging / "newest"
         try:
-            newest = self.own_sets.asked_latest() if wanted else None
+            if not wanted:
+                return
+            away = self.own_sets.refresh()  # a restore of files in hand has not asked the store
+            newest = self.own_sets.asked_latest()
+            if newest is None and away is not None:
+                raise away
             if newest is None or newest.id == chosen.id:
                 return
             objects = [one for one in newest.objects if one.source in wanted]

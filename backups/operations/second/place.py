@@ -10,14 +10,15 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from backups.errors import CopyInProgress, RunInterrupted
+from backups.errors import BackupError, CopyInProgress, RunInterrupted, SetDeleted
 from backups.host.state import HostState
 from backups.operations.installation import Installation
 from backups.sets.catalogue import Catalogue
-from backups.sets.second.copying import Copied, Copying
+from backups.sets.second.copying import Copying
+from backups.sets.second.wanted import Copied
 from backups.vocabulary.second import CopyError, CopyState, Differences, SecondConfig
 from shared.databases.sqlite import Database
-from shared.errors import AppError
+from shared.errors import AppError, StoreError
 from shared.process.lasting_work import beat
 from shared.store.append_only import AppendOnlyStore
 
@@ -102,8 +103,8 @@ class SecondPlace:
             except RunInterrupted:
                 raise
             except AppError as error:
-                failed = CopyError(error.code, error.message, error.hint)
                 since = before.behind_since or before.complete_at
+                failed = _error_of(error)
                 self._note(replace(before, at=self._now(), error=failed, behind_since=since))
                 raise
 
@@ -125,7 +126,7 @@ class SecondPlace:
             covered=len(disturbed.covered & found.keys),
             points=self.catalogue.count(),
             newest=newest.id if newest else None,
-            deletable=before.deletable,
+            error=_error_of(found.error) if found.error is not None else None,
         )
         self._note(state)
         if found.copied:
@@ -134,25 +135,43 @@ class SecondPlace:
 
     def note_deletable(self, deletable: bool) -> None:
         """Remember whether the key of the second place could delete there."""
-        state = self.state() or CopyState(self._now())
         self._facts.second.begin(self.config.location, self._now())
-        self._note(replace(state, deletable=deletable))
+        self._facts.second.note_deletable(deletable, self._now())
 
-    def bring_back(self, sets: Collection[str]) -> Copied:
-        """Copy what the second place took while the first was away; raises `StoreError`."""
-        self.catalogue.refresh()
-        found = Copying(
-            self.store,
-            self._first.store,
-            catalogue=self.catalogue,
-            known=self._place_known,
-            marks=self._first.config.marks,
-            scratch=self._first.directory.path / "copying",
-            only=sets,
-            go_on=Pace(self.config.mbit, self._stopping),
-        ).bring()
-        self._first.catalogue.refresh()
-        return found
+    def bring_back(self, sets: Collection[str]) -> None:
+        """Copy what the second place took while the first was away.
+
+        Raises `CopyInProgress`, and `StoreError` also where one of `sets` did not come.
+        """
+        with self._lease():
+            self.catalogue.refresh()
+            Copying(
+                self.store,
+                self._first.store,
+                catalogue=self.catalogue,
+                known=self._place_known,
+                marks=self._first.config.marks,
+                scratch=self._first.directory.path / "copying",
+                only=sets,
+                go_on=Pace(self.config.mbit, self._stopping),
+            ).bring()
+            self._first.catalogue.refresh()
+        lacking = [one for one in sets if not self._is_back(one)]
+        if lacking:
+            raise StoreError(
+                f"{', '.join(lacking)} did not come back from {self.config.location}",
+                "The log of the app says why. They are there: ./bot backups list --place second",
+            )
+
+    def _is_back(self, set_id: str) -> bool:
+        """Whether the first place has a set that is what it was; or a person has deleted it."""
+        try:
+            found = self._first.catalogue.get(set_id)
+        except SetDeleted:
+            return True
+        except BackupError:
+            return False
+        return found.mark == "valid" and not found.hollow
 
     def compare(self) -> Differences:
         """Compare both places by listing and by SHA-256: reads all of the second one."""
@@ -190,3 +209,7 @@ class SecondPlace:
 
     def _now(self) -> datetime:
         return self._first.clock.now()
+
+
+def _error_of(error: AppError) -> CopyError:
+    return CopyError(error.code, error.message, error.hint)

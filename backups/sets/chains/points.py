@@ -7,6 +7,7 @@ One file, because all of it is asked of the same chains, with the same marks.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -57,6 +58,8 @@ class ChainPoints:
         self._store = store
         self._all_marks = marks
         self._get_set = get_set
+        # What a restore passes over whose chain has not ended yet: the app may be stopped.
+        self.passed_over_after: Callable[[], int | None] = lambda: None
 
     # --- learning -----------------------------------------------------------------------
 
@@ -264,7 +267,9 @@ class ChainPoints:
         return full if full.kind == "set" and full.instance == chain.row.instance else None
 
     def _asides(self, instances: Collection[str] | None, *, ask: bool) -> list[SetAside]:
-        found = []
+        found, after = [], self.passed_over_after()
+        if after is not None:
+            found.append(SetAside(after, sys.maxsize))
         for chain in self._chains(instances, ask=ask):
             to = chain.end.restored_to if chain.end else None
             if chain.end is None or to is None or to.sequence is None:

@@ -11,12 +11,9 @@ One file, because what may be copied depends on what its set or chain says of it
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from datetime import datetime
 from pathlib import Path
 
 from backups.errors import (
@@ -37,58 +34,43 @@ from backups.sets import marks_table
 from backups.sets.catalogue import Catalogue
 from backups.sets.chains import objects_table
 from backups.sets.chains.objects import fetch_increment
-from backups.sets.chains.objects_table import Document
 from backups.sets.chains.pack_reader import read_pack
 from backups.sets.chains.vouched import vouched
 from backups.sets.hand.files import HandFile
 from backups.sets.hand.store import FilesInHand
 from backups.sets.seal_streams import HashingWriter
-from backups.sets.second.noted import note, noted
+from backups.sets.second.noted import Noted, note, noted
+from backups.sets.second.wanted import (
+    Copied,
+    Paced,
+    SentBytes,
+    Wanted,
+    owner_of_chain,
+    owner_of_set,
+)
 from backups.sources.room import RESERVE_BYTES, free_bytes
 from backups.vocabulary.second import Differences
 from shared.databases.sqlite import Database
-from shared.errors import DiskFull, ObjectExists, ObjectMissing, ObjectTooLarge, StoreError
+from shared.errors import (
+    DiskFull,
+    ObjectArchived,
+    ObjectExists,
+    ObjectMissing,
+    ObjectTooLarge,
+    StoreAccessDenied,
+    StoreError,
+    StoreFailing,
+)
 from shared.files import make_private_directory, open_private
 from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore, get_document
 
 _log = logging.getLogger("backups.copy")
 
 _ORDER = ("head", "differential", "increment", "pack", "check", "mark", "end")
+# What a place may say of one object alone; who says it this often in a row says it of all.
+_OF_ONE = (ObjectMissing, StoreAccessDenied, StoreFailing)
+_FAULTS_IN_A_ROW = 3
 _AGAIN = "Do not trust the second place; see the status page of its provider."
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """An object of `size` bytes that the second place should have.
-
-    `sha256` is known of data before it is read, `document` has the bytes of what is known here.
-    """
-
-    key: str
-    size: int
-    modified_at: datetime
-    sha256: str | None = None
-    document: Document | None = None
-    in_chain: ChainKey | None = None
-
-
-@dataclass
-class Copied:
-    """What a copying did (`size` in bytes), and what it left.
-
-    `keys` are what the second place should have.
-    """
-
-    copied: int = 0
-    size: int = 0
-    keys: set[str] = field(default_factory=set)
-    waiting: list[Wanted] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def behind_since(self) -> datetime | None:
-        """The time of the oldest object that is not there yet."""
-        return min((one.modified_at for one in self.waiting), default=None)
 
 
 class Copying:
@@ -135,33 +117,55 @@ class Copying:
         """
         found = Copied()
         there = {one.key: one.size for one in self._second.list(self._prefix)}
-        compared = noted(self._place) if self._place is not None else {}
-        done = {key for key, size in there.items() if compared.get(key) == size}
-        for wanted in self._groups(found.refused, done):
+        compared = noted(self._place) if self._place is not None else dict[str, Noted]()
+        done = {key for key, one in compared.items() if there.get(key) == one.size}
+        faults = 0
+        for wanted in self._groups(found, done):
             found.keys |= {one.key for one in wanted}
-            lacking = [one for one in wanted if one.key not in done]
+            # A key is free again in the first place once its set is gone; in the second it is not.
+            lacking = [
+                one
+                for one in wanted
+                if one.key not in done or one.sha256 not in (None, compared[one.key].sha256)
+            ]
             for place, one in enumerate(lacking):
                 self._go_on(0)
                 try:
-                    self._copy(one)
-                except (BackupError, ObjectMissing) as error:
-                    if isinstance(error, RunInterrupted):
+                    sha256 = self._copy(one)
+                except RunInterrupted:
+                    raise
+                except _OF_ONE as error:
+                    faults += not isinstance(error, (ObjectMissing, ObjectArchived))
+                    if faults == _FAULTS_IN_A_ROW:
                         raise
-                    found.refused[one.key] = error.message
+                    if self._is_gone(one):
+                        break
+                    found.error = error
                     found.waiting += lacking[place:]
                     _log.warning("%s was not copied: %s", one.key, error.message)
                     break  # a manifest without its objects is no set
+                except (BackupError, ObjectTooLarge) as error:
+                    found.refused[one.key] = error.message
+                    found.waiting += lacking[place:]
+                    _log.warning("%s was not copied: %s", one.key, error.message)
+                    break
+                faults = 0
                 if self._place is not None:
-                    note(self._place, one.key, one.size)
+                    note(self._place, one.key, Noted(one.size, sha256))
                 found.copied += 1
                 found.size += one.size
         return found
+
+    def _is_gone(self, one: Wanted) -> bool:
+        """Whether the set of an object was removed here while it was to be copied."""
+        set_id = one.owner.get("set-id") or (set_of(one.in_chain.chain) if one.in_chain else "")
+        return bool(set_id) and not self._catalogue.has(set_id)
 
     def compare(self) -> Differences:
         """Compare both places by listing and by SHA-256; reads all that the second one has."""
         there = {one.key: one.size for one in self._second.list(self._prefix)}
         missing, different, compared = list[str](), list[str](), 0
-        for wanted in self._groups({}, ()):
+        for wanted in self._groups(Copied(), ()):
             for one in wanted:
                 compared += 1
                 if one.key not in there:
@@ -172,10 +176,10 @@ class Copying:
 
     # --- what should be there ---------------------------------------------------------------
 
-    def _groups(self, refused: dict[str, str], done: Collection[str]) -> Iterator[list[Wanted]]:
+    def _groups(self, found: Copied, done: Collection[str]) -> Iterator[list[Wanted]]:
         """What belongs together, in the order in which it is to be copied; the oldest first.
 
-        Documents that are `done` are not read again.
+        Documents that are `done` are not read again. What cannot be read is noted in `found`.
         """
         # Before the listing: what is published during it waits for the next copying.
         sets = sorted({one.id for one in self._catalogue.points()})
@@ -187,14 +191,14 @@ class Copying:
             in_chain = parse_chain_key(self._prefix, key)
             if in_chain is not None:
                 chains.setdefault(in_chain.chain, []).append((in_chain, info))
-        yield list(self._installations(listed.values(), done))
+        yield list(self._installations(listed.values(), found, done))
         for set_id in sets:
-            wanted = self._of_set(set_id, listed, refused)
+            wanted = self._of_set(set_id, listed)
             if wanted is None:
                 continue
             yield wanted
             for chain in sorted(one for one in chains if set_of(one) == set_id):
-                yield list(self._of_chain(chain, chains[chain], refused, done))
+                yield list(self._of_chain(chain, chains[chain], found, done))
         if self._only is None:
             yield list(self._deletions(listed))
 
@@ -206,24 +210,21 @@ class Copying:
             at = load_deletion(document, expected_id=set_id).at
             info = listed.get(naming.verdict_key(self._prefix, set_id, "deleted", at))
             if info is not None:
-                yield _document(info, document)
+                yield Wanted.of_document(info, document, {"set-id": set_id})
 
     def _installations(
-        self, listed: Iterable[ObjectInfo], done: Collection[str]
+        self, listed: Iterable[ObjectInfo], found: Copied, done: Collection[str]
     ) -> Iterator[Wanted]:
         for info in listed:
             if naming.parse_instance_document_key(self._prefix, info.key):
                 if info.key in done:
                     yield Wanted(info.key, info.size, info.modified_at)
                     continue
-                with suppress(StoreError):
-                    document = get_document(self._first, info.key, MOST_BYTES)
-                    if self._marks.check(info.key, document).outcome == "valid":
-                        yield _document(info, document)
+                document = self._read(Wanted(info.key, info.size, info.modified_at), found)
+                if document and self._marks.check(info.key, document).outcome == "valid":
+                    yield Wanted.of_document(info, document, {})
 
-    def _of_set(
-        self, set_id: str, listed: Mapping[str, ObjectInfo], refused: dict[str, str]
-    ) -> list[Wanted] | None:
+    def _of_set(self, set_id: str, listed: Mapping[str, ObjectInfo]) -> list[Wanted] | None:
         """The objects of a set, its manifest, and the documents beside it; None for one that has no
         mark of ours."""
         try:
@@ -232,42 +233,52 @@ class Copying:
             return None
         if found.kind == "legacy" or found.mark != "valid":
             return None
-        wanted = []
-        for stored in found.objects:
-            info = listed.get(stored.key)
-            if info is None or info.size != stored.bytes:
-                refused[stored.key] = "the first place does not have it any more"
-                return None
-            wanted.append(Wanted(stored.key, stored.bytes, info.modified_at, stored.sha256))
+        owner = owner_of_set(set_id, found.instance)
+        wanted = [  # also what a listing lacks: a copying that goes past it would not be complete
+            Wanted(stored.key, stored.bytes, found.created_at, stored.sha256, owner=owner)
+            for stored in found.objects
+        ]
         documents = dict(self._catalogue.documents(set_id))
         names = sorted(documents, key=lambda name: (name != naming.MANIFEST, name))
         for name in names:
             key = naming.document_key(self._prefix, set_id, name)
-            info = listed.get(key)
-            if info is not None:
-                wanted.append(_document(info, documents[name]))
+            info = listed.get(key) or ObjectInfo(key, 0, found.created_at)
+            wanted.append(Wanted.of_document(info, documents[name], owner))
         return wanted
 
     def _of_chain(
         self,
         chain: str,
         members: list[tuple[ChainKey, ObjectInfo]],
-        refused: dict[str, str],
+        found: Copied,
         done: Collection[str],
     ) -> Iterator[Wanted]:
-        marks = self._marks_of(chain)
+        marks, owner = self._marks_of(chain), owner_of_chain(chain)
         kinds = [kind for kind in _ORDER if kind != "increment" or self._with_increments]
         members = [one for one in members if one[0].kind in kinds]
         for of, info in sorted(members, key=lambda one: (kinds.index(one[0].kind), one[0].first)):
+            one = Wanted(info.key, info.size, info.modified_at, in_chain=of, owner=owner)
             if of.kind not in DOCUMENTS or info.key in done:
-                yield Wanted(info.key, info.size, info.modified_at, in_chain=of)
-                continue
-            with suppress(StoreError):
-                document = get_document(self._first, info.key, MOST_BYTES)
+                yield one
+            elif (document := self._read(one, found)) is not None:
                 if marks.check(info.key, document).outcome == "valid":
-                    yield _document(info, document)
+                    yield Wanted.of_document(info, document, owner)
                 else:
-                    refused[info.key] = "it has no mark of ours"
+                    found.refused[info.key] = "it has no mark of ours"
+
+    def _read(self, one: Wanted, found: Copied) -> bytes | None:
+        """A document of the first place; None for one that waits, because it cannot be read now."""
+        try:
+            return get_document(self._first, one.key, MOST_BYTES)
+        except ObjectTooLarge as error:
+            found.refused[one.key] = error.message
+        except ObjectMissing:  # it was removed since the listing
+            pass
+        except StoreError as error:
+            found.error = error
+            found.waiting.append(one)
+            _log.warning("%s was not copied: %s", one.key, error.message)
+        return None
 
     def _marks_of(self, chain: str) -> Marks:
         with self._known.reading() as connection:
@@ -276,7 +287,8 @@ class Copying:
 
     # --- one object -------------------------------------------------------------------------
 
-    def _copy(self, one: Wanted) -> None:
+    def _copy(self, one: Wanted) -> str:
+        """Copy one object, and compare it there; its SHA-256."""
         path = self._scratch / "object"
         with disk_errors(self._scratch):
             make_private_directory(self._scratch)
@@ -293,6 +305,7 @@ class Copying:
                 self._put(one, path, sha256)
             finally:
                 remove_file(path)
+        return sha256
 
     def _fetch(self, one: Wanted, path: Path) -> str:
         """The object in the new file `path`, and its SHA-256, which is what it should be."""
@@ -301,7 +314,7 @@ class Copying:
             if one.document is not None:
                 sink.write(one.document)
             else:
-                self._first.get(one.key, BoundedSink(_Paced(sink, self._go_on), one.key, one.size))
+                self._first.get(one.key, BoundedSink(Paced(sink, self._go_on), one.key, one.size))
         found = sink.hexdigest()
         if one.sha256 is not None and found != one.sha256:
             raise ProofFailed(
@@ -321,14 +334,15 @@ class Copying:
     def _put(self, one: Wanted, path: Path, sha256: str) -> None:
         # What is there already is compared like what was put.
         with path.open("rb") as file, suppress(ObjectExists):
-            self._second.put(one.key, file, {"sha256": sha256}, _Progress(self._go_on))
+            metadata = {**one.owner, "sha256": sha256}
+            self._second.put(one.key, file, metadata, SentBytes(self._go_on))
         if self._sha256_there(one) != sha256:
             raise ProofFailed(f"{one.key} in {self._second.location} has other bytes", _AGAIN)
 
     def _sha256_there(self, one: Wanted) -> str:
         sink = HashingWriter(None)
         with suppress(ObjectMissing, ObjectTooLarge):
-            self._second.get(one.key, BoundedSink(_Paced(sink, self._go_on), one.key, one.size))
+            self._second.get(one.key, BoundedSink(Paced(sink, self._go_on), one.key, one.size))
         return sink.hexdigest()
 
     def _is_equal(self, one: Wanted) -> bool:
@@ -338,35 +352,6 @@ class Copying:
             if one.document is not None:
                 sink.write(one.document)
             else:
-                self._first.get(one.key, _Paced(sink, self._go_on))
+                self._first.get(one.key, Paced(sink, self._go_on))
             expected = sink.hexdigest()
         return self._sha256_there(one) == expected
-
-
-class _Paced:
-    """Passes pieces on, and lets `go_on` hold the pace."""
-
-    def __init__(self, sink: HashingWriter, go_on: Callable[[int], None]) -> None:
-        self._sink = sink
-        self._go_on = go_on
-
-    def write(self, chunk: bytes, /) -> object:
-        self._go_on(len(chunk))
-        return self._sink.write(chunk)
-
-
-class _Progress:
-    """Tells `go_on` of the bytes that went since the last call."""
-
-    def __init__(self, go_on: Callable[[int], None]) -> None:
-        self._go_on = go_on
-        self._before = 0
-
-    def __call__(self, done: int) -> None:
-        self._go_on(max(done - self._before, 0))
-        self._before = done
-
-
-def _document(info: ObjectInfo, document: bytes) -> Wanted:
-    sha256 = hashlib.sha256(document).hexdigest()
-    return Wanted(info.key, len(document), info.modified_at, sha256, document)

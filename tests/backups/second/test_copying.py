@@ -13,7 +13,8 @@ import pytest
 
 from backups.errors import RunInterrupted
 from backups.operations.second.place import Pace
-from backups.sets.second.copying import Copied, Copying
+from backups.sets.second.copying import Copying
+from backups.sets.second.wanted import Copied
 from backups.wiring import open_service
 from shared.errors import DiskFull, StoreUnreachable
 from shared.store.append_only import AppendOnlyStore

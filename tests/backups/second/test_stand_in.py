@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from backups.errors import CopyInProgress
 from backups.scheduling.copier import Copier
 from backups.service import BackupService
+from backups.sets.second.wanted import Copied
+from backups.vocabulary.second import CopyState, StandIn
 from backups.wiring import open_service, open_stand_in
+from shared.errors import StoreError
 from tests.backups.second.host import PREFIX, Host
 from tests.support.clock import FixedClock
 from tests.support.generations import SOURCES, generation_of, live_path, write_generation
 from tests.support.installation import installation_in, settings_of
+from tests.support.s3_server import S3Server
 from tests.support.second import SecondBucket
 
 pytestmark = pytest.mark.slow
@@ -55,6 +62,10 @@ class Away:
         write_generation(self.host.installation.folder, generation)
         run = self.host.service.backup.begin().execute()
         assert run.error is not None
+
+    def stand_in(self) -> StandIn | None:
+        """What the second place has in place of the first."""
+        return self.host.service.facts.second.stand_in(self.host.second.config.location)
 
     def codes(self) -> set[str]:
         """What status says now."""
@@ -116,7 +127,7 @@ def test_a_week_without_the_first_place(away: Away, bucket: SecondBucket, tmp_pa
         assert {generation_of(live_path(elsewhere, source)) for source in SOURCES} == {"day 2"}
     away.after(timedelta(minutes=1))
     assert len(ids(host.service) - before) == 2
-    assert host.service.facts.second.stand_in() is None
+    assert away.stand_in() is None
     newest = max(ids(host.service))
     assert host.second.compare().missing == ()
     assert host.service.verify.begin(newest).execute().error is None
@@ -149,5 +160,134 @@ def test_a_short_outage_makes_no_set(away: Away, bucket: SecondBucket) -> None:
         away.fail("soon")
         away.after(timedelta(minutes=10))
     away.after(timedelta(minutes=10))
-    assert away.host.service.facts.second.stand_in() is None
+    assert away.stand_in() is None
     assert len(bucket.versions()) == before
+
+
+def test_another_bucket_does_not_stand_for_the_one_that_has_the_sets(
+    away: Away, s3_server: S3Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The settings name another second place before the first has got its sets: nobody says that it
+    has, and it gets them once they are named again."""
+    host = away.host
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("day 1")
+        away.after(timedelta(minutes=1))
+        away.after(HOUR)
+    stood_in = away.stand_in()
+    assert stood_in is not None
+    assert stood_in.sets
+    other = SecondBucket.new(s3_server)
+    moved = host.installation.with_settings(**other.environment())
+    with open_service(settings_of(moved), away.clock) as service:
+        copier = Copier(service, service.need_second(), lambda: open_stand_in(settings_of(moved)))
+        copier.work()
+        assert "first_place_away" not in {one.code for one in service.status().health.warnings}
+    assert "did not get are in" in caplog.text
+    assert not set(stood_in.sets) & ids(host.service)
+    away.after(timedelta(minutes=1))
+    assert set(stood_in.sets) <= ids(host.service)
+    assert away.stand_in() is None
+
+
+def test_what_did_not_come_back_is_not_said_to_be_back(away: Away) -> None:
+    """The second place has lost it, or shows it no more: it is named, and tried again."""
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("day 1")
+        away.after(timedelta(minutes=1))
+        away.after(HOUR)
+    with pytest.raises(StoreError, match="20200101T000000Z did not come back"):
+        away.host.second.bring_back(["20200101T000000Z"])
+    with away.host.second._lease(), pytest.raises(CopyInProgress):
+        away.host.second.bring_back(["20200101T000000Z"])
+
+
+def test_a_set_that_came_back_can_be_deleted(away: Away) -> None:
+    """With all that is stored of it: its objects say whose they are."""
+    host = away.host
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("day 1")
+        away.after(timedelta(minutes=1))
+        away.after(HOUR)
+    before = set(host.keys())
+    away.after(timedelta(minutes=1))
+    came = set(host.keys()) - before
+    (made,) = {key.split("/")[2] for key in came if key.startswith(f"{PREFIX}sets/")}
+    away.clock.advance(hours=1)
+    host.made("day 2")
+    run = host.service.delete.begin(made).execute()
+    assert run.error is None
+    assert [key for key in came & set(host.keys()) if "/deleted-" not in key] == []
+
+
+def test_what_waits_is_tried_again_before_copy_every(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After half a minute; and a new set does not wait for what is refused."""
+    host, calls = away.host, list[datetime]()
+    copy = host.second.copy
+
+    def counted() -> tuple[CopyState, Copied]:
+        calls.append(away.clock.now())
+        return copy()
+
+    monkeypatch.setattr(host.second, "copy", counted)
+    away.clock.advance(seconds=5)
+    broken = host.made("broken")
+    body = io.BytesIO()
+    host.service.store.get(broken.objects[0].key, body)
+    host.service.store.delete(broken.objects[0].key)
+    away.after(timedelta(seconds=1))
+    away.after(timedelta(seconds=20))
+    assert len(calls) == 1
+    away.after(timedelta(seconds=15))
+    assert len(calls) == 2
+    host.made("good")
+    away.after(timedelta(seconds=1))
+    assert len(calls) == 3
+    host.service.store.put(broken.objects[0].key, io.BytesIO(body.getvalue()), {})
+    away.after(HOUR)
+    state = host.second.state()
+    assert (len(calls), state and state.waiting) == (4, 0)
+
+
+def test_a_deletion_and_what_is_set_aside_go_at_once(away: Away) -> None:
+    """Not after COPY_EVERY only: until then the second place shows a set that is none any more."""
+    host = away.host
+    (first,) = ids(host.service)
+    away.clock.advance(seconds=5)
+    host.made("newer")
+    away.after(timedelta(seconds=1))
+    assert host.service.delete.begin(first).execute().error is None
+    assert first in ids_there(host)
+    away.after(timedelta(seconds=1))
+    assert first not in ids_there(host)
+
+
+def ids_there(host: Host) -> set[str]:
+    """The sets of the second place, as this host knows it."""
+    return {one.id for one in host.second.catalogue.sets()}
+
+
+def test_a_clock_that_was_ahead_ends_no_standing_in(away: Away, bucket: SecondBucket) -> None:
+    """The last set lies in the future, by a clock that was set back: the next one does not wait."""
+    host = away.host
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("day 1")
+        away.after(timedelta(minutes=1))
+        away.after(HOUR)
+        stood_in = away.stand_in()
+        assert stood_in is not None
+        ahead = replace(stood_in, last_at=away.clock.now() + timedelta(days=365))
+        host.service.facts.second.note_stand_in(ahead, host.second.config.location)
+        assert "first_place_away" not in away.codes()
+        write_generation(host.installation.folder, "day 2")
+        away.after(timedelta(minutes=1))
+        again = away.stand_in()
+        assert again is not None
+        assert len(again.sets) == len(stood_in.sets) + 1
+        assert "first_place_away" in away.codes()

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backups.decisions.second.findings import second_facts, second_warnings
-from backups.vocabulary.second import CopyError, CopyState, SecondConfig, SecondFacts
+from backups.vocabulary.second import CopyError, CopyState, SecondConfig, SecondFacts, StandIn
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -28,6 +28,9 @@ COMPLETE = CopyState(at=NOW, complete_at=NOW, points=3, newest="20261128T010000Z
         (replace(COMPLETE, complete_at=NOW - DAY - HOUR), None, False),
         (replace(COMPLETE, complete_at=None), NOW - HOUR, True),
         (replace(COMPLETE, complete_at=None), NOW - DAY - HOUR, False),
+        # What a clock that was ahead has noted is no proof, and what a store says no excuse.
+        (replace(COMPLETE, complete_at=NOW + DAY), NOW - HOUR, None),
+        (replace(COMPLETE, complete_at=None, behind_since=NOW + DAY), NOW - DAY - HOUR, False),
     ],
 )
 def test_green_rests_on_copies_of_a_day(
@@ -71,3 +74,13 @@ def test_why_it_is_behind_is_said_with_the_remedy() -> None:
     assert fact.finding is not None
     assert "no connection [store_unreachable]" in fact.finding.message
     assert fact.finding.hint == "Check COPY_ENDPOINT. Then: ./bot backups copy"
+
+
+@pytest.mark.parametrize(
+    ("last", "takes"),
+    [(NOW - HOUR, True), (NOW - 3 * HOUR, False), (NOW + DAY, False), (None, False)],
+)
+def test_a_stand_in_counts_while_its_last_set_is_young(last: datetime | None, takes: bool) -> None:
+    """And not while it lies in the future, by a clock that was ahead."""
+    facts = SecondFacts(CONFIG, COMPLETE, None, StandIn(NOW - DAY, last))
+    assert facts.takes_sets(NOW) is takes

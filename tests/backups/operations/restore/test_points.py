@@ -110,6 +110,27 @@ def test_what_a_restore_passed_over_is_still_there_for_at_and_by_id(tmp_path: Pa
             assert by_id.protects
 
 
+def test_what_a_restore_passes_over_is_not_latest_while_the_app_is_stopped(tmp_path: Path) -> None:
+    """Nobody has ended the chain yet: a second restore would undo what the first has done."""
+    with open_bench(tmp_path) as bench:
+        made = bench.made()
+        with stored_chain(bench, made) as chain:
+            for _ in range(3):
+                add_rows(bench.tokens, 5)
+                chain.step()
+            bench.service.catalogue.refresh()
+            assert bench.service.own_sets.required_latest().id == chain.point(3)
+            bench.restored(chain.point(1))
+            assert bench.service.own_sets.required_latest().id == chain.point(1)
+            assert bench.service.restore.plan(at=chain.at).backup_set.id == chain.point(3)
+            bench.service.facts.forget_restored_chain()  # the follower has ended the chain
+            assert bench.service.own_sets.required_latest().id == chain.point(3)
+            bench.restored(made.id)
+            assert bench.service.own_sets.required_latest().id == made.id
+            bench.service.undo.begin().execute()
+            assert bench.service.own_sets.required_latest().id == chain.point(3)
+
+
 def test_a_restored_point_sets_aside_only_the_sets_after_it(tmp_path: Path) -> None:
     """The full of a point, and what was made before it, stay what `latest` may mean."""
     clock = FixedClock()
