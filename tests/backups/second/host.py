@@ -33,3 +33,7 @@ class Host:
         run = self.service.backup.begin().execute()
         assert run.set_id is not None, run.error
         return self.service.catalogue.get(run.set_id)
+
+    def keys(self) -> list[str]:
+        """What lies in the first place."""
+        return [one.key for one in self.service.store.list(PREFIX)]
