@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -231,7 +232,7 @@ def test_the_app_deletes_old_versions(tmp_path: Path) -> None:
         path = root / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps([key]))
-        at = path.stat().st_mtime - timedelta(days=days).total_seconds()
+        at = time.time() - timedelta(days=days).total_seconds()
         os.utime(path, (at, at))
 
     app = AppProcess.start(installation)
