@@ -103,7 +103,7 @@ def copy(service: BackupService, options: argparse.Namespace) -> int:
             print_json(view.differences_document(found))
         else:
             show(view.differences(found, second.config.location))
-        return 1 if found.missing or found.different else 0
+        return 1 if found.missing or found.different or not found.compared else 0
     state, copied = second.copy()
     if options.json:
         print_json({**documents.copy_document(state), "copied": copied.copied})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from cryptography.fernet import Fernet
 
 from benchmarks.databases import Pair, Values, change_rows, change_token, make_pair
 from benchmarks.topics.writers import Writer
+from tests.support.waiting import eventually
 
 
 def values_of(pair: Pair) -> list[str]:
@@ -44,11 +44,11 @@ def test_each_writer_changes_tokens(tmp_path: Path) -> None:
     """Also one that writes to the same rows as another before it: else nothing is to be stored."""
     values = Values(Fernet.generate_key().decode(), 60)
     pair = make_pair(tmp_path / "pair", 0.5, values)
-    found = []
-    for first in (1, 1_000_001):
-        with closing(Writer(pair, first)) as writer:
-            time.sleep(0.3)  # it writes 200 times a second
-            _, wholes = writer.stop()
-        assert len(wholes) > 1
-        found.append(values_of(pair))
-    assert found[0][: len(found[1])] != found[1][: len(found[0])]
+    rows = len(values_of(pair))
+    with closing(Writer(pair, 1)) as writer:
+        eventually(lambda: len(values_of(pair)) > rows + 3, "new tokens")
+        writer.stop()
+    before = values_of(pair)
+    with closing(Writer(pair, 1_000_001)) as writer:
+        eventually(lambda: values_of(pair)[: len(before)] != before, "a changed token")
+        writer.stop()

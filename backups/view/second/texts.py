@@ -28,6 +28,8 @@ def copied(state: CopyState, objects: int, size: int, location: str) -> str:
 
 def differences(found: Differences, location: str) -> str:
     """After a comparison of both places."""
+    if not found.compared:
+        return "The first place has nothing with a mark of ours: there is nothing to compare."
     if not found.missing and not found.different:
         return f"{location} has all {counted(found.compared, 'object')}, byte for byte."
     lines = [f"Of {counted(found.compared, 'object')}, {location}"]

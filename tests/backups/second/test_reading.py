@@ -233,3 +233,17 @@ def test_an_empty_first_place_names_the_second(host: Host) -> None:
     said = " ".join(one.hint for one in host.service.status().health.problems)
     assert "The second place has restore points: ./bot backups list --place second." in said
     assert "set the SPACES_ settings" not in said
+
+
+def test_a_first_place_that_was_emptied_is_not_said_to_be_whole_in_the_second(
+    tmp_path: Path, first: SecondBucket, bucket: SecondBucket
+) -> None:
+    """A comparison of nothing is no good news."""
+    host = two_places(tmp_path / "host", first, bucket)
+    write_generation(host.folder, "one")
+    host.json("run")
+    assert host.cli("copy").returncode == 0
+    first.rob()
+    done = host.cli("copy", "--check")
+    assert done.returncode == 1
+    assert "nothing to compare" in done.stdout
