@@ -103,6 +103,7 @@ class SlowPipe(_Server):
         parts = urlsplit(endpoint)
         self._upstream = (parts.hostname or "", parts.port or 80)
         self.slow = False
+        self.trickles = threading.Event()  # the first byte of a long answer was sent by itself
         self.upload_rate: int | None = None
 
     def _meet(self, client: socket.socket) -> None:
@@ -136,6 +137,7 @@ class SlowPipe(_Server):
     def _trickle(self, chunk: bytes, target: socket.socket) -> None:
         head = chunk.find(b"\r\n\r\n") + 4
         target.sendall(chunk[:head])
+        self.trickles.set()
         for byte in chunk[head:]:
             if self._stopping.wait(_SECONDS_A_BYTE) or not self.slow:
                 return

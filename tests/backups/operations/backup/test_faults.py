@@ -14,12 +14,14 @@ import signal
 import sqlite3
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import pytest
@@ -281,10 +283,23 @@ def test_a_store_that_nobody_serves_is_named(
 
 
 def test_one_byte_a_second_ends_at_the_deadline(
-    tmp_path: Path, s3_server: S3Server, bucket: str, honest: SpacesStore, clock: FixedClock
+    tmp_path: Path,
+    s3_server: S3Server,
+    bucket: str,
+    honest: SpacesStore,
+    clock: FixedClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A server that dribbles never times out by itself: `BACKUP_TIMEOUT` ends the run."""
+    """A server that dribbles never times out by itself: `BACKUP_TIMEOUT` ends the run.
+
+    The run's time stands still until the first byte trickles, however busy the machine is.
+    """
     with SlowPipe(s3_server.endpoint) as pipe:
+        began = time.monotonic()
+        run_time = SimpleNamespace(
+            monotonic=lambda: time.monotonic() if pipe.trickles.is_set() else began
+        )
+        monkeypatch.setattr("backups.runs.run.time", run_time)
         settings = replace(s3_server.settings(bucket), endpoint=pipe.endpoint)
         store = SpacesStore(settings, read_timeout=5, attempts=2)
         with open_bench(tmp_path, store, clock=clock, timeout=timedelta(seconds=1)) as bench:
