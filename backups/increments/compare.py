@@ -7,6 +7,7 @@ import sqlite3
 import struct
 from contextlib import closing
 from pathlib import Path
+from typing import BinaryIO
 
 from backups.format.increment import MOST_CHANGED_BYTES
 from backups.increments.shadow import Delta, Shadow
@@ -24,21 +25,21 @@ def most_changed(pages: int, page_size: int) -> int:
     return min(MOST_CHANGED_BYTES, max(_SMALL_BYTES, pages * page_size // 2)) // page_size
 
 
-def compare(path: Path, shadow: Shadow) -> Delta | str:
-    """What leads from a shadow to the database file at `path`; a text says why a full is needed."""
+def compare(copy: BinaryIO, shadow: Shadow) -> Delta | str:
+    """What leads from a shadow to the database in `copy`; a text says why a full is needed."""
     size = shadow.page_size
-    with path.open("rb", buffering=0) as copy:
-        if page_size_of(os.pread(copy.fileno(), 100, 0)) != size:
-            return "its page size has changed"
-        pages_after = os.fstat(copy.fileno()).st_size // size
-        most = most_changed(pages_after, size)
-        pages: dict[int, bytes] = {}
-        offset = 0
-        while new := os.pread(copy.fileno(), _CHUNK, offset):
-            _differences(new, shadow.chunk(offset, _CHUNK), offset, size, pages)
-            if len(pages) > most:
-                return f"more than {most:,} of its {pages_after:,} pages have changed"
-            offset += len(new)
+    pages_after = copy.seek(0, os.SEEK_END) // size
+    copy.seek(0)
+    if page_size_of(copy.read(100)) != size:
+        return "its page size has changed"
+    most = most_changed(pages_after, size)
+    pages: dict[int, bytes] = {}
+    offset = copy.seek(0)
+    while new := copy.read(_CHUNK):
+        _differences(new, shadow.chunk(offset, _CHUNK), offset, size, pages)
+        if len(pages) > most:
+            return f"more than {most:,} of its {pages_after:,} pages have changed"
+        offset += len(new)
     return shadow.delta(pages, pages_after)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import closing
@@ -18,6 +19,8 @@ from backups.errors import FollowerBusy, RunInterrupted
 from backups.format.chain import Head, load
 from backups.format.chain_keys import chain_id, end_key, head_key, increment_key, point_id, set_of
 from backups.host.machine import boot_id
+from backups.increments import capture
+from backups.increments.compare import copy_pages
 from backups.increments.follow_folder import FollowFolder
 from backups.increments.lease import FollowLease
 from backups.increments.outages import AWAY, read_outages
@@ -157,6 +160,30 @@ def test_a_damaged_database_is_no_point(tmp_path: Path) -> None:
         assert step(bench, follower) == "stored"
         assert follower.failing == frozenset()
         assert follower.following.damaged == {}
+
+
+@pytest.mark.parametrize(("most_in_memory", "copied"), [(None, []), (0, ["tokens.copy"])])
+def test_what_is_small_is_compared_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_in_memory: int | None, copied: list[str]
+) -> None:
+    """A file each second would have the bot's commits wait for the disk; what is large has one."""
+    files = []
+
+    def noted(connection: sqlite3.Connection, path: Path) -> None:
+        files.append(path.name)
+        copy_pages(connection, path)
+
+    monkeypatch.setattr(capture, "copy_pages", noted)
+    if most_in_memory is not None:
+        monkeypatch.setattr(capture, "_MOST_BYTES_IN_MEMORY", most_in_memory)
+    with following_bench(tmp_path, follow="compare") as bench, following(bench) as follower:
+        chain = begun(bench, follower)
+        step(bench, follower)  # each start compares all once
+        files.clear()
+        rotate(bench, "new")
+        assert step(bench, follower) == "stored"
+        assert files == copied
+        assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
 
 
 def test_a_volatile_source_causes_no_point_and_is_carried(bench: Bench) -> None:
