@@ -181,7 +181,8 @@ class Backup:
         suspect = list(self._own_sets.suspicions())
         recorder.stage("check")
         recorder.keep_room(self.room(sources, staging))
-        self._publisher.check_store()
+        if not self._is_known_to_take():
+            self._publisher.check_store()
         self._adopt.say_who_this_is()
         tries, spoiled = 0, dict[str, AppError]()
         while True:
@@ -276,6 +277,16 @@ class Backup:
                 ),
             )
         return snapshots
+
+    def _is_known_to_take(self) -> bool:
+        """Whether this store took a set of ours today, and no run has failed since.
+
+        Each put says by itself whether it still does: the question before all is only there so that
+        nothing is copied for a store that takes nothing, or would overwrite what it has.
+        """
+        newest = self._catalogue.newest_protecting(self._own_sets.ours())
+        today = self._clock.now().date()
+        return newest is not None and newest.created_at.date() == today and not self._has_failed()
 
     def _has_failed(self) -> bool:
         """Whether the last run has: what may be damaged is not sent each time to be taken back."""

@@ -33,12 +33,29 @@ def counted(tmp_path: Path, s3_server: S3Server) -> Iterator[tuple[Bench, Counti
             yield bench, proxy
 
 
-def test_a_run_asks_the_store_seven_times(counted: tuple[Bench, CountingProxy]) -> None:
-    """Each file and the manifest is put and read back. One more, before anything is copied: whether
-    the store is there, takes objects, and overwrites none."""
+def test_a_run_asks_the_store_six_times(counted: tuple[Bench, CountingProxy]) -> None:
+    """Each file and the manifest is put and read back."""
     bench, proxy = counted
     bench.made()
-    assert proxy.take().requests == {"PUT": 4, "GET": 3}
+    assert proxy.take().requests == {"PUT": 3, "GET": 3}
+
+
+def test_the_first_run_of_a_day_and_one_after_a_failure_ask_more(
+    counted: tuple[Bench, CountingProxy],
+) -> None:
+    """Before anything is copied: whether the store is there, takes objects, and overwrites none."""
+    bench, _ = counted
+    assert isinstance(bench.service.clock, FixedClock)
+    asked = []
+    bench.service.clock.advance(days=1)
+    for away in (False, True, False, False):
+        bench.watched.calls.clear()
+        if away:
+            bench.watched.go_away()
+        bench.run()
+        asked.append(len(bench.watched.keys("check")))
+        bench.watched.mend()
+    assert asked == [1, 0, 1, 0]
 
 
 def test_the_first_run_of_a_day_asks_for_its_keys(counted: tuple[Bench, CountingProxy]) -> None:
