@@ -19,6 +19,7 @@ from benchmarks.topics import (
     following,
     points,
     presence,
+    restore,
     writers,
 )
 
@@ -54,7 +55,8 @@ def budgets(results: Results) -> list[Budget]:
         Budget(name, limit, measured, unit)
         for name, limit, unit, measured in (
             *_times(results),
-            *_memory(results),
+            *_restores(results),
+            *_spent(results),
             *_others(results, ""),
             *_others(results, STORE_YIELDS),
             *_following(results),
@@ -74,10 +76,16 @@ def _times(results: Results) -> Iterable[_Found]:
             results.find(backup.TOPIC, megabytes, SCRIPTS, WHOLE),
         )
 
+    for megabytes, size, limits in (
+        (100, "100 MB", (("plain", 0.55), ("zstd", 0.60), ("zstd+age", 0.70))),
+        (1000, "1 GB", (("plain", 1.00), ("zstd", 1.10))),
+    ):
+        for sealing, limit in limits:
+            name = f"{size}, {APP}{sealing}, {WITH_PROOF}: of the scripts' time"
+            yield name, limit, "", of_scripts(megabytes, f"{APP}{sealing}", WITH_PROOF)
     for who, limit in ((f"{APP}plain", 0.75), (f"{APP}zstd", 0.50), (f"{COMMAND}zstd", 0.65)):
-        for what, times in ((TO_LAST_PUT, 1), (WITH_PROOF, 2)):
-            name = f"100 MB, {who}, {what}: of the scripts' time"
-            yield name, times * limit, "", of_scripts(100, who, what)
+        name = f"100 MB, {who}, {TO_LAST_PUT}: of the scripts' time"
+        yield name, limit, "", of_scripts(100, who, TO_LAST_PUT)
     fastest = _fastest(results, 100)
     for sealing in ("plain", "zstd"):
         ours = results.find(backup.TOPIC, 100, f"{APP}{sealing}", TO_LAST_PUT)
@@ -90,7 +98,7 @@ def _times(results: Results) -> Iterable[_Found]:
         ours = results.find(backup.TOPIC, 1000, f"{APP}{sealing}", TO_LAST_PUT)
         floor = _floor(results, 1000, sealing)
         name = f"1 GB, {APP}{sealing}: of the larger floor ({floor.who if floor else ''})"
-        yield name, 1.25, "", _ratio(ours, floor)
+        yield name, 1.35, "", _ratio(ours, floor)
     for who in (f"{APP}plain", f"{APP}zstd", "Litestream", ".backup + restic"):
         again = _first(results, change.TOPIC, who, (TO_LAST_PUT, WHOLE))
         scripts = _first(results, change.TOPIC, SCRIPTS, (WHOLE,))
@@ -98,12 +106,43 @@ def _times(results: Results) -> Iterable[_Found]:
         yield name, None, "", _ratio(again, scripts)
 
 
-def _memory(results: Results) -> Iterable[_Found]:
+def _restores(results: Results) -> Iterable[_Found]:
+    """Of the scripts' download, which checks nothing."""
+    for megabytes, who, what, limit in (
+        (100, f"{COMMAND}plain", WHOLE, 0.50),
+        (100, f"{COMMAND}zstd", WHOLE, 0.60),
+        (100, f"{APP}zstd", restore.IN_PLACE, 0.50),
+        (100, f"{APP}zstd{restore.FROM_COPY}", restore.IN_PLACE, 0.30),
+        (1000, f"{COMMAND}plain", WHOLE, 0.75),
+    ):
+        ours = results.find(restore.TOPIC, megabytes, who, what)
+        scripts = results.find(restore.TOPIC, megabytes, SCRIPTS, WHOLE)
+        name = f"restore {megabytes} MB, {who}, {what}: of the scripts' time"
+        yield name, limit, "", _ratio(ours, scripts)
+    next_commit = _first(results, restore.TOPIC, f"{APP}zstd", (restore.NEXT_COMMIT,))
+    name = f"restore, {restore.NEXT_COMMIT}"
+    yield name, 10.0, "ms", next_commit.most if next_commit else None
+
+
+def _spent(results: Results) -> Iterable[_Found]:
     for megabytes in results.sizes(cost.BACKUP):
+
+        def found(topic: str, who: str, what: str, size: float = megabytes) -> float | None:
+            measured = results.find(topic, size, who, what)
+            return measured.median if measured else None
+
         for sealing in ("plain", "zstd"):
-            found = results.find(cost.BACKUP, megabytes, f"{APP}{sealing}", cost.MEMORY)
             name = f"{megabytes:g} MB, {APP}{sealing}: memory above idle"
-            yield name, 48.0, "MiB", found.median if found else None
+            yield name, 48.0, "MiB", found(cost.BACKUP, f"{APP}{sealing}", cost.MEMORY)
+        if megabytes != 100:
+            continue
+        for sealing, seconds in (("plain", 1.8), ("zstd", 2.5)):
+            name = f"100 MB, {COMMAND}{sealing}: processor time of a run"
+            yield name, seconds, "s", found(cost.BACKUP, f"{COMMAND}{sealing}", cost.PROCESSOR)
+        status = found(cost.STATUS, f"{COMMAND}plain", cost.PROCESSOR)
+        yield "100 MB: processor time of a status", 0.27, "s", status
+        asked = found(cost.BACKUP, f"{APP}plain", cost.REQUESTS)
+        yield "requests to the store of a run that is not the first of its day", 6, "", asked
 
 
 def _others(results: Results, way: str) -> Iterable[_Found]:
@@ -128,6 +167,9 @@ def _others(results: Results, way: str) -> Iterable[_Found]:
         yield f"writers beside {who}: p99 of a commit, of idle", None, "", commits(who)
     for who in (f"{answers.IN_THREAD}{way}", f"{answers.IN_CHILD}{way}"):
         yield f"answers, {who}: p99, of idle", 1.2, "", asked(who)
+        bare = asked(f"{BarePut.name}{way}")
+        of_bare = ours / bare if (ours := asked(who)) and bare else None
+        yield f"answers, {who}: p99, of that beside a bare PUT", 0.8, "", of_bare
         stall = _first(results, answers.TOPIC, who, (answers.STALL,))
         name = f"answers, {who}: longest stall of the loop"
         yield name, 20.0, "ms", stall.most if stall else None

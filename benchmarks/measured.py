@@ -15,6 +15,7 @@ from pathlib import Path
 
 MEBIBYTE = 1024 * 1024
 _SECONDS_BETWEEN_LOOKS = 0.01
+_TICKS = os.sysconf("SC_CLK_TCK")
 PATIENCE_SECONDS = 900.0
 
 
@@ -41,12 +42,16 @@ class Traffic:
 
 @dataclass(frozen=True)
 class Spent:
-    """What a command took; `peak_memory` is the most that its whole process tree had, in bytes."""
+    """What a command took; `peak_memory` is the most that its whole process tree had, in bytes.
+
+    `processor_seconds` are those of it and of its ended children, of all processors.
+    """
 
     seconds: float
     traffic: Traffic
     peak_memory: int
     output: str
+    processor_seconds: float = 0.0
 
 
 class CommandFailed(Exception):
@@ -108,6 +113,7 @@ def _run(
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
                 seconds = time.perf_counter() - began
                 traffic = traffic_of(process.pid)
+                processor = processor_seconds(process.pid, with_children=True)
         finally:
             impatience.cancel()
             _kill_group(process.pid)
@@ -117,7 +123,7 @@ def _run(
     if process.returncode:
         kind = CommandTooLong if seconds >= patience else CommandFailed
         raise kind(f"{command} ended with {process.returncode}:\n{told}")
-    return Spent(seconds, traffic, peak[0], told)
+    return Spent(seconds, traffic, peak[0], told, processor)
 
 
 def _kill_group(pid: int) -> None:
@@ -130,6 +136,15 @@ def traffic_of(pid: int) -> Traffic:
     lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     found = dict(line.split(": ") for line in lines)
     return Traffic(int(found["rchar"]), int(found["wchar"]), int(found["write_bytes"]))
+
+
+def processor_seconds(pid: int, *, with_children: bool = False) -> float:
+    """What a process has used of all processors so far, with its threads.
+
+    https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html: utime, stime, cutime, cstime.
+    """
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return sum(int(field) for field in fields[11 : 15 if with_children else 13]) / _TICKS
 
 
 @contextmanager

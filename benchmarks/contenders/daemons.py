@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import subprocess
 import time
@@ -23,7 +22,6 @@ from tests.support.bucket_oracle import S3Bucket
 from tests.support.chain_oracle import ChainOracle, Point, rows_in
 
 _PATIENCE_SECONDS = 120.0
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 class Daemon(Protocol):
@@ -196,9 +194,3 @@ def wait_until(looks: Callable[[], bool], what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"{_PATIENCE_SECONDS:.0f} s passed without: {what}")
         time.sleep(0.05)
-
-
-def processor_seconds(pid: int) -> float:
-    """What a process has used of all processors so far, with its threads."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _TICKS

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 from contextlib import closing
+from dataclasses import replace
 
 from benchmarks.contenders.contender import ByCommand
 from benchmarks.contenders.field import as_command, peers
-from benchmarks.contenders.ours import InApp
+from benchmarks.contenders.ours import AsCommand, InApp
 from benchmarks.counting_proxy import Counted, CountingProxy
 from benchmarks.databases import MEGABYTE
 from benchmarks.measured import Spent, Traffic, memory_of, peak_memory, traffic_of
@@ -19,6 +20,7 @@ from benchmarks.rounds import say
 BACKUP, RESTORE = "cost of a backup", "cost of a restore"
 MEMORY, READ, WRITTEN = "memory above idle", "read", "written"
 SENT, RECEIVED, REQUESTS = "sent", "received", "requests"
+STATUS, PROCESSOR = "cost of a status", "processor time"
 # A restore then comes from the store, as with the others.
 _FROM_STORE = {"BACKUP_LOCAL_COPIES": "0"}
 
@@ -46,10 +48,18 @@ def _by_command(
     proxy.take()
     spent = one.backup_command().run_watched()
     _note(BACKUP, megabytes, one, spent, proxy.take(), results)
+    results.add(BACKUP, megabytes, one.name, PROCESSOR, "s", [spent.processor_seconds])
     into = place.new_folder("restored")
     spent = one.restore_command(into).run_watched()
     _note(RESTORE, megabytes, one, spent, proxy.take(), results)
+    results.add(RESTORE, megabytes, one.name, PROCESSOR, "s", [spent.processor_seconds])
     shutil.rmtree(into)
+    if isinstance(one, AsCommand):
+        command = one.installed.command("status")
+        # Here no app schedules, and a status that is not healthy is an error.
+        by_cron = {**command.environment, "BACKUP_RUN_BY": "cron"}
+        spent = replace(command, environment=by_cron).run_watched()
+        results.add(STATUS, megabytes, one.name, PROCESSOR, "s", [spent.processor_seconds])
 
 
 def _in_app(one: InApp, megabytes: float, proxy: CountingProxy, results: Results) -> None:

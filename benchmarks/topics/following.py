@@ -17,14 +17,13 @@ from benchmarks.contenders.daemons import (
     Daemon,
     FollowingApp,
     LitestreamDaemon,
-    processor_seconds,
     wait_until,
 )
 from benchmarks.contenders.field import peers
 from benchmarks.counting_proxy import CountingProxy
 from benchmarks.databases import Pair, Values, change_rows, change_token
 from benchmarks.loss import loss_windows
-from benchmarks.measured import CommandTooLong
+from benchmarks.measured import CommandTooLong, processor_seconds
 from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.results import Results

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
+from pathlib import Path
 
 from benchmarks.contenders.contender import WHOLE, ByCommand
 from benchmarks.contenders.field import SEALINGS, as_command, peers
@@ -17,6 +20,8 @@ from benchmarks.rounds import rounds, say, settle
 TOPIC = "restore"
 IN_PLACE = "in place, until the data is served again"
 WITH_SAFETY_COPY = "in place, with what it replaced stored too"
+NEXT_COMMIT = "the bot's next commit after it"
+FROM_COPY = ", from the copies on this host"
 _SIZES = 3
 # From the store, as after the loss of the host.
 _FROM_STORE = {"BACKUP_LOCAL_COPIES": "0"}
@@ -28,7 +33,7 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
         pair = place.pair(megabytes)
         large = plan.is_large(megabytes)
         few = large or plan.quick
-        sealings: Sequence[Sealing] = ("zstd",) if few else SEALINGS
+        sealings: Sequence[Sealing] = ("plain", "zstd") if few else SEALINGS
         with ExitStack() as stack:
             everybody: list[ByCommand | InApp] = [
                 stack.enter_context(closing(make(place, pair)))
@@ -39,24 +44,44 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
                 one.backup()
             if not large:
                 # A restore in place writes to the databases: to others than the rest restores.
-                own = place.copy_of(pair)
-                stack.callback(shutil.rmtree, own.folder)
-                inside = InApp(place, own, "zstd", more=_FROM_STORE)
-                everybody.append(stack.enter_context(closing(inside)))
+                for more, whence in ((_FROM_STORE, ""), ({}, FROM_COPY)):
+                    own = place.copy_of(pair)
+                    stack.callback(shutil.rmtree, own.folder)
+                    inside = InApp(place, own, "zstd", more=more)
+                    inside.name += whence
+                    everybody.append(stack.enter_context(closing(inside)))
             for who, counts in rounds(everybody, plan.runs_at(megabytes), warm_up=not few):
                 settle(plan)
                 for what, seconds in _restore(who, place).items():
                     say(f"  {megabytes:g} MB, {who.name}: {seconds:.3f} s {what}")
-                    if counts:
+                    if not counts:
+                        continue
+                    if what == NEXT_COMMIT:
+                        results.add(TOPIC, megabytes, who.name, what, "ms", [1000 * seconds])
+                    else:
                         results.add(TOPIC, megabytes, who.name, what, "s", [seconds])
 
 
 def _restore(one: ByCommand | InApp, place: Place) -> dict[str, float]:
     if isinstance(one, InApp):
         told = one.app.ask("restore")
-        return {IN_PLACE: told["stages"]["keep"], WITH_SAFETY_COPY: told["whole"]}
+        return {
+            IN_PLACE: told["stages"]["keep"],
+            WITH_SAFETY_COPY: told["whole"],
+            NEXT_COMMIT: _commit(one.pair.sessions),
+        }
     into = place.new_folder("restored")
     try:
         return {WHOLE: one.restore_command(into).run()}
     finally:
         shutil.rmtree(into)
+
+
+def _commit(path: Path) -> float:
+    """How long a transaction of one row takes, from its lock to its end; in seconds."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        began = time.perf_counter()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("UPDATE sessions SET rowid = rowid WHERE rowid = 1")
+        connection.execute("COMMIT")
+        return time.perf_counter() - began

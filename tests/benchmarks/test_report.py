@@ -14,6 +14,7 @@ from benchmarks.report import report
 from benchmarks.results import Results, read_results, write_results
 from benchmarks.rounds import rounds
 from benchmarks.samples import Sample, percentile, within
+from benchmarks.topics.restore import IN_PLACE, NEXT_COMMIT
 
 APP = "ours in the app, plain"
 
@@ -33,7 +34,7 @@ def test_a_budget_compares_medians_of_one_run() -> None:
     kept = {one.name: one for one in budgets(some_results(ours=0.6))}
     name = f"100 MB, {APP}, to the last data PUT: of the scripts' time"
     assert (kept[name].measured, kept[name].limit, kept[name].kept) == (0.6, 0.75, True)
-    assert kept[name.replace("to the last data PUT", "with the proof")].limit == 1.5
+    assert kept[name.replace("to the last data PUT", "with the proof")].limit == 0.55
     broken = {one.name: one for one in budgets(some_results(ours=0.76))}
     assert not broken[name].kept
 
@@ -119,4 +120,35 @@ def test_what_others_feel_has_budgets_beside_both_stores() -> None:
     assert found[f"{thread}, store yields: p99, of idle"] == (1.2, 2.25, False)
     assert found["answers, a bare PUT, zstd: p99, of idle"] == (None, 2.0, True)
     assert found["answers, a bare PUT, zstd, store yields: p99, of idle"] == (None, 4.0, True)
-    assert len(found) == 10
+    of_bare = "p99, of that beside a bare PUT"
+    assert found[f"{thread}: {of_bare}"] == (0.8, 0.625, True)
+    assert found[f"{thread}, store yields: {of_bare}"] == (0.8, 9 / 16, True)
+    assert len(found) == 12
+
+
+def test_a_restore_and_what_a_run_spends_have_budgets() -> None:
+    """A restore is held against the scripts' download; memory, time and requests have limits."""
+    results = Results("c", "h", {})
+    results.add("restore", 100, "two shell scripts", "end to end", "s", [2.0])
+    results.add("restore", 100, "ours as a command, zstd", "end to end", "s", [1.0])
+    copies = "ours in the app, zstd, from the copies on this host"
+    results.add("restore", 100, copies, IN_PLACE, "s", [0.7])
+    results.add("restore", 100, "ours in the app, zstd", NEXT_COMMIT, "ms", [1.0, 11.0])
+    results.add("cost of a backup", 100, "ours in the app, plain", "memory above idle", "MiB", [9])
+    results.add("cost of a backup", 100, "ours in the app, plain", "requests", "", [7])
+    results.add("cost of a backup", 100, "ours as a command, zstd", "processor time", "s", [2.4])
+    results.add("cost of a status", 100, "ours as a command, plain", "processor time", "s", [0.3])
+    found = {one.name: (one.limit, one.measured, one.kept) for one in budgets(results)}
+    assert found == {
+        "restore 100 MB, ours as a command, zstd, end to end: of the scripts' time": (
+            0.6,
+            0.5,
+            True,
+        ),
+        f"restore 100 MB, {copies}, {IN_PLACE}: of the scripts' time": (0.3, 0.35, False),
+        f"restore, {NEXT_COMMIT}": (10, 11, False),
+        "100 MB, ours in the app, plain: memory above idle": (48, 9, True),
+        "100 MB, ours as a command, zstd: processor time of a run": (2.5, 2.4, True),
+        "100 MB: processor time of a status": (0.27, 0.3, False),
+        "requests to the store of a run that is not the first of its day": (6, 7, False),
+    }
