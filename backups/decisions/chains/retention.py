@@ -199,11 +199,12 @@ def _divide(
     for one in chain.objects:
         if one.kind in DOCUMENTS and documents:
             reasons[one.key] = documents
-    gone = (
-        "BACKUP_KEEP_POINTS_DAYS is 0"
-        if days == 0
-        else f"it is older than BACKUP_KEEP_POINTS_DAYS ({days}), and no kept point needs it"
-    )
+    if all(one.kind in DOCUMENTS for one in chain.objects):
+        gone = "the chain has ended, and has no points"
+    elif days == 0:
+        gone = "BACKUP_KEEP_POINTS_DAYS is 0"
+    else:
+        gone = f"it is older than BACKUP_KEEP_POINTS_DAYS ({days}), and no kept point needs it"
     kept = [
         KeptObject(chain.id, one, reasons[one.key]) for one in chain.objects if one.key in reasons
     ]

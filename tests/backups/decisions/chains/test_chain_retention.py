@@ -92,6 +92,15 @@ def test_points_are_kept_for_their_days() -> None:
     assert kept(plan) == {"head", "end", "p11-20", "d10", "d20"}
 
 
+@pytest.mark.parametrize("days", [7, 0, None])
+def test_an_ended_chain_without_points_says_so(days: int | None) -> None:
+    """It began and ended with nothing changed in between: that is no matter of days."""
+    plan = plan_of(a_chain(a_full(1)), days)
+
+    assert dropped(plan) == {"head", "end"}
+    assert {one.reason for one in plan.drop} == {"the chain has ended, and has no points"}
+
+
 def test_what_a_kept_point_needs_stays() -> None:
     """Without a differential, the packs since the full stay as long as a point needs them."""
     old, young = pack(1, 10, ago(days=9)), pack(11, 20, ago(days=6))
