@@ -123,7 +123,7 @@ def duration_of(found: RestorePlan) -> str:
     if found.estimate is None:
         return ""
     how = "the last drill" if found.estimate.basis == "drill" else "its size; no drill measured it"
-    return f"; takes about {units.duration(found.estimate.seconds)} (by {how})"
+    return f"; takes about {units.duration(max(found.estimate.seconds, 0.1))} (by {how})"
 
 
 def _made_by(found: RestorePlan) -> str:
