@@ -17,7 +17,7 @@ from pathlib import Path
 from benchmarks.budgets import budgets
 from benchmarks.docs import write_docs
 from benchmarks.picture import draw
-from benchmarks.place import REPOSITORY, Place, folder_in_memory, open_place
+from benchmarks.place import REPOSITORY, ROOM_IN_MEMORY, Place, open_place
 from benchmarks.plan import VERSION, Plan, find_programs, missing_programs, versions_of
 from benchmarks.report import host, report
 from benchmarks.results import Results, read_results, write_results
@@ -33,6 +33,7 @@ from benchmarks.topics import (
     restore,
     writers,
 )
+from shared.files import folder_in_memory
 
 Measure = Callable[[Plan, Place, Results], None]
 RESULTS = Path(__file__).parent / "results.json"
@@ -102,7 +103,7 @@ def _measure(options: argparse.Namespace) -> Results:
     ]
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     results.notes.append(f"load averages of this host at the beginning: {load}")
-    if folder_in_memory() is None:
+    if folder_in_memory(ROOM_IN_MEMORY) is None:
         results.notes.append("too little room in memory: the store that yields used the disk, too")
     with open_place() as place:
         for topic in options.only or TOPICS:

@@ -16,12 +16,12 @@ from pathlib import Path
 from cryptography.fernet import Fernet
 
 from benchmarks.databases import Pair, Values, make_pair
+from shared.files import folder_in_memory
 from shared.store.spaces_access import SpacesSettings
 from tests.support.s3_server import S3Server
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-_IN_MEMORY = Path("/dev/shm")
-_ROOM_BYTES = 4 * 1024**3
+ROOM_IN_MEMORY = 4 * 1024**3
 STORE_YIELDS = ", store yields"  # what a name ends with that was measured so
 
 
@@ -94,7 +94,7 @@ class Place:
         A store elsewhere takes no processor from the app, and nothing of its disk; such a one takes
         next to nothing: it keeps its files in memory, if there is room.
         """
-        with S3Server.start(yielding=True, within=folder_in_memory()) as server:
+        with S3Server.start(yielding=True, within=folder_in_memory(ROOM_IN_MEMORY)) as server:
             yield replace(self, server=server, endpoint=server.endpoint, yields=True)
 
     def named(self, who: str) -> str:
@@ -135,15 +135,6 @@ class Place:
             "AWS_DEFAULT_REGION": spaces.region,
             "AWS_EC2_METADATA_DISABLED": "true",
         }
-
-
-def folder_in_memory() -> Path | None:
-    """The folder whose files are in memory, if this host has one with room for some backups."""
-    try:
-        free = shutil.disk_usage(_IN_MEMORY).free
-    except OSError:
-        free = 0
-    return _IN_MEMORY if free >= _ROOM_BYTES else None
 
 
 @contextmanager

@@ -14,11 +14,10 @@ One file, because the instant, the pins and what is made of each source belong t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +46,7 @@ from shared.clock import Clock
 from shared.databases.sqlite import restore_remedy
 from shared.databases.translation import translated
 from shared.errors import AppError, DatabaseCorrupt, DatabaseError, DatabaseMissing
+from shared.files import folder_in_memory
 
 # For so long others wait for a lock while the -wal is held.
 _PATIENCE_SECONDS = 1.0
@@ -254,40 +254,35 @@ class Capture:
         """
         if change is not None and not self.keeps_copies:
             return _of_log(change, shadow)
-        with self._copied(pin, checked=change is None) as copy:
-            return compare(copy, shadow) if change is None else _of_log(change, shadow)
-
-    @contextmanager
-    def _copied(self, pin: Pin, *, checked: bool) -> Iterator[BinaryIO]:
-        """What the read of a pin sees, which ends with that; a small one stays in memory.
-
-        A file on the disk of the database each second would have its writers wait for the disk.
-        """
-        path = self._folder / f"{pin.source.name}.copy"
-        remove_file(path)
+        kept = self._folder / f"{pin.source.name}.copy" if self.keeps_copies else None
         try:
-            with translated(what(pin.source)):
-                if not pin.gated:
-                    begin_read(pin.connection)
-                small = _size(pin.connection) <= _MOST_BYTES_IN_MEMORY
-                if checked and small:
-                    _refuse_damaged(pin)
-                if small and not self.keeps_copies:
-                    content = pin.connection.serialize()
-                else:
-                    copy_pages(pin.connection, path)
-                pin.connection.execute("ROLLBACK")
-            refuse_changed(pin)
-            if small and not self.keeps_copies:
-                yield BytesIO(content)
-                return
-            with path.open("rb", buffering=0) as file:
-                yield file
-            if self.keeps_copies:
-                self.copies[pin.source.name] = path
-        finally:
-            if pin.source.name not in self.copies:
-                remove_file(path)
+            with self._copy(pin, kept, checked=change is None) as copy:
+                found = compare(copy, shadow) if change is None else _of_log(change, shadow)
+        except BaseException:
+            if kept:
+                remove_file(kept)
+            raise
+        if kept:
+            self.copies[pin.source.name] = kept
+        return found
+
+    def _copy(self, pin: Pin, kept: Path | None, *, checked: bool) -> BinaryIO:
+        """What the read of a pin sees, which ends with that; the file `kept`, or a nameless one.
+
+        A small one is copied in memory: on the disk of the databases, each second, their writers
+        would wait for it.
+        """
+        with translated(what(pin.source)):
+            if not pin.gated:
+                begin_read(pin.connection)
+            size = _size(pin.connection)
+            if checked and size <= _MOST_BYTES_IN_MEMORY:
+                _refuse_damaged(pin)
+            memory = folder_in_memory(2 * size) if size <= _MOST_BYTES_IN_MEMORY else None
+            copy = copy_pages(pin.connection, kept, memory or self._folder)
+            pin.connection.execute("ROLLBACK")
+        refuse_changed(pin)
+        return copy
 
 
 def _size(connection: sqlite3.Connection) -> int:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import struct
+import tempfile
 from contextlib import closing
 from pathlib import Path
 from typing import BinaryIO
 
 from backups.format.increment import MOST_CHANGED_BYTES
+from backups.host.removal import remove_file
 from backups.increments.shadow import Delta, Shadow
 from shared.files import open_private
 
@@ -70,10 +72,28 @@ def page_size_of(header: bytes) -> int:
     return 65536 if size == 1 else int(size)
 
 
-def copy_pages(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy what a connection sees to a new 0600 file, page by page as it is."""
-    open_private(path).close()
-    with closing(sqlite3.connect(path, isolation_level=None)) as target:
-        target.execute("PRAGMA journal_mode=OFF")
-        target.execute("PRAGMA synchronous=OFF")
-        connection.backup(target, pages=_PAGES_A_STEP)
+def copy_pages(connection: sqlite3.Connection, kept: Path | None, folder: Path) -> BinaryIO:
+    """Copy what a connection sees, page by page as it is; the copy, open to be read.
+
+    It is the new 0600 file `kept`, or one in `folder` that has no name by then: whatever ends this
+    process, nothing of it stays.
+    """
+    if kept:
+        remove_file(kept)
+        open_private(kept).close()
+        name = str(kept)
+    else:
+        descriptor, name = tempfile.mkstemp(dir=folder)
+        os.close(descriptor)
+    copy = open(name, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+    try:
+        with closing(sqlite3.connect(name, isolation_level=None)) as target:
+            if not kept:
+                Path(name).unlink()
+            target.execute("PRAGMA journal_mode=OFF")
+            target.execute("PRAGMA synchronous=OFF")
+            connection.backup(target, pages=_PAGES_A_STEP)
+    except BaseException:
+        copy.close()
+        raise
+    return copy

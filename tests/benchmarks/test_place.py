@@ -16,7 +16,8 @@ from benchmarks.contenders.floor import BarePut, BusyProcessor
 from benchmarks.contenders.ours import AsCommand
 from benchmarks.databases import Values
 from benchmarks.measured import CommandTooLong, run
-from benchmarks.place import Place, folder_in_memory
+from benchmarks.place import ROOM_IN_MEMORY, Place
+from shared.files import folder_in_memory
 from tests.support.s3_server import S3Server
 
 MEGABYTES = 0.1
@@ -53,7 +54,9 @@ def test_a_yielding_store_takes_what_nobody_else_wants(place: Place) -> None:
         assert policies(other.server) == {os.SCHED_IDLE}
         assert os.getsid(other.server.pid) == os.getsid(0)
         assert other.yields
-        assert (kind_of_files(other.server) == "tmpfs") is (folder_in_memory() is not None)
+        assert (kind_of_files(other.server) == "tmpfs") is (
+            folder_in_memory(ROOM_IN_MEMORY) is not None
+        )
         assert other.pair(MEGABYTES) is place.pair(MEGABYTES)
         bucket = other.new_bucket()
         assert other.objects(bucket) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import sqlite3
 import threading
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from cryptography.fernet import Fernet
@@ -162,27 +164,46 @@ def test_a_damaged_database_is_no_point(tmp_path: Path) -> None:
         assert follower.following.damaged == {}
 
 
-@pytest.mark.parametrize(("most_in_memory", "copied"), [(None, []), (0, ["tokens.copy"])])
-def test_what_is_small_is_compared_in_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_in_memory: int | None, copied: list[str]
+@pytest.mark.parametrize("most_in_memory", [None, 0])
+def test_a_copy_that_is_compared_is_in_memory_and_has_no_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_in_memory: int | None
 ) -> None:
-    """A file each second would have the bot's commits wait for the disk; what is large has one."""
-    files = []
+    """On the disk of the databases, each second, the bot's commits would wait for it; what is large
+    is on that disk. Whatever ends the process, no copy stays."""
+    memory, folders = tmp_path / "memory", []
+    memory.mkdir()
 
-    def noted(connection: sqlite3.Connection, path: Path) -> None:
-        files.append(path.name)
-        copy_pages(connection, path)
+    def noted(connection: sqlite3.Connection, kept: Path | None, folder: Path) -> BinaryIO:
+        folders.append((kept, folder))
+        copy = copy_pages(connection, kept, folder)
+        assert os.fstat(copy.fileno()).st_nlink == 0
+        return copy
 
     monkeypatch.setattr(capture, "copy_pages", noted)
+    monkeypatch.setattr(capture, "folder_in_memory", lambda _: memory)
     if most_in_memory is not None:
         monkeypatch.setattr(capture, "_MOST_BYTES_IN_MEMORY", most_in_memory)
     with following_bench(tmp_path, follow="compare") as bench, following(bench) as follower:
         chain = begun(bench, follower)
         step(bench, follower)  # each start compares all once
-        files.clear()
+        folders.clear()
         rotate(bench, "new")
         assert step(bench, follower) == "stored"
-        assert files == copied
+        disk = bench.directory.path / "follow" / "work"
+        assert folders == [(None, disk if most_in_memory == 0 else memory)]
+        assert list(memory.iterdir()) == list(disk.iterdir()) == []
+        assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
+
+
+def test_without_room_in_memory_the_copy_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose shared memory is small."""
+    monkeypatch.setattr(capture, "folder_in_memory", lambda _: None)
+    with following_bench(tmp_path, follow="compare") as bench, following(bench) as follower:
+        chain = begun(bench, follower)
+        rotate(bench, "new")
+        assert step(bench, follower) == "stored"
         assert replayed(bench, chain, tmp_path) == rows_of(bench.tokens, "tokens")
 
 
