@@ -31,6 +31,7 @@ from benchmarks.topics import (
     points,
     presence,
     restore,
+    seconds,
     writers,
 )
 from shared.files import folder_in_memory
@@ -46,6 +47,7 @@ TOPICS: Mapping[str, Measure] = {
     "writers": writers.measure,
     "answers": answers.measure,
     "following": following.measure,
+    "seconds": seconds.measure,
     "presence": presence.measure,
     "points": points.measure,
 }

@@ -20,6 +20,7 @@ from benchmarks.topics import (
     points,
     presence,
     restore,
+    seconds,
     writers,
 )
 
@@ -60,6 +61,7 @@ def budgets(results: Results) -> list[Budget]:
             *_others(results, ""),
             *_others(results, STORE_YIELDS),
             *_following(results),
+            *_to_a_second(results),
             *_being_there(results),
         )
         if measured is not None
@@ -136,9 +138,9 @@ def _spent(results: Results) -> Iterable[_Found]:
             yield name, 48.0, "MiB", found(cost.BACKUP, f"{APP}{sealing}", cost.MEMORY)
         if megabytes != 100:
             continue
-        for sealing, seconds in (("plain", 1.8), ("zstd", 2.5)):
+        for sealing, most in (("plain", 1.8), ("zstd", 2.5)):
             name = f"100 MB, {COMMAND}{sealing}: processor time of a run"
-            yield name, seconds, "s", found(cost.BACKUP, f"{COMMAND}{sealing}", cost.PROCESSOR)
+            yield name, most, "s", found(cost.BACKUP, f"{COMMAND}{sealing}", cost.PROCESSOR)
         status = found(cost.STATUS, f"{COMMAND}plain", cost.PROCESSOR)
         yield "100 MB: processor time of a status", 0.27, "s", status
         asked = found(cost.BACKUP, f"{APP}plain", cost.REQUESTS)
@@ -208,6 +210,14 @@ def _following(results: Results) -> Iterable[_Found]:
         yield f"{megabytes:g} MB, {following.IDLE}, for following", 0.2, "%", more
         put = found(following.IDLE_PUTS)
         yield f"{megabytes:g} MB, {following.IDLE_PUTS}", 0.0, "", put.most if put else None
+
+
+def _to_a_second(results: Results) -> Iterable[_Found]:
+    for megabytes in results.sizes(seconds.TOPIC):
+        for who in (seconds.SINGLE, seconds.PACKED):
+            each = results.find(seconds.TOPIC, megabytes, who, seconds.EACH)
+            name = f"restore {megabytes:g} MB to one second, {who}: {seconds.EACH}"
+            yield name, 0.8 if who == seconds.PACKED else None, "ms", each.median if each else None
 
 
 def _being_there(results: Results) -> Iterable[_Found]:

@@ -23,6 +23,7 @@ from benchmarks.topics import (
     points,
     presence,
     restore,
+    seconds,
     writers,
 )
 
@@ -55,6 +56,8 @@ def report(results: Results) -> str:
         )
     for megabytes in results.sizes(following.TOPIC):
         console.print(_times(results, following.TOPIC, megabytes, "Following every change"))
+    for megabytes in results.sizes(seconds.TOPIC):
+        console.print(_times(results, seconds.TOPIC, megabytes, "Restore to one second"))
     for topic in (cost.BACKUP, cost.RESTORE):
         for megabytes in results.sizes(topic):
             console.print(_grid(results, topic, megabytes, topic.capitalize()))
