@@ -186,11 +186,15 @@ def _following(results: Results) -> Iterable[_Found]:
         def found(what: str, who: str = FOLLOWS, size: float = megabytes) -> Measure | None:
             return results.find(following.TOPIC, size, who, what)
 
-        for what in (following.LOSS, following.OWN_LOSS):
+        for what, median, worst in (
+            (following.LOSS, 1.2, 2.5),
+            (following.OWN_LOSS, 1.2, 2.5),
+            (following.LOSS_FAR, 1.4, 3.0),
+        ):
             windows = found(what)
             name = f"{megabytes:g} MB, {what}"
-            yield f"{name}, median", 1.2, "s", windows.median if windows else None
-            yield f"{name}, worst", 2.5, "s", windows.most if windows else None
+            yield f"{name}, median", median, "s", windows.median if windows else None
+            yield f"{name}, worst", worst, "s", windows.most if windows else None
         peer = found(following.LOSS, LITESTREAM)
         name = f"{megabytes:g} MB, {following.LOSS} of {LITESTREAM}"
         yield f"{name}, median", None, "s", peer.median if peer else None

@@ -103,6 +103,7 @@ class CountingProxy:
         self._requests: Counter[str] = Counter()
         self._sent = self._received = 0
         self._puts: list[Put] = []
+        self.delay = 0.0  # seconds that each request waits here, as on its way to a store far away
 
     @property
     def endpoint(self) -> str:
@@ -161,12 +162,14 @@ class CountingProxy:
         host, port = self._upstream
         upstream_reader, upstream_writer = await asyncio.open_connection(host, port, limit=_CHUNK)
 
-        def sent(data: bytes) -> None:
+        def sent(data: bytes) -> float:
             with self._lock:
                 self._sent += len(data)
+                before = self._requests.total()
                 requests.feed(data)
+                return self.delay * (self._requests.total() - before)
 
-        def received(data: bytes) -> None:
+        def received(data: bytes) -> float:
             with self._lock:
                 self._received += len(data)
                 while data.startswith(b"HTTP/1.1 100"):  # that is no answer yet
@@ -174,6 +177,7 @@ class CountingProxy:
                 stored = requests.answered() if data else ""
                 if stored and data.startswith(b"HTTP/1.1 2"):
                     self._puts.append(Put(time.monotonic(), stored))
+            return 0.0
 
         try:
             await asyncio.gather(
@@ -187,11 +191,13 @@ class CountingProxy:
 
 
 async def _pass_on(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, see: Callable[[bytes], None]
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, see: Callable[[bytes], float]
 ) -> None:
+    """Pass on what comes, each piece as many seconds later as `see` says of it."""
     try:
         while data := await reader.read(_CHUNK):
-            see(data)
+            if seconds := see(data):
+                await asyncio.sleep(seconds)
             writer.write(data)
             await writer.drain()
     except ConnectionError:

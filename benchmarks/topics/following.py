@@ -28,12 +28,13 @@ from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.results import Results
 from benchmarks.rounds import rounds, say, settle
-from benchmarks.samples import percentile
+from benchmarks.samples import Sample, percentile
 from benchmarks.topics.change import CHANGED_PART
 from benchmarks.topics.writers import TRANSACTIONS_A_SECOND, Writer, own_copy
 
 TOPIC = "following"
 LOSS, OWN_LOSS = "loss window", "loss window, own report"
+LOSS_FAR = "loss window, 50 ms a request"
 PROVEN = "from a point's instant until it is proven"
 P99 = "p99 of a commit"
 BUSY, IDLE = f"CPU, {TRANSACTIONS_A_SECOND} transactions a second", "CPU, nothing changes"
@@ -44,6 +45,7 @@ _TOKENS = 5
 _QUIET_SECONDS = 2.5
 _PATIENCE_SECONDS = 60.0
 _NUMBERS = 1_000_000  # more than one window has
+_FAR_SECONDS = 0.05
 _KILOBYTE, _PER_CENT = 1024, 100
 
 
@@ -67,6 +69,8 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
                     _window(plan, one, megabytes, results, counts=counts)
                 for one in seen:
                     _note_losses(one, proxy, megabytes, results)
+                    if isinstance(one.one, FollowingApp) and one.one.follows:
+                        _note_far(plan, one, proxy, megabytes, results)
                     if not _follows_nothing(one.one):
                         _single_changes(one.one, through, proxy, megabytes, results)
                 for one in seen:
@@ -94,28 +98,53 @@ def _everybody(plan: Plan, place: Place, megabytes: float) -> Iterator[Sequence[
 
 
 def _window(plan: Plan, seen: _Seen, megabytes: float, results: Results, *, counts: bool) -> None:
-    one = seen.one
     settle(plan)
+    one = seen.one
     before, began = processor_seconds(one.pid), time.monotonic()
-    first, seen.windows = seen.windows * _NUMBERS + 1, seen.windows + 1
-    with closing(Writer(one.pair, first)) as writer:
-        time.sleep(plan.follow_seconds)
-        _, wholes = writer.stop()
-    ended = time.monotonic()
-    used = (processor_seconds(one.pid) - before) / (ended - began)
+    found = _write(plan, seen, counts=counts)
+    used = (processor_seconds(one.pid) - before) / (time.monotonic() - began)
     time.sleep(_QUIET_SECONDS)  # what was committed last is stored, too
     if not counts:
         return
-    late = [sample.seconds * 1000 for sample in wholes]
-    p99 = percentile(late, 0.99)
+    p99 = percentile([sample.seconds * 1000 for sample in found], 0.99)
     say(f"  {megabytes:g} MB, {one.name}: p99 {p99:.2f} ms, {used * _PER_CENT:.1f}% of a processor")
     results.add(TOPIC, megabytes, one.name, P99, "ms", [p99])
     results.add(TOPIC, megabytes, one.name, BUSY, "%", [used * _PER_CENT])
-    seen.commits |= {
-        number: one.began + one.seconds
-        for number, one in enumerate(wholes, first)
-        if number % 2 == 0
-    }
+
+
+def _write(plan: Plan, seen: _Seen, *, counts: bool) -> Sequence[Sample]:
+    """Write for a while; the commits, which are entered in what was `seen` if that `counts`."""
+    first, seen.windows = seen.windows * _NUMBERS + 1, seen.windows + 1
+    with closing(Writer(seen.one.pair, first)) as writer:
+        time.sleep(plan.follow_seconds)
+        _, wholes = writer.stop()
+    if counts:
+        seen.commits |= {
+            number: one.began + one.seconds
+            for number, one in enumerate(wholes, first)
+            if number % 2 == 0
+        }
+    return wholes
+
+
+def _note_far(
+    plan: Plan, seen: _Seen, proxy: CountingProxy, megabytes: float, results: Results
+) -> None:
+    """The loss window while each request takes its time, as to a store in another place."""
+    one = seen.one
+    far = _Seen(one, windows=seen.windows)
+    proxy.delay = _FAR_SECONDS
+    try:
+        _write(plan, far, counts=True)
+        time.sleep(_QUIET_SECONDS)
+    finally:
+        proxy.delay = 0.0
+    seen.windows = far.windows
+    windows = loss_windows(far.commits, one.states(proxy.puts(one.bucket)))
+    if not windows:
+        raise RuntimeError(f"{one.name} stored nothing of what was written: nothing was measured")
+    say(f"  {megabytes:g} MB, {one.name}: {max(windows):.2f} s, {LOSS_FAR}")
+    results.add(TOPIC, megabytes, one.name, LOSS_FAR, "s", windows)
 
 
 def _note_losses(seen: _Seen, proxy: CountingProxy, megabytes: float, results: Results) -> None:

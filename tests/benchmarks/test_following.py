@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -100,6 +101,18 @@ def test_a_server_that_asks_for_a_body_has_not_answered_yet() -> None:
                 assert [put.key for put in proxy.puts("bucket")] == ["empty"]
 
 
+def test_the_proxy_is_as_far_away_as_it_is_told(s3_server: S3Server, bucket: str) -> None:
+    """Each request waits, and is answered as without it."""
+    with CountingProxy(s3_server.endpoint) as proxy:
+        client = replace(s3_server, endpoint=proxy.endpoint).client()
+        proxy.delay = 0.2
+        began = time.monotonic()
+        client.put_object(Bucket=bucket, Key="far", Body=b"x" * 1000)
+        assert client.get_object(Bucket=bucket, Key="far")["Body"].read() == b"x" * 1000
+        assert time.monotonic() - began >= 0.4
+        assert proxy.take().total == 2
+
+
 def test_what_ours_loses_is_measured_from_outside(s3_server: S3Server, tmp_path: Path) -> None:
     """Windows, bytes, processor time and commits are found with following, and without it."""
     key = Fernet.generate_key().decode()
@@ -110,6 +123,7 @@ def test_what_ours_loses_is_measured_from_outside(s3_server: S3Server, tmp_path:
     for what in (
         following.LOSS,
         following.OWN_LOSS,
+        following.LOSS_FAR,
         following.PROVEN,
         f"{following.SENT} {following.TOKEN}",
         f"{following.STORED} {following.TOKEN}",
