@@ -7,7 +7,9 @@ JavaScript.
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from playwright.sync_api import expect
 from tests.browser.conftest import Visit, quiet_app
 from tests.browser.walker import HOW, How, Walker
 from tests.support.app_process import AppProcess
+from tests.support.history import TOKENS
 from tests.support.listener import Listener
 from tests.support.s3_server import S3Server
 from tests.support.second import SecondBucket
@@ -24,7 +27,6 @@ from tests.support.waiting import eventually
 # What apprise imports warns of Python 3.13; everything else stays an error.
 WARNINGS = {"PYTHONWARNINGS": "error,ignore:'imghdr' is deprecated"}
 KEPT = "I keep it elsewhere"
-AN_ID = r"\d{8}T\d{6}Z"
 
 Walk = Callable[[AppProcess], Walker]
 
@@ -190,3 +192,26 @@ def test_a_restore_from_the_second_place(tmp_path: Path, walk: Walk, s3_server: 
         walker.press("Plan from the second place")
         walker.has_heading("No such restore point")
         expect(walker.page.get_by_role("link", name="Plan from the second place")).to_have_count(0)
+
+
+def test_a_host_that_replaces_another_one(tmp_path: Path, walk: Walk) -> None:
+    """What is wrong, the plan, the restore, the relief: the data is back, and nothing is red."""
+    with quiet_app(tmp_path / "old") as (old, _):
+        made = old.json("run")["set"]["id"]
+    there = {"BACKUP_LOCAL_STORE": str(old.stored(""))}
+    with quiet_app(tmp_path / "new", **there) as (installation, start):
+        installation.tokens_path.unlink()
+        installation.sessions_path.unlink()
+        walker = walk(start())
+        walker.log_in()
+        walker.has_heading("A database was missing at start; a new, empty one was created")
+        walker.press("Restore the newest…")
+        walker.has_heading(f"Restore {made}")
+        walker.type(f"To replace the live data, type {made}", made)
+        walker.press("Restore, and replace the live data")
+        walker.has_heading("Restore succeeded")
+        walker.press("Back to the overview")
+        well = "Backed up, on this disk only"  # with the point that the app makes now
+        eventually(lambda: walker.heading_after_opening("/admin/") == well, well, seconds=60)
+        with closing(sqlite3.connect(installation.tokens_path)) as connection:
+            assert connection.execute("SELECT count(*) FROM tokens").fetchone() == (TOKENS,)

@@ -25,6 +25,11 @@ _FOCUSED = """() => {
     return [(label || e.textContent || e.value || "").trim(), seen];
 }"""
 
+# What sticks out, from the outside to the inside.
+_TOO_WIDE = """() => [...document.querySelectorAll("main *")]
+    .filter(e => e.getBoundingClientRect().right > innerWidth)
+    .map(e => e.tagName + "." + e.className + " " + e.textContent.trim().slice(0, 60))"""
+
 
 class Walker:
     """Somebody on a phone; each page that they come to must fit it."""
@@ -49,6 +54,11 @@ class Walker:
         """Go to a page by its address."""
         self._visitor.open(path)
         self.fits()
+
+    def heading_after_opening(self, path: str) -> str:
+        """What a page is about now."""
+        self.open(path)
+        return self.page.get_by_role("heading", level=1).text_content() or ""
 
     def press(self, name: str) -> None:
         """Press a button or follow a link of exactly this name, and look at what comes."""
@@ -90,7 +100,7 @@ class Walker:
     def fits(self) -> None:
         """Nothing sticks out of a phone."""
         width = eventually(self._width, "the page stays for a moment")
-        assert width <= PHONE_WIDTH, f"{self.page.url} is {width} wide"
+        assert width <= PHONE_WIDTH, (self.page.url, width, self.page.evaluate(_TOO_WIDE))
 
     def _width(self) -> int | None:
         """None while another page comes: the page of a run that has ended loads itself anew."""

@@ -199,11 +199,11 @@ def _divide(
     for one in chain.objects:
         if one.kind in DOCUMENTS and documents:
             reasons[one.key] = documents
-    gone = (
-        "BACKUP_KEEP_POINTS_DAYS is 0"
-        if days == 0
-        else f"it is older than BACKUP_KEEP_POINTS_DAYS ({days}), and no kept point needs it"
-    )
+    gone = f"it is older than BACKUP_KEEP_POINTS_DAYS ({days}), and no kept point needs it"
+    if days == 0:
+        gone = "BACKUP_KEEP_POINTS_DAYS is 0"
+    elif not chain.newest_instant:
+        gone = "the chain ended before its first point"
     kept = [
         KeptObject(chain.id, one, reasons[one.key]) for one in chain.objects if one.key in reasons
     ]

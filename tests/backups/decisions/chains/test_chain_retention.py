@@ -153,6 +153,14 @@ def test_a_chain_that_has_just_begun_stays() -> None:
     assert not plan_of(a_chain(a_full(1), ended=False), 0).drop
 
 
+def test_a_chain_that_ended_before_its_first_point_goes_for_that_reason() -> None:
+    """Such as one that a restore ended at once: it is not older than anything."""
+    full = a_full(0)
+    plan = plan_chains([a_chain(full)], [full.id], 7, FACTS)
+    assert dropped(plan) == {"head", "end"}
+    assert {one.reason for one in plan.drop} == {"the chain ended before its first point"}
+
+
 def test_a_point_of_which_no_time_is_known_stays() -> None:
     """A new host has not read every pack."""
     assert not plan_of(a_chain(a_full(30), pack(1, 10, None))).drop
