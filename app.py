@@ -166,8 +166,8 @@ def _open(
     app.state.settings = settings
     app.state.supervisor = Supervisor()
     app.state.backups = stack.enter_context(open_service(settings))
-    stack.enter_context(open_page(app, app.state.backups))
-    app.state.second = _reading_second(stack, settings)
+    app.state.second = second = _reading_second(stack, settings)
+    stack.enter_context(open_page(app, app.state.backups, *([second] if second else [])))
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
         # The server looks at a signal only once it has started.

@@ -170,7 +170,7 @@ def _retry(facts: HealthFacts) -> str:
         return ""
     if facts.retry_at <= facts.now:
         return "The app tries again by itself within a minute. "
-    return f"The app tries again by itself at {format_utc(facts.retry_at)}. "
+    return f"The app tries again by itself at {format_utc(facts.retry_at.replace(microsecond=0))}. "
 
 
 def _point(facts: HealthFacts) -> Fact:

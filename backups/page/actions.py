@@ -7,17 +7,18 @@ from fastapi.responses import RedirectResponse
 
 from backups.errors import ConfirmationMissing
 from backups.http.begin import (
+    PlaceName,
     begin_confirmed_deletion,
     begin_confirmed_restore,
     leave_running,
     service_of,
 )
 from backups.kit import kit_of
-from backups.page.deletion import render_deletion
 from backups.page.guard import ClosedRoute, fields_of
 from backups.page.login import PATH
-from backups.page.rendering import render
+from backups.page.plans import render_deletion, render_restore
 from backups.runs.run import StartedRun
+from backups.vocabulary.second import FIRST, SECOND
 
 
 def acting_routes() -> APIRouter:
@@ -71,13 +72,13 @@ def acting_routes() -> APIRouter:
 
     @router.post("/sets/{set_id}/restore")
     def restore(request: Request, set_id: str) -> Response:
-        service = service_of(request)
-        typed = fields_of(request).get("confirm", "").strip()
+        fields = fields_of(request)
+        typed = fields.get("confirm", "").strip()
+        place: PlaceName = SECOND if fields.get("place") == SECOND else FIRST
         try:
-            started = begin_confirmed_restore(service, set_id, None, typed)
+            started = begin_confirmed_restore(service_of(request, place), set_id, None, typed)
         except ConfirmationMissing:
-            plan = service.plan_detail.of(service.restore.plan(set_id))
-            return render(request, "restore.html", 409, plan=plan, refused=typed)
+            return render_restore(request, set_id, 409, place=place, refused=typed)
         return _to_run(request, started)
 
     @router.post("/sets/{set_id}/delete")

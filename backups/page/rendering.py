@@ -18,6 +18,7 @@ from backups.http.routes import STATUSES
 from backups.view import units
 from backups.view.chart import total_bytes
 from backups.view.restore_text import compared
+from backups.vocabulary.second import SECOND
 from shared.clock import format_utc
 from shared.errors import AppError
 from shared.printable import printable_lines
@@ -25,6 +26,7 @@ from shared.web.admin_auth import AdminTokenRefused, TooManyFailures
 from shared.web.problem_handlers import status_of
 
 FOLDER = Path(__file__).parent
+_A_PLAN = re.compile(r"/admin/sets/[\w.-]+/restore")
 
 
 def _shown(value: object) -> object:
@@ -71,9 +73,18 @@ def commands(text: str) -> Markup:
     text = printable_lines(text)
     parts, end = [], 0
     for found in _COMMAND.finditer(text):
-        parts += [escape(text[end : found.start()]), Markup("<code>%s</code>") % found.group()]
+        options = (_option(word) for word in found.group().split(" "))
+        code = Markup("<code>%s</code>") % Markup(" ").join(options)
+        parts += [escape(text[end : found.start()]), code]
         end = found.end()
     return Markup().join([*parts, escape(text[end:])])
+
+
+def _option(word: str) -> Markup:
+    """A word of a command; an option is not broken after its hyphens."""
+    if word.startswith("--"):
+        return Markup('<span class="nowrap">%s</span>') % word
+    return escape(word)
 
 
 _templates.filters["commands"] = commands
@@ -107,4 +118,21 @@ def render_error(request: Request, error: AppError) -> HTMLResponse:
         response.headers["Retry-After"] = str(error.retry_after)
         return response
     run_id = error.run_id if isinstance(error, LeaseHeld) else None
-    return render(request, "error.html", status, title=title, error=error, run_id=run_id)
+    in_second = _in_second(request) if request.method == "GET" else None
+    return render(
+        request,
+        "error.html",
+        status,
+        title=title,
+        error=error,
+        run_id=run_id,
+        in_second=in_second,
+    )
+
+
+def _in_second(request: Request) -> str | None:
+    """Where the same plan is made from the second place; None where there is none, or no plan."""
+    path = request.url.path
+    if request.app.state.second is None or "place" in request.query_params:
+        return None
+    return f"{path}?place={SECOND}" if _A_PLAN.fullmatch(path) else None

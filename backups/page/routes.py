@@ -48,12 +48,13 @@ def page_routers() -> tuple[APIRouter, ...]:
 
 
 @contextmanager
-def open_page(app: FastAPI, service: BackupService) -> Iterator[None]:
-    """While the block lasts, the page of `app` shows how far the runs of `service` are.
+def open_page(app: FastAPI, *services: BackupService) -> Iterator[None]:
+    """While the block lasts, the page of `app` shows how far the runs of `services` are.
 
     From SIGTERM on, nobody is kept waiting for news: the server waits for all who are.
     """
-    service.runs.watch(app.state.page_progress.note)
+    for service in services:
+        service.runs.watch(app.state.page_progress.note)
     with after_termination(0, app.state.page_stopping.set):
         yield
 

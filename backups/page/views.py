@@ -10,14 +10,15 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from backups.decisions.period import DEFAULT_SINCE
 from backups.doctor import examine
-from backups.http.begin import service_of
+from backups.http.begin import PlaceName, service_of
 from backups.kit import kit_of
 from backups.model import Run
+from backups.operations.own_sets import LATEST
 from backups.page import events, last_day, overview
-from backups.page.deletion import render_deletion
 from backups.page.download import stored_object, stream
 from backups.page.guard import ClosedRoute
 from backups.page.login import PATH
+from backups.page.plans import render_deletion, render_restore
 from backups.page.rendering import render
 from backups.status import kit_kept_at
 from backups.view import calendar, kit_sheet, timeline
@@ -26,6 +27,7 @@ from backups.view.headline import headline
 from backups.view.notified import notified
 from backups.view.report_document import report_document
 from backups.view.steps import steps_of
+from backups.vocabulary.second import FIRST
 
 Before = Annotated[str | None, Query(max_length=64)]
 At = Annotated[str | None, Query(max_length=64)]
@@ -72,10 +74,8 @@ def reading_routes() -> APIRouter:
         return stream(service.store, stored_object(service.catalogue.get(set_id), source))
 
     @router.get("/sets/{set_id}/restore")
-    def restore_plan(request: Request, set_id: str) -> Response:
-        service = service_of(request)
-        plan = service.plan_detail.of(service.restore.plan(set_id))
-        return render(request, "restore.html", plan=plan, refused=None)
+    def restore_plan(request: Request, set_id: str, place: PlaceName = FIRST) -> Response:
+        return render_restore(request, set_id, place=place)
 
     @router.get("/sets/{set_id}/delete")
     def deletion_plan(request: Request, set_id: str) -> Response:
@@ -92,8 +92,7 @@ def reading_routes() -> APIRouter:
         if asked is None or (choice and not choice.is_good):
             status = 404 if asked else 422
             return render(request, "second.html", status, choice=choice, typed=at, shown=shown)
-        plan = service.plan_detail.of(service.restore.plan(at=asked))
-        return render(request, "restore.html", plan=plan, refused=None, asked=asked)
+        return render_restore(request, LATEST, at=asked)
 
     @router.get("/undo")
     def undo_plan(request: Request) -> Response:

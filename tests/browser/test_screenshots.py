@@ -12,6 +12,9 @@ from tests.support.history import fail_now, give_history
 from tests.support.installation import spaces
 from tests.support.s3_server import S3Server
 
+# As a person names it; only one test uses it.
+BUCKET = "shop-backups"
+
 
 def test_empty(tmp_path: Path, visit: Visit, picture: Picture) -> None:
     """Before the first backup the headline says that there is none, and what to press."""
@@ -24,11 +27,10 @@ def test_empty(tmp_path: Path, visit: Visit, picture: Picture) -> None:
         held.release()
 
 
-def test_healthy(
-    tmp_path: Path, visit: Visit, picture: Picture, s3_server: S3Server, bucket: str
-) -> None:
+def test_healthy(tmp_path: Path, visit: Visit, picture: Picture, s3_server: S3Server) -> None:
     """On a good day the headline says so, on a desk, in the dark, and on a phone."""
-    place = s3_server.settings(bucket)
+    s3_server.create_bucket(BUCKET)
+    place = s3_server.settings(BUCKET)
     told = {"BACKUP_HEARTBEAT_URL": "http://127.0.0.1:9/"}
     with quiet_app(tmp_path, **spaces(place), **told) as (installation, start):
         store = SpacesStore(place)

@@ -31,7 +31,7 @@ VALUES = {
     "TO_FOLDER": "--to DIR",
     "target": "--in-place --yes",
 }
-COMMAND = re.compile(r"\./bot (backups|shared)((?: +(?:[-\w./=$:{}~]+|\"[^\"]+\"))*)")
+COMMAND = re.compile(r"\./bot (backups|shared)((?: +(?!\./bot )(?:[-\w./=$:{}~]+|\"[^\"]+\"))*)")
 
 
 def texts_of(source: str) -> Iterator[str]:
@@ -156,6 +156,13 @@ def test_a_command_that_cannot_be_typed_is_seen(text: str, *, refused: bool) -> 
     """The rule above would not notice what is not found, or cut too short."""
     (command,) = commands_in(text)
     assert bool(refusal_of(command)) == refused
+
+
+def test_each_command_of_a_text_is_seen() -> None:
+    """The second one as well, whether a sentence or a word ends the first."""
+    text = "./bot backups run. Then: ./bot backups accept --missing or ./bot backups rnu"
+    found = list(commands_in(text))
+    assert [one[1:] for one in found] == [["run"], ["accept", "--missing"], ["rnu"]]
 
 
 def test_values_of_an_f_string_are_filled_in() -> None:

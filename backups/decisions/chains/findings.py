@@ -41,6 +41,6 @@ def finding_of(doubt: Doubt) -> Finding:
         "points_suspect",
         f"what was stored after {doubt.newest_good} looks damaged: {doubt.reason}",
         f"To get back what was there before: ./bot backups restore {doubt.newest_good} "
-        "--in-place. If the data is fine: ./bot backups run, then mark that backup as good: "
+        "--in-place --yes. If the data is fine: ./bot backups run, then mark that backup as good: "
         "./bot backups accept SET",
     )

@@ -1,7 +1,7 @@
 """Marking again, with the first key, what this host holds for its own under older keys.
 
     ask the store -> mark each set again (one object) -> store them -> mark each chain again
-    -> say so, marked by that key
+    -> and each note that a set was deleted -> say so, marked by that key
 
 Only where the last step is seen does a mark by an older key alone say nothing any more. A command
 that is killed before is repeated, and marks what is left.
@@ -16,6 +16,7 @@ from backups.host.state import HostState
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.marking.chain_marks import ChainMarks
+from backups.operations.marking.deletion_marks import DeletionMarks
 from backups.operations.marking.later_marks import LaterMarks
 from backups.operations.own_sets import OwnSets
 from backups.operations.writers import Writers
@@ -48,6 +49,7 @@ class Rotation:
         self._writers = writers
         self._later_marks = later_marks
         self._chain_marks = chain_marks
+        self._deletion_marks = DeletionMarks(installation)
         self._facts = facts
 
     def mark_again(self) -> tuple[int, int]:
@@ -62,11 +64,11 @@ class Rotation:
         try:
             self._catalogue.refresh()
             self._writers.look()
-            self._refuse_unfinished_deletions()
             older = self._marked_with_older_keys()
             self._later_marks.note(older)
             self._later_marks.finish()
             chains = self._chain_marks.mark_again(self._own_sets.ours())
+            self._deletion_marks.mark_again(self._own_sets.ours())
             self._refuse_to_leave_some()
             self._refuse_while_app_has_older_key()
             self._catalogue.note_rotated(self._marks.keys[0].fingerprint)
@@ -95,17 +97,6 @@ class Rotation:
             if any(by_first[name].outcome != "valid" for name in named):
                 older[one.id] = named
         return older
-
-    def _refuse_unfinished_deletions(self) -> None:
-        """Their notes are marked with an older key, and would no longer hide the sets."""
-        unfinished = self._catalogue.deleted.unfinished(self._own_sets.ours())
-        left = [one.id for one in unfinished]
-        if left:
-            raise RotationUnfinished(
-                f"the store still has {counted(len(left), 'set')} that a person has deleted: "
-                f"{', '.join(left[:5])}",
-                "Finish that (./bot backups prune), then repeat the command.",
-            )
 
     def _refuse_while_app_has_older_key(self) -> None:
         """What the app made from now on would count for nothing, and could not be marked again."""

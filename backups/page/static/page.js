@@ -5,7 +5,7 @@
 (function () {
   const SECOND = 1000;
 
-  function age(milliseconds) { // the same words as backups/wording.py
+  function age(milliseconds) { // the same words as backups/view/units.py
     const total = Math.max(Math.floor(milliseconds / SECOND), 0);
     const hours = Math.floor(total / 3600), rest = total % 3600;
     if (hours >= 48) return Math.floor(hours / 24) + " days";

@@ -38,13 +38,16 @@ class DeletedSets:
         self._known = known
         self._table = table
 
+    def ids(self) -> list[str]:
+        """All that a note says were deleted, whether or not something of them is left."""
+        with self._known.reading() as connection:
+            return sorted(deleted_ids(connection))
+
     def unfinished(self, instances: Collection[str] | None = None) -> list[BackupSet]:
         """Those whose manifest is still there, oldest first, of `instances` if they are given:
         something stopped their deletion."""
-        with self._known.reading() as connection:
-            ids = sorted(deleted_ids(connection))
         found = []
-        for set_id in (one for one in ids if is_deleted(self._table, one)):
+        for set_id in (one for one in self.ids() if is_deleted(self._table, one)):
             with self._table.reading() as connection, suppress(SetNotFound, ManifestInvalid):
                 found.append(self._table.read(connection, set_id, deleted=True))
         return [one for one in found if instances is None or one.instance in instances]

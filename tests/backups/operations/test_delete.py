@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from backups.errors import NotDeletable, RotationUnfinished, SetDeleted, SetNotFound
+from backups.errors import NotDeletable, SetDeleted, SetNotFound
 from backups.format import naming
 from backups.format.mark import sha256_of
 from backups.format.notes.deletion import FORMAT, Deletion, dump_deletion, load_deletion
@@ -239,17 +239,75 @@ def test_a_hollow_set_that_is_deleted_is_missed_no_more(bench: Bench) -> None:
     assert bench.service.catalogue.lost_points() == ()
 
 
-def test_keys_are_not_rotated_while_a_deletion_is_unfinished(bench: Bench) -> None:
-    """Its note is marked with the old key, and would count no more."""
+def keys_of(bench: Bench, *names: str) -> Any:
+    """Marks by token keys of these names, and then by the key of the bench."""
+    return (*(mark_key_of(a_token_key(name)) for name in names), MARK_KEY)
+
+
+def notes_of(bench: Bench, set_id: str) -> list[str]:
+    """The keys of the notes that a set was deleted, the oldest first."""
+    return [key for key in bench.all_keys() if f"/{set_id}/deleted-" in key]
+
+
+def test_after_a_rotation_a_host_that_was_away_misses_nothing(
+    either_bench: Bench, tmp_path: Path
+) -> None:
+    """The note is marked again, once, and says when it was: who has the new key alone reads it."""
+    bench = either_bench
+    first, second = made(bench)
+    with same_line(bench, tmp_path / "away") as other:
+        other.service.own_sets.refresh()
+        assert ids(other) == [second, first]
+    at = clock_of(bench).now()
+    deleted(bench, first)
+    clock_of(bench).advance(days=30)
+    with same_line(bench, tmp_path / "rotating", mark_keys=keys_of(bench, "new")) as rotating:
+        assert rotating.service.rotation.mark_again() == (1, 0)
+        old, new = notes_of(bench, first)
+        body = bench.bytes_of(new)
+        assert load_deletion(body, expected_id=first).at == at + timedelta(seconds=1)
+        assert bench.store.head(new).metadata["set-id"] == first
+        clock_of(bench).advance(minutes=1)
+        rotating.service.rotation.mark_again()
+        assert notes_of(bench, first) == [old, new]
+    with same_line(bench, tmp_path / "away", mark_keys=keys_of(bench, "new")[:1]) as other:
+        other.service.own_sets.refresh()
+        assert ids(other) == [second]
+        assert other.service.catalogue.lost_points() == ()
+        assert other.service.own_sets.missing_points() == ()
+        with pytest.raises(SetDeleted, match=f"{first} was deleted on purpose at"):
+            other.service.restore.plan(first)
+
+
+def test_a_deletion_that_was_stopped_is_finished_after_a_rotation(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """The set stays hidden, here and elsewhere, and the next prune removes what is left of it."""
     first, second = made(bench)
     note(bench, first, sign=True)
     bench.service.own_sets.refresh()
-    with pytest.raises(RotationUnfinished) as caught:
-        bench.service.rotation.mark_again()
-    assert first in caught.value.message
-    assert bench.prune().status == "succeeded"
-    bench.service.rotation.mark_again()
+    with same_line(bench, tmp_path / "rotating", mark_keys=keys_of(bench, "new")) as rotating:
+        rotating.service.rotation.mark_again()
+        assert bench.stored_ids() == [first, second]
+        assert ids(rotating) == [second]
+    with same_line(bench, tmp_path / "next", mark_keys=keys_of(bench, "new")[:1]) as other:
+        other.service.own_sets.refresh()
+        assert ids(other) == [second]
+        assert other.prune().status == "succeeded"
     assert bench.stored_ids() == [second]
+
+
+def test_notes_of_others_are_not_marked_again(bench: Bench, tmp_path: Path) -> None:
+    """Another installation rotates for itself."""
+    first, _ = made(bench)
+    deleted(bench, first)
+    keys = keys_of(bench, "new")
+    with open_bench(
+        tmp_path / "theirs", bench.store, clock=bench.service.clock, mark_keys=keys
+    ) as theirs:
+        theirs.made()
+        theirs.service.rotation.mark_again()
+    assert len(notes_of(bench, first)) == 1
 
 
 # --- what is refused ----------------------------------------------------------------------

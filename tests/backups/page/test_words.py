@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from backups.decisions.restore_plan import RestorePlan
 from backups.page import overview, rendering
 from backups.page.rendering import _templates
 from backups.view import documents, text, units
@@ -69,11 +70,15 @@ def test_a_plan_shows_whose_set_it_is(
         plan = fresh.service.restore.plan()
         own = bench.service.restore.plan()
 
-    shown = page("restore.html", plan=plan, refused=None, login={"form_token": ""})
+    def shown_of(of: RestorePlan) -> str:
+        more = {"place": "first", "has_second": False, "asked": None, "refused": None}
+        return page("restore.html", plan=of, login={"form_token": ""}, **more)
+
+    shown = shown_of(plan)
     assert plan.host
     assert f"made by host <strong>{plan.host}</strong>, installation <code>{made.instance}" in shown
     assert "3 days old" in shown
-    assert "made by" not in page("restore.html", plan=own, refused=None, login={"form_token": ""})
+    assert "made by" not in shown_of(own)
 
 
 def test_an_empty_list_says_what_the_store_has_said(bench: Bench) -> None:
@@ -122,8 +127,11 @@ def test_an_empty_list_says_what_the_store_has_said(bench: Bench) -> None:
 def test_a_command_in_a_hint_is_marked_without_the_prose_behind_it(
     hint: str, marked: list[str]
 ) -> None:
-    """A code span ends where the command does; the text itself is unchanged."""
+    """A code span ends where the command does, and no option is broken in two; the text
+    itself is unchanged."""
     shown = str(rendering.commands(hint))
+    assert re.findall('<span class="nowrap">(.*?)</span>', shown) == re.findall(r"--\S*\w", hint)
+    shown = re.sub("</?span.*?>", "", shown)
     assert re.findall("<code>(.*?)</code>", shown) == marked
     assert shown.replace("<code>", "").replace("</code>", "") == hint
 
