@@ -381,6 +381,11 @@ def last_before(fault: Fault) -> Fault:
     return last
 
 
+def hangs(fault: Fault) -> bool:
+    """Whether a fault is one that has to be waited out: only then is little patience of use."""
+    return fault.__qualname__.startswith(f"{hang.__qualname__}.")
+
+
 def hang() -> Fault:
     """Take the request and say nothing until the fault is lifted."""
 

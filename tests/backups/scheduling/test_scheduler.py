@@ -284,14 +284,15 @@ def test_one_set_a_minute_whoever_schedules(installation: Installation, tmp_path
     def wait_for_the_set_of(minute: str, client: httpx2.Client) -> None:
         eventually(lambda: sets_by_minute(client)[minute], f"a set in {minute}", seconds=25)
 
-    def ended(client: httpx2.Client) -> list[str]:
-        """How the runs ended: a set is listed a moment before its run is over."""
+    def whole(client: httpx2.Client) -> Counter[str]:
+        """Sets by minute, between two runs, when each run has succeeded and made one of them."""
 
-        def over() -> list[str] | None:
-            seen = [run["status"] for run in runs_of(client)]
-            return None if "running" in seen else seen
+        def found() -> Counter[str] | None:
+            ended = [run["status"] for run in runs_of(client)]
+            sets = sets_by_minute(client)
+            return sets if ended == ["succeeded"] * sets.total() else None
 
-        return eventually(over, "the end of the last run")
+        return eventually(found, "a set of each run")
 
     def end_of_a_minute() -> datetime | None:
         now = clock.now()
@@ -314,9 +315,8 @@ def test_one_set_a_minute_whoever_schedules(installation: Installation, tmp_path
         with other.client() as after:
             for one in (client, after):
                 wait_for_the_set_of(coming, one)
-                found = sets_by_minute(one)
+                found = whole(one)
                 assert set(found.values()) == {1}
-                assert ended(one) == ["succeeded"] * len(found)
                 assert len(found) >= 2
             heir = eventually(lambda: status_of(after)["schedule"]["owner"], "a scheduler")
             assert heir["pid"] != owner
