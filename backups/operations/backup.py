@@ -93,6 +93,17 @@ class Backup:
         started.afterwards = self._after
         return started
 
+    def begin_unless(self, needless: Callable[[], bool], trigger: Trigger) -> StartedRun | None:
+        """Start a backup run of all sources; None where it is `needless`, as asked under the lease.
+
+        Raises `LeaseHeld` when another run is in progress.
+        """
+        work = partial(self._make, trigger, self._config.sources)
+        started = self._starter.begin_unless(needless, "backup", trigger, work)
+        if started is not None:
+            started.afterwards = self._after
+        return started
+
     def begin_if_changed(self) -> StartedRun | None:
         """Start a change run, unless all that is not volatile is as in the newest set; None then.
 
@@ -151,15 +162,11 @@ class Backup:
                 self._own_sets.refresh()
             if not self._own_sets.is_owed(trigger, at_once=at_once):
                 return None
-        started = self._starter.begin_unless(
-            lambda: not self._own_sets.is_owed(trigger, at_once=at_once),
-            "backup",
-            trigger,
-            partial(self._make, trigger, self._config.sources),
+        started = self.begin_unless(
+            lambda: not self._own_sets.is_owed(trigger, at_once=at_once), trigger
         )
         if started is None:
             return None
-        started.afterwards = self._after
         return started.execute()
 
     def _chosen(self, only: str | None) -> tuple[Source, ...]:

@@ -118,12 +118,14 @@ class DueRuns:
         """Make a set at once, so that status says so; a failure is tried again as any other."""
         restore = self._service.facts.last_restore()
         try:
-            started = self._service.backup.begin("catch-up")
+            started = self._service.backup.begin_unless(lambda: not self._is_cured(), "catch-up")
         except LeaseHeld:
             return  # such as the rest of the restore: again in a second
         except AppError as error:
             _log.error("no backup of what was put right: %s [%s]", error.message, error.code)
         else:
+            if started is None:  # the follower's full has come first
+                return
             run = started.execute()
             if run.status == "succeeded":
                 self._probe.succeeded()

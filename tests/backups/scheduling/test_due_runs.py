@@ -7,11 +7,13 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backups.errors import LeaseHeld
 from backups.format import naming
+from backups.runs.run import StartedRun
 from backups.scheduling.due_runs import DueRuns
 from backups.scheduling.store_probe import StoreProbe
 from shared.errors import AppError, DiskFull, ObjectMissing, StoreUnreachable
@@ -352,3 +354,26 @@ def test_a_drill_that_failed_is_not_repeated_each_hour(
     store.break_at("get", 0)
     go_on(runs, bench, clock, minutes=200)
     assert statuses(bench) == ["scheduled succeeded", "scheduled failed"]
+
+
+def test_after_a_restore_one_set_is_made_whoever_makes_it(
+    runs: DueRuns, bench: Bench, clock: FixedClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The follower makes a full, too: who waited for its lease then makes no second one."""
+    runs.step()
+    clock.advance(minutes=1)
+    bench.restored()
+    clock.advance(seconds=1)
+    begin_unless = bench.service.backup.begin_unless
+
+    def late(*asked: Any) -> StartedRun | None:
+        bench.made("change")
+        clock.advance(seconds=1)
+        return begin_unless(*asked)
+
+    monkeypatch.setattr(bench.service.backup, "begin_unless", late)
+    before = len(statuses(bench))
+    runs.step()
+    assert statuses(bench)[before:] == ["change succeeded"]
+    monkeypatch.undo()
+    assert go_on(runs, bench, clock, minutes=5) == []
