@@ -25,6 +25,7 @@ from benchmarks.rounds import say
 from benchmarks.topics import (
     answers,
     backup,
+    bot,
     change,
     cost,
     following,
@@ -50,6 +51,7 @@ TOPICS: Mapping[str, Measure] = {
     "seconds": seconds.measure,
     "presence": presence.measure,
     "points": points.measure,
+    "bot": bot.measure,
 }
 _SIZES, _QUICK_SIZES = (1.0, 10.0, 100.0, 1000.0), (1.0, 10.0)
 _RUNS, _QUICK_RUNS = 5, 2

@@ -14,6 +14,7 @@ from benchmarks.results import Measure, Results
 from benchmarks.topics import (
     answers,
     backup,
+    bot,
     change,
     cost,
     following,
@@ -63,6 +64,7 @@ def budgets(results: Results) -> list[Budget]:
             *_following(results),
             *_to_a_second(results),
             *_being_there(results),
+            *_bot(results),
         )
         if measured is not None
     ]
@@ -240,6 +242,17 @@ def _being_there(results: Results) -> Iterable[_Found]:
     )
     # What it costs to import boto3 after the app: nothing, if the app has paid for it once.
     yield "import of the app with boto3, of the app alone", None, "", _ratio(both, app)
+
+
+def _bot(results: Results) -> Iterable[_Found]:
+    """What was promised of the bot: at the whole sizes, which a quick run does not have."""
+    for who, what, limit in (
+        (f"{bot.ROWS:,} finished rows", bot.LOOK, 1.0),
+        (f"{bot.PRODUCTS:,} products", f"{bot.CHANGE}: processor time", 15.0),
+        (f"{bot.SHOPS:,} shops", bot.FRONT, 20.0),
+    ):
+        found = results.find(bot.TOPIC, 0, who, what)
+        yield f"the bot, {who}: {what}", limit, "ms", found.median if found else None
 
 
 def _ratio(one: Measure | None, other: Measure | None) -> float | None:

@@ -17,6 +17,7 @@ from benchmarks.results import Results
 from benchmarks.topics import (
     answers,
     backup,
+    bot,
     change,
     cost,
     following,
@@ -70,6 +71,7 @@ def report(results: Results) -> str:
     for topic, title in (
         (presence.TOPIC, "Cost of being there"),
         (points.TOPIC, "With many restore points"),
+        (bot.TOPIC, "The bot under load"),
     ):
         if results.of(topic):
             console.print(_times(results, topic, 0, title))

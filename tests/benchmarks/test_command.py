@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import TOPICS, main, parser
+from benchmarks.topics import bot
 from tests.support.installation import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text()
@@ -54,6 +55,31 @@ def test_a_quick_run_prints_its_table_and_leaves_its_results(tmp_path: Path) -> 
         *("snapshot", "store", "proof", "manifest")
     }
     assert list(tmp_path.iterdir()) == [path], "it leaves nothing else behind"
+
+
+def test_a_quick_run_measures_the_bot(tmp_path: Path) -> None:
+    """A look at the inbox, a change of a product and `GET /` of a real server have their rows."""
+    path = tmp_path / "results.json"
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "benchmarks", "--quick", "--peers", "none", "--only", "bot"),
+            *("--runs", "1", "--results", str(path)),
+        ],
+        cwd=REPOSITORY,
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(tmp_path)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    measures = json.loads(path.read_text())["measures"]
+    found = {one["what"]: one for one in measures if one["topic"] == bot.TOPIC}
+    assert found.keys() == {
+        *(bot.LOOK, f"{bot.CHANGE}: processor time", bot.FIRST_FRONT, bot.FRONT)
+    }
+    assert all(one["least"] > 0 for one in found.values())
 
 
 # Python as after `make run` alone: what only requirements-dev.txt has cannot be imported.
