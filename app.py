@@ -166,7 +166,8 @@ def _open(
     app.state.settings = settings
     app.state.supervisor = Supervisor()
     app.state.backups = stack.enter_context(open_service(settings))
-    app.state.second = second = _reading_second(stack, settings)
+    app.state.opened_for_requests = set()
+    app.state.second = second = _reading_second(stack, settings, app.state.opened_for_requests)
     stack.enter_context(open_page(app, app.state.backups, *([second] if second else [])))
     # Before any storage opens: opening one makes the file that is missing.
     if settings.backup.restore_on_empty:
@@ -194,12 +195,22 @@ def _open(
     stack.enter_context(responsive())
 
 
-def _reading_second(stack: AsyncExitStack, settings: Settings) -> BackupService | None:
-    """A service that takes the second place, if there is one, for the store: for routes."""
+def _reading_second(
+    stack: AsyncExitStack, settings: Settings, opened: set[BackupService]
+) -> BackupService | None:
+    """A service that takes the second place, if there is one, for the store: for routes.
+
+    It stops with the app, and so do those that are `opened` for a request of it.
+    """
     if settings.copy is None:
         return None
     second = stack.enter_context(open_second_service(settings))
-    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, second.stop))
+
+    def stop() -> None:
+        for service in (second, *tuple(opened)):
+            service.stop()
+
+    stack.enter_context(after_termination(PATIENCE_AT_SHUTDOWN_SECONDS, stop))
     return second
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
 from typing import Literal
 
 from fastapi import Request
+from fastapi.exceptions import RequestValidationError
 
 from backups.errors import ConfirmationMissing, no_second_place
 from backups.model import BackupSet, Run
 from backups.runs.run import StartedRun
 from backups.service import BackupService
 from backups.vocabulary.second import FIRST, SECOND
+from backups.wiring import open_second_service
 
 # In which place a request reads.
 PlaceName = Literal["first", "second"]
@@ -27,10 +32,43 @@ def service_of(request: Request, place: PlaceName = FIRST) -> BackupService:
     return service
 
 
-def leave_running(request: Request, started: StartedRun) -> Run:
-    """Let the app's thread for runs execute it, and return the run as it is now."""
+@contextmanager
+def service_as_of(
+    request: Request, place: PlaceName, stored_before: datetime | None
+) -> Iterator[BackupService]:
+    """That of `service_of`; with `stored_before`, only what the second place had received then.
+
+    Such a service lives as long as the block, and stops its run with the app. Raises what
+    `service_of` does, and `RequestValidationError` for a time of the first place, which deletes.
+    """
+    service = service_of(request, place)
+    if stored_before is None:
+        yield service
+        return
+    if place != SECOND:
+        fault = {"loc": ("stored_before",), "msg": 'needs "place" to be "second"'}
+        raise RequestValidationError([fault])
+    opened: set[BackupService] = request.app.state.opened_for_requests
+    with open_second_service(request.app.state.settings, before=stored_before) as dated:
+        opened.add(dated)
+        try:
+            yield dated
+        finally:
+            opened.discard(dated)
+
+
+def leave_running(request: Request, started: StartedRun, needed: ExitStack | None = None) -> Run:
+    """Let the app's thread for runs execute it, and return the run as it is now.
+
+    What it needs, `needed`, is closed after it.
+    """
+
+    def execute() -> None:
+        with needed or ExitStack():
+            started.execute()
+
     executor: ThreadPoolExecutor = request.app.state.executor
-    executor.submit(started.execute)
+    executor.submit(execute)
     return started.run
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -42,6 +43,7 @@ from backups.http.begin import (
     begin_confirmed_restore,
     leave_running,
     pin_confirmed,
+    service_as_of,
     service_of,
 )
 from backups.http.places import add_copy_routes
@@ -117,17 +119,23 @@ def backup_routes() -> APIRouter:
 
     @router.get("/sets", summary="Restore points, newest first")
     def sets(
-        request: Request, limit: Limit = 100, before: Before = None, place: PlaceName = "first"
+        request: Request,
+        limit: Limit = 100,
+        before: Before = None,
+        place: PlaceName = "first",
+        stored_before: AwareDatetime | None = None,
     ) -> dict[str, Any]:
-        service = service_of(request, place)
-        if error := service.own_sets.look():
-            _log.warning("could not refresh the catalogue; using local records: %s", error.message)
-        found, more = service.list_sets(limit, before)
-        listed_at = service.catalogue.listed_at()
-        ranges = service.list_ranges()
-        return documents.sets_document(
-            found, more=more, ranges=ranges, listed_at=listed_at, error=error
-        )
+        with service_as_of(request, place, stored_before) as service:
+            if error := service.own_sets.look():
+                _log.warning(
+                    "could not refresh the catalogue; using local records: %s", error.message
+                )
+            found, more = service.list_sets(limit, before)
+            listed_at = service.catalogue.listed_at()
+            ranges = service.list_ranges()
+            return documents.sets_document(
+                found, more=more, ranges=ranges, listed_at=listed_at, error=error
+            )
 
     @router.get("/sets/{set_id}", summary="One restore point")
     def one_set(request: Request, set_id: str) -> dict[str, Any]:
@@ -166,10 +174,11 @@ def backup_routes() -> APIRouter:
         at: AwareDatetime | None = None,
         *,
         place: PlaceName = "first",
+        stored_before: AwareDatetime | None = None,
     ) -> dict[str, Any]:
-        service = service_of(request, place)
-        plan = service.restore.plan(set_id, at=at, only=only, accept_unsigned=accept_unsigned)
-        return documents.plan_document(service.plan_detail.of(plan))
+        with service_as_of(request, place, stored_before) as service:
+            plan = service.restore.plan(set_id, at=at, only=only, accept_unsigned=accept_unsigned)
+            return documents.plan_document(service.plan_detail.of(plan))
 
     @router.post(
         "/sets/{set_id}/restore", **_RUNS, summary="Replace the live data with a restore point"
@@ -181,15 +190,18 @@ def backup_routes() -> APIRouter:
         only: str | None = None,
         wait: bool = False,
     ) -> JSONResponse:
-        started = begin_confirmed_restore(
-            service_of(request, body.place),
-            set_id,
-            only,
-            body.confirm,
-            accept_unsigned=body.accept_unsigned,
-            check=body.check,
-        )
-        return _started(request, started, wait=wait)
+        with ExitStack() as stack:
+            service = stack.enter_context(service_as_of(request, body.place, body.stored_before))
+            started = begin_confirmed_restore(
+                service,
+                set_id,
+                only,
+                body.confirm,
+                accept_unsigned=body.accept_unsigned,
+                check=body.check,
+            )
+            needed = ExitStack() if wait else stack.pop_all()
+            return _started(request, started, wait=wait, needed=needed)
 
     @router.post("/undo", **_RUNS, summary="Put back what the last restore replaced")
     def undo(request: Request, wait: bool = False) -> JSONResponse:
@@ -284,10 +296,11 @@ class PinBody(Confirmation):
 
 class RestoreBody(Confirmation):
     """The body that a restore needs: the id of the set, whether it may be unsigned, whether SQLite
-    is to check it, and from which place it comes."""
+    is to check it, and from which place it comes, as of which time there."""
 
     accept_unsigned: bool = False
     place: PlaceName = "first"
+    stored_before: AwareDatetime | None = None
     check: bool | None = None
 
 
@@ -300,10 +313,12 @@ def _examine(request: Request, *, write: bool) -> Examination:
     return examine(request.app.state.settings, service_of(request), write=write)
 
 
-def _started(request: Request, started: StartedRun, *, wait: bool) -> JSONResponse:
+def _started(
+    request: Request, started: StartedRun, *, wait: bool, needed: ExitStack | None = None
+) -> JSONResponse:
     location = {"Location": f"{PATH}/runs/{started.run.id}"}
     if not wait:
-        run = leave_running(request, started)
+        run = leave_running(request, started, needed)
         return JSONResponse(documents.run_document(run), 202, location)
     return _finished(started.execute(), location)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from shared.clock import format_utc, parse_utc
 from tests.backups.second.host import PREFIX
 from tests.support.app_process import AppProcess
 from tests.support.followed import Followed
@@ -90,6 +92,49 @@ def test_the_routes_read_from_the_second_place(tmp_path: Path, bucket: SecondBuc
         assert done.status_code == 200, done.text
         assert {generation_of(live_path(tmp_path, source)) for source in SOURCES} == {"copied"}
         assert client.get("/admin/backups/sets", params={"place": "third"}).status_code == 422
+
+
+def test_a_restore_by_route_takes_only_what_the_place_had_received(
+    tmp_path: Path, bucket: SecondBucket
+) -> None:
+    """The list, the plan and the restore as of a time; a restore that nobody waits for, too."""
+    host = installation_in(tmp_path, **bot_secrets(), **bucket.environment())
+    write_generation(host.folder, "before")
+    before = host.json("run")["set"]["id"]
+    assert host.cli("copy").returncode == 0
+    received = max(one["LastModified"] for one in bucket.versions())
+    theft = format_utc(received + timedelta(seconds=1))  # the store's times are whole seconds
+    eventually(lambda: _put_after(bucket, theft), "the store's clock is past the theft")
+    write_generation(host.folder, "after")
+    after = host.json("run")["set"]["id"]
+    assert host.cli("copy").returncode == 0
+    then = {"place": "second", "stored_before": theft}
+    with AppProcess.start(host) as app, app.client() as client:
+        listed = client.get("/admin/backups/sets", params=then).json()["sets"]
+        assert [one["id"] for one in listed] == [before]
+        gone = client.get(f"/admin/backups/sets/{after}/restore", params=then)
+        assert (gone.status_code, gone.json()["code"]) == (404, "set_not_found")
+        body = {"confirm": after, **then}
+        assert client.post(f"/admin/backups/sets/{after}/restore", json=body).status_code == 404
+        plan = client.get("/admin/backups/sets/latest/restore", params=then).json()
+        assert plan["set"]["id"] == before
+        body = {"confirm": before, **then}
+        begun = client.post("/admin/backups/sets/latest/restore", json=body)
+        assert begun.status_code == 202, begun.text
+        eventually(
+            lambda: client.get(begun.headers["Location"]).json()["status"] == "succeeded",
+            "the restore has ended",
+            seconds=60,
+        )
+        assert {generation_of(live_path(tmp_path, source)) for source in SOURCES} == {"before"}
+        first = client.get("/admin/backups/sets", params={"stored_before": theft})
+        assert (first.status_code, first.json()["code"]) == (422, "bad_request")
+
+
+def _put_after(bucket: SecondBucket, time: str) -> bool:
+    """Whether an object that is put now is received after this time."""
+    bucket.plant("clock", b"")
+    return any(one["LastModified"] > parse_utc(time) for one in bucket.versions())
 
 
 def test_without_a_second_place_its_routes_say_so(tmp_path: Path) -> None:
