@@ -105,6 +105,12 @@ class DatabaseUnreachable(DatabaseError):
     code = "database_unreachable"
 
 
+class LeadershipLost(DatabaseError):
+    """This process led, and another one does now: what it still wanted to write was refused."""
+
+    code = "leadership_lost"
+
+
 class DatabaseRefused(DatabaseError):
     """The database server is one that the app must not use as it is; the message says why."""
 

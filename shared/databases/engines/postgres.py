@@ -17,6 +17,7 @@ import psycopg
 from shared.databases.engines.connections import Connections, Raw
 from shared.databases.engines.database import Connection
 from shared.databases.engines.tables import TABLES
+from shared.errors import LeadershipLost
 
 # Of the advisory locks, with the place of the source in `TABLES`.
 WRITING = 7_101_992
@@ -68,16 +69,23 @@ class Transaction:
 class PostgresDatabase:
     """See `Database`. Several of them share the connections of a process.
 
-    `fence` is a statement that begins each write transaction, and raises where it may not write.
+    With a `fence`, the name and epoch of a lease, it writes only while that is the epoch.
     """
 
-    def __init__(self, connections: Connections, source: str, *, fence: str = "") -> None:
+    def __init__(
+        self, connections: Connections, source: str, *, fence: tuple[str, int] | None = None
+    ) -> None:
         self.connections = connections
         self._source = source
         first = TABLES[source][0]
         seen = f"SELECT version, swaps FROM versions WHERE source = '{source}'"  # noqa: S608
         # The lock comes first: a restore that has it replaces the tables, and this sees the new.
-        self._writing = f"BEGIN; {lock_of(source)}; {fence}{seen}"
+        held = ""
+        if fence is not None:
+            name, epoch = fence
+            # Shared, so that the epoch does not rise before this transaction has ended.
+            held = f" AND {int(epoch)} = (SELECT epoch FROM leases WHERE name = '{name}' FOR SHARE)"  # noqa: S608
+        self._writing = f"BEGIN; {lock_of(source)}; {seen}{held}"
         # LOCK takes no snapshot, SELECT does: https://www.postgresql.org/docs/current/sql-lock.html
         self._reading = (
             "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
@@ -88,6 +96,11 @@ class PostgresDatabase:
     def transaction(self) -> Iterator[Transaction]:
         """A write transaction: commits when the block ends, rolls back when it raises."""
         with self.connections.begin(self._writing) as (raw, row):
+            if not row:
+                raise LeadershipLost(
+                    f"another process leads now; this one may not write to {self.connections.what}",
+                    "Nothing to do: the process that leads does the work.",
+                )
             yield Transaction(raw, *row)
             raw.execute("COMMIT")
 
