@@ -32,6 +32,8 @@ from shared.databases.translation import translated as translated_sqlite
 from shared.errors import DatabaseMissing, DatabaseSchemaMismatch
 from shared.files import create_private_file
 
+# The run of a migration, in the names of tables.
+MIGRATION = "migration"
 _ROWS_AT_ONCE = 2000
 # A copy takes as long as it takes; what hangs, the deadline of the run ends.
 _PATIENT = "-c statement_timeout=0 -c idle_in_transaction_session_timeout=10min"
@@ -144,6 +146,11 @@ def kept_runs(connections: Connections) -> list[str]:
     return sorted(str(row[0]) for row in found)
 
 
+def is_unfinished(connections: Connections) -> bool:
+    """Whether a migration has brought rows here, and was ended before it had compared them."""
+    return MIGRATION in kept_runs(connections)
+
+
 def changes(connections: Connections, source: str) -> tuple[int, int]:
     """Two numbers of which one differs after a change of a source, within about a second."""
     tables = ", ".join(f"'{table}'" for table in TABLES[source])
@@ -161,6 +168,15 @@ def is_empty(connections: Connections, source: str) -> bool:
     parts = " OR ".join(f"EXISTS (SELECT 1 FROM {table})" for table in TABLES[source])  # noqa: S608
     with connections.begin(f"BEGIN READ ONLY; SELECT {parts}") as (_, row):
         return not row[0]
+
+
+def counts(connections: Connections, source: str) -> dict[str, int]:
+    """How many rows each table of a source has."""
+    with connections.begin("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY") as (raw, _):
+        return {
+            table: int(raw.execute(f"SELECT count(*) FROM {table}".encode()).fetchall()[0][0])  # noqa: S608
+            for table in TABLES[source]
+        }
 
 
 def _exchange(

@@ -12,17 +12,17 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import psycopg
 
 from shared.databases.engines.address import DatabaseAddress
 from shared.databases.engines.connections import Connections, Raw, connect
 from shared.databases.engines.faults import translated
-from shared.databases.engines.postgres import PostgresDatabase
+from shared.databases.engines.holder import Holder
+from shared.databases.engines.postgres import PostgresDatabase, Transaction
+from shared.errors import LeadershipLost
 
 BEAT_SECONDS = 1.0
 SILENCE_SECONDS = 5  # after which the server ends the session of a holder
@@ -37,16 +37,6 @@ _TAKE = """
         pid = excluded.pid, since = excluded.since, beat = excluded.beat
     RETURNING epoch
     """
-
-
-@dataclass(frozen=True)
-class SharedHolder:
-    """Who holds a lease, and for how long. Whether its process is stopped, only its host knows."""
-
-    host: str
-    pid: int
-    held_for: timedelta
-    stopped: bool = False
 
 
 class HeldSharedLease:
@@ -107,12 +97,14 @@ class SharedLease:
         self._name = name
         self._number = _NAMES.index(name)
         self._host = host
+        self.held: HeldSharedLease | None = None
 
     def try_acquire(self, timeout: float = 0) -> HeldSharedLease | None:
         """The lease, or None when another holder keeps it for `timeout` seconds."""
         deadline = time.monotonic() + timeout
         while (held := self._try()) is None and time.monotonic() < deadline:
             time.sleep(_SECONDS_BETWEEN_TRIES)
+        self.held = held or self.held
         return held
 
     def is_free(self) -> bool:
@@ -127,7 +119,7 @@ class SharedLease:
         found = self.announced()
         return None if found is None else (found.host, found.pid)
 
-    def announced(self) -> SharedHolder | None:
+    def announced(self) -> Holder | None:
         """Who holds it now, and since when; None when it is free."""
         query = (
             "SELECT host, pid, now() - since FROM leases WHERE name = %s AND EXISTS ("
@@ -141,7 +133,7 @@ class SharedLease:
                 row = raw.execute(query, (self._name, _LOCKS, self._number)).fetchone()
             finally:
                 raw.close()
-        return None if row is None else SharedHolder(*row)
+        return None if row is None else Holder(*row)
 
     def is_kept(self) -> bool:
         """Whether somebody holds it."""
@@ -166,3 +158,24 @@ class SharedLease:
                     raw.close()
                 raise
         return HeldSharedLease(raw, self._name, epoch)
+
+
+class LeaderDatabase(PostgresDatabase):
+    """A source, for the process that holds a lease: `LeadershipLost` once it does not."""
+
+    def __init__(self, connections: Connections, source: str, lease: SharedLease) -> None:
+        super().__init__(connections, source)
+        self._lease = lease
+        self._name = source
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """A write transaction that is fenced by the epoch of the lease as it is held now."""
+        held = self._lease.held
+        if held is None:
+            raise LeadershipLost(
+                f"this process does not lead, and may not write to {self.connections.what}",
+                "Nothing to do: the process that leads does the work.",
+            )
+        with held.fenced(self.connections, self._name).transaction() as connection:
+            yield connection

@@ -77,6 +77,22 @@ def refuse_lock_that_does_not_lock(first: Raw, second: Raw, what: str) -> None:
         )
 
 
+def is_moved(connections: Connections) -> bool:
+    """Whether a migration has brought the data from here to SQLite."""
+    query = "SELECT EXISTS (SELECT 1 FROM versions WHERE source = 'moved')"
+    with connections.begin(f"BEGIN READ ONLY; {query}") as (_, row):
+        return bool(row[0])
+
+
+def note_moved(connections: Connections, *, moved: bool) -> None:
+    """Remember that; or that the data is here again."""
+    note = "INSERT INTO versions(source, version) VALUES ('moved', 1) ON CONFLICT DO NOTHING"
+    forget = "DELETE FROM versions WHERE source = 'moved'"
+    with connections.begin("BEGIN") as (raw, _):
+        raw.execute((note if moved else forget).encode())
+        raw.execute("COMMIT")
+
+
 def claim_installation(connections: Connections, facts: InstallationFacts, instance: str) -> str:
     """Be a host of the installation that this database has, or begin one; its instance.
 
