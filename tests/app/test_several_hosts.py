@@ -6,7 +6,7 @@ import os
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,7 +21,7 @@ from tests.support.app_process import AppProcess
 from tests.support.bot import Bot
 from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
-from tests.support.installation import Installation
+from tests.support.installation import Installation, installation_in, spaces
 from tests.support.postgres_server import PostgresServer
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
@@ -275,3 +275,31 @@ def test_a_frozen_leader_is_followed_by_the_other_host(
         )
         assert hosts.leader(frozen) == other.pid
         assert run(frozen, "run")["status"] == "succeeded"
+
+
+def test_hosts_that_start_at_once_on_an_empty_database_restore_it_once(
+    tmp_path: Path, postgres: PostgresServer, s3_server: S3Server, bucket: str
+) -> None:
+    """One restores the newest set; the others find it there, and take nothing back."""
+    bucket_settings = spaces(s3_server.settings(bucket))
+    folders = [tmp_path / name for name in ("old", "a", "b")]
+    for folder in folders:
+        folder.mkdir()
+    alone = installation_in(folders[0], **bucket_settings).make_databases(tokens=7)
+    assert alone.cli("run").returncode == 0
+    with postgres.new_database() as address, ExitStack() as stack:
+        given = {
+            **bucket_settings,
+            "DATABASE_URL": address.url,
+            "BACKUP_RESTORE_ON_EMPTY": "true",
+            "BACKUP_CHANGE_DELAY": "0",
+        }
+        apps = [AppProcess(installation_in(folder, **given)) for folder in folders[1:]]
+        for app in apps:
+            stack.callback(app.kill)
+        for app in apps:
+            app.wait_until_it_serves()
+        with psycopg.connect(address.url) as connection:
+            assert connection.execute("SELECT count(*) FROM sales_bot.tokens").fetchall() == [(7,)]
+            swaps = "SELECT swaps FROM sales_bot.versions WHERE source = 'tokens'"
+            assert connection.execute(swaps).fetchall() == [(1,)]
