@@ -17,7 +17,6 @@ from shared.errors import DatabaseRefused, SettingsError
 from shared.settings.load import Settings
 
 MOVED = "moved-to-postgresql"
-_MIGRATE = "./bot backups migrate --to"
 
 
 def source_paths(settings: Settings) -> Mapping[str, Path]:
@@ -40,7 +39,7 @@ def open_live(settings: Settings, directory: BackupDirectory, clock: Clock) -> I
             raise DatabaseRefused(
                 "the data of this installation was moved to PostgreSQL, and DATABASE_URL is not "
                 "set: what is in the files of this host is old",
-                f"Set DATABASE_URL. To go back: set it, then {_MIGRATE} sqlite",
+                "Set DATABASE_URL. To go back: set it, then ./bot backups migrate --to sqlite",
             )
         yield Files()
         return
@@ -67,13 +66,13 @@ def open_live(settings: Settings, directory: BackupDirectory, clock: Clock) -> I
         if is_moved(connections):
             raise DatabaseRefused(
                 f"the data in {connections.what} was moved to SQLite: what is there is old",
-                f"Leave DATABASE_URL out on the host that has it. To go back: {_MIGRATE} "
-                "postgresql",
+                "Leave DATABASE_URL out on the host that has it. "
+                "To go back: ./bot backups migrate --to postgresql",
             )
         if is_unfinished(connections):
             raise DatabaseRefused(
                 f"a migration to {connections.what} has not ended",
-                f"Run it again: {_MIGRATE} postgresql",
+                "Run it again: ./bot backups migrate --to postgresql",
             )
         if live.is_empty():
             _refuse_forgotten_files(settings, connections.what)
@@ -99,7 +98,7 @@ def _refuse_forgotten_files(settings: Settings, what: str) -> None:
         if path.exists() and _has_rows(path, table):
             raise DatabaseRefused(
                 f"{what} is empty, and {path} has data that it does not have",
-                f"Bring it there: {_MIGRATE} postgresql. Or leave DATABASE_URL out",
+                "Bring it there: ./bot backups migrate --to postgresql. Or leave DATABASE_URL out",
             )
 
 
