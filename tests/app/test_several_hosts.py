@@ -303,3 +303,28 @@ def test_hosts_that_start_at_once_on_an_empty_database_restore_it_once(
             assert connection.execute("SELECT count(*) FROM sales_bot.tokens").fetchall() == [(7,)]
             swaps = "SELECT swaps FROM sales_bot.versions WHERE source = 'tokens'"
             assert connection.execute(swaps).fetchall() == [(1,)]
+
+
+def test_a_change_by_any_host_makes_a_set(
+    tmp_path: Path,
+    address: DatabaseAddress,
+    graph: FakeGraph,
+    shopify: FakeShopify,
+    s3_server: S3Server,
+    bucket: str,
+) -> None:
+    """The leader sees by the counters of the server what another host has written."""
+
+    def of_changes(app: AppProcess) -> list[str]:
+        with app.client() as admin:
+            runs = admin.get("/admin/backups/runs").json()["runs"]
+        return [one["status"] for one in runs if one["trigger"] == "change"]
+
+    given = {"BACKUP_CHANGE_DELAY": "1"}
+    with two_hosts(tmp_path, address, graph, shopify, s3_server, bucket, **given) as hosts:
+        pid = eventually(lambda: hosts.leader(hosts.second), "a leader", seconds=60)
+        leader = next(app for app in hosts.both if app.pid == pid)
+        eventually(lambda: status(leader)["newest_restore_point"], "the first set", seconds=60)
+        with hosts.bot.browser() as browser:
+            hosts.bot.connect_shop(browser)
+        eventually(lambda: "succeeded" in of_changes(leader), "a set", seconds=200)
