@@ -4,10 +4,12 @@
 FROM python:3.11-slim-bookworm AS build
 WORKDIR /app
 RUN python -m venv /venv
-COPY requirements.txt ./
+# requirements-postgres.txt for several hosts: docs/several-hosts.md
+ARG REQUIREMENTS=requirements.txt
+COPY requirements.txt requirements-postgres.txt ./
 # The lock allows wheels only: nothing is compiled, so no compiler is needed here either.
 RUN /venv/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
-        -r requirements.txt \
+        -r "$REQUIREMENTS" \
     && /venv/bin/pip uninstall --yes pip setuptools
 COPY app.py bot ./
 COPY shared/ shared/

@@ -22,7 +22,7 @@ from contextlib import (
 )
 
 import uvicorn
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 from uvicorn.config import LOGGING_CONFIG
 
@@ -36,6 +36,7 @@ from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
+from backups.sources.engine.live_data import LiveData
 from backups.wiring import build_store, open_second_service, open_service, open_stand_in
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
@@ -43,7 +44,7 @@ from shared.databases.binder import TokenBinder
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
-from shared.errors import AppError, ObjectMissing, SettingsError, StoreError
+from shared.errors import AppError, DatabaseUnreachable, ObjectMissing, SettingsError, StoreError
 from shared.logs import configure_logging
 from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
@@ -66,7 +67,7 @@ from shared.settings.load import Settings, load_settings, read_environment, read
 from shared.store.object_store import Interruptible
 from shared.web.address import check_address
 from shared.web.built_routes import build_routes
-from shared.web.problem_handlers import add_problem_handlers
+from shared.web.problem_handlers import add_problem_handlers, documented
 from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
 from shopify_integration.wiring import PLATFORM as SHOPIFY
@@ -128,6 +129,13 @@ def create_app(
     add_page(app)
     app.add_api_route("/healthz", healthz, methods=["GET"], summary="Whether the process serves")
     app.add_api_route("/healthz", healthz, methods=["HEAD"], include_in_schema=False)
+    app.add_api_route(
+        "/readyz",
+        readyz,
+        methods=["GET"],
+        summary="Whether the databases can be used",
+        responses=documented(PLATFORM_STATUSES, DatabaseUnreachable),
+    )
     own = [status for platform in platforms for status in platform.statuses]
     add_problem_handlers(app, (*STATUSES, *own, *PLATFORM_STATUSES))
     return app
@@ -155,6 +163,13 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
+def readyz(request: Request) -> dict[str, str]:
+    """200 while the databases can be used: a load balancer sends nothing here while they cannot."""
+    request.app.state.sessions.count()
+    request.app.state.marks.last_sync()
+    return {"status": "ready"}
+
+
 def _open(
     app: FastAPI,
     stack: AsyncExitStack,
@@ -175,10 +190,11 @@ def _open(
         with after_termination(0, app.state.backups.stop):
             _restore_missing(settings, app.state.backups)
     app.state.backups.restore_on_empty.note_missing()
-    app.state.tokens = stack.enter_context(closing(TokenStorage(settings.token_db_path, cipher)))
-    app.state.sessions = stack.enter_context(
-        closing(SessionStorage(settings.session_db_path, SystemClock()))
-    )
+    live = app.state.backups.live
+    tokens = live.database("tokens") if live.is_shared else settings.token_db_path
+    sessions = live.database("sessions") if live.is_shared else settings.session_db_path
+    app.state.tokens = stack.enter_context(closing(TokenStorage(tokens, cipher)))
+    app.state.sessions = stack.enter_context(closing(SessionStorage(sessions, SystemClock())))
     app.state.executor = stack.enter_context(ThreadPoolExecutor(1, "backup-run"))
     # Its thread begins now: a run that has its lease must not wait for one that cannot begin.
     app.state.executor.submit(lambda: None)
@@ -267,7 +283,12 @@ def _open_bot(
 ) -> LeaderJob:
     """The bot's side: what its routes work with, and the work that one process does."""
     clock = SystemClock()
-    database = stack.enter_context(closing(open_inbox(settings.inbox_db_path)))
+    live: LiveData = app.state.backups.live
+    database, leading = (
+        (live.database("inbox"), live.database("inbox", fenced=True))
+        if live.is_shared
+        else [stack.enter_context(closing(open_inbox(settings.inbox_db_path)))] * 2
+    )
     marks = Marks(database, clock)
     store = build_store(settings)
     inbox, proof = Inbox(database, clock), AskedSteps(app.state.backups)
@@ -297,15 +318,17 @@ def _open_bot(
     by_provider = {platform.provider: platform for platform in platforms}
     supervisor = app.state.supervisor
     worker = InboxWorker(
-        inbox,
+        Inbox(leading, clock),
         by_provider,
         clock,
         supervisor,
         workers=settings.inbox_workers,
         requests=requests,
     )
-    first_syncs = FirstSyncs(by_provider, marks, supervisor)
-    polling = Polling(platforms, marks, settings.sync_schedule, clock, tidy=data.versions.expire)
+    first_syncs = FirstSyncs(by_provider, Marks(leading, clock), supervisor)
+    polling = Polling(
+        platforms, Marks(leading, clock), settings.sync_schedule, clock, tidy=data.versions.expire
+    )
 
     _do_requests(app.state.backups, lambda: requests.do(by_provider))
 

@@ -95,9 +95,8 @@ class BackupService:
         self.catalogue = catalogue = installation.catalogue
         self.run_log = installation.run_log
         self.directory = directory = installation.directory
-        self.store = store = installation.store
-        self.clock = clock = installation.clock
-        self.facts, self.known = facts, known
+        self.store, self.clock = store, clock = installation.store, installation.clock
+        self.facts, self.known, self.live = facts, known, installation.live
         names = [source.name for source in config.sources]
         self.runs = starter = RunStarter(
             installation.run_log,
@@ -226,6 +225,7 @@ class BackupService:
             starter=starter,
             fetcher=fetcher,
             replacer=replacer,
+            live=self.live,
             asides=asides,
             let_go=(let_go := LetGo(directory, facts)),
         )
@@ -240,7 +240,7 @@ class BackupService:
         )
         self.given = Given(installation, self.restore, self.plan_detail, typed)
         self.second: SecondPlace | None = None
-        self.undo = Undo(starter=starter, replacer=replacer, asides=asides, let_go=let_go)
+        self.undo = Undo(starter, replacer, asides, let_go, self.live)
         self.restore_on_empty = RestoreOnEmpty(
             catalogue=catalogue,
             own_sets=own_sets,

@@ -31,6 +31,7 @@ from backups.vocabulary.following import GRACE
 from backups.vocabulary.kit import fingerprint_of
 from backups.vocabulary.second import SecondFacts
 from shared.clock import format_utc
+from shared.errors import DatabaseError
 from shared.words import counted
 
 
@@ -271,7 +272,7 @@ def status_without_records(installation: Installation, faults: tuple[Finding, ..
     now, bot = installation.clock.now(), installation.bot()
     try:
         owner = installation.directory.scheduler_lease.holder()
-    except DirectoryUnusable:
+    except (DirectoryUnusable, DatabaseError):
         owner = None
     return Status(
         health=Health(

@@ -30,11 +30,13 @@ from backups.service import BackupService
 from backups.sets.catalogue import Catalogue
 from backups.sets.points_table import has_restore_points
 from backups.sets.second.judge import VersionJudge
+from backups.sources.engine.joining import open_live, source_paths
+from backups.sources.engine.live_data import Files, LiveData
 from backups.sources.links import real_source
 from backups.vocabulary.bot import BotFacts, InboxFacts
 from backups.vocabulary.receivers import receivers_of
 from backups.vocabulary.second import SecondConfig
-from shared.bot_state import read_bot_state
+from shared.bot_state import read_bot_state, read_shared_state
 from shared.clock import Clock, SystemClock, format_utc
 from shared.databases.checks import (
     SESSIONS_VERSION,
@@ -79,7 +81,10 @@ def open_service(
         closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
         ExitStack() as stack,
     ):
-        service = _assembled(settings, store, directory, records, known=known, clock=clock)
+        live = stack.enter_context(open_live(settings, directory, clock))
+        service = _assembled(
+            settings, store, directory, records, known=known, clock=clock, live=live
+        )
         if settings.copy is not None:
             second = build_second(settings)
             place = open_catalogue(directory.path, second, backup.prefix, records)
@@ -109,6 +114,7 @@ def open_second_service(
         if before is not None:  # of another time is known for this once
             folder = Path(stack.enter_context(TemporaryDirectory(prefix="before-")))
         known = stack.enter_context(closing(open_catalogue(folder, store, backup.prefix, records)))
+        live = stack.enter_context(open_live(settings, directory, clock or SystemClock()))
         typed = " --place second"
         if before is not None:
             typed += f" --stored-before {format_utc(before)}"
@@ -120,6 +126,7 @@ def open_second_service(
             known=known,
             clock=clock or SystemClock(),
             typed=typed,
+            live=live,
         )
 
 
@@ -137,6 +144,7 @@ def open_stand_in(settings: Settings, clock: Clock | None = None) -> Iterator[Ba
     with (
         closing(open_records(folder)) as records,
         closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
+        open_live(settings, directory, clock) as live,
     ):
         config = replace(build_config(settings), follow="off", is_stand_in=True)
         yield assemble(
@@ -147,6 +155,7 @@ def open_stand_in(settings: Settings, clock: Clock | None = None) -> Iterator[Ba
             known=known,
             clock=clock,
             notifier=AppriseNotifier((), None),
+            live=live,
         )
 
 
@@ -159,6 +168,7 @@ def _assembled(
     known: Database,
     clock: Clock,
     typed: str = "",
+    live: LiveData | None = None,
 ) -> BackupService:
     backup = settings.backup
     return assemble(
@@ -170,8 +180,9 @@ def _assembled(
         clock=clock,
         notifier=AppriseNotifier(backup.notify_urls, backup.heartbeat_url),
         notify_success=backup.notify_success,
-        bot=bot_facts(settings.inbox_db_path, clock),
+        bot=bot_facts(settings.inbox_db_path, clock, live),
         typed=typed,
+        live=live,
     )
 
 
@@ -187,6 +198,7 @@ def assemble(
     notify_success: bool = False,
     bot: Callable[[], BotFacts] = BotFacts,
     typed: str = "",
+    live: LiveData | None = None,
 ) -> BackupService:
     """A service of these parts, with its own adapters over `records`.
 
@@ -210,6 +222,7 @@ def assemble(
         clock=clock,
         ours=ours,
         bot=bot,
+        live=live or Files(),
     )
     return BackupService(
         installation, facts, known, notifier, notify_success=notify_success, typed=typed
@@ -219,9 +232,10 @@ def assemble(
 def build_config(settings: Settings) -> BackupConfig:
     """What the settings say is to be backed up, and how."""
     backup = settings.backup
+    paths = source_paths(settings)
     sources = (
-        Source("tokens", settings.token_db_path),
-        Source("sessions", settings.session_db_path, volatile=True),
+        Source("tokens", paths["tokens"]),
+        Source("sessions", paths["sessions"], volatile=True),
         *(Source(name, path) for name, path in backup.extra_sources),
     )
     return BackupConfig(
@@ -243,7 +257,8 @@ def build_config(settings: Settings) -> BackupConfig:
         schemas=known_schemas(settings.token_encryption_keys),
         retention=RetentionPolicy(**vars(backup.keep)),
         change_delay=timedelta(seconds=backup.change_delay),
-        follow=backup.follow,
+        # Of several hosts, a change makes a set: no file has what each of them writes.
+        follow=backup.follow if settings.database is None else "off",
         timeout=timedelta(seconds=backup.timeout),
         run_by=backup.run_by,
         receivers=receivers_of(backup.notify_urls),
@@ -275,11 +290,14 @@ def _second_config(settings: Settings) -> SecondConfig | None:
     )
 
 
-def bot_facts(inbox: Path, clock: Clock) -> Callable[[], BotFacts]:
+def bot_facts(inbox: Path, clock: Clock, live: LiveData | None = None) -> Callable[[], BotFacts]:
     """How the bot does, by its inbox: whichever process asks, the app itself or a command."""
 
     def look() -> BotFacts:
-        state = read_bot_state(inbox, clock.now())
+        if live is not None and live.is_shared:
+            state = read_shared_state(live.database("inbox"), clock.now())
+        else:
+            state = read_bot_state(inbox, clock.now())
         return BotFacts(
             InboxFacts(**vars(state.inbox)) if state.inbox else None, state.last_sync, state.fault
         )

@@ -31,7 +31,8 @@ UV_LOCK = "deploy/uv.txt"
 LOCKS: Mapping[str, str | None] = {
     UV_LOCK: None,
     "requirements.txt": None,
-    "requirements-dev.txt": "requirements.txt",
+    "requirements-postgres.txt": "requirements.txt",
+    "requirements-dev.txt": "requirements-postgres.txt",
     "requirements-browser.txt": "requirements-dev.txt",
     "benchmarks/peers.txt": None,
 }

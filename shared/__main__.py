@@ -14,11 +14,12 @@ if __name__ == "__main__":
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from shared.clock import SystemClock
 from shared.databases.cipher import TokenCipher
+from shared.databases.engines.database import Database
 from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
 from shared.merchants.history.versions import Versions
@@ -79,11 +80,28 @@ def _retry_inbox(_given: argparse.Namespace) -> int:
 @contextmanager
 def _inbox(settings: Settings) -> Iterator[Inbox]:
     """The inbox of the app; raises `DatabaseMissing`."""
+    if settings.database is not None:
+        with _shared(settings, "inbox") as shared:
+            yield Inbox(shared, SystemClock())
+        return
     path = settings.inbox_db_path
     if not path.exists():
         raise DatabaseMissing(f"{path} is missing", "Check INBOX_DB_PATH.")
     with closing(open_inbox(path)) as database:
         yield Inbox(database, SystemClock())
+
+
+@contextmanager
+def _shared(settings: Settings, source: str) -> Iterator[Database]:
+    """The tables of a source in the database that hosts share."""
+    # Only who has a DATABASE_URL needs the driver.
+    from shared.databases.engines.opening import open_postgres  # noqa: PLC0415
+    from shared.databases.engines.postgres import PostgresDatabase  # noqa: PLC0415
+
+    if settings.database is None:
+        raise SettingsError(("DATABASE_URL is not set",))
+    with open_postgres(settings.database) as connections:
+        yield PostgresDatabase(connections, source)
 
 
 def _list_versions(given: argparse.Namespace) -> int:
@@ -124,12 +142,15 @@ def _rotate_keys(_given: argparse.Namespace) -> int:
     from backups.wiring import open_service  # noqa: PLC0415
 
     settings = load_settings(read_environment(), for_app=True)
-    if not settings.token_db_path.exists():
-        raise DatabaseMissing(f"{settings.token_db_path} is missing", "Check TOKEN_DB_PATH.")
     store = become_owner(settings)
     cipher = TokenCipher(settings.token_encryption_keys)
-    with closing(TokenStorage(settings.token_db_path, cipher)) as storage:
-        count = storage.rotate_keys()
+    with ExitStack() as stack:
+        place: Path | Database = settings.token_db_path
+        if settings.database is not None:
+            place = stack.enter_context(_shared(settings, "tokens"))
+        elif not settings.token_db_path.exists():
+            raise DatabaseMissing(f"{settings.token_db_path} is missing", "Check TOKEN_DB_PATH.")
+        count = stack.enter_context(closing(TokenStorage(place, cipher))).rotate_keys()
     print(
         f"Re-encrypted {counted(count, 'value')} with the first key. Keep the older keys in "
         "TOKEN_ENCRYPTION_KEYS for as long as you keep backups made with them."

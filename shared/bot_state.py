@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from shared.databases.engines.database import Database
 from shared.databases.translation import translated
 from shared.errors import DatabaseError
 from shared.merchants.inbox import InboxState, inbox_state
@@ -52,6 +53,15 @@ def read_bot_state(path: Path, now: datetime, *, most_seconds: float = MOST_SECO
             return BotState(None, fault=f"{path} could not be read within {most_seconds:g} s")
         known = error.message if isinstance(error, DatabaseError) else f"{path} is damaged"
         return BotState(None, fault=known)
+
+
+def read_shared_state(database: Database, now: datetime) -> BotState:
+    """The state as the database of several hosts has it; raises nothing."""
+    try:
+        with database.reading() as connection:
+            return BotState(inbox_state(connection, now), last_sync(connection))
+    except DatabaseError as error:
+        return BotState(None, fault=error.message)
 
 
 def read_only(path: Path, seconds: float) -> sqlite3.Connection:

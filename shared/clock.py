@@ -36,6 +36,18 @@ class SystemClock:
         time.sleep(seconds)
 
 
+class AsOf:
+    """A clock that says when something was read that is looked at now; else that of the host."""
+
+    def __init__(self, clock: Clock, at: datetime) -> None:
+        self._at = at
+        self.monotonic, self.sleep = clock.monotonic, clock.sleep
+
+    def now(self) -> datetime:
+        """That instant."""
+        return self._at
+
+
 def format_utc(instant: datetime) -> str:
     """`2026-11-22T01:00:00Z`, with milliseconds only when there are any.
 

@@ -99,6 +99,24 @@ class DatabaseSchemaMismatch(DatabaseError):
     code = "database_schema"
 
 
+class DatabaseUnreachable(DatabaseError):
+    """The database server does not answer, refuses the connection, or has no connection free."""
+
+    code = "database_unreachable"
+
+
+class LeadershipLost(DatabaseError):
+    """This process led, and another one does now: what it still wanted to write was refused."""
+
+    code = "leadership_lost"
+
+
+class DatabaseRefused(DatabaseError):
+    """The database server is one that the app must not use as it is; the message says why."""
+
+    code = "database_refused"
+
+
 class DatabaseDiskFault(DatabaseError):
     """The disk does not return what the file holds: an input/output error of a read."""
 

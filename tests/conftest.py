@@ -20,6 +20,7 @@ from tests.support import servers
 from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
 from tests.support.memory import folder_in_memory
+from tests.support.postgres_server import PostgresServer
 from tests.support.s3_server import S3Server
 from tests.support.shares import slow_first
 
@@ -70,6 +71,14 @@ def s3_server() -> Iterator[S3Server]:
     """A SeaweedFS over http."""
     with S3Server.start() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL; each test takes a database of its own from it."""
+    server = PostgresServer.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="session")

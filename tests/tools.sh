@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 missing=()
-for pair in age:age zstd:zstd sqlite3:sqlite3 aws:awscli unshare:util-linux systemd-analyze:systemd faketime:faketime; do
+for pair in age:age zstd:zstd sqlite3:sqlite3 aws:awscli unshare:util-linux systemd-analyze:systemd faketime:faketime pg_config:postgresql; do
     command -v "${pair%%:*}" >/dev/null || missing+=("${pair##*:}")
 done
 if [ ${#missing[@]} -gt 0 ]; then

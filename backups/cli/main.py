@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from backups.cli import commands, deletion, keys, places
+from backups.cli import commands, deletion, keys, migrate, places
 from backups.cli.commands import BUSY, DONE, FAILED, USAGE
 from backups.cli.losses import LOSSES
 from backups.cli.output import print_json, show
@@ -139,6 +139,7 @@ def _quietly(act: _Act, service: BackupService, options: argparse.Namespace) -> 
 
 _WITHOUT_SETTINGS: dict[str, Callable[[argparse.Namespace], int]] = {
     "keygen": keys.keygen,
+    "migrate": migrate.migrate,
     "practice": practise,
 }
 # `status` and `doctor` have it among what they find.
@@ -271,6 +272,7 @@ def _parser() -> argparse.ArgumentParser:
     how.add_argument(
         "--kept", action="store_true", help="note that you keep it elsewhere, since today"
     )
+    migrate.add_to(command("migrate", None, "Move all to the other engine; stop the app first."))
     _add_keygen(command("keygen", None, "Make an age key pair to encrypt backups with."))
     practice = command(
         "practice",

@@ -82,6 +82,7 @@ def values_of(settings: Settings) -> dict[str, str]:
         "TOKEN_ENCRYPTION_KEYS": settings.token_encryption_keys,
         "TOKEN_DB_PATH": settings.token_db_path,
         "SESSION_DB_PATH": settings.session_db_path,
+        **({"DATABASE_URL": settings.database.url} if settings.database else {}),
         "SPACES_API_KEY": spaces and spaces.api_key,
         "SPACES_API_SECRET": spaces and spaces.api_secret,
         "SPACES_REGION": spaces and spaces.region,

@@ -8,6 +8,8 @@ heartbeats              how the threads of the leader are
 staging/<run id>/       what a run is working on; gone when it is over
 copies/<set id>/        unsealed copies of the newest sets, for a fast restore
     pre-restore/<run id>/   what restores replaced, for undo; a week
+
+One file, because every path below the folder is named here.
 """
 
 from __future__ import annotations
@@ -20,12 +22,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
+from typing import Protocol
 from uuid import uuid4
 
 from backups.errors import DirectoryUnusable
 from backups.format import naming
 from backups.host.heartbeats import Heartbeats
-from backups.host.lease import Lease
+from backups.host.lease import Lease, Right
 from backups.host.removal import remove_folder
 from backups.host.sequence import SequenceFile
 from shared.bounded import HIGHEST_SEQUENCE
@@ -38,6 +41,16 @@ _log = logging.getLogger(__name__)
 _DROPPED = "dropped-"
 
 
+class Counter(Protocol):
+    """What numbers sets and increments: see `SequenceFile`."""
+
+    def take(self, above: int = ...) -> int:
+        """The next number, above `above`."""
+
+    def prepare(self, above: int = ...) -> None:
+        """See to it that the next numbers are above `above`."""
+
+
 class BackupDirectory:
     """The folder at `path`, made when it is not there; raises `DirectoryUnusable`."""
 
@@ -47,16 +60,30 @@ class BackupDirectory:
         self._copies = path / "copies"
         self._pre_restore = path / "pre-restore"
         self._catalogues = path / "catalogues"
-        self.run_lease = Lease(path / "run.lock", self.make_missing)
-        self.scheduler_lease = Lease(path / "scheduler.lock", self.make_missing)
+        self.run_lease: Right = Lease(path / "run.lock", self.make_missing)
+        self.scheduler_lease: Right = Lease(path / "scheduler.lock", self.make_missing)
         self.copy_lease = Lease(path / "copy.lock", self.make_missing)
         self.follow_lease = Lease(path / "follow.lock", self.make_missing)
         self.heartbeats = Heartbeats(path / "heartbeats")
-        self._sequence = SequenceFile(path / "sequence")
+        self._sequence: Counter = SequenceFile(path / "sequence")
         self._held: str | None = None  # the id that this process knows
         self._is_inherited = self._read_id() is not None  # and did not make itself
         self.make_missing()
         self._held = self.instance()
+
+    def join(
+        self, instance: str, run_lease: Right, scheduler_lease: Right, counter: Counter
+    ) -> None:
+        """Be the folder of one of several hosts, which have these in common.
+
+        Raises `DiskFull`, `DirectoryUnusable`.
+        """
+        self.run_lease, self.scheduler_lease = run_lease, scheduler_lease
+        self._sequence = counter
+        if self.instance() != instance:
+            with disk_errors(self.path):
+                self._replace_id(instance)
+            self._held = instance
 
     def make_missing(self) -> None:
         """Make the folder with all that every run needs, also when it was removed meanwhile.

@@ -12,15 +12,16 @@ import os
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import timedelta
 from errno import ENOSYS
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
 from backups.errors import DirectoryUnusable
 from backups.host.machine import boot_id, is_alive, is_stopped
+from shared.databases.engines.holder import Holder
 
 # Longer than a look at whether the lease is free.
 _LOOK_SECONDS = 0.2
@@ -56,14 +57,36 @@ class HeldLease:
         self._lock.release()
 
 
-@dataclass(frozen=True)
-class Holder:
-    """Who holds a lease, and for how long; `stopped` by a signal, if it is on this host."""
+class HeldRight(Protocol):
+    """A lease that is held, on this host or among several."""
 
-    host: str
-    pid: int
-    held_for: timedelta
-    stopped: bool
+    def keep(self) -> bool:
+        """Whether it is still held."""
+
+    def release(self) -> None:
+        """Let another holder in; releasing twice is allowed."""
+
+
+class Right(Protocol):
+    """A lease: `Lease` of one host, or one of several hosts, which is in their database."""
+
+    def try_acquire(self, timeout: float = ...) -> HeldRight | None:
+        """The lease, or None when another holder keeps it for `timeout` seconds."""
+
+    def is_free(self) -> bool:
+        """Whether nobody holds it now."""
+
+    def announce(self) -> None:
+        """Say who holds it; needs the lease."""
+
+    def holder(self) -> tuple[str, int] | None:
+        """`(host, pid)` of who holds it, or None when it is free."""
+
+    def announced(self) -> Holder | None:
+        """Who announced it last, if that process is still there."""
+
+    def is_kept(self) -> bool:
+        """Whether somebody holds it for longer than a look takes."""
 
 
 class Lease:

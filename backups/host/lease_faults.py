@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 
 from backups.host.directory import BackupDirectory
 from backups.host.heartbeats import Heartbeat
-from backups.host.lease import Holder
 from backups.model import Finding
 from shared.clock import format_utc
+from shared.databases.engines.holder import Holder
 
 # How long a holder may be stopped, or a leader silent; its heartbeats come every ten seconds.
 MOST_SILENCE = timedelta(minutes=2)

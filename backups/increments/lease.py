@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from backups.errors import FollowerBusy
 from backups.host.directory import BackupDirectory
-from backups.host.lease import HeldLease, Lease
+from backups.host.lease import HeldRight, Right
 from backups.host.machine import boot_id
 from backups.host.state import HostState
 from backups.model import BackupSet
@@ -29,12 +29,12 @@ class FollowLease:
     """
 
     def __init__(
-        self, lease: Lease, facts: HostState, monotonic: Callable[[], float] = time.monotonic
+        self, lease: Right, facts: HostState, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._lease = lease
         self._facts = facts
         self._monotonic = monotonic
-        self._held: HeldLease | None = None
+        self._held: HeldRight | None = None
 
     def is_asked(self) -> bool:
         """Whether somebody who changes live databases asks for it now."""

@@ -36,6 +36,7 @@ from backups.sources.live import look_at
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
 from backups.sources.soundness import foreign_schemas
+from shared.clock import AsOf
 from shared.databases.sqlite import restore_remedy
 from shared.errors import AppError, DatabaseCorrupt, ObjectExists
 from shared.logs import fields
@@ -63,7 +64,7 @@ class Backup:
         alerts: Alerts,
     ) -> None:
         self._config = installation.config
-        self._directory = installation.directory
+        self._directory, self._live = installation.directory, installation.live
         self._follow_folder = FollowFolder(installation.directory)
         self._catalogue = installation.catalogue
         self._clock = installation.clock
@@ -128,6 +129,7 @@ class Backup:
         failures: dict[str, AppError] = {}
         with self._directory.staging("comparison") as folder:
             room = room_for_snapshots(lasting, folder)
+            self._live.bring_up_to_date(begin=True)
             snapshots = take_snapshots(
                 lasting,
                 folder,
@@ -156,7 +158,8 @@ class Backup:
         Raises `LeaseHeld` when another run is in progress.
         """
         with self._starter.asking("backup"):
-            if trigger == "scheduled" or self._catalogue.last_contact_at() is None:
+            shared = self._live.is_shared  # another host may have led
+            if shared or trigger == "scheduled" or self._catalogue.last_contact_at() is None:
                 # Another host may have begun to write here by mistake; records that were made
                 # anew know of nothing.
                 self._own_sets.refresh()
@@ -263,10 +266,11 @@ class Backup:
         """Take the snapshots in a second without a set of ours; `failures` has what failed."""
         self._directory.prepare_sequence(self._publisher.known_sequence())
         self._instants.free()
+        at = self._live.bring_up_to_date(begin=True)
         snapshots = take_snapshots(
             sources,
             staging,
-            self._clock,
+            self._clock if at is None else AsOf(self._clock, at),
             recorder.progress,
             busy_timeout=self._config.busy_timeout,
             failures=failures,

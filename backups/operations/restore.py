@@ -45,6 +45,7 @@ from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.proof import size_of
 from backups.sets.seal import identities_fit
+from backups.sources.engine.live_data import LiveData
 from backups.sources.install import install_new
 from backups.sources.live import look_at
 from backups.sources.room import Need, Room, room_for_restore
@@ -77,6 +78,7 @@ class Restore:
     starter: RunStarter
     fetcher: Fetcher
     replacer: Replacer
+    live: LiveData
     asides: Asides
     let_go: LetGo
 
@@ -214,6 +216,8 @@ class Restore:
         refuse_unreadable(files, dict(self.config.readability_checks))
         self.replacer.carried.from_newest(recorder, backup_set, sources, files, staging)
         recorder.stage("install")
+        if self.live.bring_up_to_date() is not None:
+            seen = ()  # the files are new
         heir = only is None and self._takes_over(backup_set, sources)
         with self.let_go.held(backup_set):
             replacement = self.replacer.begin(recorder, backup_set.id)
@@ -221,6 +225,7 @@ class Restore:
                 live = next((one for one in seen if one.source == source.name), None)
                 replacement.install(source, files[source.name], live)
                 remove_file(files[source.name])  # storing what was replaced needs the room
+            self.live.replaced(recorder.run.id, sources)
         for source in sources:
             self.facts.forget_started_empty(source.name)
             self.facts.set_baseline(source.name, Baseline(backup_set.id, self.clock.now()))

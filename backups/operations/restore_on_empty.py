@@ -65,8 +65,12 @@ class RestoreOnEmpty:
                 recorder, chosen, objects, staging, passes_over=False
             )
 
+        def still_missing() -> list[str]:
+            self.restore.live.bring_up_to_date()  # another host may have restored it meanwhile
+            return self.own_sets.missing_sources()
+
         started = self.starter.begin_unless(
-            lambda: not self.own_sets.missing_sources(),
+            lambda: not still_missing(),
             "restore",
             "manual",
             work,

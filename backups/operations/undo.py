@@ -15,6 +15,7 @@ from backups.model import ProgressSink
 from backups.operations.aside import Asides
 from backups.operations.replace import Replacer
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
+from backups.sources.engine.live_data import LiveData
 from backups.sources.install import borrow
 from backups.sources.live import look_at
 from backups.sources.room import room_for_restore
@@ -23,7 +24,7 @@ from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 _BY_ID = "Restore a set by its id instead: ./bot backups list"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Undo:
     """Knows what an undo would put back, and starts it."""
 
@@ -31,6 +32,7 @@ class Undo:
     replacer: Replacer
     asides: Asides
     let_go: LetGo
+    live: LiveData
 
     def undoable(self) -> RestoreRecord:
         """The record of the last restore in place; raises `NothingToUndo`."""
@@ -70,6 +72,7 @@ class Undo:
         self.replacer.facts.note_undo(recorder.run.id)
         recorder.stage("check")
         self.asides.refresh()
+        self.live.bring_up_to_date()
         self.replacer.history.settle()
         record = self.undoable()
         put_back = (*record.to_put_back, *self._spoiled_since(record))
@@ -99,6 +102,7 @@ class Undo:
             for source, one in put_aside:
                 if one.kind == "quarantine":
                     replacement.bring_back(source, one)
+            self.live.put_back(record.run_id, recorder.run.id, sources)
         for one in record.owed or put_back:
             self.replacer.facts.forget_baseline(one.source)
         replacement.conclude()

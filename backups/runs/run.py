@@ -17,7 +17,7 @@ from pathlib import Path
 from backups.errors import DirectoryUnusable, InternalError, LeaseHeld, RunInterrupted, RunTimedOut
 from backups.format import naming
 from backups.host.directory import BackupDirectory, disk_error
-from backups.host.lease import HeldLease
+from backups.host.lease import HeldRight
 from backups.host.run_log import RunLog
 from backups.host.totals import StageTime
 from backups.model import (
@@ -155,7 +155,7 @@ Work = Callable[[Recorder, Path], str | None]
 class StartedRun:
     """A run that holds the lease and has its row in the run log; `execute` it once."""
 
-    def __init__(self, recorder: Recorder, work: Work, held: HeldLease, starter: RunStarter):
+    def __init__(self, recorder: Recorder, work: Work, held: HeldRight, starter: RunStarter):
         self._recorder = recorder
         self._work = work
         self._held = held

@@ -20,7 +20,6 @@ from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.follower_parts import make_follower
 from backups.scheduling.store_probe import StoreProbe
 from backups.service import BackupService
-from backups.sources.change_watch import ChangeWatch
 from backups.vocabulary.following import Following
 from shared.errors import AppError, DiskFull
 from shared.process.lasting_work import note
@@ -46,7 +45,7 @@ class ChangeFollower:
         self._asked = AskedSteps(service)
         self._said: Following | None = None
         watched = [source for source in config.sources if not source.volatile]
-        self._watch = ChangeWatch(watched)
+        self._watch = service.live.watch(watched)
         # When the last attempt began and ended, whether or not it came as far as a run.
         self._last: tuple[timedelta, timedelta] | None = None
         self._failures = 0

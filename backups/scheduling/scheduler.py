@@ -1,4 +1,9 @@
-"""The embedded scheduler: one process of the host schedules; when it dies, another does."""
+"""The embedded scheduler: one process of the host schedules; when it dies, another does.
+
+Of several hosts that share their database, one process of all of them.
+
+One file, because the threads of a leader begin and end together.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
-from backups.host.lease import HeldLease, Lease
+from backups.host.lease import HeldRight, Right
 from backups.scheduling.change_follower import ChangeFollower
 from backups.scheduling.due_runs import DueRuns
 from backups.scheduling.packer import Packer
@@ -132,7 +137,7 @@ class BackupScheduler:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._try_to_lead, name="backup-scheduler")
         self._in_each_process = ExitStack()
-        self._alerted = False
+        self._alerted = self._leads = False
         self._silent = False
 
     def start(self) -> None:
@@ -162,6 +167,10 @@ class BackupScheduler:
         self._service.stop()
 
     def _alert(self) -> float:
+        if self._service.live.is_shared and not self._leads:
+            # Whoever leads sends them; of its sets this host knows what the store has.
+            self._service.own_sets.refresh()
+            return ALERT_SECONDS
         # Not at the start: what this process makes up for first is no news.
         if self._alerted:
             self._service.alerts.send_alerts()
@@ -177,14 +186,16 @@ class BackupScheduler:
         held = lease.try_acquire()
         if held is None:
             return LEAD_RETRY_SECONDS
+        self._leads = True
         try:
             self._announce(lease)
             self._schedule(held)
         finally:
+            self._leads = False
             held.release()
         return LEAD_RETRY_SECONDS
 
-    def _announce(self, lease: Lease) -> None:
+    def _announce(self, lease: Right) -> None:
         """Say who leads, and with which key; on a full disk nobody can read it."""
         try:
             lease.announce()
@@ -193,7 +204,7 @@ class BackupScheduler:
         except AppError as error:
             _log.warning("%s [%s] %s", error.message, error.code, error.hint)
 
-    def _schedule(self, held: HeldLease) -> None:
+    def _schedule(self, held: HeldRight) -> None:
         """Run the threads of a leader until this process stops, or has the lease no more."""
         runs, ended = DueRuns(self._service, self._changed), threading.Event()
         with ExitStack() as leading:
@@ -244,7 +255,7 @@ class BackupScheduler:
             )
         return plan
 
-    def _watch(self, plan: BackgroundScheduler, held: HeldLease) -> None:
+    def _watch(self, plan: BackgroundScheduler, held: HeldRight) -> None:
         """Say how the threads are, and plan anew when the clock was set, until the end.
 
         That is also when another process has the lease, whose file was removed and made anew.

@@ -11,11 +11,11 @@ at 2 both; from 3 on only the new one. So nobody can bring an old value into a n
 from __future__ import annotations
 
 import re
-import sqlite3
 from dataclasses import dataclass
 from typing import Self
 
 from shared.databases.cipher import TokenCipher
+from shared.databases.engines.database import Connection
 from shared.errors import CipherError, ValueUnreadable
 
 BINDING, BOUND = 2, 3
@@ -126,7 +126,7 @@ class Tally:
         return self.rows, self.undecryptable + self.misplaced, about + self.first_misplaced
 
 
-def tally(connection: sqlite3.Connection, cipher: TokenCipher, version: int, query: str) -> Tally:
+def tally(connection: Connection, cipher: TokenCipher, version: int, query: str) -> Tally:
     """Look at all rows that `query` (with `Row.COLUMNS`) gives."""
     found = Tally()
     for columns in connection.execute(query):

@@ -8,6 +8,7 @@ from pathlib import Path
 from shared.clock import SystemClock
 from shared.databases.binding import Row, tally
 from shared.databases.cipher import TokenCipher
+from shared.databases.engines.database import Database
 from shared.databases.requests import MIGRATION, TABLE
 from shared.databases.schema import KnownSchema
 from shared.databases.sessions import MIGRATIONS as SESSIONS_MIGRATIONS
@@ -21,13 +22,15 @@ from shared.databases.untrusted import open_untrusted
 TOKENS_VERSION, SESSIONS_VERSION = len(TOKENS_MIGRATIONS), len(SESSIONS_MIGRATIONS)
 
 
-def check_tokens(path: Path, cipher: TokenCipher) -> tuple[int, int, str]:
+def check_tokens(place: Path | Database, cipher: TokenCipher) -> tuple[int, int, str]:
     """`(rows, unreadable rows, about them)` of a copy of `tokens.db`, through `TokenStorage`.
+
+    Or of the tables that hosts share.
 
     The text is empty where all that is wrong is the keys. The copy is opened as the application
     would, which may write to it. Raises `DatabaseError` when that fails.
     """
-    with closing(TokenStorage(path, cipher)) as storage:
+    with closing(TokenStorage(place, cipher)) as storage:
         return storage.count_readable()
 
 

@@ -10,20 +10,19 @@ shows nobody the account of somebody else.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Iterator
 
 from shared.databases.binding import Row, opened_value
 from shared.databases.cipher import TokenCipher
-from shared.databases.sqlite import user_version
+from shared.databases.engines.database import Connection
 from shared.errors import ValueUnreadable
 
 MIGRATION = """
     CREATE TABLE IF NOT EXISTS owners(key TEXT PRIMARY KEY, owner BLOB NOT NULL);
     CREATE INDEX IF NOT EXISTS owners_by_owner ON owners(owner)
     """
-_WITH_PREFIX = f"SELECT {Row.COLUMNS} FROM tokens WHERE substr(key, 1, length(?1)) = ?1"  # noqa: S608
-_OF_OWNER = " AND key IN (SELECT key FROM owners WHERE owner = ?2)"
+_WITH_PREFIX = f"SELECT {Row.COLUMNS} FROM tokens WHERE substr(key, 1, ?) = ?"  # noqa: S608
+_OF_OWNER = " AND key IN (SELECT key FROM owners WHERE owner = ?)"
 
 # The user that the value of a row names, or None; raises `ValueUnreadable`.
 OwnerOf = Callable[[str], str | None]
@@ -35,13 +34,14 @@ _Owned = tuple[str, str, str | None]
 class Owners:
     """The index, in transactions of whoever has the file open.
 
-    Raises `sqlite3.Error`, and `CipherError` for a row that no key opens.
+    Raises what the connection does, and `CipherError` for a row that no key opens.
     """
 
-    def __init__(self, cipher: TokenCipher) -> None:
+    def __init__(self, cipher: TokenCipher, version: Callable[[Connection], int]) -> None:
         self._cipher = cipher
+        self._version = version
 
-    def note(self, connection: sqlite3.Connection, key: str, user: str | None) -> None:
+    def note(self, connection: Connection, key: str, user: str | None) -> None:
         """The row is this user's from now on, or nobody's."""
         connection.execute("DELETE FROM owners WHERE key = ?", (key,))
         if user is not None:
@@ -49,12 +49,12 @@ class Owners:
                 "INSERT INTO owners(key, owner) VALUES (?, ?)", (key, self._cipher.hash_of(user))
             )
 
-    def knows(self, connection: sqlite3.Connection, prefix: str) -> bool:
+    def knows(self, connection: Connection, prefix: str) -> bool:
         """Whether all rows with this prefix are in the index."""
         row = connection.execute("SELECT owner FROM owners WHERE key = ?", (f"*{prefix}",))
         return bool(row.fetchone() == (self._cipher.hash_of(prefix),))
 
-    def learn(self, connection: sqlite3.Connection, prefix: str, owner_of: OwnerOf) -> None:
+    def learn(self, connection: Connection, prefix: str, owner_of: OwnerOf) -> None:
         """Put all rows with this prefix into the index."""
         for name, _, user in self._look(connection, prefix, owner_of):
             self.note(connection, f"{prefix}{name}", user)
@@ -62,7 +62,7 @@ class Owners:
 
     def rows(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         prefix: str,
         user: str,
         owner_of: OwnerOf,
@@ -79,16 +79,16 @@ class Owners:
 
     def _look(
         self,
-        connection: sqlite3.Connection,
+        connection: Connection,
         prefix: str,
         owner_of: OwnerOf,
         owner: bytes | None = None,
     ) -> list[_Owned]:
-        query, values = _WITH_PREFIX, [prefix, *([owner] if owner else [])]
+        query, values = _WITH_PREFIX, [len(prefix), prefix, *([owner] if owner else [])]
         rows = connection.execute(
             f"{query}{_OF_OWNER if owner else ''} ORDER BY key", values
         ).fetchall()
-        return list(self._opened(rows, user_version(connection), prefix, owner_of))
+        return list(self._opened(rows, self._version(connection), prefix, owner_of))
 
     def _opened(
         self, rows: list[tuple[int, bytes, bytes, bytes]], version: int, prefix: str, of: OwnerOf

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from shared.databases.sqlite import Database
+from shared.databases.engines.database import Connection, Database
 from shared.databases.untrusted import open_untrusted
 
 # The `user_version` whose files all have this table. One of an older version gets it with its
@@ -53,8 +53,8 @@ class Requests:
         with self._database.transaction() as connection:
             _make_table(connection)
             connection.execute(
-                "INSERT OR IGNORE INTO requests(provider, request_id, account, topic, sent_at)"
-                " VALUES (?, ?, ?, ?, ?)",
+                "INSERT INTO requests(provider, request_id, account, topic, sent_at)"
+                " VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (
                     request.provider,
                     request.request_id,
@@ -143,10 +143,14 @@ def _missing(former: Path, coming: Path) -> list[tuple[object, ...]]:
     return [row for row in rows if row[:2] not in known]
 
 
-def _has_table(connection: sqlite3.Connection) -> bool:
+def _has_table(connection: Connection) -> bool:
+    if not isinstance(connection, sqlite3.Connection):
+        return True  # PostgreSQL has it from the start
     return connection.execute(_HAS_TABLE).fetchone() is not None
 
 
-def _make_table(connection: sqlite3.Connection) -> None:
+def _make_table(connection: Connection) -> None:
+    if not isinstance(connection, sqlite3.Connection):
+        return
     for statement in MIGRATION.split(";"):
         connection.execute(statement)

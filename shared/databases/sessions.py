@@ -12,7 +12,9 @@ from datetime import timedelta
 from pathlib import Path
 
 from shared.clock import Clock
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy
+from shared.databases.engines.database import Database
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy
+from shared.databases.sqlite import Database as SqliteDatabase
 
 LIFETIME = timedelta(hours=1)
 
@@ -25,16 +27,24 @@ MIGRATIONS = (
 class SessionStorage:
     """Sessions that end an hour after they began.
 
-    Safe from many threads and processes. Every method raises `DatabaseError` when the file
-    cannot be used.
+    In a file of their own, or in a database that was opened for them. Safe from many threads and
+    processes. Every method raises `DatabaseError` when the database cannot be used.
     """
 
     def __init__(
-        self, path: Path, clock: Clock, *, busy_timeout: float = BUSY_TIMEOUT_SECONDS
+        self,
+        place: Path | Database,
+        clock: Clock,
+        *,
+        busy_timeout: float = BUSY_TIMEOUT_SECONDS,
     ) -> None:
         self._clock = clock
-        self._database = Database(
-            path, MIGRATIONS, busy_timeout=busy_timeout, remedy=restore_remedy("sessions")
+        self._database = (
+            SqliteDatabase(
+                place, MIGRATIONS, busy_timeout=busy_timeout, remedy=restore_remedy("sessions")
+            )
+            if isinstance(place, Path)
+            else place
         )
 
     def create(self, uuid: str, session_id: str | None = None) -> str:

@@ -12,11 +12,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from uuid import uuid4
 
+from shared.databases.engines.database import Connection
 from shared.databases.renewal import (
     LOST,
     has_side_files,
@@ -156,6 +157,20 @@ class Database:
             finally:
                 with suppress(sqlite3.Error):
                     connection.execute("ROLLBACK")
+
+    def version(self, connection: Connection) -> int:
+        """The `user_version` of the file that this transaction is on."""
+        return user_version(connection)
+
+    def advance(self, connection: Connection, version: int, script: str) -> None:
+        """Run the script of a held migration, and note its version."""
+        for statement in script.split(";"):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version={version}")
+
+    def content(self, connection: Connection) -> tuple[int, int]:
+        """How many files were opened, and SQLite's own count, which a restore in place raises."""
+        return self.openings, int(connection.execute("PRAGMA schema_version").fetchone()[0])
 
     def close(self) -> None:
         """Close the connection; closing twice is allowed."""
@@ -375,10 +390,9 @@ class Database:
             ) from error
 
 
-def user_version(connection: sqlite3.Connection) -> int:
-    """The version of the schema that this connection sees."""
-    with closing(connection.execute("PRAGMA user_version")) as cursor:
-        return int(cursor.fetchone()[0])
+def user_version(connection: Connection) -> int:
+    """The version of the schema that this connection to a file sees."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,11 +18,13 @@ from shared.databases.binding import (
     tally,
 )
 from shared.databases.cipher import TokenCipher
+from shared.databases.engines.database import Connection, Database
 from shared.databases.owners import MIGRATION as OWNERS
 from shared.databases.owners import OwnerOf, Owners
 from shared.databases.requests import MIGRATION as REQUESTS
 from shared.databases.requests import PROTECTED, Requests
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database, restore_remedy, user_version
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy
+from shared.databases.sqlite import Database as SqliteDatabase
 from shared.errors import CipherError, ValueUnreadable
 
 TokenType = Literal["token", "uuid"]
@@ -38,6 +39,7 @@ MIGRATIONS = (
 
 ROWS_AT_ONCE = 100
 BEFORE_ALL = -(2**63)  # below every rowid
+ALL = 2**62  # more rows than there are
 
 # Whether a value can be that of a row with this key, for what only its owner knows.
 Fits = Callable[[str, str], bool]
@@ -68,23 +70,32 @@ class Batch:
 class TokenStorage:
     """A dictionary of encrypted values that survives the process.
 
-    Safe from many threads and processes. Every method raises `DatabaseError` when the file
-    cannot be used, and those that decrypt raise `CipherError`. Values are read as bytes: where a
-    disk has turned one bit, a text may be no UTF-8, which SQLite's errors would quote.
+    In a file of its own, or in a database that was opened for it. Safe from many threads and
+    processes. Every method raises `DatabaseError` when the database cannot be used, and those that
+    decrypt raise `CipherError`. Values are read as bytes: where a disk has turned one bit, a text
+    may be no UTF-8, which SQLite's errors would quote.
     """
 
     def __init__(
-        self, path: Path, cipher: TokenCipher, *, busy_timeout: float = BUSY_TIMEOUT_SECONDS
+        self,
+        place: Path | Database,
+        cipher: TokenCipher,
+        *,
+        busy_timeout: float = BUSY_TIMEOUT_SECONDS,
     ) -> None:
         self._cipher = cipher
-        self._database = Database(
-            path,
-            MIGRATIONS,
-            held=(BINDING, BOUND),
-            busy_timeout=busy_timeout,
-            remedy=restore_remedy("tokens"),
+        self._database = (
+            SqliteDatabase(
+                place,
+                MIGRATIONS,
+                held=(BINDING, BOUND),
+                busy_timeout=busy_timeout,
+                remedy=restore_remedy("tokens"),
+            )
+            if isinstance(place, Path)
+            else place
         )
-        self._owners = Owners(cipher)
+        self._owners = Owners(cipher, self._database.version)
         self.requests = Requests(self._database)
 
     def put(
@@ -95,12 +106,18 @@ class TokenStorage:
         The row is `owned` by that user; one of a UUID by the user of that.
         """
         with self._database.transaction() as connection:
-            if user_version(connection) >= PROTECTED:
+            if self._database.version(connection) >= PROTECTED:
                 self._owners.note(connection, key, value if kind == "uuid" else owner)
             connection.execute(
                 "INSERT INTO tokens(key, value, type) VALUES (?, ?, ?) ON CONFLICT(key)"
                 " DO UPDATE SET value = excluded.value, type = excluded.type",
-                (key, sealed_value(self._cipher, user_version(connection), key, kind, value), kind),
+                (
+                    key,
+                    sealed_value(
+                        self._cipher, self._database.version(connection), key, kind, value
+                    ),
+                    kind,
+                ),
             )
 
     def replace(self, key: str, former: str, value: str) -> bool:
@@ -111,7 +128,9 @@ class TokenStorage:
         with self._database.transaction() as connection:
             if self._read(connection, key) != former:
                 return False
-            sealed = sealed_value(self._cipher, user_version(connection), key, "token", value)
+            sealed = sealed_value(
+                self._cipher, self._database.version(connection), key, "token", value
+            )
             connection.execute("UPDATE tokens SET value = ? WHERE key = ?", (sealed, key))
         return True
 
@@ -134,7 +153,7 @@ class TokenStorage:
         """Forget `key`; nothing happens when it is not there."""
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM tokens WHERE key = ?", (key,))
-            if user_version(connection) >= PROTECTED:
+            if self._database.version(connection) >= PROTECTED:
                 self._owners.note(connection, key, None)
 
     def owned(self, prefix: str, user: str, owner_of: OwnerOf = str) -> dict[str, str]:
@@ -145,12 +164,14 @@ class TokenStorage:
         a file of an older version.
         """
         with self._database.reading() as connection:
-            has_index = user_version(connection) >= PROTECTED
+            has_index = self._database.version(connection) >= PROTECTED
             indexed = has_index and self._owners.knows(connection, prefix)
             if indexed or not has_index:
                 return self._owners.rows(connection, prefix, user, owner_of, indexed=indexed)
         with self._database.transaction() as connection:
-            has_index = user_version(connection) >= PROTECTED  # a restore may have come between
+            has_index = (
+                self._database.version(connection) >= PROTECTED
+            )  # a restore may have come between
             if has_index:
                 self._owners.learn(connection, prefix, owner_of)
             return self._owners.rows(connection, prefix, user, owner_of, indexed=has_index)
@@ -162,8 +183,10 @@ class TokenStorage:
     def keys(self, kind: TokenType | None = None) -> list[str]:
         """All keys in order, or those of one type."""
         with self._database.reading() as connection:
+            chosen, values = (" WHERE type = ?", (kind,)) if kind else ("", ())
             rows = connection.execute(
-                "SELECT key FROM tokens WHERE ?1 IS NULL OR type = ?1 ORDER BY key", (kind,)
+                f"SELECT key FROM tokens{chosen} ORDER BY key",  # noqa: S608 - constants
+                values,
             ).fetchall()
         return [row[0] for row in rows]
 
@@ -173,7 +196,7 @@ class TokenStorage:
         Raises `CipherError`, and changes nothing, when one value opens with no key.
         """
         with self._database.transaction() as connection:
-            version, count = user_version(connection), 0
+            version, count = self._database.version(connection), 0
             for columns in _rows(connection):
                 opened_value(self._cipher, version, Row.of(columns))
                 connection.execute(
@@ -190,12 +213,14 @@ class TokenStorage:
         """
         with self._database.reading() as connection:
             query = f"SELECT {Row.COLUMNS} FROM tokens"  # noqa: S608 - a constant
-            return tally(connection, self._cipher, user_version(connection), query).result()
+            return tally(
+                connection, self._cipher, self._database.version(connection), query
+            ).result()
 
     def state(self) -> tuple[int, Content]:
         """The `user_version` now, and which content it is about."""
         with self._database.reading() as connection:
-            return user_version(connection), self._content(connection)
+            return self._database.version(connection), self._content(connection)
 
     def bind_next(
         self, content: Content, after: int, fits: Fits, *, begins: bool, ends: bool
@@ -210,7 +235,7 @@ class TokenStorage:
         misshapen: list[str] = []
         undecryptable: list[str] = []
         with self._database.transaction() as connection:
-            version = user_version(connection)
+            version = self._database.version(connection)
             known = version == BINDING or (begins and version < BINDING)
             if not known or self._content(connection) != content:
                 return None
@@ -231,21 +256,19 @@ class TokenStorage:
             is_last = len(batch) < ROWS_AT_ONCE
             following = PROTECTED if is_last and ends and not undecryptable else BINDING
             if following != version:
-                if following == PROTECTED:
-                    for statement in MIGRATIONS[PROTECTED - 1].split(";"):
-                        connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={following}")
+                script = MIGRATIONS[PROTECTED - 1] if following == PROTECTED else ""
+                self._database.advance(connection, following, script)
         last = batch[-1][0] if batch else after
         return Batch(last, is_last, tuple(misshapen), tuple(undecryptable))
 
-    def _read(self, connection: sqlite3.Connection, key: str) -> str | None:
+    def _read(self, connection: Connection, key: str) -> str | None:
         columns = connection.execute(
             f"SELECT {Row.COLUMNS} FROM tokens WHERE key = ?",  # noqa: S608 - a constant
             (key,),
         ).fetchone()
         if columns is None:
             return None
-        return opened_value(self._cipher, user_version(connection), Row.of(columns))
+        return opened_value(self._cipher, self._database.version(connection), Row.of(columns))
 
     def _bound(self, row: Row, fits: Fits) -> str | None:
         """The value of a row in the new form; None when it has that already, for any row."""
@@ -260,10 +283,8 @@ class TokenStorage:
             raise ValueUnreadable(f"{row.name} has a value of another kind")
         return sealed_value(self._cipher, BINDING, key, kind, value)
 
-    def _content(self, connection: sqlite3.Connection) -> Content:
-        # A restore counts the version of the schema on; another file is another opening.
-        found = connection.execute("PRAGMA schema_version").fetchone()
-        return Content(self._database.openings, int(found[0]))
+    def _content(self, connection: Connection) -> Content:
+        return Content(*self._database.content(connection))
 
     def close(self) -> None:
         """Close the database."""
@@ -271,7 +292,7 @@ class TokenStorage:
 
 
 def _rows(
-    connection: sqlite3.Connection, after: int = BEFORE_ALL, most: int = -1
+    connection: Connection, after: int = BEFORE_ALL, most: int = ALL
 ) -> list[tuple[Any, ...]]:
     return connection.execute(
         f"SELECT {Row.COLUMNS} FROM tokens WHERE rowid > ? ORDER BY rowid LIMIT ?",  # noqa: S608

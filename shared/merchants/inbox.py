@@ -9,9 +9,7 @@ One file, because every query on the table of events is here, beside the table.
 
 from __future__ import annotations
 
-import json
 import logging
-import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime, timedelta
@@ -19,8 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from shared.clock import Clock, format_utc, parse_utc
+from shared.databases.engines.database import Connection, Database
 from shared.databases.requests import Request
-from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
+from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS
+from shared.databases.sqlite import Database as SqliteDatabase
 from shared.errors import DatabaseError
 from shared.logs import fields
 
@@ -141,8 +141,8 @@ class InboxState:
     attempts: int = 0
 
 
-def inbox_state(connection: sqlite3.Connection, now: datetime) -> InboxState:
-    """How the inbox is now; raises `sqlite3.Error`."""
+def inbox_state(connection: Connection, now: datetime) -> InboxState:
+    """How the inbox is now; raises what the connection does."""
     (waiting,) = connection.execute(WAITING_COUNT, (MOST_COUNTED,)).fetchone()
     (set_aside,) = connection.execute(SET_ASIDE_COUNT).fetchone()
     received_at, attempts = connection.execute(OLDEST).fetchone() or (now.timestamp(), 0)
@@ -150,14 +150,14 @@ def inbox_state(connection: sqlite3.Connection, now: datetime) -> InboxState:
     return InboxState(int(waiting), seconds, int(set_aside), int(attempts))
 
 
-def open_inbox(path: Path) -> Database:
+def open_inbox(path: Path) -> SqliteDatabase:
     """The database; made when it is not there, also later: it has no backup.
 
     One that is damaged is moved aside. Polling fetches again what it can of what waited in it.
     Raises `DatabaseSchemaMismatch`; each transaction raises `DatabaseError` while neither this
     file nor a new one can be used.
     """
-    return Database(
+    return SqliteDatabase(
         path,
         MIGRATIONS,
         additions=ADDITIONS,
@@ -200,14 +200,12 @@ class Inbox:
             for event in events
         ]
         with self._database.transaction() as connection:
-            before = connection.total_changes
-            connection.executemany(
-                "INSERT OR IGNORE INTO events"
+            return connection.executemany(
+                "INSERT INTO events"
                 "(provider, event_id, account, topic, body, sent_at, received_at)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                " VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 rows,
-            )
-            return connection.total_changes - before
+            ).rowcount
 
     def take_up(self, requests: Sequence[Request]) -> int:
         """Let these wait here; how many that changes.
@@ -216,14 +214,17 @@ class Inbox:
         """
         now = int(self._clock.now().timestamp())
         with self._database.transaction() as connection:
-            before = connection.total_changes
-            connection.executemany(TAKE_UP, [(*astuple(one), now) for one in requests])
-            return connection.total_changes - before
+            values = [(*astuple(one), now) for one in requests]
+            return connection.executemany(TAKE_UP, values).rowcount
 
     def due_accounts(self, providers: Iterable[Provider]) -> list[tuple[Provider, str]]:
         """The accounts of these platforms with an event that is due, the oldest one's first."""
+        names = list(providers)
+        if not names:
+            return []
+        query, now = due_accounts_query(len(names)), self._clock.now().timestamp()
         with self._database.reading() as connection:
-            rows = connection.execute(DUE_ACCOUNTS, self._due_values(providers)).fetchall()
+            rows = connection.execute(query, (*names, now)).fetchall()
         accounts = []
         for provider, account, sequence in rows:
             try:
@@ -250,9 +251,6 @@ class Inbox:
         """How the inbox is now."""
         with self._database.reading() as connection:
             return inbox_state(connection, self._clock.now())
-
-    def _due_values(self, providers: Iterable[Provider]) -> tuple[object, ...]:
-        return json.dumps(list(providers)), self._clock.now().timestamp()
 
     def _put_aside(self, sequence: int, error: Exception) -> None:
         """Set a row aside that cannot be read back."""
@@ -288,7 +286,7 @@ class Inbox:
                 connection.executemany("DELETE FROM failures WHERE sequence = ?", rows)
                 return False
             connection.executemany(
-                "INSERT OR IGNORE INTO failures(sequence, since) VALUES (?, ?)",
+                "INSERT INTO failures(sequence, since) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 [(sequence, int(now)) for sequence in sequences],
             )
             found = connection.execute(
@@ -346,20 +344,14 @@ class Inbox:
 
 
 # Each walks an index that has nothing else. The oldest is the first: no clock says that.
-WAITING_COUNT = "SELECT count(*) FROM (SELECT 1 FROM events WHERE done = 0 LIMIT ?)"
+WAITING_COUNT = "SELECT count(*) FROM (SELECT 1 FROM events WHERE done = 0 LIMIT ?) AS waiting"
 SET_ASIDE_COUNT = "SELECT count(*) FROM events WHERE done = 2"
 OLDEST = "SELECT received_at, attempts FROM events WHERE done = 0 ORDER BY sequence LIMIT 1"
 TAKE_UP = """
     INSERT INTO events(provider, event_id, account, topic, body, sent_at, received_at)
     VALUES (?, ?, ?, ?, '{}', ?, ?)
     ON CONFLICT(provider, event_id)
-        DO UPDATE SET done = 0, attempts = 0, not_before = 0, body = '{}' WHERE done = 1
-    """
-# The plus keeps SQLite from searching by platform where it can walk the index in its order.
-DUE_ACCOUNTS = """
-    SELECT provider, CAST(account AS BLOB), min(sequence) FROM events
-    WHERE done = 0 AND +provider IN (SELECT value FROM json_each(?)) AND not_before <= ?
-    GROUP BY provider, account ORDER BY min(sequence)
+        DO UPDATE SET done = 0, attempts = 0, not_before = 0, body = '{}' WHERE events.done = 1
     """
 WAITING = """
     SELECT sequence, attempts, not_before, provider, CAST(event_id AS BLOB),
@@ -367,6 +359,19 @@ WAITING = """
     FROM events WHERE done = 0 AND provider = ? AND account = ? AND sequence > ?
     ORDER BY sequence LIMIT ?
     """
+
+
+def due_accounts_query(platforms: int) -> str:
+    """The accounts of so many platforms with an event that is due, the oldest one's first.
+
+    The names of the platforms are the first values, and the time is the last.
+    """
+    # The function keeps SQLite from searching by platform where it can walk the index in its order.
+    return (
+        "SELECT provider, CAST(account AS BLOB), min(sequence) FROM events"  # noqa: S608 - constants
+        f" WHERE done = 0 AND coalesce(provider, '') IN ({', '.join('?' * platforms)})"
+        " AND not_before <= ? GROUP BY provider, account ORDER BY min(sequence)"
+    )
 
 
 def _waiting(row: Sequence[Any]) -> WaitingEvent:

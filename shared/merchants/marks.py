@@ -3,19 +3,19 @@ which accounts are to be fetched for the first time."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from shared.clock import Clock, format_utc, parse_utc
-from shared.databases.sqlite import Database
+from shared.databases.engines.database import Connection, Database
 from shared.merchants.inbox import Provider
 
 _LAST_SYNC = "last_sync"
 _SYNC_WANTED = "sync_wanted"
 _ROUND_NUMBER, _ROUND_BEGAN = "polling_round", "polling_round_began"
 _UNAVAILABLE = "unavailable/"
+_NOT_BEFORE = "not_before = CASE WHEN not_before < ? THEN ? ELSE not_before END"
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Marks:
         with self._database.transaction() as connection:
             connection.execute("DELETE FROM used_states WHERE expires_at < ?", (now,))
             cursor = connection.execute(
-                "INSERT OR IGNORE INTO used_states(nonce, expires_at) VALUES (?, ?)",
+                "INSERT INTO used_states(nonce, expires_at) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 (nonce, int(expires_at.timestamp()) + 1),
             )
             return cursor.rowcount == 1
@@ -71,8 +71,8 @@ class Marks:
         """Note that an account has to be connected again; False when that is known."""
         with self._database.transaction() as connection:
             cursor = connection.execute(
-                "INSERT OR IGNORE INTO reconnects(provider, account, reason, since)"
-                " VALUES (?, ?, ?, ?)",
+                "INSERT INTO reconnects(provider, account, reason, since)"
+                " VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (provider, account, reason, format_utc(self._clock.now())),
             )
             return cursor.rowcount == 1
@@ -96,7 +96,7 @@ class Marks:
         """Note why an account cannot be used, though its token may be good; False when known."""
         with self._database.transaction() as connection:
             cursor = connection.execute(
-                "INSERT OR IGNORE INTO facts(name, value) VALUES (?, ?)",
+                "INSERT INTO facts(name, value) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 (
                     f"{_UNAVAILABLE}{provider}/{account}",
                     f"{format_utc(self._clock.now())} {reason}",
@@ -156,10 +156,7 @@ class Marks:
             number, began_at = int(row[0]) if row else 0, _time(connection, _ROUND_BEGAN)
             if began_at is None:
                 number, began_at = number + 1, self._clock.now()
-                connection.execute(
-                    "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)",
-                    (_ROUND_NUMBER, str(number)),
-                )
+                _set_text(connection, _ROUND_NUMBER, str(number))
                 _set(connection, _ROUND_BEGAN, began_at)
             rows = connection.execute(
                 "SELECT provider, account, round, turn FROM polled"
@@ -174,9 +171,11 @@ class Marks:
         """The round that is not over has polled this account, well or not."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO polled(provider, account, round, turn)"
+                "INSERT INTO polled(provider, account, round, turn)"
                 " SELECT ?, ?, CAST(value AS INTEGER),"
-                " (SELECT coalesce(max(turn), 0) + 1 FROM polled) FROM facts WHERE name = ?",
+                " (SELECT coalesce(max(turn), 0) + 1 FROM polled) FROM facts WHERE name = ?"
+                " ON CONFLICT(provider, account)"
+                " DO UPDATE SET round = excluded.round, turn = excluded.turn",
                 (provider, account, _ROUND_NUMBER),
             )
 
@@ -194,21 +193,22 @@ class Marks:
         """Have an account fetched now, apart from the others; once more if that is under way."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT OR REPLACE INTO first_syncs(provider, account) VALUES (?, ?)",
-                (provider, account),
+                "DELETE FROM first_syncs WHERE provider = ? AND account = ?", (provider, account)
+            )
+            connection.execute(
+                "INSERT INTO first_syncs(provider, account) VALUES (?, ?)", (provider, account)
             )
 
     def owe_sync(self, provider: Provider, account: str, seconds: float) -> None:
         """Have an account fetched apart from the others, and not before `seconds` have passed."""
         with self._database.transaction() as connection:
             connection.execute(
-                "INSERT OR IGNORE INTO first_syncs(provider, account) VALUES (?, ?)",
+                "INSERT INTO first_syncs(provider, account) VALUES (?, ?) ON CONFLICT DO NOTHING",
                 (provider, account),
             )
             connection.execute(
-                "UPDATE first_syncs SET not_before = max(not_before, ?)"
-                " WHERE provider = ? AND account = ?",
-                (self._clock.now().timestamp() + seconds, provider, account),
+                f"UPDATE first_syncs SET {_NOT_BEFORE} WHERE provider = ? AND account = ?",  # noqa: S608
+                (*[self._clock.now().timestamp() + seconds] * 2, provider, account),
             )
 
     def first_syncs(self) -> list[FirstSync]:
@@ -230,26 +230,31 @@ class Marks:
         """It failed; try it again in `seconds`, or when `owe_sync` says."""
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE first_syncs SET attempts = attempts + 1,"
-                " not_before = max(not_before, ?) WHERE sequence = ?",
-                (self._clock.now().timestamp() + seconds, sequence),
+                f"UPDATE first_syncs SET attempts = attempts + 1, {_NOT_BEFORE}"  # noqa: S608
+                " WHERE sequence = ?",
+                (*[self._clock.now().timestamp() + seconds] * 2, sequence),
             )
 
 
-def last_sync(connection: sqlite3.Connection) -> datetime | None:
-    """When the last polling of everything began; raises `sqlite3.Error` or `ValueError`."""
+def last_sync(connection: Connection) -> datetime | None:
+    """When the last polling of everything began; raises as the connection, or `ValueError`."""
     return _time(connection, _LAST_SYNC)
 
 
-def _time(connection: sqlite3.Connection, name: str) -> datetime | None:
+def _time(connection: Connection, name: str) -> datetime | None:
     row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
     return None if row is None else datetime.fromisoformat(row[0])
 
 
-def _set(connection: sqlite3.Connection, name: str, instant: datetime) -> None:
+def _set(connection: Connection, name: str, instant: datetime) -> None:
+    _set_text(connection, name, _padded(instant))
+
+
+def _set_text(connection: Connection, name: str, value: str) -> None:
     connection.execute(
-        "INSERT INTO facts(name, value) VALUES (?1, ?2) ON CONFLICT(name) DO UPDATE SET value = ?2",
-        (name, _padded(instant)),
+        "INSERT INTO facts(name, value) VALUES (?, ?)"
+        " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+        (name, value),
     )
 
 

@@ -16,8 +16,10 @@ from types import MappingProxyType
 from typing import Literal, cast
 
 from shared.crontab import Crontab
+from shared.databases.engines.address import DatabaseAddress
 from shared.errors import SettingsError
 from shared.logs import LogFormat
+from shared.settings.database import read_database
 from shared.settings.env_lines import read_lines
 from shared.settings.given import GivenName, GivenSettings
 from shared.settings.names import UnknownName, misspelt, unknown_names
@@ -88,6 +90,7 @@ class Settings:
     backup: BackupSettings
     spaces: SpacesSettings | None
     copy: CopySettings | None
+    database: DatabaseAddress | None
     host: str
     port: int
     log_format: LogFormat
@@ -176,6 +179,7 @@ def load_settings(
         backup=_read_backup(reader),
         spaces=spaces,
         copy=read_copy(reader, spaces),
+        database=read_database(reader, spaces),
         host=reader.value("HOST", "127.0.0.1"),
         port=reader.whole("PORT", 5000, 1, 65535),
         log_format=cast(LogFormat, reader.choice("LOG_FORMAT", "human", ("human", "json"))),

@@ -18,7 +18,12 @@ from tests.support.installation import REPOSITORY
 from tests.support.package_index import PackageIndex, wheel
 
 SCRIPT = "deploy/dependencies.py"
-OURS = ("requirements.txt", "requirements-dev.txt", "requirements-browser.txt")
+OURS = (
+    "requirements.txt",
+    "requirements-postgres.txt",
+    "requirements-dev.txt",
+    "requirements-browser.txt",
+)
 LOCKS = (*OURS, "benchmarks/peers.txt", "deploy/uv.txt")
 
 
@@ -65,8 +70,9 @@ def test_a_lock_names_no_place(name: str) -> None:
 
 def test_locks_agree() -> None:
     """What is in several locks of one environment has the same version and hashes in all."""
-    runtime, dev, browser = (locked(name) for name in OURS)
-    assert runtime.items() <= dev.items() <= browser.items()
+    runtime, postgres, dev, browser = (locked(name) for name in OURS)
+    assert runtime.items() <= postgres.items() <= dev.items() <= browser.items()
+    assert "psycopg" not in runtime
     assert "pytest" not in runtime
     assert "playwright" not in dev
 

@@ -135,7 +135,12 @@ def test_the_image_has_all_that_the_app_imports(container: Container) -> None:
     """Every package of the program is copied, and nothing that it does not need."""
     copied = set(container.image.copied)
     packages = {path.parent.name for path in REPOSITORY.glob("*/__init__.py")}
-    assert copied == packages - {"tests", "benchmarks"} | {"app.py", "bot", "requirements.txt"}
+    assert copied == packages - {"tests", "benchmarks"} | {
+        "app.py",
+        "bot",
+        "requirements.txt",
+        "requirements-postgres.txt",
+    }
 
 
 def test_no_secret_goes_to_the_builder() -> None:
@@ -162,7 +167,8 @@ def test_the_dockerfile_is_sound() -> None:
     assert re.fullmatch(r"\d+:\d+", read_image().user)
     assert len(set(re.findall(r"^FROM (\S+)", text, re.MULTILINE))) == 1
     assert "apt-get" not in text
-    assert re.search(r"pip install [^&]*--require-hashes[^&]*-r requirements\.txt", text)
+    assert re.search(r'pip install [^&]*--require-hashes[^&]*-r "\$REQUIREMENTS"', text)
+    assert re.findall(r"^ARG (.*)", text, re.MULTILINE) == ["REQUIREMENTS=requirements.txt"]
 
 
 def compose() -> dict[str, Any]:

@@ -6,7 +6,7 @@ itself; another that starts one carries the mark, or is refused where the mark i
 
 from __future__ import annotations
 
-FIXTURES = frozenset({"s3_server", "running_graph", "running_shopify"})
+FIXTURES = frozenset({"s3_server", "running_graph", "running_shopify", "postgres"})
 
 _refused = False
 

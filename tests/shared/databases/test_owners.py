@@ -152,7 +152,7 @@ def test_the_rows_are_found_by_the_index(path: Path) -> None:
     fill(path, FIRST)
     with closing(sqlite3.connect(path)) as connection:
         plan = connection.execute(
-            f"EXPLAIN QUERY PLAN {_WITH_PREFIX}{_OF_OWNER} ORDER BY key", ("USER_", b"")
+            f"EXPLAIN QUERY PLAN {_WITH_PREFIX}{_OF_OWNER} ORDER BY key", (5, "USER_", b"")
         ).fetchall()
     steps = [str(row[3]) for row in plan]
     assert any(one.startswith("SEARCH tokens") for one in steps), steps

@@ -15,6 +15,7 @@ from shared.databases.requests import PROTECTED, Request, Requests, carry_over
 from shared.databases.schema import admit
 from shared.databases.tokens import TokenStorage
 from shared.errors import DatabaseError
+from tests.shared.conftest import Engine
 from tests.support.clock import MIDNIGHT
 from tests.support.installation import TOKEN_ENCRYPTION_KEY
 from tests.support.older_tokens import write_older_tokens
@@ -31,9 +32,9 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def requests(path: Path) -> Iterator[Requests]:
+def requests(engine: Engine, path: Path) -> Iterator[Requests]:
     """None."""
-    with closing(TokenStorage(path, CIPHER)) as storage:
+    with closing(TokenStorage(engine("tokens", path), CIPHER)) as storage:
         yield storage.requests
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from shared.databases.sessions import LIFETIME, SessionStorage
+from tests.shared.conftest import Engine
 from tests.support.clock import FixedClock
 
 
@@ -25,8 +26,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(path: Path, clock: FixedClock) -> Iterator[SessionStorage]:
-    storage = SessionStorage(path, clock)
+def storage(engine: Engine, path: Path, clock: FixedClock) -> Iterator[SessionStorage]:
+    storage = SessionStorage(engine("sessions", path), clock)
     yield storage
     storage.close()
 

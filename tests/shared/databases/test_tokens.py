@@ -16,6 +16,7 @@ from cryptography.fernet import Fernet
 from shared.databases.cipher import TokenCipher
 from shared.databases.tokens import TokenStorage
 from shared.errors import CipherError
+from tests.shared.conftest import Engine
 
 OLD, NEW, LOST = (Fernet.generate_key().decode() for _ in range(3))
 ROOT = Path(__file__).parents[3]
@@ -28,8 +29,8 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def storage(path: Path) -> Iterator[TokenStorage]:
-    storage = TokenStorage(path, TokenCipher((NEW,)))
+def storage(engine: Engine, path: Path) -> Iterator[TokenStorage]:
+    storage = TokenStorage(engine("tokens", path), TokenCipher((NEW,)))
     yield storage
     storage.close()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import timedelta
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from shared.databases.engines.database import Database
 from shared.merchants.inbox import open_inbox
 from shared.merchants.marks import Marks, Reconnect
 from tests.support.clock import MIDNIGHT, FixedClock
@@ -24,10 +24,9 @@ def clock() -> FixedClock:
 
 
 @pytest.fixture
-def marks(tmp_path: Path, clock: FixedClock) -> Iterator[Marks]:
+def marks(inbox_database: Database, clock: FixedClock) -> Marks:
     """No marks yet."""
-    with closing(open_inbox(tmp_path / "inbox.db")) as database:
-        yield Marks(database, clock)
+    return Marks(inbox_database, clock)
 
 
 def test_a_login_state_is_used_once(marks: Marks, tmp_path: Path, clock: FixedClock) -> None:

@@ -1,0 +1,135 @@
+"""Opening a PostgreSQL at the start: what must not be used is refused by name, before any write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+
+from shared.databases.engines.address import DatabaseAddress
+from shared.databases.engines.connections import Connections, Raw, connect
+from shared.databases.engines.faults import translated
+from shared.databases.engines.tables import migrate
+from shared.errors import DatabaseRefused
+
+OLDEST_SERVER = 14
+_PROBE = 7_101_992_002
+
+
+@dataclass(frozen=True)
+class InstallationFacts:
+    """What all hosts of one installation have in common: where backups go, and the first key.
+
+    `store` and `key` are fingerprints or places that may be shown.
+    """
+
+    store: str
+    prefix: str
+    key: str
+
+
+@contextmanager
+def open_postgres(address: DatabaseAddress, most: int = 3) -> Iterator[Connections]:
+    """Check the server, make or migrate our tables, and keep connections for a block.
+
+    Raises `DatabaseRefused`, `DatabaseSchemaMismatch`, and other `DatabaseError`s.
+    """
+    what = f"the database {address.place}"
+    with (
+        translated(what),
+        closing(connect(address, "sales-bot start")) as first,
+        closing(connect(address, "sales-bot start")) as second,
+    ):
+        refuse_old_server(first.info.server_version, what)
+        refuse_lock_that_does_not_lock(first, second, what)
+        migrate(first, what)
+    with closing(Connections(address, most=most)) as connections:
+        yield connections
+
+
+def refuse_old_server(version: int, what: str) -> None:
+    """Raise `DatabaseRefused` for a server before `OLDEST_SERVER`; `version` as libpq has it."""
+    if version // 10_000 < OLDEST_SERVER:
+        raise DatabaseRefused(
+            f"{what} is PostgreSQL {version // 10_000}, which does not end idle sessions",
+            f"Use PostgreSQL {OLDEST_SERVER} or newer.",
+        )
+
+
+def refuse_lock_that_does_not_lock(first: Raw, second: Raw, what: str) -> None:
+    """Raise `DatabaseRefused` where two sessions get one advisory lock at the same time.
+
+    So it is with CockroachDB, and with a pooler that shares one session among its clients.
+    """
+    if not _try_lock(first):
+        return  # another host probes now; it would not be kept out by a lock that does not lock
+    try:
+        both = _try_lock(second)
+        if both:
+            _unlock(second)
+    finally:
+        _unlock(first)
+    if both:
+        raise DatabaseRefused(
+            f"{what} gives one advisory lock to two sessions, so two hosts could lead at once",
+            "Use PostgreSQL itself, by its direct port: not CockroachDB, and no pooler in "
+            "transaction mode (PgBouncer).",
+        )
+
+
+def is_moved(connections: Connections) -> bool:
+    """Whether a migration has brought the data from here to SQLite."""
+    query = "SELECT EXISTS (SELECT 1 FROM versions WHERE source = 'moved')"
+    with connections.begin(f"BEGIN READ ONLY; {query}") as (_, row):
+        return bool(row[0])
+
+
+def note_moved(connections: Connections, *, moved: bool) -> None:
+    """Remember that; or that the data is here again."""
+    note = "INSERT INTO versions(source, version) VALUES ('moved', 1) ON CONFLICT DO NOTHING"
+    forget = "DELETE FROM versions WHERE source = 'moved'"
+    with connections.begin("BEGIN") as (raw, _):
+        raw.execute((note if moved else forget).encode())
+        raw.execute("COMMIT")
+
+
+def claim_installation(connections: Connections, facts: InstallationFacts, instance: str) -> str:
+    """Be a host of the installation that this database has, or begin one; its instance.
+
+    `instance` is that of a new one. Raises `DatabaseRefused` when the database belongs to an
+    installation with another store, prefix or first key.
+    """
+    claim = (
+        "INSERT INTO installation(one, instance, store, prefix, key) VALUES (1, %s, %s, %s, %s)"
+        " ON CONFLICT DO NOTHING"
+    )
+    with connections.begin("BEGIN") as (raw, _):
+        raw.execute(claim, (instance, facts.store, facts.prefix, facts.key))
+        row = raw.execute("SELECT instance, store, prefix, key FROM installation").fetchall()[0]
+        raw.execute("COMMIT")
+    wrong = [
+        f"{name} {there!r} there, {here!r} here"
+        for name, there, here in zip(
+            ("store", "BACKUP_PREFIX", "first key of TOKEN_ENCRYPTION_KEYS"),
+            row[1:],
+            (facts.store, facts.prefix, facts.key),
+            strict=True,
+        )
+        if there != here
+    ]
+    if wrong:
+        raise DatabaseRefused(
+            f"{connections.what} belongs to another installation: {'; '.join(wrong)}",
+            "Give all hosts of an installation the same settings, and each installation a database "
+            "of its own.",
+        )
+    return str(row[0])
+
+
+def _try_lock(session: Raw) -> bool:
+    row = session.execute("SELECT pg_try_advisory_lock(%s)", (_PROBE,)).fetchone()
+    return bool(row and row[0])
+
+
+def _unlock(session: Raw) -> None:
+    session.execute("SELECT pg_advisory_unlock(%s)", (_PROBE,))
