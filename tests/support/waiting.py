@@ -11,7 +11,7 @@ T = TypeVar("T")
 _SECONDS_BETWEEN_LOOKS = 0.05
 
 
-def eventually(look: Callable[[], T | None], what: str, *, seconds: float = 20) -> T:
+def eventually(look: Callable[[], T | None], what: str, *, seconds: float = 60) -> T:
     """The first answer of `look` that is true.
 
     Raises `AssertionError` that names `what` was waited for, and the last answer, when
