@@ -72,6 +72,8 @@ class PostgresServer:
                 [_program("postgres"), "-D", str(self.folder / "data"), *options],
                 user=_user(),
                 cwd=self.folder,
+                # Its time-outs stand still where its clock is faked.
+                env={**os.environ, "REAL_CLOCK": "1"},
                 stdout=log,
                 stderr=log,
             )
