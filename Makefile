@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 DEPENDENCIES := $(BIN)/python deploy/dependencies.py
 
 # Where the host says that Python keeps nothing compiled, pytest would compile every test each time.
-test test-fast: export PYTHONDONTWRITEBYTECODE :=
+test test-fast test-dates test-browser: export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: run env test test-fast test-dates test-browser check format lock bench soak clean
 
