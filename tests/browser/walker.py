@@ -98,16 +98,21 @@ class Walker:
         expect(self.page.get_by_text(words)).to_be_visible()
 
     def fits(self) -> None:
-        """Nothing sticks out of a phone."""
-        width = eventually(self._width, "the page stays for a moment")
-        assert width <= PHONE_WIDTH, (self.page.url, width, self.page.evaluate(_TOO_WIDE))
+        """Nothing sticks out of a phone, as soon as the page has its styles."""
+        widths = [0]
 
-    def _width(self) -> int | None:
-        """None while another page comes: the page of a run that has ended loads itself anew."""
+        def fits() -> bool:
+            try:
+                widths.append(int(self.page.evaluate("document.documentElement.scrollWidth")))
+            except Error:  # another page comes: that of a run that has ended loads itself anew
+                return False
+            return widths[-1] <= PHONE_WIDTH
+
         try:
-            return int(self.page.evaluate("document.documentElement.scrollWidth"))
-        except Error:
-            return None
+            eventually(fits, "a page that fits", seconds=15)
+        except AssertionError as error:
+            found = self.page.url, widths[-1], self.page.evaluate(_TOO_WIDE)
+            raise AssertionError(found) from error
 
     def _named(self, name: str) -> Locator:
         button = self.page.get_by_role("button", name=name, exact=True)
