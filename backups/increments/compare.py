@@ -82,10 +82,10 @@ def copy_pages(connection: sqlite3.Connection, kept: Path | None, folder: Path) 
         remove_file(kept)
         open_private(kept).close()
         name = str(kept)
+        copy = open(name, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
     else:
         descriptor, name = tempfile.mkstemp(dir=folder)
-        os.close(descriptor)
-    copy = open(name, "rb", buffering=0)  # noqa: SIM115 - the caller closes it
+        copy = open(descriptor, "rb", buffering=0)  # noqa: SIM115
     try:
         with closing(sqlite3.connect(name, isolation_level=None)) as target:
             if not kept:
@@ -95,5 +95,7 @@ def copy_pages(connection: sqlite3.Connection, kept: Path | None, folder: Path) 
             connection.backup(target, pages=_PAGES_A_STEP)
     except BaseException:
         copy.close()
+        if not kept:
+            Path(name).unlink(missing_ok=True)
         raise
     return copy

@@ -169,9 +169,8 @@ class TokenStorage:
             if indexed or not has_index:
                 return self._owners.rows(connection, prefix, user, owner_of, indexed=indexed)
         with self._database.transaction() as connection:
-            has_index = (
-                self._database.version(connection) >= PROTECTED
-            )  # a restore may have come between
+            # A restore may have come between.
+            has_index = self._database.version(connection) >= PROTECTED
             if has_index:
                 self._owners.learn(connection, prefix, owner_of)
             return self._owners.rows(connection, prefix, user, owner_of, indexed=has_index)
