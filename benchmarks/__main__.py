@@ -30,6 +30,7 @@ from benchmarks.topics import (
     cost,
     following,
     points,
+    polling,
     presence,
     restore,
     seconds,
@@ -52,6 +53,7 @@ TOPICS: Mapping[str, Measure] = {
     "presence": presence.measure,
     "points": points.measure,
     "bot": bot.measure,
+    "polling": polling.measure,
 }
 _SIZES, _QUICK_SIZES = (1.0, 10.0, 100.0, 1000.0), (1.0, 10.0)
 _RUNS, _QUICK_RUNS = 5, 2

@@ -19,6 +19,7 @@ from benchmarks.topics import (
     cost,
     following,
     points,
+    polling,
     presence,
     restore,
     seconds,
@@ -253,6 +254,10 @@ def _bot(results: Results) -> Iterable[_Found]:
     ):
         found = results.find(bot.TOPIC, 0, who, what)
         yield f"the bot, {who}: {what}", limit, "ms", found.median if found else None
+    who = polling.name_of(polling.SHOPS, polling.PRODUCTS)
+    for what, limit, unit in ((polling.ALL, 10.0, "h"), (polling.MEMORY, 200.0, "MB")):
+        found = results.find(polling.TOPIC, 0, who, what)
+        yield f"polling, {who}: {what}", limit, unit, found.median if found else None
 
 
 def _ratio(one: Measure | None, other: Measure | None) -> float | None:

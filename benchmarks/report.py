@@ -22,6 +22,7 @@ from benchmarks.topics import (
     cost,
     following,
     points,
+    polling,
     presence,
     restore,
     seconds,
@@ -72,6 +73,7 @@ def report(results: Results) -> str:
         (presence.TOPIC, "Cost of being there"),
         (points.TOPIC, "With many restore points"),
         (bot.TOPIC, "The bot under load"),
+        (polling.TOPIC, "A round of polling"),
     ):
         if results.of(topic):
             console.print(_times(results, topic, 0, title))
