@@ -195,9 +195,9 @@ def pages_kept(bot: Bot) -> list[str]:
     return [key for key in bot.keys("users/") if "/products_read/" in key]
 
 
-def test_a_restart_while_shopify_prepares_a_file(merchant: Merchant) -> None:
-    """Of 1,200 products: it is fetched when it is there, and begun once."""
-    bot, titles = merchant.bot, [f"Cheese {number:04}" for number in range(1200)]
+def test_restarts_in_the_middle_of_a_sync_of_20_000_products(merchant: Merchant) -> None:
+    """While Shopify prepares the file of all, and while they are stored: it is begun once."""
+    bot, titles = merchant.bot, [f"Cheese {number:05}" for number in range(20_000)]
     bot.shopify.configure(restore_rate=100_000.0)
     bot.shopify.add_shop(LARGER)
     bot.shopify.put_products(LARGER, titles)
@@ -205,14 +205,28 @@ def test_a_restart_while_shopify_prepares_a_file(merchant: Merchant) -> None:
         bot.connect_shop(browser, LARGER)
         eventually(lambda: bot.shopify.calls("graphql:bulkOperation"), "the first look")
         bot.kill_and_start()
+        eventually(lambda: catalogue(bot, LARGER), "the first products", seconds=120)
+        bot.kill_and_start()
 
-        eventually(lambda: len(merchant.products(LARGER)) == 1200, "all products", seconds=60)
+        eventually(lambda: bulk_is_over(bot, LARGER), "all products", seconds=300)
 
+    stored = merchant.products(LARGER)
+    assert sorted(one["title"] for one in stored) == titles
     begun = [one for one in bot.shopify.calls("graphql:bulkOperationRunQuery") if one.status]
     assert len(begun) == 1
     assert pages_read(bot, LARGER) == []
     # The address of the file opens it for whoever has it.
     assert "Signature=abc" not in bot.app.output()
+
+
+def catalogue(bot: Bot, shop: str) -> list[str]:
+    """The keys of the stored products of a shop."""
+    return [key for key in bot.keys("users/") if f"/shopify/{shop}/shop_products" in key]
+
+
+def bulk_is_over(bot: Bot, shop: str) -> bool:
+    """Whether no file of all products is waited for, or being stored."""
+    return not [key for key in bot.keys("users/") if f"/shopify/{shop}/products_bulk/" in key]
 
 
 def test_a_frozen_shop(merchant: Merchant) -> None:
