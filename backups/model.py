@@ -29,6 +29,7 @@ SetKind = Literal["set", "legacy", "pre-restore"]
 Trigger = Literal["scheduled", "manual", "catch-up", "change", "pre-restore"]
 ProofLevel = Literal["full", "sealed", "none"]
 OperationName = Literal["backup", "verify", "drill", "restore", "prune", "delete"]
+PlaceName = Literal["first", "second"]
 RunStatus = Literal["running", "succeeded", "failed", "interrupted"]
 Level = Literal["ok", "warning", "problem"]
 Light = Literal["green", "amber", "red"]
@@ -298,7 +299,11 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Run:
-    """One attempt, as the run log has it; `undo` of a restore that undid one."""
+    """One attempt, as the run log has it; `undo` of a restore that undid one.
+
+    `place` is where its set went, `first` or `second`: the second stands in for a store that is
+    away.
+    """
 
     id: str
     operation: OperationName
@@ -310,6 +315,7 @@ class Run:
     stage: str | None = None
     error: RunError | None = None
     undo: bool = False
+    place: PlaceName = "first"
 
     @property
     def act(self) -> str:

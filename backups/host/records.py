@@ -78,12 +78,20 @@ MIGRATIONS = (
 )
 
 # Tables that older versions do not know and go on without; they leave `user_version` alone.
+# `second_runs` are those whose sets went to the second place: each comes after that one of `runs`
+# with its `sequence`, and is no answer to what the first place owes.
 ADDITIONS = """
     CREATE TABLE IF NOT EXISTS messages(
         sequence INTEGER PRIMARY KEY AUTOINCREMENT, at TEXT NOT NULL, receiver TEXT NOT NULL,
         title TEXT NOT NULL, codes TEXT NOT NULL, result TEXT NOT NULL
     );
-    CREATE TABLE IF NOT EXISTS receivers(id TEXT PRIMARY KEY, state TEXT NOT NULL)
+    CREATE TABLE IF NOT EXISTS receivers(id TEXT PRIMARY KEY, state TEXT NOT NULL);
+    CREATE TABLE IF NOT EXISTS second_runs(
+        number INTEGER PRIMARY KEY AUTOINCREMENT, sequence INTEGER NOT NULL,
+        id TEXT NOT NULL UNIQUE, operation TEXT NOT NULL, trigger TEXT NOT NULL,
+        status TEXT NOT NULL, started_at TEXT NOT NULL, finished_at TEXT, set_id TEXT, stage TEXT,
+        error_code TEXT, error_message TEXT, error_hint TEXT
+    )
     """
 
 

@@ -20,6 +20,27 @@ _COLUMNS = (
     "id, operation, trigger, status, started_at, finished_at, set_id, stage,"
     " error_code, error_message, error_hint"
 )
+# Beyond each sequence.
+_END = 2**62
+# Where a run is in the log: `main` is its sequence, or that of the run before it, and `sub` is 0 in
+# the log itself.
+_PLACE_IN_LOG = (
+    "SELECT sequence, 0 FROM runs WHERE id = ?"
+    " UNION ALL SELECT sequence, number FROM second_runs WHERE id = ?"
+)
+_PAGE = f"""
+    SELECT {_COLUMNS}, undo, place FROM (
+        SELECT * FROM (
+            SELECT {_COLUMNS}, EXISTS(SELECT 1 FROM facts WHERE name = '{UNDO}' || runs.id) AS undo,
+            'first' AS place, sequence AS main, 0 AS sub
+            FROM runs WHERE (sequence, 0) < (:main, :sub) ORDER BY sequence DESC LIMIT :most
+        ) UNION ALL SELECT * FROM (
+            SELECT {_COLUMNS}, 0, 'second', sequence, number
+            FROM second_runs WHERE (sequence, number) < (:main, :sub)
+            ORDER BY number DESC LIMIT :most
+        )
+    ) ORDER BY main DESC, sub DESC LIMIT :most
+"""  # noqa: S608 - constants
 
 
 class RunLog:
@@ -91,21 +112,30 @@ class RunLog:
 
     def get(self, run_id: str) -> Run:
         """One run; raises `RunNotFound`."""
-        found = self._select("WHERE id = ?", (run_id,))
+        found = self._select("WHERE id = ?", (run_id,)) or self._elsewhere(
+            "WHERE id = ?", (run_id,)
+        )
         if not found:
             raise RunNotFound(f"there is no run {run_id!r}", "List them with: ./bot backups runs")
         return found[0]
 
+    def note_elsewhere(self, run: Run) -> None:
+        """Record a run that has ended, and whose set went to the second place."""
+        with self._records.transaction() as connection:
+            connection.execute(
+                f"INSERT INTO second_runs(sequence, {_COLUMNS}) VALUES"  # noqa: S608
+                f" ((SELECT coalesce(max(sequence), 0) FROM runs), {', '.join('?' * 11)})",
+                _row(run),
+            )
+
     def page(self, limit: int, before: str | None = None) -> list[Run]:
         """At most `limit` runs, newest first, older than the run `before`."""
-        if before is None:
-            return self._select("ORDER BY sequence DESC LIMIT ?", (limit,))
-        self.get(before)
-        return self._select(
-            "WHERE sequence < (SELECT sequence FROM runs WHERE id = ?)"
-            " ORDER BY sequence DESC LIMIT ?",
-            (before, limit),
-        )
+        if before is not None:
+            self.get(before)  # raises
+        with self._records.reading() as connection:
+            found = connection.execute(_PLACE_IN_LOG, (before, before)).fetchone() or (_END, 0)
+            rows = connection.execute(_PAGE, {"main": found[0], "sub": found[1], "most": limit})
+            return [_run(row) for row in rows]
 
     def last(self, operation: OperationName, *statuses: RunStatus) -> Run | None:
         """The newest run of an operation that has one of `statuses`."""
@@ -187,6 +217,14 @@ class RunLog:
         """A read of this host's records, of which the log is a part."""
         return self._records.reading()
 
+    def _elsewhere(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
+        with self._records.reading() as connection:
+            rows = connection.execute(
+                f"SELECT {_COLUMNS}, 0, 'second' FROM second_runs {rest}",  # noqa: S608
+                values,
+            )
+            return [_run(row) for row in rows]
+
     def _select(self, rest: str, values: tuple[Any, ...]) -> list[Run]:
         with self._records.reading() as connection:
             return read_runs(connection, rest, values)
@@ -195,8 +233,8 @@ class RunLog:
 def read_runs(connection: sqlite3.Connection, rest: str, values: tuple[Any, ...]) -> list[Run]:
     """The runs that a statement finds which goes on with `rest`: WHERE, ORDER BY, LIMIT."""
     rows = connection.execute(
-        f"SELECT {_COLUMNS}, EXISTS(SELECT 1 FROM facts WHERE name = ? || runs.id)"  # noqa: S608
-        f" FROM runs {rest}",
+        f"SELECT {_COLUMNS}, EXISTS(SELECT 1 FROM facts WHERE name = ? || runs.id),"  # noqa: S608
+        f" 'first' FROM runs {rest}",
         (UNDO, *values),
     )
     return [_run(row) for row in rows]
@@ -231,4 +269,5 @@ def _run(row: tuple[Any, ...]) -> Run:
         stage=row[7],
         error=RunError(row[8], row[9], row[10]) if row[8] else None,
         undo=bool(row[11]),
+        place=row[12],
     )

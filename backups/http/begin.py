@@ -6,20 +6,16 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
-from typing import Literal
 
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 
 from backups.errors import ConfirmationMissing, no_second_place
-from backups.model import BackupSet, Run
+from backups.model import BackupSet, PlaceName, Run
 from backups.runs.run import StartedRun
 from backups.service import BackupService
 from backups.vocabulary.second import FIRST, SECOND
 from backups.wiring import open_second_service
-
-# In which place a request reads.
-PlaceName = Literal["first", "second"]
 
 
 def service_of(request: Request, place: PlaceName = FIRST) -> BackupService:

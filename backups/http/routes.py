@@ -38,7 +38,6 @@ from backups.errors import (
     SourceUnknown,
 )
 from backups.http.begin import (
-    PlaceName,
     begin_confirmed_deletion,
     begin_confirmed_restore,
     leave_running,
@@ -47,7 +46,7 @@ from backups.http.begin import (
     service_of,
 )
 from backups.http.places import add_copy_routes
-from backups.model import Run
+from backups.model import PlaceName, Run
 from backups.runs.run import StartedRun
 from backups.view import documents
 from backups.view.report_document import report_document

@@ -7,13 +7,13 @@ from fastapi.responses import RedirectResponse
 
 from backups.errors import ConfirmationMissing
 from backups.http.begin import (
-    PlaceName,
     begin_confirmed_deletion,
     begin_confirmed_restore,
     leave_running,
     service_of,
 )
 from backups.kit import kit_of
+from backups.model import PlaceName
 from backups.page.guard import ClosedRoute, fields_of
 from backups.page.login import PATH
 from backups.page.plans import render_deletion, render_restore

@@ -6,7 +6,8 @@ from datetime import datetime
 
 from fastapi import Request, Response
 
-from backups.http.begin import PlaceName, service_of
+from backups.http.begin import service_of
+from backups.model import PlaceName
 from backups.page.rendering import render
 from backups.view.text import range_of
 from backups.vocabulary.second import FIRST

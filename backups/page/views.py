@@ -10,9 +10,9 @@ from fastapi.responses import JSONResponse, PlainTextResponse, RedirectResponse
 
 from backups.decisions.period import DEFAULT_SINCE
 from backups.doctor import examine
-from backups.http.begin import PlaceName, service_of
+from backups.http.begin import service_of
 from backups.kit import kit_of
-from backups.model import Run
+from backups.model import PlaceName, Run
 from backups.operations.own_sets import LATEST
 from backups.page import events, last_day, overview
 from backups.page.download import stored_object, stream

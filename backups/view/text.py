@@ -323,7 +323,7 @@ def runs(found: Sequence[Run], *, more: bool) -> str:
             run.trigger,
             run.status,
             format_utc(run.started_at),
-            run.set_id or "-",
+            f"{run.set_id or '-'}{', second place' if run.place == 'second' else ''}",
             _error(run),
         )
         for run in found
