@@ -30,6 +30,7 @@ from backups.increments.wal.file import WalChange
 from backups.increments.wal.logs import Follow, Logs
 from backups.model import ProgressSink, Source
 from backups.sources.change_watch import ChangeWatch
+from backups.sources.checking.soundness import soundness_of
 from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import (
     Pin,
@@ -41,7 +42,6 @@ from backups.sources.pins import (
     what,
 )
 from backups.sources.room import refuse_small_disk
-from backups.sources.soundness import soundness_of
 from shared.clock import Clock
 from shared.databases.sqlite import restore_remedy
 from shared.databases.translation import translated

@@ -32,10 +32,10 @@ from backups.runs.log_files import source_log
 from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants, wait_for_next_second
+from backups.sources.checking.soundness import foreign_schemas
 from backups.sources.live import look_at
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
-from backups.sources.soundness import foreign_schemas
 from shared.clock import AsOf
 from shared.databases.sqlite import restore_remedy
 from shared.errors import AppError, DatabaseCorrupt, ObjectExists

@@ -19,7 +19,7 @@ from backups.format.chain_keys import point_id, set_of
 from backups.host.directory import BackupDirectory
 from backups.model import BackupSet, ProgressSink, StoredObject
 from backups.sets import proof
-from backups.sources.inspection import sha256_of
+from backups.sources.checking.inspection import sha256_of
 from backups.sources.install import borrow, leave_wal_mode, make_own
 from shared.databases import schema
 from shared.databases.schema import KnownSchema

@@ -24,9 +24,9 @@ from backups.host.removal import remove_file
 from backups.model import DatabaseFacts, Progress, ProgressSink, ProofLevel, StoredObject
 from backups.sets.seal import SQLITE_MAGIC, unseal_into
 from backups.sets.seal_streams import HashingWriter
-from backups.sources.inspection import read_facts
+from backups.sources.checking.inspection import read_facts
+from backups.sources.checking.soundness import soundness_of
 from backups.sources.room import RESERVE_BYTES, free_bytes
-from backups.sources.soundness import soundness_of
 from shared.databases.schema import KnownSchema, refuse_foreign_schema
 from shared.databases.untrusted import with_untrusted
 from shared.errors import (

@@ -46,8 +46,8 @@ from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, most_sealed_bytes, seal
 from backups.sets.second.noted import may_have
+from backups.sources.checking.soundness import Soundness, examine
 from backups.sources.room import Need, Room, bytes_of, to_prove
-from backups.sources.soundness import Soundness, examine
 from shared.clock import Clock
 from shared.databases.sqlite import Database
 from shared.errors import ObjectExists

@@ -11,10 +11,10 @@ from pathlib import Path
 from backups.decisions.restore_plan import LiveState, SourceState
 from backups.errors import LinkDangling
 from backups.model import Finding, Source
-from backups.sources.inspection import read_facts
+from backups.sources.checking.inspection import read_facts
+from backups.sources.checking.soundness import soundness_of
 from backups.sources.links import refuse_dangling_link
 from backups.sources.pins import what
-from backups.sources.soundness import soundness_of
 from shared.databases.translation import translated
 from shared.errors import (
     AppError,

@@ -29,7 +29,8 @@ from backups.model import (
     Source,
 )
 from backups.runs.parallel import cpu_workers, in_parallel
-from backups.sources.inspection import read_facts, sha256_of
+from backups.sources.checking.inspection import read_facts, sha256_of
+from backups.sources.checking.soundness import soundness_of
 from backups.sources.links import real_path, refuse_dangling_link
 from backups.sources.pins import (
     Pin,
@@ -41,7 +42,6 @@ from backups.sources.pins import (
     what,
 )
 from backups.sources.room import refuse_small_disk
-from backups.sources.soundness import soundness_of
 from shared.bounded import MOST_TEXT
 from shared.clock import Clock
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, restore_remedy

@@ -6,7 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backups.model import Source
-from backups.sources.inspection import schema_fingerprint
+from backups.sources.checking.inspection import schema_fingerprint
 from backups.sources.live import connect, side_files
 from backups.sources.pins import what
 from backups.vocabulary.replaced import Replaced, Switch

@@ -35,8 +35,8 @@ from backups.model import ReadabilityCheck, SnapshotFile, StoredObject
 from backups.sets.chains import objects_table
 from backups.sets.chains.check_puts import put_check
 from backups.sets.chains.table import PointRow
-from backups.sources.inspection import read_facts
-from backups.sources.soundness import soundness_of
+from backups.sources.checking.inspection import read_facts
+from backups.sources.checking.soundness import soundness_of
 from shared.databases.untrusted import open_untrusted, with_untrusted
 from shared.errors import DatabaseCorrupt, DatabaseError
 

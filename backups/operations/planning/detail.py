@@ -21,8 +21,8 @@ from backups.runs.run import ignore_progress
 from backups.sets.catalogue import Catalogue
 from backups.sets.fetch import Fetcher
 from backups.sets.proof import size_of
+from backups.sources.checking.inspection import sha256_of
 from backups.sources.comparing.rows import compare_rows
-from backups.sources.inspection import sha256_of
 from backups.sources.live import rows_of
 from backups.sources.room import Need, Room
 from backups.vocabulary.comparison import Comparison

@@ -15,7 +15,7 @@ from backups.format.legacy import legacy_object
 from backups.host.directory import BackupDirectory
 from backups.model import BackupSet, Mark, Progress, StoredObject
 from backups.sets.fetch import Fetcher
-from backups.sources.inspection import read_facts
+from backups.sources.checking.inspection import read_facts
 from tests.support.databases import connect, make_database
 from tests.support.records import a_set, a_stored_object
 from tests.support.store_wrappers import WatchedStore

@@ -16,7 +16,7 @@ import pytest
 from backups.errors import ProofFailed, RunInterrupted
 from backups.model import Progress, StoredObject
 from backups.sets.proof import ProofTools, bring, check_database, prove_stored
-from backups.sources.inspection import read_facts
+from backups.sources.checking.inspection import read_facts
 from shared.errors import StoreError, StoreUnreachable
 from shared.store.directory import DirectoryStore
 from tests.support.databases import connect, make_database

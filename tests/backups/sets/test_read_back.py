@@ -15,7 +15,7 @@ from backups.errors import IdentityWrong, ProofFailed, RunInterrupted
 from backups.model import Progress, StoredObject
 from backups.sets.proof import ProofTools, read_back
 from backups.sets.seal import generate_key_pair, seal
-from backups.sources.inspection import sha256_of
+from backups.sources.checking.inspection import sha256_of
 from shared.errors import StoreUnreachable
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import ignore_bytes

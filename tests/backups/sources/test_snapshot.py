@@ -23,7 +23,7 @@ from backups.errors import LinkDangling, RunInterrupted, SnapshotDiffers
 from backups.model import Progress, SnapshotFile, Snapshots, Source
 from backups.sources import snapshot
 from backups.sources.change_watch import ChangeWatch
-from backups.sources.inspection import read_facts
+from backups.sources.checking.inspection import read_facts
 from backups.sources.snapshot import take_snapshots
 from shared.clock import SystemClock
 from shared.errors import (

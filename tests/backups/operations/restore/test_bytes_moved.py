@@ -18,9 +18,9 @@ import pytest
 
 from backups.config import SealConfig
 from backups.model import Progress, Source
-from backups.sources import soundness
-from backups.sources.inspection import Check
-from backups.sources.soundness import soundness_of
+from backups.sources.checking import soundness
+from backups.sources.checking.inspection import Check
+from backups.sources.checking.soundness import soundness_of
 from benchmarks.databases import Pair, Values, make_pair
 from benchmarks.measured import traffic_of
 from shared.store.spaces import SpacesStore

@@ -25,7 +25,7 @@ from backups.errors import (
 from backups.model import BackupSet, Run
 from backups.operations.planning.given import GivenRestore
 from backups.sets.seal import generate_key_pair, seal
-from backups.sources.inspection import sha256_of
+from backups.sources.checking.inspection import sha256_of
 from backups.view import restore_text
 from tests.support.bench import PREFIX, Bench, open_bench
 from tests.support.chains import all_rows, stored_chain

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from backups.errors import SnapshotDamaged
 from backups.model import SnapshotFile, Snapshots
 from backups.runs.log_files import source_log
-from backups.sources.inspection import Check, fault_of
+from backups.sources.checking.deep_check import LEAST_BYTES, is_sound
+from backups.sources.checking.inspection import Check, fault_of
 from shared.databases.schema import KnownSchema, foreign_parts
 from shared.databases.translation import harmless_text, primary_code
 from shared.databases.untrusted import open_untrusted, with_untrusted
@@ -96,6 +97,8 @@ def examine(file: SnapshotFile, ask: Callable[[], None]) -> Soundness:
     Raises `SnapshotDamaged`.
     """
     copy = f"the copy of source {file.source}"
+    if file.path.stat().st_size >= LEAST_BYTES and is_sound(file.path, ask):
+        return Soundness()
     try:
         soundness = with_untrusted(
             file.path, copy, lambda connection: soundness_of(connection, "integrity_check"), ask

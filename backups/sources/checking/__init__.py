@@ -1,0 +1,1 @@
+"""Whether a copy of a database is sound, and what it holds."""
