@@ -20,6 +20,8 @@ from contextlib import (
     nullcontext,
     suppress,
 )
+from datetime import datetime
+from functools import cache, partial
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -37,7 +39,13 @@ from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
 from backups.sources.engine.live_data import LiveData
-from backups.wiring import build_store, open_second_service, open_service, open_stand_in
+from backups.wiring import (
+    build_second_bucket,
+    build_store,
+    open_second_service,
+    open_service,
+    open_stand_in,
+)
 from facebook_integration.wiring import PLATFORM as FACEBOOK
 from shared.clock import SystemClock
 from shared.databases.binder import TokenBinder
@@ -49,6 +57,7 @@ from shared.logs import configure_logging
 from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
 from shared.merchants.front_page import front_routes
+from shared.merchants.history.keys import AccountFolder
 from shared.merchants.http_client import Outbound
 from shared.merchants.inbox import Inbox, open_inbox
 from shared.merchants.inbox_worker import InboxWorker
@@ -291,6 +300,7 @@ def _open_bot(
     )
     marks = Marks(database, clock)
     store = build_store(settings)
+    second = cache(partial(build_second_bucket, settings)) if settings.copy else None
     inbox, proof = Inbox(database, clock), AskedSteps(app.state.backups)
     requests = ProtectedRequests(app.state.tokens.requests, inbox, clock, proof)
     place = Workplace(
@@ -298,7 +308,7 @@ def _open_bot(
         inbox=inbox,
         requests=requests,
         marks=marks,
-        data=(data := MerchantData(store, clock)),
+        data=(data := MerchantData(store, clock, second)),
         outbound=stack.enter_context(closing(Outbound())),
         states=StateTokens(settings.state_token_secret or "", marks.use_state, clock),
         clock=clock,
@@ -383,6 +393,19 @@ def _copying(app: FastAPI) -> list[LeaderJob]:
     service = app.state.backups
     if service.second is None:
         return []
+    platforms: dict[str, Platform] = {one.provider: one for one in app.state.platforms}
+
+    def is_over(folder: str, at: datetime) -> bool:
+        found = AccountFolder.of_key(folder)
+        platform = platforms.get(found.platform) if found else None
+        if found is None or platform is None:
+            return False
+        forgotten_at = app.state.marks.forgotten_at(folder)
+        was_forgotten = forgotten_at is not None and at <= forgotten_at
+        return was_forgotten or platform.owner(found.account) != found.user
+
+    if service.second.documents is not None:
+        service.second.documents.is_over = is_over
     app.state.copier = copier = Copier(
         service, service.second, lambda: open_stand_in(app.state.settings)
     )

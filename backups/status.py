@@ -187,7 +187,13 @@ def _second(config: BackupConfig, state: HostState) -> SecondFacts | None:
         return None
     place = second.location
     record = state.second
-    return SecondFacts(second, record.state(place), record.begun_at(place), record.stand_in(place))
+    return SecondFacts(
+        second,
+        record.state(place),
+        record.begun_at(place),
+        record.stand_in(place),
+        record.documents(place),
+    )
 
 
 def _is_empty(installation: Installation, own_sets: OwnSets, state: HostState) -> bool:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 from backups.alerts.notifier import AppriseNotifier, Notifier
 from backups.config import BackupConfig, SealConfig
@@ -26,6 +27,7 @@ from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.model import ContentCheck, ContentReport, Finding, ReadabilityCheck, Source
 from backups.operations.installation import Installation
+from backups.operations.second.documents import SecondDocuments
 from backups.service import BackupService
 from backups.sets.catalogue import Catalogue
 from backups.sets.points_table import has_restore_points
@@ -35,7 +37,7 @@ from backups.sources.engine.live_data import Files, LiveData
 from backups.sources.links import real_source
 from backups.vocabulary.bot import BotFacts, InboxFacts
 from backups.vocabulary.receivers import receivers_of
-from backups.vocabulary.second import SecondConfig
+from backups.vocabulary.second import DocumentsConfig, SecondConfig
 from shared.bot_state import read_bot_state, read_shared_state
 from shared.clock import Clock, SystemClock, format_utc
 from shared.databases.checks import (
@@ -51,10 +53,14 @@ from shared.databases.requests import carry_over
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.errors import AppError
 from shared.files import make_private_directory
+from shared.merchants.history.keys import DOCUMENTS, MOST_LOCKED, copied_folder, exists_once
 from shared.settings.load import Settings
 from shared.store.append_only import AppendOnlyStore
 from shared.store.directory import DirectoryStore
 from shared.store.object_store import DocumentStore, ObjectStore
+
+if TYPE_CHECKING:
+    from shared.store.spaces_versions import VersionedSpaces
 
 _log = logging.getLogger("backups.run")
 
@@ -90,6 +96,14 @@ def open_service(
             place = open_catalogue(directory.path, second, backup.prefix, records)
             stack.callback(place.close)
             service.open_second(second, place, lambda: open_second_service(settings, clock))
+            service.need_second().documents = SecondDocuments(
+                DocumentsConfig(DOCUMENTS, copied_folder, exists_once),
+                store,
+                build_second_bucket(settings, most_locked=MOST_LOCKED),
+                known=place,
+                record=service.facts.second,
+                clock=clock,
+            )
         try:
             service.upgrade_marks.note()
         except AppError as error:  # what needs the records says so
@@ -341,15 +355,26 @@ def build_store(
 
 def build_second(settings: Settings, before: datetime | None = None) -> AppendOnlyStore:
     """The second place; with `before`, as it was then. Raises `NoSecondPlace`."""
+    bucket = build_second_bucket(settings)
+    judge = VersionJudge(Marks(_mark_keys(settings), settings.backup.prefix))
+    judge.store = store = AppendOnlyStore(bucket, judge.is_right, before)
+    return store
+
+
+def build_second_bucket(
+    settings: Settings, *, most_locked: timedelta | None = None
+) -> VersionedSpaces:
+    """The bucket of the second place, where nothing is locked for longer than `most_locked`.
+
+    Raises `NoSecondPlace`.
+    """
     if (copy := settings.copy) is None:
         raise no_second_place()
     from shared.store.spaces_versions import VersionedSpaces  # noqa: PLC0415 - see `build_store`
 
-    bucket = VersionedSpaces(
+    return VersionedSpaces(
         copy.bucket,
         lock=timedelta(days=copy.lock_days) if copy.lock_days else None,
+        at_most=most_locked,
         answer_timeout=min(_ANSWER_TIMEOUT_SECONDS, settings.backup.timeout),
     )
-    judge = VersionJudge(Marks(_mark_keys(settings), settings.backup.prefix))
-    judge.store = store = AppendOnlyStore(bucket, judge.is_right, before)
-    return store

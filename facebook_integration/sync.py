@@ -15,7 +15,12 @@ from facebook_integration.events import CHANGE, MESSAGE, spoken
 from facebook_integration.graph import Graph
 from facebook_integration.models import with_change, with_told
 from facebook_integration.oauth import CONNECTED
-from facebook_integration.page_documents import PageDocuments, conversation_key, page_key
+from facebook_integration.page_documents import (
+    PageDocuments,
+    conversation_key,
+    folder,
+    page_key,
+)
 from facebook_integration.pages import Pages
 from shared.logs import fields
 from shared.merchants.errors import PermissionMissing, PlatformError, TokenRefused
@@ -64,6 +69,10 @@ class PageSync:
             Connection("facebook", page, Reconnect(_ELSEWHERE, since))
             for page, since in sorted(elsewhere)
         ]
+
+    def owner(self, account: str) -> str | None:
+        """See `Platform.owner`."""
+        return self._pages.owner(account)
 
     def accounts(self) -> list[str]:
         """See `Platform.accounts`."""
@@ -150,7 +159,11 @@ class PageSync:
         if version is None or version.document != conversation_key(owner, page, customer):
             _log.warning("dropped: not a version of this Page's conversations", extra=about)
             return
-        kept = self._place.data.read(version.key)
+        forgotten_at = self._place.marks.forgotten_at(folder(owner, page))
+        if version.received_at and forgotten_at and version.received_at <= forgotten_at:
+            _log.warning("dropped: deleted on request since", extra=about)
+            return
+        kept = self._place.data.versions.read(version)
         if not isinstance(kept, list):
             _log.error("not brought back: the version is gone or cannot be read", extra=about)
             return
@@ -177,6 +190,7 @@ class PageSync:
             for page in alone:
                 owner = self._pages.owner(page)
                 if owner is not None:
+                    self._place.marks.note_forgotten(folder(owner, page))
                     self._documents.forget(owner, page)
                 self._place.marks.clear_reconnect("facebook", page)
                 self._place.marks.clear_unavailable("facebook", page)

@@ -15,14 +15,16 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from datetime import datetime
 from pathlib import Path
 
-from shared.clock import SystemClock
+from shared.clock import SystemClock, format_utc, read_time
 from shared.databases.cipher import TokenCipher
 from shared.databases.engines.database import Database
 from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
-from shared.merchants.history.versions import Versions
+from shared.merchants.history.copies import lacking
+from shared.merchants.history.versions import Versions, request_of
 from shared.merchants.inbox import Inbox, open_inbox
 from shared.printable import printable_lines
 from shared.settings.env_file import write_env_file
@@ -51,7 +53,26 @@ def build_parser() -> argparse.ArgumentParser:
     back = acts.add_parser("bring-back", help="add what a version has to the conversation")
     back.add_argument("key", help="the key of the version, as `versions list` prints it")
     back.set_defaults(run=_bring_back)
+    second = acts.add_parser(
+        "from-second", help="bring back what the second place has of conversations"
+    )
+    second.add_argument("text", nargs="?", default="", help="only keys with this in them")
+    second.add_argument(
+        "--stored-before",
+        type=_time,
+        metavar="TIME",
+        help="only what that place received before this time, such as 2026-11-28T03:00:00Z",
+    )
+    second.add_argument("--yes", action="store_true", help="do it; without it, only say what")
+    second.set_defaults(run=_from_second)
     return parser
+
+
+def _time(given: str) -> datetime:
+    try:
+        return read_time(given)
+    except ValueError:
+        raise argparse.ArgumentTypeError("a time such as 2026-11-28T03:00:00Z") from None
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -123,6 +144,42 @@ def _bring_back(given: argparse.Namespace) -> int:
     print(
         f"The app will add what this version has to {version.document}: within seconds, or when it "
         "starts next. What came since stays. Its log says when it has (brought back)."
+    )
+    return 0
+
+
+def _from_second(given: argparse.Namespace) -> int:
+    # See `_rotate_keys`.
+    from backups.cli.owner import become_owner  # noqa: PLC0415
+    from backups.wiring import build_second_bucket, build_store  # noqa: PLC0415
+
+    settings, clock = load_settings(read_environment()), SystemClock()
+    first = become_owner(settings) or build_store(settings)
+    second = build_second_bucket(settings)
+    found = [
+        one
+        for one in lacking(first, second, given.stored_before)
+        if given.text in one.version.document
+    ]
+    if not found:
+        print("The store has all conversations of the second place, as they are there.")
+        return 0
+    for one in found:
+        how = "missing" if one.missing else "differs"
+        at = format_utc(one.stored.modified_at)
+        print(printable_lines(f"{how}  {one.version.document}  of {at}"))
+    if not given.yes:
+        print(
+            f"{counted(len(found), 'conversation')} would be brought back: what the second place "
+            "has is added to what is there. To do it: the same command with --yes"
+        )
+        return 0
+    with _inbox(settings) as inbox:
+        inbox.add(request_of(one.version, format_utc(clock.now())) for one in found)
+    print(
+        f"The app will bring {counted(len(found), 'conversation')} back: within minutes, or when "
+        "it starts next. Of an account that has no user any more, or another one, nothing comes "
+        "back. Its log names each (brought back)."
     )
     return 0
 

@@ -69,3 +69,12 @@ def parse_utc(text: str) -> datetime:
     if format_utc(instant) != text:
         raise ValueError(f"not a UTC time in the form of format_utc: {text!r}")
     return instant
+
+
+def read_time(text: str) -> datetime:
+    """The instant that a person typed, in UTC: ISO 8601, without a zone UTC is meant.
+
+    Raises `ValueError`.
+    """
+    found = datetime.fromisoformat(text)
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)

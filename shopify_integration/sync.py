@@ -73,6 +73,10 @@ class ShopSync:
             for shop in self._shops.owned_by(user)
         ]
 
+    def owner(self, account: str) -> str | None:
+        """See `Platform.owner`."""
+        return self._shops.owner(account)
+
     def accounts(self) -> list[str]:
         """See `Platform.accounts`."""
         return self._shops.connected()
@@ -181,6 +185,7 @@ class ShopSync:
             _log.info("dropped: stale", extra=fields(shop=shop, topic=event.topic))
             return
         folder = _folder(self._owner(shop), shop)
+        self._place.marks.note_forgotten(folder)
         with self._place.data.alone(folder):
             removed = self._place.data.remove_all(folder)
             self._shops.forget(shop)

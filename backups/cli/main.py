@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from backups.operations.own_sets import LATEST
 from backups.service import BackupService
 from backups.vocabulary.second import SECOND
 from backups.wiring import open_service
+from shared.clock import read_time
 from shared.errors import AppError, SettingsError
 from shared.logs import configure_logging
 from shared.settings.load import load_settings, read_called_from, read_environment
@@ -376,10 +377,9 @@ def _path(given: str) -> Path:
 
 def _time(given: str) -> datetime:
     try:
-        found = datetime.fromisoformat(given)
+        return read_time(given)
     except ValueError:
         raise argparse.ArgumentTypeError(_FORM_OF_TIME) from None
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _explain(error: AppError, *, as_json: bool) -> int:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from backups.cli.output import print_json, show
 from backups.operations.second.choice import Place, why_second
 from backups.service import BackupService
-from backups.view import documents
+from backups.view.second import documents
 from backups.view.second import texts as view
 from backups.vocabulary.second import FIRST, SECOND
 from backups.wiring import open_second_service
@@ -98,15 +98,21 @@ def copy(service: BackupService, options: argparse.Namespace) -> int:
     """`copy`: bring the second place up to date, or compare the two."""
     second = service.need_second()
     if options.check:
-        found = second.compare()
+        found = second.compare().and_these(second.compare_documents())
         if options.json:
             print_json(view.differences_document(found))
         else:
             show(view.differences(found, second.config.location))
         return 1 if found.missing or found.different or not found.compared else 0
     state, copied = second.copy()
+    second.copy_documents(seconds=None)
+    of_users = second.documents_state()
     if options.json:
-        print_json({**documents.copy_document(state), "copied": copied.copied})
+        told = {"copied": copied.copied, "documents": documents.documents_document(of_users)}
+        print_json({**documents.copy_document(state), **told})
     else:
-        show(view.copied(state, copied.copied, copied.size, second.config.location))
-    return 1 if state.waiting else 0
+        show(view.copied(state, copied.copied, copied.size, second.config.location, of_users))
+    waits = of_users is not None and (
+        of_users.waiting > of_users.too_large or of_users.error is not None
+    )
+    return 1 if state.waiting or waits else 0

@@ -65,7 +65,7 @@ FOUND_WARNING_CODES = (
     "earlier_installation",
     *("marks_unchecked", "sets_unsigned", "verdicts_unsigned", "mark_key_unknown", "mark_wrong"),
     *("local_sets_left", "unknown_setting"),
-    *("copy_deletable", "copy_disturbed", "copy_refused", "copy_failed"),
+    *("documents_gone", "copy_deletable", "copy_disturbed", "copy_refused", "copy_failed"),
     "inbox_unreadable",
 )
 
@@ -82,7 +82,7 @@ AMBER_CODES = (
     "nobody_told",
     "kit_not_kept",
     "drill_overdue",
-    *("first_place_away", "copy_behind", "copy_deletable", "copy_disturbed"),
+    *("first_place_away", "copy_behind", "documents_gone", "copy_deletable", "copy_disturbed"),
 )
 
 _DRILLS_MISSED_FOR_AMBER = 2

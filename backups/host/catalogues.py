@@ -94,6 +94,9 @@ ADDITIONS = """
     CREATE TABLE IF NOT EXISTS copied(
         key TEXT PRIMARY KEY, bytes INTEGER NOT NULL, sha256 TEXT NOT NULL
     ) WITHOUT ROWID;
+    CREATE TABLE IF NOT EXISTS copied_documents(
+        key TEXT PRIMARY KEY, first_tag TEXT NOT NULL, second_tag TEXT NOT NULL
+    ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS chains(
         id TEXT PRIMARY KEY, instance TEXT NOT NULL, head BLOB NOT NULL, head_mark TEXT NOT NULL,
         end BLOB, end_mark TEXT, bytes INTEGER NOT NULL DEFAULT 0

@@ -257,6 +257,12 @@ def _second(second: SecondFacts | None) -> Iterator[Metric]:
         "How many restore points there are in the second place",
         state.points if state else None,
     )
+    documents = second.documents if second else None
+    yield _gauge(
+        "backup_second_documents_waiting",
+        "How many documents of users/ the second place lacked after the last copying",
+        documents.waiting if documents else None,
+    )
 
 
 def _inbox(inbox: InboxFacts | None) -> Iterator[Metric]:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from backups.http.begin import service_of
-from backups.view import documents
+from backups.view.second import documents
 
 
 def add_copy_routes(router: APIRouter) -> None:
@@ -21,6 +21,7 @@ def add_copy_routes(router: APIRouter) -> None:
         return {
             "location": second.config.location,
             **(documents.copy_document(state) if state else {"at": None}),
+            "documents": documents.documents_document(second.documents_state()),
         }
 
     @router.post(
@@ -34,8 +35,10 @@ def add_copy_routes(router: APIRouter) -> None:
         location = {"location": second.config.location}
         if wait:
             state, copied = second.copy()
-            found = {**location, **documents.copy_document(state), "copied": copied.copied}
-            return JSONResponse(found)
+            second.copy_documents(seconds=None)
+            of_users = {"documents": documents.documents_document(second.documents_state())}
+            told = {**documents.copy_document(state), "copied": copied.copied, **of_users}
+            return JSONResponse({**location, **told})
         request.app.state.copier.ask()
         before = second.state()
         found = {**location, **(documents.copy_document(before) if before else {"at": None})}

@@ -1,7 +1,8 @@
 """When to copy to the second place: after each set, and each `COPY_EVERY` seconds.
 
 While the first place is away, sets are made in the second, one each `COPY_EVERY` seconds in which
-something changed; when the first is back, it gets them.
+something changed; when the first is back, it gets them, also from a host that has replaced this
+one meanwhile.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ class Copier:
             with suppress(CopyInProgress, LeaseHeld, RunInterrupted):
                 try:
                     self._stand_in_if_away()
+                    self._inherit()
                 except AppError as error:
                     _log.warning(
                         "the second place does not stand in for the first: %s [%s]",
@@ -99,6 +101,22 @@ class Copier:
         else:
             self._failures = 0
         self._copied_at = self._service.clock.monotonic()
+        self._copy_documents(now)
+
+    def _copy_documents(self, now: float) -> None:
+        """The application's documents, a while at a time: what is newly published goes first."""
+        try:
+            copied = self._second.copy_documents()
+        except (CopyInProgress, RunInterrupted):
+            return  # with the next copying
+        except AppError as error:
+            _log.warning(
+                "no documents were copied to the second place: %s [%s]", error.message, error.code
+            )
+            return
+        if copied is not None and copied.ran_out:
+            self._not_before = min(self._not_before, now)
+            self._asked.set()
 
     def _wait_longer(self) -> None:
         self._failures += 1
@@ -166,6 +184,8 @@ class Copier:
             started = service.backup.begin_if_changed()
             run = started.execute() if started is not None else None
         now = self._service.clock.now()
+        if run is not None:
+            self._service.run_log.note_elsewhere(run)
         if run is None:
             self._note(replace(stand_in, last_at=now))
         elif run.set_id is not None and run.error is None:
@@ -183,6 +203,16 @@ class Copier:
             self._second.bring_back(stand_in.sets)
             _log.info("the first place is back, and got %d sets", len(stand_in.sets))
         self._note(None)
+
+    def _inherit(self) -> None:
+        """After a restore from the second place: the first gets what led to it, and it lacks."""
+        restored = self._service.facts.last_restore()
+        if restored is None or restored.run_id == self._record.inherited() or self._is_away():
+            return
+        if sets := self._second.lacking_in_first(restored.set_id):
+            self._second.bring_back(sets)
+            _log.info("the first place got %d sets from the second", len(sets))
+        self._record.note_inherited(restored.run_id)
 
     def _note(self, stand_in: StandIn | None) -> None:
         self._record.note_stand_in(stand_in, self._location)

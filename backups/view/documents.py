@@ -23,11 +23,11 @@ from backups.model import (
     Run,
     StoredObject,
 )
+from backups.view.second.documents import second_document
 from backups.vocabulary.bot import BotFacts
 from backups.vocabulary.comparison import Comparison
 from backups.vocabulary.examination import Examination
 from backups.vocabulary.replaced import RestoreRecord
-from backups.vocabulary.second import CopyState, SecondFacts
 from shared.adapters import adapter_of
 from shared.clock import format_utc
 from shared.errors import AppError
@@ -58,6 +58,7 @@ def run_document(run: Run) -> Document:
         "started_at": _time(run.started_at),
         "finished_at": _time(run.finished_at),
         "set_id": run.set_id,
+        "place": run.place,
         "stage": run.stage,
         "error": {"code": error.code, "message": error.message, "hint": error.hint}
         if error
@@ -132,36 +133,9 @@ def status_document(status: Status) -> Document:
             "last_result": status.last_message.result if status.last_message else None,
         },
         "kit_kept_at": _time(status.kit_kept_at),
-        "second": _second_document(status.second) if status.second else None,
+        "second": second_document(status.second) if status.second else None,
         "bot": _bot_document(status.bot),
         "last_drill": drill_document(status.last_drill) if status.last_drill else None,
-    }
-
-
-def _second_document(second: SecondFacts) -> Document:
-    """The second place, as the last copying found it."""
-    state = second.state
-    return {
-        "location": second.config.location,
-        "lock_days": second.config.lock_days,
-        **(copy_document(state) if state else {"at": None}),
-    }
-
-
-def copy_document(state: CopyState) -> Document:
-    """What a copying found."""
-    return {
-        "at": _time(state.at),
-        "complete_at": _time(state.complete_at),
-        "behind_since": _time(state.behind_since),
-        "waiting": state.waiting,
-        "refused": state.refused,
-        "hidden": state.hidden,
-        "covered": state.covered,
-        "points": state.points,
-        "newest": state.newest,
-        "deletable": state.deletable,
-        "error": vars(state.error) if state.error else None,
     }
 
 

@@ -56,6 +56,7 @@ AMBER_TITLES: Mapping[str, str] = {
     "thread_failing": "Backed up, but a part of the app fails",
     "first_place_away": "Backed up, in the second place alone",
     "copy_behind": "Backed up, but nothing is in the second place yet",
+    "documents_gone": "Backed up, but documents of merchants are gone from the store",
     "copy_deletable": "Backed up, but the second place can be deleted from here",
     "copy_disturbed": "Backed up, but somebody meddles with the second place",
 }

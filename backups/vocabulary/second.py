@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -56,6 +57,38 @@ class CopyState:
 
 
 @dataclass(frozen=True)
+class DocumentsConfig:
+    """Which documents of the application are copied: below `prefix` those of which `folder_of`
+    names the folder of their account; of others it says None. Of some `exists_once` says that
+    nothing makes them again."""
+
+    prefix: str
+    folder_of: Callable[[str], str | None]
+    exists_once: Callable[[str], bool]
+
+
+@dataclass(frozen=True)
+class DocumentsState:
+    """What the last copying of documents found: `at` is when it ended, `complete_at` when one last
+    had copied all; `behind_since` is the time of the oldest change that is not there yet.
+
+    `documents` are in both places, `waiting` are not in the second as they are now, `too_large` of
+    them never go. `gone` are missing in the first place, and nobody asked for their deletion.
+    `versioned` says whether the bucket keeps versions: without it nothing is copied.
+    """
+
+    at: datetime
+    complete_at: datetime | None = None
+    behind_since: datetime | None = None
+    documents: int = 0
+    waiting: int = 0
+    too_large: int = 0
+    gone: int = 0
+    versioned: bool = True
+    error: CopyError | None = None
+
+
+@dataclass(frozen=True)
 class StandIn:
     """The second place at `location` takes the sets while the first is away, since `at`: those
     `sets` that the first has yet to get, the last one at `last_at`."""
@@ -74,6 +107,7 @@ class SecondFacts:
     state: CopyState | None
     begun_at: datetime | None = None
     stand_in: StandIn | None = None
+    documents: DocumentsState | None = None
 
     def takes_sets(self, now: datetime) -> bool:
         """Whether it stands in for the first place, and has what is no older than that promises."""
@@ -91,3 +125,11 @@ class Differences:
     compared: int
     missing: tuple[str, ...]
     different: tuple[str, ...]
+
+    def and_these(self, more: Differences) -> Differences:
+        """Both."""
+        return Differences(
+            self.compared + more.compared,
+            (*self.missing, *more.missing),
+            (*self.different, *more.different),
+        )

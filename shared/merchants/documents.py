@@ -15,6 +15,7 @@ from shared.clock import Clock
 from shared.errors import ObjectMissing
 from shared.logs import fields
 from shared.merchants.history.versions import Versions
+from shared.store.append_only import VersionedBucket
 from shared.store.object_store import DocumentStore
 
 _log = logging.getLogger(__name__)
@@ -27,9 +28,14 @@ class MerchantData:
     Within it, changes of one document come one after the other. Raises `StoreError`.
     """
 
-    def __init__(self, store: DocumentStore, clock: Clock) -> None:
+    def __init__(
+        self,
+        store: DocumentStore,
+        clock: Clock,
+        open_second: Callable[[], VersionedBucket] | None = None,
+    ) -> None:
         self._store = store
-        self.versions = Versions(store, clock)
+        self.versions = Versions(store, clock, open_second)
         self._locks = [threading.Lock() for _ in range(_LOCKS)]
         self._folders = [threading.Lock() for _ in range(_LOCKS)]
 

@@ -3,6 +3,7 @@ which accounts are to be fetched for the first time."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -123,6 +124,16 @@ class Marks:
             for account, (since, _, reason) in found.items()
         }
 
+    def note_forgotten(self, folder: str) -> None:
+        """Note that all documents in the folder of an account are to be forgotten, as of now."""
+        with self._database.transaction() as connection:
+            _set(connection, _forgotten(folder), self._clock.now())
+
+    def forgotten_at(self, folder: str) -> datetime | None:
+        """When that last was noted of a folder."""
+        with self._database.reading() as connection:
+            return _time(connection, _forgotten(folder))
+
     def last_sync(self) -> datetime | None:
         """When the last polling of everything began."""
         with self._database.reading() as connection:
@@ -239,6 +250,11 @@ class Marks:
 def last_sync(connection: Connection) -> datetime | None:
     """When the last polling of everything began; raises as the connection, or `ValueError`."""
     return _time(connection, _LAST_SYNC)
+
+
+def _forgotten(folder: str) -> str:
+    # A hash: of whom is forgotten nothing is kept.
+    return f"forgotten {hashlib.sha256(folder.encode()).hexdigest()}"
 
 
 def _time(connection: Connection, name: str) -> datetime | None:

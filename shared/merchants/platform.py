@@ -58,6 +58,9 @@ class Platform(Protocol):
     def connections(self, user: str) -> list[Connection]:
         """What the user with this UUID has connected, in order."""
 
+    def owner(self, account: str) -> str | None:
+        """The UUID of the user of an account; None where it has none."""
+
     def accounts(self) -> list[str]:
         """All accounts that can be polled, whoever owns them."""
 

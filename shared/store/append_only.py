@@ -34,6 +34,7 @@ class ObjectVersion:
     size: int | None
     modified_at: datetime
     is_latest: bool = True
+    tag: str = ""
 
 
 class VersionedBucket(Protocol):
@@ -42,6 +43,9 @@ class VersionedBucket(Protocol):
     @property
     def location(self) -> str:
         """See `ObjectStore.location`."""
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """See `ObjectStore.list`: the latest versions, without what is hidden."""
 
     def versions(self, prefix: str) -> Iterator[ObjectVersion]:
         """All versions of all objects below `prefix`, the newest of a key first."""

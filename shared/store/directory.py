@@ -199,7 +199,7 @@ class DirectoryStore:
             raise FileNotFoundError(ENOENT, os.strerror(ENOENT), str(path))
         found = path.stat()
         modified = datetime.fromtimestamp(found.st_mtime, UTC)
-        return ObjectInfo(key, found.st_size, modified, metadata)
+        return ObjectInfo(key, found.st_size, modified, metadata, str(found.st_mtime_ns))
 
     def _read_metadata(self, key: str) -> Mapping[str, str]:
         try:

@@ -31,13 +31,15 @@ def ignore_bytes(_: int) -> None:
 class ObjectInfo:
     """What a store tells about an object without its bytes.
 
-    `metadata` has lower-case names and is empty in listings, where S3 does not send it.
+    `metadata` has lower-case names and is empty in listings, where S3 does not send it. `tag` is
+    another text when the bytes are others; empty where the store says none.
     """
 
     key: str
     size: int
     modified_at: datetime
     metadata: Mapping[str, str] = field(default_factory=dict)
+    tag: str = ""
 
 
 class Sink(Protocol):

@@ -181,7 +181,8 @@ class SpacesStore:
                         pass
                 raise
             metadata = lower_names(found["Metadata"])
-            return ObjectInfo(key, found["ContentLength"], found["LastModified"], metadata)
+            size, modified_at = found["ContentLength"], found["LastModified"]
+            return ObjectInfo(key, size, modified_at, metadata, found.get("ETag", ""))
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """See `ObjectStore.list`.
@@ -199,7 +200,8 @@ class SpacesStore:
             if page is None:
                 return
             for found in page.get("Contents", ()):
-                yield ObjectInfo(found["Key"], found["Size"], found["LastModified"])
+                size, modified_at = found["Size"], found["LastModified"]
+                yield ObjectInfo(found["Key"], size, modified_at, tag=found.get("ETag", ""))
 
     def delete(self, key: str) -> None:
         """See `ObjectStore.delete`: one key a request, which every gateway understands."""

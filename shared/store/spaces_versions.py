@@ -25,12 +25,16 @@ class VersionedSpaces(SpacesStore):
         settings: SpacesSettings,
         *,
         lock: timedelta | None = None,
+        at_most: timedelta | None = None,
         answer_timeout: float = 60,
     ) -> None:
-        """Each object that is put is locked for `lock`, where that is given."""
+        """Each object that is put is locked for `lock`, where that is given, else for as long as
+        the bucket says; `at_most` is the longest of either."""
         super().__init__(settings, answer_timeout=answer_timeout)
         self._versions = self._client.get_paginator("list_object_versions")
-        self._lock = lock
+        self._lock = min(lock, at_most) if lock and at_most else lock
+        self._at_most = at_most
+        self._has_looked = lock is not None or at_most is None
         self._known_mode: LockMode | None = None
 
     def versions(self, prefix: str) -> Iterator[ObjectVersion]:
@@ -63,6 +67,7 @@ class VersionedSpaces(SpacesStore):
                     found["Size"],
                     found["LastModified"],
                     found["IsLatest"],
+                    found.get("ETag", ""),
                 )
             for marker in page.get("DeleteMarkers", ()):
                 yield ObjectVersion(
@@ -111,6 +116,7 @@ class VersionedSpaces(SpacesStore):
         metadata: Mapping[str, str],
         more: Mapping[str, Any] = UNLESS_THERE,
     ) -> None:
+        self._look_at_default()
         if self._lock is not None:
             until = datetime.now(UTC) + self._lock
             more = {
@@ -119,6 +125,28 @@ class VersionedSpaces(SpacesStore):
                 "ObjectLockRetainUntilDate": until,
             }
         super()._put(key, body, metadata, more)
+
+    def _look_at_default(self) -> None:
+        """Lock for less than the bucket does by default, where that is too long; asked once."""
+        if self._has_looked or self._at_most is None:
+            return
+        days = self._default_days()
+        if days and timedelta(days=days) > self._at_most:
+            self._lock = self._at_most
+        self._has_looked = True
+
+    def _default_days(self) -> int:
+        """For how long the bucket locks what is put without a lock; 0 where it does not."""
+        try:
+            with self._translated("ask for the lock of", ""):
+                answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
+        except StoreError as error:
+            if not isinstance(error.__cause__, boto_errors.ClientError):
+                raise
+            return 0  # there is none, or this key may not see it
+        rule = answer.get("ObjectLockConfiguration", {}).get("Rule", {})
+        default = rule.get("DefaultRetention", {})
+        return default.get("Days", 0) + 366 * default.get("Years", 0)
 
     def _mode(self) -> LockMode:
         """That of the bucket; asked for once. Raises `StoreCannotLock`."""

@@ -30,6 +30,7 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "backup_drill_rto_seconds": ("gauge", ()),
     "backup_notifications_total": ("counter", ("result",)),
     "backup_second_complete_timestamp_seconds": ("gauge", ()),
+    "backup_second_documents_waiting": ("gauge", ()),
     "backup_second_waiting": ("gauge", ()),
     "backup_second_restore_points": ("gauge", ()),
     "bot_inbox_waiting": ("gauge", ()),

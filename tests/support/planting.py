@@ -14,7 +14,7 @@ from contextlib import closing
 from pathlib import Path
 
 from backups.format import naming
-from backups.sources.inspection import read_facts
+from backups.sources.checking.inspection import read_facts
 from tests.support.bench import PREFIX, Bench
 from tests.support.generations import connect
 

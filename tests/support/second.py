@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from botocore.exceptions import ClientError
 
 from shared.store.spaces_access import SpacesSettings
+from tests.support.installation import spaces
 from tests.support.s3_server import S3Server
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class SecondBucket:
             "COPY_ENDPOINT": self.settings.endpoint,
             **more,
         }
+
+    def beside(self, first: SpacesSettings, **more: str) -> dict[str, str]:
+        """Those of both places; the second has another address, as the key must not be the same."""
+        endpoint = self.settings.endpoint.replace("127.0.0.1", "localhost")
+        return {**spaces(first), **self.environment(**more), "COPY_ENDPOINT": endpoint}
 
     def listed(self) -> list[str]:
         """The keys that a plain listing shows."""

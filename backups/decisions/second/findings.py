@@ -11,7 +11,7 @@ from backups.decisions.health import Health
 from backups.decisions.order import end_of_present
 from backups.decisions.protection import Fact
 from backups.model import Finding, Run
-from backups.vocabulary.second import MOST_BEHIND, CopyState, SecondFacts
+from backups.vocabulary.second import MOST_BEHIND, CopyState, DocumentsState, SecondFacts
 from shared.clock import format_utc
 from shared.words import counted
 
@@ -49,11 +49,19 @@ def _fact(second: SecondFacts, now: datetime) -> Fact:
     if since is not None and now - since > MOST_BEHIND:
         detail = f"the second place ({location}) lacks what was made since {format_utc(since)}"
         return Fact("second", False, detail, _behind(detail, state))
+    documents = second.documents
+    since = documents.behind_since if documents is not None else None
+    if documents is not None and since is not None and now - since > MOST_BEHIND:
+        detail = (
+            f"the second place ({location}) lacks {counted(documents.waiting, 'document')} of "
+            f"users/ that changed since {format_utc(since)}"
+        )
+        return Fact("second", False, detail, _behind(detail, documents))
     when = f", at {format_utc(state.complete_at)}" if state.complete_at else ""
     return Fact("second", True, f"{counted(state.points, 'restore point')} in {location}{when}")
 
 
-def _behind(detail: str, state: CopyState | None) -> Finding:
+def _behind(detail: str, state: CopyState | DocumentsState | None) -> Finding:
     error = state.error if state is not None else None
     why = f": {error.message} [{error.code}]" if error is not None else ""
     hint = f"{error.hint} Then: ./bot backups copy" if error is not None else _COPY
@@ -65,6 +73,13 @@ def second_warnings(second: SecondFacts | None) -> Iterator[Finding]:
     if second is None or second.state is None:
         return
     state, location = second.state, second.config.location
+    if second.documents is not None and second.documents.gone:
+        yield Finding(
+            "documents_gone",
+            f"{counted(second.documents.gone, 'conversation')} of merchants, gone from the store "
+            f"without a request: the second place has what there was ({location})",
+            "See what comes back: ./bot shared versions from-second. Then the same with --yes",
+        )
     if state.deletable:
         yield Finding(
             "copy_deletable",
@@ -87,12 +102,13 @@ def second_warnings(second: SecondFacts | None) -> Iterator[Finding]:
             "marks say, or another object is in the way there",
             "See which, and why: ./bot backups copy. Prove the newest set: ./bot backups verify",
         )
-    if state.error is not None:
+    error = state.error or (second.documents.error if second.documents is not None else None)
+    if error is not None:
         yield Finding(
             "copy_failed",
-            f"the last copying to the second place did not copy all: {state.error.message} "
-            f"[{state.error.code}]",
-            f"{state.error.hint} The app tries again by itself.",
+            f"the last copying to the second place did not copy all: {error.message} "
+            f"[{error.code}]",
+            f"{error.hint} The app tries again by itself.",
         )
 
 

@@ -17,7 +17,7 @@ from backups.model import Baseline, DrillReport
 from backups.vocabulary.examination import SettingsCheck
 from backups.vocabulary.kit import KeptKit
 from backups.vocabulary.replaced import RestoreRecord, Switch
-from backups.vocabulary.second import CopyState, StandIn
+from backups.vocabulary.second import CopyState, DocumentsState, StandIn
 from shared.adapters import adapter_of
 from shared.clock import format_utc, parse_utc
 
@@ -28,6 +28,7 @@ D = TypeVar(
     "D",
     Baseline,
     CopyState,
+    DocumentsState,
     DrillReport,
     KeptKit,
     LastSet,

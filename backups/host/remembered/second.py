@@ -7,11 +7,13 @@ from dataclasses import replace
 from datetime import datetime
 
 from backups.host.remembered.record import Record, document, time_of
-from backups.vocabulary.second import CopyState, StandIn
+from backups.vocabulary.second import CopyState, DocumentsState, StandIn
 from shared.databases.sqlite import Database
 
 _STATE = document("second_place", CopyState)
+_DOCUMENTS = document("second_documents", DocumentsState)
 _STAND_IN = document("stand_in", StandIn)
+_INHERITED: Record[str] = Record("inherited", str, str)
 _LAST_DRILL: Record[str] = Record("drill_place", str, str)
 _BEGUN = time_of("time:second")
 _LOCATION: Record[str] = Record("second_location", str, str)
@@ -39,7 +41,9 @@ class SecondRecord:
             if _LOCATION.text(connection) != location:
                 _LOCATION.write(connection, location)
                 _BEGUN.write(connection, at)
-                connection.execute("DELETE FROM facts WHERE name = ?", (_STATE.name,))
+                connection.executemany(
+                    "DELETE FROM facts WHERE name = ?", [(_STATE.name,), (_DOCUMENTS.name,)]
+                )
 
     def note(self, state: CopyState) -> None:
         """Remember what a copying found; not what a doctor found, who may have been meanwhile."""
@@ -47,6 +51,17 @@ class SecondRecord:
             before = _STATE.read(connection)
             deletable = before.deletable if before is not None else None
             _STATE.write(connection, replace(state, deletable=deletable))
+
+    def documents(self, location: str) -> DocumentsState | None:
+        """What the last copying of documents to `location` found."""
+        with self._records.reading() as connection:
+            return _DOCUMENTS.read(connection) if _LOCATION.text(connection) == location else None
+
+    def note_documents(self, state: DocumentsState, location: str) -> None:
+        """Remember that."""
+        self.begin(location, state.at)
+        with self._records.transaction() as connection:
+            _DOCUMENTS.write(connection, state)
 
     def note_deletable(self, deletable: bool, at: datetime) -> None:
         """Remember whether the key of the second place could delete there."""
@@ -77,6 +92,16 @@ class SecondRecord:
     def _stand_in(connection: sqlite3.Connection, location: str) -> StandIn | None:
         found = _STAND_IN.read(connection)
         return found if found is not None and found.location in ("", location) else None
+
+    def inherited(self) -> str | None:
+        """The run of the restore after which the first place got what it lacked; None before."""
+        with self._records.reading() as connection:
+            return _INHERITED.text(connection)
+
+    def note_inherited(self, run_id: str) -> None:
+        """Remember that."""
+        with self._records.transaction() as connection:
+            _INHERITED.write(connection, run_id)
 
     def drilled_last(self) -> str:
         """In which place the last scheduled drill was; `second` where there was none."""

@@ -13,10 +13,18 @@ from datetime import datetime, timedelta
 from backups.errors import BackupError, CopyInProgress, RunInterrupted, SetDeleted
 from backups.host.state import HostState
 from backups.operations.installation import Installation
+from backups.operations.second.documents import SECONDS_AT_ONCE, SecondDocuments
 from backups.sets.catalogue import Catalogue
 from backups.sets.second.copying import Copying
+from backups.sets.second.documents import CopiedDocuments
 from backups.sets.second.wanted import Copied
-from backups.vocabulary.second import CopyError, CopyState, Differences, SecondConfig
+from backups.vocabulary.second import (
+    CopyError,
+    CopyState,
+    Differences,
+    DocumentsState,
+    SecondConfig,
+)
 from shared.databases.sqlite import Database
 from shared.errors import AppError, StoreError
 from shared.process.lasting_work import beat
@@ -80,11 +88,14 @@ class SecondPlace:
         self._known = known
         self._facts = facts
         self._stopping = threading.Event()
+        self.documents: SecondDocuments | None = None
 
     def stop(self) -> None:
         """End a copying at the next piece, and requests that hang."""
         self._stopping.set()
         self.store.bucket.give_up(0)
+        if self.documents is not None:
+            self.documents.give_up()
 
     def state(self) -> CopyState | None:
         """What the last copying found."""
@@ -133,6 +144,21 @@ class SecondPlace:
             _log.info("%d objects were copied to %s", found.copied, self.config.location)
         return state, found
 
+    def documents_state(self) -> DocumentsState | None:
+        """What the last copying of documents found."""
+        return self.documents.state() if self.documents is not None else None
+
+    def copy_documents(self, seconds: float | None = SECONDS_AT_ONCE) -> CopiedDocuments | None:
+        """Copy the application's documents, for so long; None where there is nothing to copy.
+
+        What ended it is in their state. Raises `CopyInProgress`, `RunInterrupted` and
+        `DatabaseError`.
+        """
+        if self.documents is None:
+            return None
+        with self._lease():
+            return self.documents.copy(Pace(self.config.mbit, self._stopping), seconds)
+
     def note_deletable(self, deletable: bool) -> None:
         """Remember whether the key of the second place could delete there."""
         self._facts.second.begin(self.config.location, self._now())
@@ -163,6 +189,37 @@ class SecondPlace:
                 "The log of the app says why. They are there: ./bot backups list --place second",
             )
 
+    def lacking_in_first(self, set_id: str) -> tuple[str, ...]:
+        """What a host that was restored from here inherits: the sets of the line of `set_id`, up
+        to it, that are newer than all that the first place has of that line.
+
+        What the first has pruned is older. Where it has nothing of the line, that set alone.
+        """
+        self.catalogue.refresh()
+        self._first.catalogue.refresh()
+        try:
+            restored = self.catalogue.get(set_id)
+        except (BackupError, StoreError):
+            return ()  # a point of a chain: its set is in both, or was never here
+        if restored.sequence is None or self._first.catalogue.has(set_id):
+            return ()
+        newest = max(
+            (
+                one.sequence
+                for one in self._first.catalogue.sets()
+                if one.sequence is not None and one.instance == restored.instance
+            ),
+            default=restored.sequence - 1,
+        )
+        return tuple(
+            one.id
+            for one in self.catalogue.sets()
+            if one.mark == "valid"
+            and one.instance == restored.instance
+            and one.sequence is not None
+            and newest < one.sequence <= restored.sequence
+        )
+
     def _is_back(self, set_id: str) -> bool:
         """Whether the first place has a set that is what it was; or a person has deleted it."""
         try:
@@ -177,6 +234,12 @@ class SecondPlace:
         """Compare both places by listing and by SHA-256: reads all of the second one."""
         self._first.catalogue.refresh()
         return self._copying().compare()
+
+    def compare_documents(self) -> Differences:
+        """The same of the application's documents."""
+        if self.documents is None:
+            return Differences(0, (), ())
+        return self.documents.compare(Pace(self.config.mbit, self._stopping))
 
     def _copying(self) -> Copying:
         return Copying(

@@ -6,14 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 from backups.view import units
-from backups.vocabulary.second import CopyState, Differences, SecondFacts
+from backups.vocabulary.second import CopyState, Differences, DocumentsState, SecondFacts
 from shared.clock import format_utc
 from shared.words import counted
 
 _MOST_NAMED = 20
 
 
-def copied(state: CopyState, objects: int, size: int, location: str) -> str:
+def copied(
+    state: CopyState,
+    objects: int,
+    size: int,
+    location: str,
+    documents: DocumentsState | None = None,
+) -> str:
     """After a copying."""
     lines = [f"{counted(objects, 'object')} copied to {location}, {units.size(size)}, read back."]
     newest = f", the newest {state.newest}" if state.newest else ""
@@ -23,7 +29,23 @@ def copied(state: CopyState, objects: int, size: int, location: str) -> str:
         lines.append(
             f"{counted(state.waiting, 'object')} did not go{since}: the log says why, for each."
         )
+    if documents is not None:
+        lines.append(_documents_copied(documents))
     return "\n".join(lines)
+
+
+def _documents_copied(documents: DocumentsState) -> str:
+    if not documents.versioned:
+        return (
+            "No documents of users/: the bucket keeps no versions, so one that is covered or "
+            "deleted would be gone. Turn versioning on: docs/two-places.md"
+        )
+    text = f"{documents.documents:,} documents of users/ are in both places"
+    if documents.waiting:
+        text += f", {documents.waiting:,} are not in the second as they are now"
+    if documents.too_large:
+        text += f" ({documents.too_large:,} are too large to go)"
+    return f"{text}."
 
 
 def differences(found: Differences, location: str) -> str:
@@ -68,6 +90,15 @@ def line(second: SecondFacts | None) -> str:
     complete = f", complete at {format_utc(state.complete_at)}" if state.complete_at else ""
     locked = f", locked for {counted(second.config.lock_days, 'day')}"
     return (
-        f"{location}: {counted(state.points, 'restore point')}{complete}"
-        f"{locked if second.config.lock_days else ''}"
+        f"{location}: {counted(state.points, 'restore point')}{_documents(second.documents)}"
+        f"{complete}{locked if second.config.lock_days else ''}"
     )
+
+
+def _documents(documents: DocumentsState | None) -> str:
+    if documents is None:
+        return ""
+    if not documents.versioned:
+        return ", no users/ (the bucket keeps no versions)"
+    waiting = f" of {documents.documents + documents.waiting:,}" if documents.waiting else ""
+    return f", {documents.documents:,}{waiting} documents of users/"

@@ -14,17 +14,21 @@ import io
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Any
 
 from shared.clock import Clock, format_utc
-from shared.errors import ObjectExists, ObjectMissing
+from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge
+from shared.merchants.history.keys import AccountFolder
 from shared.merchants.inbox import Event
 from shared.process.lasting_work import beat
-from shared.store.object_store import ObjectInfo, ObjectStore
+from shared.store.append_only import VersionedBucket
+from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore
 
 KEPT_DAYS = 30
+MOST_BYTES = 64 * 1024 * 1024
 
 # The topic of an event that a person has caused: bring this version back.
 BRING_BACK = "bring_back"
@@ -35,12 +39,18 @@ _VERSION = re.compile(rf"(?P<folder>{_FOLDER.pattern})versions/[0-9]{{8}}(?:-cut
 
 @dataclass(frozen=True)
 class Version:
-    """A version by its key; `document` is the key of what it is a version of."""
+    """A version by its key; `document` is the key of what it is a version of.
+
+    With `copy` it is that version of the object with this key in the second place, which received
+    it at `received_at`.
+    """
 
     key: str
     document: str
     platform: str
     account: str
+    copy: str | None = None
+    received_at: datetime | None = None
 
     @classmethod
     def of_key(cls, key: str) -> Version | None:
@@ -50,13 +60,30 @@ class Version:
             return None
         return cls(key, found["folder"] + found["name"], found["platform"], found["account"])
 
+    @classmethod
+    def of_copy(cls, key: str, copy: str, received_at: datetime) -> Version | None:
+        """The version `copy` of the document `key` in the second place; None for other keys."""
+        folder = AccountFolder.of_key(key)
+        if folder is None:
+            return None
+        return cls(key, key, folder.platform, folder.account, copy, received_at)
+
 
 class Versions:
-    """Keeps versions in the store of the documents. Raises `StoreError`."""
+    """Keeps versions in the store of the documents. Raises `StoreError`.
 
-    def __init__(self, store: ObjectStore, clock: Clock) -> None:
+    `open_second` opens the bucket of the second place; None where there is none.
+    """
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        clock: Clock,
+        open_second: Callable[[], VersionedBucket] | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
+        self._open_second = open_second
         self._lock = threading.Lock()
         self._kept: set[str] = set()  # the keys of one day: it saves a request for each change
         self._day = ""
@@ -95,6 +122,19 @@ class Versions:
         with self._lock:
             self._kept.clear()
 
+    def read(self, version: Version) -> Any:
+        """The document as this version has it; None where it is gone or cannot be read."""
+        sink = io.BytesIO()
+        bounded = BoundedSink(sink, version.key, MOST_BYTES)
+        try:
+            if version.copy is None:
+                self._store.get(version.key, bounded)
+            elif self._open_second is not None:
+                self._open_second().get(version.key, bounded, version=version.copy)
+            return json.loads(sink.getvalue())
+        except (ObjectMissing, ObjectTooLarge, ValueError, RecursionError):
+            return None
+
     def found(self) -> Iterator[tuple[Version, ObjectInfo]]:
         """All versions of all accounts, in the order of keys."""
         for info in self._store.list("users/"):
@@ -122,14 +162,26 @@ class Versions:
                 f"{key} is not the key of a version", "See: ./bot shared versions list"
             )
         self._store.head(key)
-        name = f"{BRING_BACK} {key} {format_utc(self._clock.now())}"
-        body = json.dumps({"version": key})
-        return version, Event(version.platform, name, version.account, BRING_BACK, body)
+        return version, request_of(version, format_utc(self._clock.now()))
+
+
+def request_of(version: Version, at: str) -> Event:
+    """The event that has this version brought back; `at` is when it was asked for."""
+    name = f"{BRING_BACK} {version.key} {version.copy or ''} {at}"
+    body: dict[str, str] = {"version": version.key}
+    if version.copy is not None and version.received_at is not None:
+        body |= {"copy": version.copy, "received_at": version.received_at.isoformat()}
+    return Event(version.platform, name, version.account, BRING_BACK, json.dumps(body))
 
 
 def version_of(event: Event) -> Version | None:
     """The version that an event wants back; None where it names none of its account."""
-    version = Version.of_key(str(json.loads(event.body).get("version")))
+    body = json.loads(event.body)
+    key, copy = str(body.get("version")), body.get("copy")
+    if copy is None:
+        version = Version.of_key(key)
+    else:
+        version = Version.of_copy(key, str(copy), datetime.fromisoformat(body["received_at"]))
     if version is None or (version.platform, version.account) != (event.provider, event.account):
         return None
     return version

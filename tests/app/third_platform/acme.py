@@ -117,8 +117,11 @@ class AcmeSync:
         return [
             Connection("acme", store, marks.get(store))
             for store in self.accounts()
-            if self._owner(store) == user
+            if self.owner(store) == user
         ]
+
+    def owner(self, account: str) -> str | None:
+        return self._place.tokens.get(f"{_OWNER}{account}")
 
     def accounts(self) -> list[str]:
         return self._place.tokens.names(_OWNER)
@@ -135,11 +138,8 @@ class AcmeSync:
         orders = [json.loads(waiting.event.body)["id"] for waiting in events]
         self._change(account, "orders.json", orders)
 
-    def _owner(self, store: str) -> str:
-        return self._place.tokens.get(f"{_OWNER}{store}") or ""
-
     def _change(self, store: str, name: str, document: Any) -> None:
-        key = f"{user_folder(self._owner(store))}acme/{store}/{name}"
+        key = f"{user_folder(self.owner(store) or '')}acme/{store}/{name}"
         self._place.data.change(key, lambda _: document)
 
 

@@ -13,7 +13,7 @@ from backups.wiring import open_service
 from shared.clock import format_utc
 from tests.backups.second.host import PREFIX, Host
 from tests.support.generations import SOURCES, generation_of, live_path, write_generation
-from tests.support.installation import Installation, installation_in, settings_of, spaces
+from tests.support.installation import Installation, installation_in, settings_of
 from tests.support.s3_server import S3Server
 from tests.support.second import SecondBucket
 
@@ -34,9 +34,7 @@ def first(s3_server: S3Server) -> SecondBucket:
 def two_places(folder: Path, first: SecondBucket, second: SecondBucket) -> Installation:
     """An installation with both; the second is reached with another key, as it should be."""
     folder.mkdir(exist_ok=True)
-    copy = second.environment(COPY_LOCK_DAYS="1")
-    copy["COPY_ENDPOINT"] = copy["COPY_ENDPOINT"].replace("127.0.0.1", "localhost")
-    return installation_in(folder, **spaces(first.settings), **copy)
+    return installation_in(folder, **second.beside(first.settings, COPY_LOCK_DAYS="1"))
 
 
 def test_after_a_theft_with_both_keys_the_newest_copy_comes_back(

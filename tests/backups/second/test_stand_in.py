@@ -128,9 +128,68 @@ def test_a_week_without_the_first_place(away: Away, bucket: SecondBucket, tmp_pa
     away.after(timedelta(minutes=1))
     assert len(ids(host.service) - before) == 2
     assert away.stand_in() is None
+    runs, _ = host.service.list_runs(100)
+    assert [(one.status, one.place) for one in runs if one.set_id not in before][-3:] == [
+        ("succeeded", "second"),
+        ("succeeded", "second"),
+        ("failed", "first"),
+    ]
     newest = max(ids(host.service))
     assert host.second.compare().missing == ()
     assert host.service.verify.begin(newest).execute().error is None
+
+
+def test_the_host_dies_while_the_first_place_is_away(
+    away: Away, bucket: SecondBucket, tmp_path: Path
+) -> None:
+    """A new one is restored from the second place; the first, when it is back, gets what led there.
+
+    Nothing comes back that was deleted, or pruned.
+    """
+    host = away.host
+    deleted, pruned = host.made("deleted"), host.made("pruned")
+    newest = host.made("newest")
+    host.second.copy()
+    host.service.delete.begin(deleted.id).execute()
+    host.second.copy()
+    for key in [one.key for one in pruned.objects] + [f"{PREFIX}sets/{pruned.id}/manifest.json"]:
+        host.service.store.delete(key)
+    store = host.installation.folder / "data" / "spaces"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    other = installation_in(
+        elsewhere, **bucket.environment(COPY_LOCK_DAYS="1"), BACKUP_LOCAL_STORE=str(store)
+    )
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("day 1")
+        away.after(timedelta(minutes=1))
+        away.after(HOUR)
+        write_generation(host.installation.folder, "day 2")
+        away.after(HOUR)
+        made = {one.set_id for one in host.service.list_runs(100)[0] if one.place == "second"}
+        assert len(made) == 2
+        done = other.cli("restore", "--in-place", "--yes")
+        assert done.returncode == 0, done.stderr
+        assert {generation_of(live_path(elsewhere, source)) for source in SOURCES} == {"day 2"}
+        settings = settings_of(other)
+        with open_service(settings, away.clock) as service:
+            copier = Copier(
+                service, service.need_second(), lambda: open_stand_in(settings, away.clock)
+            )
+            copier.work()  # nothing yet
+    away.clock.advance(minutes=1)
+    with open_service(settings, away.clock) as service:
+        copier = Copier(service, service.need_second(), lambda: open_stand_in(settings, away.clock))
+        copier.work()
+        service.catalogue.refresh()
+        found = ids(service)
+        assert made <= found
+        assert newest.id in found
+        assert not {deleted.id, pruned.id} & found
+        assert service.need_second().compare().missing == ()
+        for set_id in made:
+            assert service.verify.begin(set_id).execute().error is None
 
 
 def test_neither_place_is_red(away: Away) -> None:

@@ -31,6 +31,9 @@ class Talks:
     def connections(self, user: str) -> list[Connection]:
         return []
 
+    def owner(self, account: str) -> str | None:
+        return None
+
     def accounts(self) -> list[str]:
         return []
 

@@ -44,6 +44,9 @@ class Shops:
     def connections(self, user: str) -> list[Connection]:
         return []
 
+    def owner(self, account: str) -> str | None:
+        return None
+
     def accounts(self) -> list[str]:
         if self.unreadable:
             raise self.unreadable
