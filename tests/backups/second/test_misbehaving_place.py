@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,12 @@ import httpx2
 import pytest
 
 from backups.wiring import open_service
+from shared.clock import format_utc
 from shared.errors import AppError
 from tests.backups.second.host import PREFIX, Host
 from tests.support.app_process import AppProcess
 from tests.support.fault_proxy import Fault, FaultProxy, flip_byte, hang, pretend, refuse
+from tests.support.generations import generation_of, live_path, write_generation
 from tests.support.installation import bot_secrets, installation_in, settings_of
 from tests.support.s3_server import S3Server
 from tests.support.second import SecondBucket
@@ -43,6 +46,7 @@ def through_a_proxy(
         (lambda: refuse(507, "InsufficientStorage"), "PUT"),
         (lambda: refuse(403, "QuotaExceeded"), "PUT"),
         (lambda: refuse(501, "NotImplemented"), "PUT"),
+        (lambda: refuse(400, "AuthorizationHeaderMalformed"), "PUT"),
         (pretend, "PUT"),
         (lambda: flip_byte(0), "GET"),
         (lambda: refuse(503, "SlowDown"), "LIST"),
@@ -55,7 +59,7 @@ def test_what_it_does_not_take_is_named_and_goes_later(
     fault: Callable[[], Fault],
     method: Any,
 ) -> None:
-    """Full, over its quota, without a condition, lying, flipping bits, busy."""
+    """Full, over its quota, without a condition, elsewhere, lying, flipping bits, busy."""
     with through_a_proxy(tmp_path, s3_server, bucket) as (host, proxy):
         store: Any = host.service.store
         store.replace(DOCUMENT, b"[1]")
@@ -94,6 +98,28 @@ def test_one_that_hangs_hinders_neither_a_run_nor_the_end(
                 run = client.post("/admin/backups/run", params={"wait": "true"}).json()
                 assert run["status"] == "succeeded"
         # It has ended: the block waits for that.
+
+
+def test_a_restore_of_an_earlier_time_ends_with_the_app(
+    tmp_path: Path, s3_server: S3Server, bucket: SecondBucket
+) -> None:
+    """Its requests hang in the second place: the app stops, with its data as it was."""
+    with FaultProxy(s3_server.endpoint) as proxy:
+        settings = bucket.environment(COPY_LOCK_DAYS="1", COPY_ENDPOINT=proxy.endpoint)
+        settings |= {"BACKUP_LOCAL_COPIES": "0"}
+        installation = installation_in(tmp_path, **bot_secrets(), **settings)
+        write_generation(tmp_path, "stored")
+        made = installation.json("run")["set"]["id"]
+        assert installation.cli("copy").returncode == 0
+        write_generation(tmp_path, "live")
+        with AppProcess.start(installation) as app, app.client() as client:
+            proxy.on(hang(), method="GET", key=f"{PREFIX}tokens")
+            later = format_utc(datetime.now(UTC) + timedelta(hours=1))
+            body = {"confirm": made, "place": "second", "stored_before": later}
+            begun = client.post(f"/admin/backups/sets/{made}/restore", json=body)
+            assert begun.status_code == httpx2.codes.ACCEPTED, begun.text
+            proxy.wait_until_met()
+        assert generation_of(live_path(tmp_path, "tokens")) == "live"
 
 
 def test_a_kill_in_the_middle_of_a_copying_is_caught_up_with(
