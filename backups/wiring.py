@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -99,7 +100,8 @@ def open_service(
             service.need_second().documents = SecondDocuments(
                 DocumentsConfig(DOCUMENTS, copied_folder, exists_once),
                 store,
-                build_second_bucket(settings, most_locked=MOST_LOCKED),
+                partial(build_second_bucket, settings, most_locked=MOST_LOCKED),
+                location=second.location,
                 known=place,
                 record=service.facts.second,
                 clock=clock,

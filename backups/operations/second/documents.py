@@ -22,8 +22,8 @@ SECONDS_AT_ONCE = 60.0
 
 
 class SecondDocuments:
-    """Copies the documents of `first` to the bucket `second`, which puts them with a lock of their
-    own; `known` is what this host knows of that place.
+    """Copies the documents of `first` to the bucket at `location`, which `open_second` opens, and
+    which puts them with a lock of their own; `known` is what this host knows of that place.
 
     `is_over` is set by who knows it: see `DocumentCopying`. Whoever calls holds the lease of the
     copying.
@@ -33,15 +33,18 @@ class SecondDocuments:
         self,
         config: DocumentsConfig,
         first: ObjectStore,
-        second: VersionedBucket,
+        open_second: Callable[[], VersionedBucket],
         *,
+        location: str,
         known: Database,
         record: SecondRecord,
         clock: Clock,
     ) -> None:
         self._config = config
         self._first = first
-        self._second = second
+        self._open_second = open_second
+        self._opened: VersionedBucket | None = None
+        self._location = location
         self._known = known
         self._record = record
         self._clock = clock
@@ -49,7 +52,7 @@ class SecondDocuments:
 
     def state(self) -> DocumentsState | None:
         """What the last copying found."""
-        return self._record.documents(self._second.location)
+        return self._record.documents(self._location)
 
     def copy(
         self, go_on: Callable[[int], None], seconds: float | None = None
@@ -76,7 +79,7 @@ class SecondDocuments:
         except AppError as error:
             since = before.behind_since or before.complete_at
             state = replace(before, at=self._now(), error=_error_of(error), behind_since=since)
-        self._record.note_documents(state, self._second.location)
+        self._record.note_documents(state, self._location)
         return found
 
     def _state_of(self, found: CopiedDocuments, before: DocumentsState) -> DocumentsState:
@@ -88,7 +91,8 @@ class SecondDocuments:
             documents=found.documents,
             waiting=found.waiting,
             too_large=found.too_large,
-            gone=found.gone,
+            # What was to be deleted, only the app knows.
+            gone=found.gone if self.is_over is not None else before.gone,
             error=_error_of(found.error) if found.error is not None else None,
         )
 
@@ -100,7 +104,15 @@ class SecondDocuments:
 
     def give_up(self) -> None:
         """End requests that hang."""
-        self._second.give_up(0)
+        if self._opened is not None:
+            self._opened.give_up(0)
+
+    @property
+    def _second(self) -> VersionedBucket:
+        """Opened when it is needed: most commands only look at what is known."""
+        if self._opened is None:
+            self._opened = self._open_second()
+        return self._opened
 
     def _copying(self, go_on: Callable[[int], None]) -> DocumentCopying:
         return DocumentCopying(

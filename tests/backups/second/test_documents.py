@@ -178,6 +178,10 @@ def test_what_is_gone_without_a_request_is_named(host: Host, bucket: SecondBucke
     assert found["documents_gone"].message.startswith("1 conversation")
     (one,) = lacking(host.service.store, host.second.store.bucket)
     assert (one.version.document, one.missing) == (TALK, True)
+    assert host.second.documents is not None
+    host.second.documents.is_over = None  # as in a command, which does not know who is over
+    assert copied(host).gone == 1
+    owned(host, PAGE, SHOP)
     put(host, TALK="[1]")
     assert copied(host).gone == 0
 
