@@ -6,6 +6,7 @@ Everything happens on 127.0.0.1 and in a folder that is removed in the end.
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -115,8 +116,13 @@ def _measure(options: argparse.Namespace) -> Results:
         for topic in options.only or TOPICS:
             began = time.monotonic()
             say(f"{topic} ...")
-            TOPICS[topic](plan, place, results)
+            try:
+                TOPICS[topic](plan, place, results)
+            except Exception as error:  # what was measured is worth more than to end with it
+                logging.exception("%s broke off", topic)
+                results.notes.append(f"{topic} broke off: {error!r}")
             say(f"{topic}: {time.monotonic() - began:.0f} s")
+            write_results(options.results, results.document())
     return results
 
 

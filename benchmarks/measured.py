@@ -180,9 +180,13 @@ def memory_of(pid: int) -> int:
 
 
 def pss_of(process: Path) -> int:
-    """The proportional set size of a process, in bytes; raises `OSError` when it has ended."""
+    """The proportional set size of a process, in bytes; raises `OSError` when it has ended.
+
+    Without what is mapped from files: the kernel drops that when somebody else needs the memory.
+    """
     lines = (process / "smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    kinds = ("Pss_Anon:", "Pss_Shmem:")
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith(kinds))
 
 
 @contextmanager

@@ -18,10 +18,10 @@ LEAST_BYTES = 8 * 1024 * 1024
 _SECONDS_BETWEEN_QUESTIONS = 0.25
 _PROGRAM = """
 import os, sqlite3, sys
-os.nice(19)
+os.nice(5)
 connection = sqlite3.connect(sys.argv[1], uri=True)
-for pragma in ("trusted_schema=OFF", "cell_size_check=ON", f"mmap_size={sys.argv[2]}"):
-    connection.execute(f"PRAGMA {pragma}")
+connection.execute("PRAGMA trusted_schema=OFF")
+connection.execute(f"PRAGMA mmap_size={sys.argv[2]}")
 print(connection.execute("PRAGMA integrity_check(1)").fetchone()[0], flush=True)
 """
 
