@@ -68,7 +68,7 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
                 shopify.put_product(shop, product, title=title, deliver=False)
             with peak_memory(bot.app.pid) as peak:
                 began = time.perf_counter()
-                bot.poll()
+                bot.poll(_PATIENCE_SECONDS)
                 _wait(bot, named, title)
                 seconds = time.perf_counter() - began
             results.add(TOPIC, 0, who, ROUND, "s", [seconds])

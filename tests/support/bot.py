@@ -104,12 +104,14 @@ class Bot:
         document: dict[str, Any] = browser.get("/").json()
         return document
 
-    def poll(self) -> None:
-        """Ask for a polling, and wait until it is over."""
+    def poll(self, seconds: float = 60) -> None:
+        """Ask for a polling, and wait until it is over, for so long."""
         before = self.app.output().count(": polled")
         with self.app.client() as client:
             assert client.post("/admin/sync").status_code == 202
-        eventually(lambda: self.app.output().count(": polled") > before, "a polling")
+        eventually(
+            lambda: self.app.output().count(": polled") > before, "a polling", seconds=seconds
+        )
 
     def keys(self, prefix: str = "users/") -> list[str]:
         """What is stored of the merchants."""

@@ -16,6 +16,7 @@ RUN = {
     "started_at",
     "finished_at",
     "set_id",
+    "place",
     "stage",
     "error",
 }
@@ -86,6 +87,7 @@ def check_run(run: Document) -> Document:
     assert set(run) == RUN
     assert run["operation"] in ("backup", "verify", "drill", "restore", "prune")
     assert run["trigger"] in ("scheduled", "manual", "catch-up", "change", "pre-restore")
+    assert run["place"] in ("first", "second")
     assert run["status"] in ("running", "succeeded", "failed", "interrupted")
     if run["error"] is not None:
         assert set(run["error"]) == FINDING
