@@ -120,6 +120,27 @@ def test_an_old_server_is_refused() -> None:
         refuse_old_server(130022, "it")
 
 
+def test_a_server_that_counts_nothing_is_refused(
+    postgres: PostgresServer, address: DatabaseAddress
+) -> None:
+    """No change would be seen, and all would look green: refused by name, before any table."""
+    name = address.place.split(" ", maxsplit=1)[0]
+
+    def set_counting(value: str) -> None:
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} SET track_counts = {value}".encode())
+
+    set_counting("off")
+    with pytest.raises(DatabaseRefused, match="track_counts") as refused, open_postgres(address):
+        pass
+    assert "track_counts=on" in refused.value.hint
+    with closing(connect(address, "tests")) as raw:
+        assert raw.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchall() == [(None,)]
+    set_counting("on")
+    with open_postgres(address):
+        pass
+
+
 def test_a_lock_that_does_not_lock_is_refused(address: DatabaseAddress) -> None:
     """As behind a pooler, where two clients have the same session."""
     with closing(connect(address, "one")) as one, closing(connect(address, "two")) as two:
