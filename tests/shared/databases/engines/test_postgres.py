@@ -38,6 +38,7 @@ from shared.errors import (
     DatabaseUnreadable,
 )
 from shared.merchants.inbox import Event, Inbox
+from tests.support.cable import Cable
 from tests.support.installation import TOKEN_ENCRYPTION_KEY
 from tests.support.postgres_server import PostgresServer
 
@@ -241,6 +242,35 @@ def test_an_abandoned_transaction_stops_nobody(address: DatabaseAddress) -> None
         with pytest.raises(DatabaseUnreachable):
             freeze(frozen, other)
         assert tokens(frozen).get("K") == "value"
+
+
+@pytest.mark.parametrize("marker", [b"in-the-middle-0", b"in-the-middle-2"])
+def test_a_host_that_is_cut_off_in_the_middle_of_a_statement_stops_nobody(
+    postgres: PostgresServer, address: DatabaseAddress, marker: bytes
+) -> None:
+    """The server ends its transaction, although what it waits for is no new statement."""
+
+    def write(url: str) -> None:
+        with closing(Connections(parse_address(url))) as connections:
+            tokens(connections).put("K", "half")
+            with PostgresDatabase(connections, "tokens").transaction() as connection:
+                rows = [(f"in-the-middle-{number}", b"x") for number in range(4)]
+                insert = "INSERT INTO owners(key, owner) VALUES (?, ?)"
+                connection.execute(insert, rows[0])
+                connection.executemany(insert, rows[1:])
+
+    with (
+        open_postgres(address) as connections,
+        Cable(postgres.port) as cable,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        cable.cut_after(marker)
+        writing = pool.submit(write, address.url.replace(f":{postgres.port}/", f":{cable.port}/"))
+        cable.wait_until_cut()
+        tokens(connections).put("K", "whole")  # it waits until the server has ended the other one
+        assert tokens(connections).get("K") == "whole"
+        with pytest.raises(DatabaseUnreachable):
+            writing.result(120)
 
 
 def test_the_order_of_the_inbox_is_that_of_the_commits(connections: Connections) -> None:
