@@ -52,7 +52,14 @@ from shared.databases.binder import TokenBinder
 from shared.databases.cipher import TokenCipher
 from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
-from shared.errors import AppError, DatabaseUnreachable, ObjectMissing, SettingsError, StoreError
+from shared.errors import (
+    AppError,
+    DatabaseUnreachable,
+    HostLeaving,
+    ObjectMissing,
+    SettingsError,
+    StoreError,
+)
 from shared.logs import configure_logging
 from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
@@ -71,7 +78,7 @@ from shared.merchants.sync_routes import sync_routes
 from shared.process.lasting_work import Supervisor
 from shared.process.responsiveness import responsive
 from shared.process.service_manager import announced
-from shared.process.termination import after_termination
+from shared.process.termination import Departure, after_termination, delayed_termination
 from shared.settings.load import Settings, load_settings, read_environment, read_manager
 from shared.store.object_store import Interruptible
 from shared.web.address import check_address
@@ -114,6 +121,9 @@ def create_app(
             except AppError as error:
                 app.state.startup_error = error
                 raise
+            delay = app.state.settings.shutdown_delay
+            # The last to handle signals, so that what they begin begins after the delay.
+            app.state.departure = stack.enter_context(delayed_termination(delay))
             _greet(app.state.settings, address)
             async with announced(read_manager(), app.state.supervisor.signs):
                 yield
@@ -142,8 +152,8 @@ def create_app(
         "/readyz",
         readyz,
         methods=["GET"],
-        summary="Whether the databases can be used",
-        responses=documented(PLATFORM_STATUSES, DatabaseUnreachable),
+        summary="Whether this host is to be sent requests",
+        responses=documented(PLATFORM_STATUSES, DatabaseUnreachable, HostLeaving),
     )
     own = [status for platform in platforms for status in platform.statuses]
     add_problem_handlers(app, (*STATUSES, *own, *PLATFORM_STATUSES))
@@ -173,7 +183,16 @@ async def healthz() -> dict[str, str]:
 
 
 def readyz(request: Request) -> dict[str, str]:
-    """200 while the databases can be used: a load balancer sends nothing here while they cannot."""
+    """200 while the databases can be used, and this host is not about to stop.
+
+    A load balancer sends nothing here meanwhile.
+    """
+    departure: Departure = request.app.state.departure
+    if departure.begun:
+        raise HostLeaving(
+            "this host was asked to stop, and takes the last requests",
+            "Nothing to do: send requests to another host.",
+        )
     request.app.state.sessions.count()
     request.app.state.marks.last_sync()
     return {"status": "ready"}

@@ -24,4 +24,5 @@ def kit_of(settings: Settings) -> Kit:
         identity_file=backup.age_identity_file,
         store=store,
         second=second,
+        database=settings.database.place if settings.database else None,
     )

@@ -16,8 +16,7 @@ from backups.decisions.marks import unchecked, unmarked_warnings
 from backups.decisions.protection import Fact, HealthFacts
 from backups.decisions.second.findings import relieved, second_facts, second_warnings
 from backups.errors import DirectoryUnusable
-from backups.host.directory import BackupDirectory
-from backups.host.lease_faults import lease_faults
+from backups.host.lease_faults import read_leading
 from backups.host.records import find_damaged
 from backups.host.state import HostState
 from backups.increments.follow_folder import FollowFolder
@@ -63,8 +62,8 @@ def read_status(
     config, store, run_log = installation.config, installation.store, installation.run_log
     now = installation.clock.now()
     last_run = run_log.last("backup", "succeeded", "failed", "interrupted")
-    owner = installation.directory.scheduler_lease.holder()
-    heartbeat = installation.directory.heartbeats.read() if owner is not None else None
+    leading = read_leading(installation.directory, config.timeout, now)
+    owner, heartbeat = leading.owner, leading.heartbeat
     follows = config.follows and owner is not None
     following = FollowFolder(installation.directory).following() if follows else None
     latest = own_sets.latest()
@@ -86,7 +85,9 @@ def read_status(
     kept_at = kit_kept_at(config, state)
     bot, second = installation.bot(), _second(config, state)
     damaged = following.damaged if following else {}
-    retry_at = own_sets.retry_at() if owner is not None else None
+    # While nobody knows who leads, what is owed is owed all the same.
+    retries = owner is not None or not leading.is_known
+    retry_at = own_sets.retry_at() if retries else None
     failure = own_sets.unresolved_failure()
     health = assess(
         HealthFacts(
@@ -118,7 +119,7 @@ def read_status(
             found_faults=(
                 *faults,
                 *(source_faults(expected, now) or damage_seen(damaged)),
-                *lease_faults(installation.directory, heartbeat, config.timeout, now),
+                *leading.faults,
                 *alerts_that_fail(config.receivers, receivers, now),
                 *((finding_of(doubt),) if doubt else ()),
                 *bot_problems(bot),
@@ -133,7 +134,7 @@ def read_status(
                 *(() if config.mark_keys else (unchecked(),)),
                 *unmarked_warnings(unmarked, installation.catalogue.unmarked_verdicts()),
                 *_left_behind(config),
-                *bot_warnings(bot),
+                *(bot_warnings(bot) if leading.is_known else ()),
                 *second_warnings(second),
                 *config.warnings,
             ),
@@ -143,7 +144,7 @@ def read_status(
             kit_is_kept=not config.token_keys or kept_at is not None,
             broken_receivers=broken_receivers(config.receivers, receivers, now),
             beats=heartbeat.beats if heartbeat is not None else (),
-            unled_since=_unled_since(installation.directory, now),
+            unled_since=leading.unled_since,
             refusal=installation.catalogue.refusal(),
             in_other_places="" if newest else own_sets.in_other_places(),
             missing_keys=missing_keys,
@@ -262,14 +263,6 @@ def _not_wholly_checked(newest: BackupSet | None) -> tuple[Finding, ...]:
         for stored in (newest.objects if newest else ())
         if newest and stored.finding
     )
-
-
-def _unled_since(directory: BackupDirectory, now: datetime) -> datetime | None:
-    """When a process last led, or began to lead, as far as its heartbeats or its lease say."""
-    holder = directory.scheduler_lease.announced()
-    began = now - holder.held_for if holder is not None else None
-    known = [at for at in (directory.heartbeats.written_at(), began) if at is not None]
-    return max(known, default=None)
 
 
 def status_without_records(installation: Installation, faults: tuple[Finding, ...]) -> Status:

@@ -71,11 +71,16 @@ _ANSWER_TIMEOUT_SECONDS = 60.0
 
 @contextmanager
 def open_service(
-    settings: Settings, clock: Clock | None = None, store: DocumentStore | None = None
+    settings: Settings,
+    clock: Clock | None = None,
+    store: DocumentStore | None = None,
+    *,
+    only_looks: bool = False,
 ) -> Iterator[BackupService]:
     """A `BackupService` for the length of a block; the store is not contacted by this.
 
-    A `store` is what `build_store` has made before, if it was.
+    A `store` is what `build_store` has made before, if it was. What `only_looks` opens it also
+    while the database that hosts share is away.
 
     What a version without marks had made is marked on this host first. Raises `AppError` when
     `BACKUP_DIR` or its records cannot be used.
@@ -88,7 +93,7 @@ def open_service(
         closing(open_catalogue(directory.path, store, backup.prefix, records)) as known,
         ExitStack() as stack,
     ):
-        live = stack.enter_context(open_live(settings, directory, clock))
+        live = stack.enter_context(open_live(settings, directory, clock, only_looks=only_looks))
         service = _assembled(
             settings, store, directory, records, known=known, clock=clock, live=live
         )

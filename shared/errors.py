@@ -105,6 +105,12 @@ class DatabaseUnreachable(DatabaseError):
     code = "database_unreachable"
 
 
+class HostLeaving(AppError):
+    """This process was asked to end, and serves for some seconds more: `SHUTDOWN_DELAY`."""
+
+    code = "host_leaving"
+
+
 class LeadershipLost(DatabaseError):
     """This process led, and another one does now: what it still wanted to write was refused."""
 

@@ -93,6 +93,10 @@ class Alerts:
             before = self._states()
             self._send(self._claim(self._news(), before), WAIT_SECONDS)
 
+    def has_told(self, code: str) -> bool:
+        """Whether a receiver was told of this problem, and not yet of its end."""
+        return any(code in (*state.told, *state.ended) for state in self._states().values())
+
     def send_success(self, set_id: str) -> None:
         """A sign of life after each good set, and a message if those are wanted."""
         self._notifier.heartbeat()

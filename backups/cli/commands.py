@@ -27,6 +27,9 @@ from shared.settings.load import Settings
 
 DONE, FAILED, USAGE, UNHEALTHY, BUSY = 0, 1, 2, 3, 4
 
+# These have something to show also while the database that hosts share is away.
+ONLY_LOOK = ("status", "doctor", "list", "runs", "report", "kit")
+
 
 def run(service: BackupService, options: argparse.Namespace) -> int:
     """`run`: make a set now."""

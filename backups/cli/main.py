@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from backups.cli import commands, deletion, keys, migrate, places
-from backups.cli.commands import BUSY, DONE, FAILED, USAGE
+from backups.cli.commands import BUSY, DONE, FAILED, ONLY_LOOK, USAGE
 from backups.cli.losses import LOSSES
 from backups.cli.output import print_json, show
 from backups.cli.owner import become_owner
@@ -113,7 +113,7 @@ def _dispatch(options: argparse.Namespace) -> int:
     if not has_keys and _needs_keys(options):
         raise SettingsError((f"TOKEN_ENCRYPTION_KEYS is not set, and `{options.name}` needs it",))
     with (
-        open_service(settings, store=store) as first,
+        open_service(settings, store=store, only_looks=options.name in ONLY_LOOK) as first,
         places.open_place(settings, first, options) as service,
     ):
         if has_keys and _makes_marks(options):

@@ -25,7 +25,7 @@ PROBLEM_CODES = (
     "records_unusable",
     "cannot_begin",
     "host_is_empty",
-    *("source_missing", "source_unreadable", "lease_stuck"),
+    *("database_unreachable", "source_missing", "source_unreadable", "lease_stuck"),
     "last_run_failed",
     "points_missing",
     "not_seen",
@@ -54,7 +54,9 @@ PUT_KEY_BACK = (
 )
 
 # What else is said on a host that is empty: why its cure would fail.
-_OF_THIS_HOST = frozenset({"records_unusable", "cannot_begin", "lease_stuck"})
+_OF_THIS_HOST = frozenset(
+    {"records_unusable", "cannot_begin", "database_unreachable", "lease_stuck"}
+)
 
 # Warnings that others find: see `HealthFacts.found_warnings`.
 FOUND_WARNING_CODES = (

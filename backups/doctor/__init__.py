@@ -28,6 +28,7 @@ def examine(
     checks: tuple[tuple[str, Callable[[], Iterator[Line]]], ...] = (
         ("secrets", lambda: host.secrets(settings)),
         ("files", lambda: host.files(settings, service)),
+        ("databases", lambda: host.shared_database(service)),
         ("databases", lambda: host.databases(service)),
         ("disk", lambda: host.disk(service)),
         ("keys", lambda: host.keys(service)),

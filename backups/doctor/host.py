@@ -89,6 +89,13 @@ def files(settings: Settings, service: BackupService) -> Iterator[Line]:
             yield Line("ok", "files", f"{path} is private")
 
 
+def shared_database(service: BackupService) -> Iterator[Line]:
+    """Whether the database that hosts share, if they do, answers. Raises `DatabaseError`."""
+    if service.live.is_shared:
+        with service.live.database("tokens").reading():
+            yield Line("ok", "databases", "the database that the hosts share answers")
+
+
 def databases(service: BackupService) -> Iterator[Line]:
     """Whether each source is sound, is in WAL mode, and has a `-wal` of moderate size."""
     # Where all are, the check of the backups has the one line that helps.

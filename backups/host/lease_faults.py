@@ -1,7 +1,8 @@
-"""Leases that are held by a process that does nothing with them: who, since when, what to do."""
+"""Who leads, as the leases tell, and a process that keeps one and does nothing: what to do."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backups.host.directory import BackupDirectory
@@ -9,11 +10,51 @@ from backups.host.heartbeats import Heartbeat
 from backups.model import Finding
 from shared.clock import format_utc
 from shared.databases.engines.holder import Holder
+from shared.errors import DatabaseError
 
 # How long a holder may be stopped, or a leader silent; its heartbeats come every ten seconds.
 MOST_SILENCE = timedelta(minutes=2)
 # A run notices its deadline at its next report of progress, and then has to end.
 AFTER_THE_DEADLINE = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Leading:
+    """Which process leads, its heartbeats if it is of this host, and what is wrong with leases.
+
+    Where none leads, none has since `unled_since`, as far as that is known. `is_known` is false
+    while the database in which several hosts have their leases cannot be used.
+    """
+
+    owner: tuple[str, int] | None
+    heartbeat: Heartbeat | None
+    unled_since: datetime | None
+    faults: tuple[Finding, ...]
+    is_known: bool = True
+
+
+def read_leading(directory: BackupDirectory, timeout: timedelta, now: datetime) -> Leading:
+    """Ask the leases; `timeout` is a run's. Raises `DirectoryUnusable`."""
+    try:
+        owner = directory.scheduler_lease.holder()
+        heartbeat = directory.heartbeats.read() if owner is not None else None
+        return Leading(
+            owner,
+            heartbeat,
+            _unled_since(directory, now),
+            lease_faults(directory, heartbeat, timeout, now),
+        )
+    except DatabaseError as error:
+        away = Finding("database_unreachable", error.message, error.hint)
+        return Leading(None, None, directory.heartbeats.written_at(), (away,), is_known=False)
+
+
+def _unled_since(directory: BackupDirectory, now: datetime) -> datetime | None:
+    """When a process last led, or began to lead, as far as its heartbeats or its lease say."""
+    holder = directory.scheduler_lease.announced()
+    began = now - holder.held_for if holder is not None else None
+    known = [at for at in (directory.heartbeats.written_at(), began) if at is not None]
+    return max(known, default=None)
 
 
 def lease_faults(

@@ -33,7 +33,7 @@ from backups.model import (
 from backups.runs.kept_room import KeptRoom
 from backups.vocabulary.stages import STAGES
 from shared.clock import Clock
-from shared.errors import AppError, StoreUnreachable
+from shared.errors import AppError, DatabaseUnreachable, StoreUnreachable
 from shared.logs import fields, lines_of_run
 from shared.process.lasting_work import beat, patience
 from shared.process.termination import signal_in
@@ -331,11 +331,14 @@ class RunStarter:
 
     def close_dead_runs(self) -> None:
         """Mark runs whose process died as interrupted, if nobody holds the lease."""
-        if self._run_log.running() and (held := self._directory.run_lease.try_acquire()):
-            try:
-                self._clean_up_after_the_dead()
-            finally:
-                held.release()
+        if not self._run_log.running():
+            return
+        with suppress(DatabaseUnreachable):  # of several hosts: then who holds it is not known
+            if held := self._directory.run_lease.try_acquire():
+                try:
+                    self._clean_up_after_the_dead()
+                finally:
+                    held.release()
 
     @contextmanager
     def staging(self, run: Run) -> Iterator[Path]:

@@ -24,7 +24,7 @@ from backups.scheduling.packer import Packer
 from backups.service import BackupService
 from shared.clock import format_utc
 from shared.crontab import Crontab
-from shared.errors import AppError
+from shared.errors import AppError, DatabaseError
 from shared.logs import fields
 from shared.process.clock_steps import ClockSteps
 from shared.process.lasting_work import Supervisor, last
@@ -167,7 +167,7 @@ class BackupScheduler:
         self._service.stop()
 
     def _alert(self) -> float:
-        if self._service.live.is_shared and not self._leads:
+        if not self._sends_alerts():
             # Whoever leads sends them; of its sets this host knows what the store has.
             self._service.own_sets.refresh()
             return ALERT_SECONDS
@@ -176,6 +176,19 @@ class BackupScheduler:
             self._service.alerts.send_alerts()
         self._alerted = True
         return ALERT_SECONDS
+
+    def _sends_alerts(self) -> bool:
+        """Of several hosts, only the one that leads; but each, while their database is away.
+
+        Then nobody leads; and whoever has sent that it is away sends that it is back.
+        """
+        if self._leads or not self._service.live.is_shared:
+            return True
+        try:
+            self._service.directory.scheduler_lease.holder()
+        except DatabaseError:
+            return True
+        return self._service.alerts.has_told("database_unreachable")
 
     def _try_to_lead(self) -> None:
         last("the scheduler", self._lead, self._stopping)

@@ -21,6 +21,7 @@ TITLES: Mapping[str, str] = {
     "started_empty": "A database was missing at start; a new, empty one was created",
     "source_missing": "A database is missing",
     "source_unreadable": "A database cannot be read",
+    "database_unreachable": "The database that the hosts share cannot be used",
     "lease_stuck": "A process that does nothing keeps backups from being made",
     "suspect": "The data in the newest backup looks damaged",
     "points_suspect": "What was stored last looks damaged",

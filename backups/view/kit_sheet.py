@@ -46,6 +46,8 @@ def _env_lines(kit: Kit, keys: Sequence[str]) -> Iterator[str]:
         yield "COPY_API_KEY="
         yield "COPY_API_SECRET="
     yield f"BACKUP_PREFIX={store.prefix}"
+    if kit.database is not None:
+        yield "DATABASE_URL="
     if kit.recipients:
         yield f"BACKUP_AGE_RECIPIENTS={','.join(kit.recipients)}"
         yield "BACKUP_AGE_IDENTITY_FILE="
@@ -71,6 +73,14 @@ def _to_look_up(kit: Kit) -> Iterator[str]:
         yield (
             "COPY_API_KEY and COPY_API_SECRET: the same at the provider of the second place, which "
             "a restore takes where the first is gone"
+        )
+    if kit.database is not None:
+        yield (
+            f"DATABASE_URL: the data of all hosts is in the PostgreSQL {kit.database}. Copy the "
+            "URL from the .env of another host, or get it, with a new password, from whoever runs "
+            "the database (docs/several-hosts.md). If that database is there, nothing is to be "
+            "restored: start the app. If it is gone, name a new, empty one; or leave the line "
+            "blank, and the data comes into files of this one host"
         )
     if kit.recipients:
         yield (
@@ -123,6 +133,7 @@ def document(kit: Kit, kept_at: datetime | None) -> dict[str, Any]:
             "prefix": store.prefix,
             "folder": str(store.folder) if store.folder else None,
         },
+        "database": kit.database,
         "kept_at": format_utc(kept_at) if kept_at else None,
     }
 

@@ -24,7 +24,8 @@ class StoreAddress:
 class Kit:
     """What the sheet is about; `token_keys` are fingerprints, the first in use, never keys.
 
-    `second` is the place that has the copies.
+    `second` is the place that has the copies, `database` where the PostgreSQL of several hosts is;
+    never its user or password.
     """
 
     token_keys: tuple[str, ...]
@@ -32,6 +33,7 @@ class Kit:
     identity_file: Path | None
     store: StoreAddress
     second: StoreAddress | None = None
+    database: str | None = None
 
     @property
     def fingerprint(self) -> str:

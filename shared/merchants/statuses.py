@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from shared.errors import AppError, DatabaseUnreachable
+from shared.errors import AppError, DatabaseUnreachable, HostLeaving
 from shared.merchants.errors import (
     BodiesTooMany,
     BodyMalformed,
@@ -32,6 +32,7 @@ PLATFORM_STATUSES: StatusTable = (
     (BodiesTooMany, 503, "Too many requests at once"),
     (BodyMalformed, 400, "The body is malformed"),
     (DatabaseUnreachable, 503, "The database cannot be reached"),
+    (HostLeaving, 503, "This host is about to stop"),
     (RequestUnproven, 503, "The request is kept, and not backed up yet"),
     (PlatformError, 502, "The platform failed"),
 )

@@ -1,4 +1,4 @@
-"""What has to happen a while after SIGTERM, whatever the server still waits for."""
+"""What has to happen a while after SIGTERM; and SIGTERM itself, a while after it came."""
 
 from __future__ import annotations
 
@@ -50,6 +50,55 @@ def after_termination(seconds: float, act: Callable[[], None]) -> Iterator[None]
         for one in _SIGNALS:
             if signal.getsignal(one) is on_signal:
                 signal.signal(one, before[one])
+        ended.set()
+        os.write(writing, b"!")
+        waiter.join()
+        os.close(reading)
+        os.close(writing)
+
+
+class Departure:
+    """Whether this process was asked to end, and still serves for a while."""
+
+    begun = False
+
+
+@contextmanager
+def delayed_termination(seconds: float) -> Iterator[Departure]:
+    """Let SIGTERM act so many seconds after it came; a second one acts at once.
+
+    Meanwhile a load balancer sees that this process leaves, and sends nothing more to it. Outside
+    the main thread, where no signal arrives, nothing is done.
+    """
+    departure, number = Departure(), signal.SIGTERM
+    before = signal.getsignal(number)
+    is_main = threading.current_thread() is threading.main_thread()
+    if not seconds or not is_main or not callable(before):
+        yield departure
+        return
+    reading, writing = os.pipe()
+    ended = threading.Event()
+
+    def wait() -> None:
+        os.read(reading, 1)
+        if not ended.wait(seconds):
+            os.kill(os.getpid(), number)
+
+    def on_signal(given: int, frame: FrameType | None) -> None:
+        if departure.begun:
+            before(given, frame)
+            return
+        departure.begun = True
+        os.write(writing, b"!")  # see `after_termination`
+
+    signal.signal(number, on_signal)
+    waiter = threading.Thread(target=wait, name="departure", daemon=True)
+    waiter.start()
+    try:
+        yield departure
+    finally:
+        if signal.getsignal(number) is on_signal:
+            signal.signal(number, before)
         ended.set()
         os.write(writing, b"!")
         waiter.join()

@@ -93,6 +93,7 @@ class Settings:
     database: DatabaseAddress | None
     host: str
     port: int
+    shutdown_delay: int
     log_format: LogFormat
     metrics_public: bool
     admin_token: str | None = field(repr=False)
@@ -167,6 +168,7 @@ def load_settings(
     reader = SettingReader(values)
     given = values if isinstance(values, GivenSettings) else GivenSettings(values)
     spaces = read_spaces(reader)
+    database = read_database(reader, spaces)
     settings = Settings(
         token_db_path=reader.path("TOKEN_DB_PATH", "./data/tokens.db"),
         session_db_path=reader.path("SESSION_DB_PATH", "./data/sessions.db"),
@@ -179,9 +181,11 @@ def load_settings(
         backup=_read_backup(reader),
         spaces=spaces,
         copy=read_copy(reader, spaces),
-        database=read_database(reader, spaces),
+        database=database,
         host=reader.value("HOST", "127.0.0.1"),
         port=reader.whole("PORT", 5000, 1, 65535),
+        # Without other hosts nothing takes over meanwhile.
+        shutdown_delay=reader.whole("SHUTDOWN_DELAY", 0 if database is None else 5, 0, 60),
         log_format=cast(LogFormat, reader.choice("LOG_FORMAT", "human", ("human", "json"))),
         metrics_public=reader.flag("METRICS_PUBLIC"),
         admin_token=reader.secret("ADMIN_TOKEN", 16),

@@ -48,6 +48,7 @@ ELSEWHERE: dict[str, tuple[str, list[str]]] = {
     "copy_disturbed": (AT_THE_STORE, []),
     "copy_failed": (BY_ITSELF, []),
     "copy_refused": ("what is damaged is in the first place", ["copy", "verify"]),
+    "database_unreachable": ("the server, the network or DATABASE_URL", []),
     "document_unread": (AT_THE_STORE, ["list"]),
     "drill_not_possible": ("the identity stays elsewhere", ["drill --identity FILE"]),
     "first_place_away": (BY_ITSELF, ["doctor"]),

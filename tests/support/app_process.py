@@ -148,6 +148,10 @@ class AppProcess:
         finally:
             self.kill()
 
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal, and do not wait."""
+        self._process.send_signal(number)
+
     def terminate(self, patience: float = PATIENCE_SECONDS) -> tuple[int, float]:
         """SIGTERM; the exit code, and the seconds until it came.
 

@@ -20,6 +20,7 @@ import psycopg
 
 from shared.databases.engines.address import DatabaseAddress, parse_address
 from tests.support import servers
+from tests.support.waiting import eventually
 
 _DEADLINE_SECONDS = 120.0
 _SETTINGS = {
@@ -43,9 +44,7 @@ class PostgresServer:
     def start(cls) -> PostgresServer:
         """Start a server and wait until it takes connections; raises with its log if not."""
         servers.allow("PostgreSQL")
-        folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path has 107 bytes
-        if (user := _user()) is not None:
-            shutil.chown(folder, user)
+        folder, user = _new_folder(), _user()
         arguments = ("-D", str(folder / "data"), "-U", "tests", "-A", "trust", "--no-sync")
         made = subprocess.run(
             [_program("initdb"), *arguments, "-E", "UTF8", "--locale", "C.UTF-8"],
@@ -56,9 +55,7 @@ class PostgresServer:
             text=True,
         )
         assert made.returncode == 0, made.stderr
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            server = cls(free.getsockname()[1], folder)
+        server = cls(_free_port(), folder)
         server.resume()
         return server
 
@@ -89,6 +86,47 @@ class PostgresServer:
             else:
                 return
 
+    def standby(self) -> PostgresServer:
+        """Another server that has all that this one has, and gets each commit before it counts.
+
+        `promote` makes it the primary.
+        """
+        folder = _new_folder()
+        server = PostgresServer(_free_port(), folder)
+        source = f"host=127.0.0.1 port={self.port} user=tests application_name=standby"
+        made = subprocess.run(
+            [
+                _program("pg_basebackup"),
+                "-D",
+                str(folder / "data"),
+                "-d",
+                source,
+                "-R",
+                "-c",
+                "fast",
+            ],
+            user=_user(),
+            cwd=folder,
+            capture_output=True,
+            check=False,
+            text=True,
+        )
+        assert made.returncode == 0, made.stderr
+        server.resume()
+        with psycopg.connect(self.url("postgres"), autocommit=True) as admin:
+            admin.execute("ALTER SYSTEM SET synchronous_standby_names = 'standby'")
+            admin.execute("SELECT pg_reload_conf()")
+            query = "SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"
+            eventually(lambda: admin.execute(query).fetchall(), "a synchronous standby")
+        return server
+
+    def promote(self) -> None:
+        """Make a standby the primary; it waits for no other server."""
+        with psycopg.connect(self.url("postgres"), autocommit=True) as admin:
+            admin.execute("SELECT pg_promote()")
+            admin.execute("ALTER SYSTEM RESET synchronous_standby_names")
+            admin.execute("SELECT pg_reload_conf()")
+
     def crash(self) -> None:
         """End it at once, as a power cut would end it."""
         assert self._process is not None
@@ -116,6 +154,20 @@ class PostgresServer:
         finally:
             with psycopg.connect(self.url("postgres"), autocommit=True) as admin:
                 admin.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _new_folder() -> Path:
+    """For one server; a socket's path has 107 bytes at most."""
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
+    if (user := _user()) is not None:
+        shutil.chown(folder, user)
+    return folder
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _user() -> str | None:

@@ -7,14 +7,19 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from backups.host.directory import BackupDirectory
 from backups.sources.engine.live_data import Files, LiveData
 from shared.clock import Clock
 from shared.databases.cipher import key_fingerprint
 from shared.databases.translation import translated
-from shared.errors import DatabaseRefused, SettingsError
+from shared.errors import DatabaseRefused, DatabaseUnreachable, SettingsError
 from shared.settings.load import Settings
+
+if TYPE_CHECKING:
+    from backups.sources.engine.shared_data import SharedData
+    from shared.databases.engines.connections import Connections
 
 MOVED = "moved-to-postgresql"
 
@@ -28,11 +33,14 @@ def source_paths(settings: Settings) -> Mapping[str, Path]:
 
 
 @contextmanager
-def open_live(settings: Settings, directory: BackupDirectory, clock: Clock) -> Iterator[LiveData]:
+def open_live(
+    settings: Settings, directory: BackupDirectory, clock: Clock, *, only_looks: bool = False
+) -> Iterator[LiveData]:
     """Where the live data is; with `DATABASE_URL`, this host joins those that share it.
 
-    Raises `DatabaseRefused` where the data is known to be in the other engine, or the database
-    belongs to another installation; other `DatabaseError`s.
+    What `only_looks` opens it also while the shared database is away: then each use of it raises
+    `DatabaseUnreachable`. Raises `DatabaseRefused` where the data is known to be in the other
+    engine, or the database belongs to another installation; other `DatabaseError`s.
     """
     if settings.database is None:
         if (directory.path / MOVED).exists():
@@ -49,40 +57,55 @@ def open_live(settings: Settings, directory: BackupDirectory, clock: Clock) -> I
         )
     # Only who has a DATABASE_URL needs it.
     from backups.sources.engine.shared_data import SharedData  # noqa: PLC0415
+    from shared.databases.engines.connections import Connections  # noqa: PLC0415
     from shared.databases.engines.counter import SharedCounter  # noqa: PLC0415
-    from shared.databases.engines.files import is_unfinished  # noqa: PLC0415
     from shared.databases.engines.lease import SharedLease  # noqa: PLC0415
+
+    address = settings.database
+    with closing(Connections(address, most=settings.inbox_workers + 6)) as connections:
+        leading = SharedLease(address, "scheduler")
+        live = SharedData(connections, source_paths(settings), clock, leading)
+        try:
+            instance = _checked(settings, connections, live, directory.instance())
+        except DatabaseUnreachable:
+            if not only_looks:
+                raise
+            instance = directory.instance()  # of the last time, if there was one
+        directory.join(instance, SharedLease(address, "run"), leading, SharedCounter(connections))
+        yield live
+
+
+def _checked(settings: Settings, connections: Connections, live: SharedData, instance: str) -> str:
+    """Refuse a database that must not be used, make our tables and our files; the instance.
+
+    `instance` is that of a new installation.
+    """
+    from shared.databases.engines.files import is_unfinished  # noqa: PLC0415 - see `open_live`
     from shared.databases.engines.opening import (  # noqa: PLC0415
         InstallationFacts,
         claim_installation,
         is_moved,
-        open_postgres,
+        prepare,
     )
 
-    address = settings.database
-    with open_postgres(address, most=settings.inbox_workers + 6) as connections:
-        leading = SharedLease(address, "scheduler")
-        live = SharedData(connections, source_paths(settings), clock, leading)
-        if is_moved(connections):
-            raise DatabaseRefused(
-                f"the data in {connections.what} was moved to SQLite: what is there is old",
-                "Leave DATABASE_URL out on the host that has it. "
-                "To go back: ./bot backups migrate --to postgresql",
-            )
-        if is_unfinished(connections):
-            raise DatabaseRefused(
-                f"a migration to {connections.what} has not ended",
-                "Run it again: ./bot backups migrate --to postgresql",
-            )
-        if live.is_empty():
-            _refuse_forgotten_files(settings, connections.what)
-        instance = claim_installation(
-            connections, InstallationFacts(*facts_of(settings)), directory.instance()
+    prepare(connections.address)
+    if is_moved(connections):
+        raise DatabaseRefused(
+            f"the data in {connections.what} was moved to SQLite: what is there is old",
+            "Leave DATABASE_URL out on the host that has it. "
+            "To go back: ./bot backups migrate --to postgresql",
         )
-        directory.join(instance, SharedLease(address, "run"), leading, SharedCounter(connections))
-        if not all(path.exists() for path in source_paths(settings).values()):
-            live.bring_up_to_date()
-        yield live
+    if is_unfinished(connections):
+        raise DatabaseRefused(
+            f"a migration to {connections.what} has not ended",
+            "Run it again: ./bot backups migrate --to postgresql",
+        )
+    if live.is_empty():
+        _refuse_forgotten_files(settings, connections.what)
+    instance = claim_installation(connections, InstallationFacts(*facts_of(settings)), instance)
+    if not all(path.exists() for path in source_paths(settings).values()):
+        live.bring_up_to_date()
+    return instance
 
 
 def facts_of(settings: Settings) -> tuple[str, str, str]:

@@ -23,6 +23,8 @@ _OPTIONS = (
     f"-c search_path={SCHEMA} -c statement_timeout=30s -c lock_timeout=10s"
     " -c idle_in_transaction_session_timeout=5s -c client_encoding=UTF8 -c TimeZone=UTC"
     " -c synchronous_commit=on"
+    # The server, too, notices what a cut network swallows.
+    " -c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 )
 
 Raw = psycopg.Connection[tuple[Any, ...]]
@@ -34,8 +36,9 @@ def connect(address: DatabaseAddress, name: str, options: str = "") -> Raw:
         address.url,
         autocommit=True,
         connect_timeout=CONNECT_SECONDS,
-        # A prepared plan outlives a table that a restore has replaced.
-        prepare_threshold=None,
+        # Each statement is one message. None of the server's timeouts ends a session that has got
+        # some of the messages of a statement, and waits for the others with all its locks.
+        cursor_factory=psycopg.ClientCursor,
         application_name=name,
         options=f"{_OPTIONS} {options}",
         # What a cut network swallows is noticed within seconds.

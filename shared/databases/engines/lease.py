@@ -8,6 +8,7 @@ with it the lock; so another host holds it within seconds.
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -29,6 +30,8 @@ SILENCE_SECONDS = 5  # after which the server ends the session of a holder
 _LOCKS = 7_101_993  # of the advisory locks, with the place of the name
 _NAMES = ("scheduler", "run", "copy", "follow")
 _SECONDS_BETWEEN_TRIES = 0.05
+
+_log = logging.getLogger(__name__)
 
 # The epoch rises, which waits for fenced transactions of the holder before.
 _TAKE = """
@@ -60,6 +63,9 @@ class HeldSharedLease:
                 (self._name, self.epoch),
             ).rowcount
         except psycopg.Error:
+            kept = 0
+        except Exception:  # whatever it is, the server gets no beat any more
+            _log.exception("the beat of the %s lease failed: the lease counts as lost", self._name)
             kept = 0
         if kept != 1:
             self._ended.set()

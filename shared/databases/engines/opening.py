@@ -30,7 +30,14 @@ class InstallationFacts:
 
 @contextmanager
 def open_postgres(address: DatabaseAddress, most: int = 3) -> Iterator[Connections]:
-    """Check the server, make or migrate our tables, and keep connections for a block.
+    """Prepare the database, and keep connections for a block; raises what `prepare` raises."""
+    prepare(address)
+    with closing(Connections(address, most=most)) as connections:
+        yield connections
+
+
+def prepare(address: DatabaseAddress) -> None:
+    """Check the server, and make or migrate our tables.
 
     Raises `DatabaseRefused`, `DatabaseSchemaMismatch`, and other `DatabaseError`s.
     """
@@ -41,10 +48,9 @@ def open_postgres(address: DatabaseAddress, most: int = 3) -> Iterator[Connectio
         closing(connect(address, "sales-bot start")) as second,
     ):
         refuse_old_server(first.info.server_version, what)
+        refuse_server_that_counts_nothing(first, what)
         refuse_lock_that_does_not_lock(first, second, what)
         migrate(first, what)
-    with closing(Connections(address, most=most)) as connections:
-        yield connections
 
 
 def refuse_old_server(version: int, what: str) -> None:
@@ -53,6 +59,18 @@ def refuse_old_server(version: int, what: str) -> None:
         raise DatabaseRefused(
             f"{what} is PostgreSQL {version // 10_000}, which does not end idle sessions",
             f"Use PostgreSQL {OLDEST_SERVER} or newer.",
+        )
+
+
+def refuse_server_that_counts_nothing(session: Raw, what: str) -> None:
+    """Raise `DatabaseRefused` where writes are not counted: no change would ever be noticed."""
+    row = session.execute("SHOW track_counts").fetchone()
+    if row is None or row[0] != "on":
+        raise DatabaseRefused(
+            f"{what} does not count what is written (track_counts is off), so no change would "
+            "start a backup",
+            "Set track_counts=on in the settings of the server, of the database and of the user of "
+            "DATABASE_URL, then start again.",
         )
 
 

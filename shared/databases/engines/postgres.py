@@ -27,13 +27,16 @@ _BYTES = re.compile(r"CAST\((\w+) AS BLOB\)")
 class Rows:
     """What a statement has returned, as a `Cursor`."""
 
-    def __init__(self, cursor: psycopg.Cursor[tuple[Any, ...]]) -> None:
+    def __init__(
+        self, cursor: psycopg.Cursor[tuple[Any, ...]], rowcount: int | None = None
+    ) -> None:
         self._cursor = cursor
+        self._rowcount = cursor.rowcount if rowcount is None else rowcount
 
     @property
     def rowcount(self) -> int:
         """How many rows were changed."""
-        return max(self._cursor.rowcount, 0)
+        return max(self._rowcount, 0)
 
     def fetchone(self) -> Any:
         """The next row, or None."""
@@ -61,9 +64,16 @@ class Transaction:
 
     def executemany(self, sql: str, parameters: Iterable[Sequence[Any]], /) -> Rows:
         """Run one portable statement for each of many values."""
-        cursor = self.raw.cursor()
-        cursor.executemany(_of_postgres(sql), [tuple(values) for values in parameters])
-        return Rows(cursor)
+        statement, cursor = _of_postgres(sql), psycopg.ClientCursor(self.raw)
+        # All in one message, as `connect` says why: psycopg's own `executemany` sends many.
+        every = [cursor.mogrify(statement, tuple(values)) for values in parameters]
+        count = 0
+        if every:
+            cursor.execute("; ".join(every).encode())
+            count = cursor.rowcount
+            while cursor.nextset():
+                count += cursor.rowcount
+        return Rows(cursor, count)
 
 
 class PostgresDatabase:

@@ -33,6 +33,16 @@ def test_a_shared_database_is_read_and_not_shown() -> None:
     assert load_settings({**bot_secrets(), "DATABASE_URL": ""}).database is None
 
 
+def test_a_host_among_several_serves_for_a_while_when_it_is_stopped() -> None:
+    """Alone it has nobody to hand over to; both can be set."""
+    shared = {**bot_secrets(), **BUCKET, "DATABASE_URL": URL}
+    assert load_settings(shared).shutdown_delay == 5
+    assert load_settings(bot_secrets()).shutdown_delay == 0
+    assert load_settings({**shared, "SHUTDOWN_DELAY": "0"}).shutdown_delay == 0
+    with pytest.raises(SettingsError, match="SHUTDOWN_DELAY"):
+        load_settings({**shared, "SHUTDOWN_DELAY": "61"})
+
+
 @pytest.mark.parametrize(
     ("more", "why"),
     [

@@ -204,6 +204,24 @@ def test_the_epoch_does_not_rise_in_the_middle_of_a_write(address: DatabaseAddre
             taking.result(60).release()
 
 
+def test_any_error_of_a_beat_ends_the_lease(
+    address: DatabaseAddress, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its thread ends, but not in silence: the lease counts as lost, and another holder gets it."""
+    lease = SharedLease(address, "scheduler")
+    held = acquired(lease)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("a fault of the driver")
+
+    monkeypatch.setattr(held._raw, "execute", fail)
+    assert_soon(lambda: not held._thread.is_alive())
+    assert not held.keep()
+    assert "the lease counts as lost" in caplog.text
+    assert "a fault of the driver" in caplog.text
+    acquired(SharedLease(address, "scheduler")).release()
+
+
 def test_without_a_server_it_cannot_be_had(address: DatabaseAddress) -> None:
     """That is an error, and not a lease that somebody else holds."""
     server = PostgresServer.start()

@@ -38,6 +38,7 @@ from shared.errors import (
     DatabaseUnreadable,
 )
 from shared.merchants.inbox import Event, Inbox
+from tests.support.cable import Cable
 from tests.support.installation import TOKEN_ENCRYPTION_KEY
 from tests.support.postgres_server import PostgresServer
 
@@ -118,6 +119,27 @@ def test_an_old_server_is_refused() -> None:
     refuse_old_server(140000, "it")
     with pytest.raises(DatabaseRefused, match="PostgreSQL 13"):
         refuse_old_server(130022, "it")
+
+
+def test_a_server_that_counts_nothing_is_refused(
+    postgres: PostgresServer, address: DatabaseAddress
+) -> None:
+    """No change would be seen, and all would look green: refused by name, before any table."""
+    name = address.place.split(" ", maxsplit=1)[0]
+
+    def set_counting(value: str) -> None:
+        with psycopg.connect(postgres.url("postgres"), autocommit=True) as admin:
+            admin.execute(f"ALTER DATABASE {name} SET track_counts = {value}".encode())
+
+    set_counting("off")
+    with pytest.raises(DatabaseRefused, match="track_counts") as refused, open_postgres(address):
+        pass
+    assert "track_counts=on" in refused.value.hint
+    with closing(connect(address, "tests")) as raw:
+        assert raw.execute("SELECT to_regnamespace(%s)", (SCHEMA,)).fetchall() == [(None,)]
+    set_counting("on")
+    with open_postgres(address):
+        pass
 
 
 def test_a_lock_that_does_not_lock_is_refused(address: DatabaseAddress) -> None:
@@ -220,6 +242,35 @@ def test_an_abandoned_transaction_stops_nobody(address: DatabaseAddress) -> None
         with pytest.raises(DatabaseUnreachable):
             freeze(frozen, other)
         assert tokens(frozen).get("K") == "value"
+
+
+@pytest.mark.parametrize("marker", [b"in-the-middle-0", b"in-the-middle-2"])
+def test_a_host_that_is_cut_off_in_the_middle_of_a_statement_stops_nobody(
+    postgres: PostgresServer, address: DatabaseAddress, marker: bytes
+) -> None:
+    """The server ends its transaction, although what it waits for is no new statement."""
+
+    def write(url: str) -> None:
+        with closing(Connections(parse_address(url))) as connections:
+            tokens(connections).put("K", "half")
+            with PostgresDatabase(connections, "tokens").transaction() as connection:
+                rows = [(f"in-the-middle-{number}", b"x") for number in range(4)]
+                insert = "INSERT INTO owners(key, owner) VALUES (?, ?)"
+                connection.execute(insert, rows[0])
+                connection.executemany(insert, rows[1:])
+
+    with (
+        open_postgres(address) as connections,
+        Cable(postgres.port) as cable,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        cable.cut_after(marker)
+        writing = pool.submit(write, address.url.replace(f":{postgres.port}/", f":{cable.port}/"))
+        cable.wait_until_cut()
+        tokens(connections).put("K", "whole")  # it waits until the server has ended the other one
+        assert tokens(connections).get("K") == "whole"
+        with pytest.raises(DatabaseUnreachable):
+            writing.result(120)
 
 
 def test_the_order_of_the_inbox_is_that_of_the_commits(connections: Connections) -> None:
