@@ -67,6 +67,7 @@ from shared.settings.load import Settings, load_settings, read_environment, read
 from shared.store.object_store import Interruptible
 from shared.web.address import check_address
 from shared.web.built_routes import build_routes
+from shared.web.held_connections import RequestHeadLimit, RequestsInHand
 from shared.web.problem_handlers import add_problem_handlers, documented
 from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
@@ -120,6 +121,7 @@ def create_app(
     )
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestsInHand)
     app.include_router(front_routes(platforms))
     for platform in platforms:
         app.include_router(platform.routes())
@@ -438,6 +440,7 @@ def main() -> int:
         port=settings.port,
         log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
         limit_concurrency=MOST_CONNECTIONS,
+        http=RequestHeadLimit,
     )
     return 0
 
