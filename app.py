@@ -48,7 +48,7 @@ from shared.errors import AppError, DatabaseUnreachable, ObjectMissing, Settings
 from shared.logs import configure_logging
 from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
-from shared.merchants.front_page import front_routes
+from shared.merchants.front_page import front_routes, index_owners
 from shared.merchants.http_client import Outbound
 from shared.merchants.inbox import Inbox, open_inbox
 from shared.merchants.inbox_worker import InboxWorker
@@ -317,6 +317,7 @@ def _open_bot(
             app.state.interfaces[definition.name] = interface
             platforms.append(platform)
     app.state.platforms = platforms
+    index_owners(platforms)
     by_provider = {platform.provider: platform for platform in platforms}
     supervisor = app.state.supervisor
     worker = InboxWorker(
