@@ -17,12 +17,14 @@ import pytest
 from tests.support.connected_bot import ConnectedBot
 from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
-from tests.support.fault_proxy import Answer, FaultProxy, Request
+from tests.support.fault_proxy import Answer, FaultProxy, Request, refuse
 from tests.support.s3_server import S3Server
 from tests.support.waiting import eventually
 
 AT_ONCE = 20  # conversations
 IN_A_CALL = 5
+REFUSED = 5  # one document in so many, when it is stored: its conversation waits for a second
+_REFUSE = refuse(403, "AccessDenied")
 NOON = 1_795_348_800_000
 Event = dict[str, Any]
 
@@ -34,13 +36,15 @@ class Applied:
         self.by_customer: dict[str, list[list[int]]] = defaultdict(list)
         self.stored = 0
 
-    def see(self, proxy: FaultProxy, request: Request) -> Answer:
-        """A fault of the proxy that passes everything on."""
+    def see(self, proxy: FaultProxy, request: Request) -> Answer | None:
+        """A fault of the proxy that passes most on: what was refused must not be overtaken."""
         if "/versions/" not in request.key:
             customer = request.key.rpartition("/")[2].removesuffix(".json")
             numbers = [int(event["message"]["text"]) for event in json.loads(request.body)]
             self.by_customer[customer].append(numbers)
             self.stored += 1
+            if self.stored % REFUSED == 0:
+                return _REFUSE(proxy, request)
         proxy.forget_requests()  # a burst of them would fill the memory
         return proxy.forward(request)
 
