@@ -63,7 +63,7 @@ from shared.errors import (
 from shared.logs import configure_logging
 from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
-from shared.merchants.front_page import front_routes
+from shared.merchants.front_page import front_routes, index_owners
 from shared.merchants.history.keys import AccountFolder
 from shared.merchants.http_client import Outbound
 from shared.merchants.inbox import Inbox, open_inbox
@@ -83,6 +83,7 @@ from shared.settings.load import Settings, load_settings, read_environment, read
 from shared.store.object_store import Interruptible
 from shared.web.address import check_address
 from shared.web.built_routes import build_routes
+from shared.web.held_connections import RequestHeadLimit, RequestsInHand
 from shared.web.problem_handlers import add_problem_handlers, documented
 from shared.web.security_headers import SecurityHeaders
 from shared.web.startup_errors import PlainStartupFailure, explain
@@ -139,6 +140,7 @@ def create_app(
     )
     app.add_middleware(PlainStartupFailure)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(RequestsInHand)
     app.include_router(front_routes(platforms))
     for platform in platforms:
         app.include_router(platform.routes())
@@ -344,6 +346,7 @@ def _open_bot(
             app.state.interfaces[definition.name] = interface
             platforms.append(platform)
     app.state.platforms = platforms
+    index_owners(platforms)
     by_provider = {platform.provider: platform for platform in platforms}
     supervisor = app.state.supervisor
     worker = InboxWorker(
@@ -480,6 +483,7 @@ def main() -> int:
         port=settings.port,
         log_config=None if settings.log_format == "json" else LOGGING_CONFIG,
         limit_concurrency=MOST_CONNECTIONS,
+        http=RequestHeadLimit,
     )
     return 0
 

@@ -15,6 +15,7 @@ from benchmarks.topics import (
     answers,
     backup,
     bot,
+    bot_traffic,
     change,
     cost,
     following,
@@ -254,6 +255,19 @@ def _bot(results: Results) -> Iterable[_Found]:
     ):
         found = results.find(bot.TOPIC, 0, who, what)
         yield f"the bot, {who}: {what}", limit, "ms", found.median if found else None
+    held = f"{bot_traffic.HELD} unsigned bodies held open"
+    for who, what, limit, unit in (
+        (bot_traffic.HUNG, bot_traffic.STORED_P99, 2.0, "s"),
+        (held, bot_traffic.HELD_MEMORY, 64.0, "MiB"),
+        (held, bot_traffic.HELD_SECONDS, 35.0, "s"),
+    ):
+        found = results.find(bot.TOPIC, 0, who, what)
+        yield f"the bot, {who}: {what}", limit, unit, found.median if found else None
+    for pages in (1, bot_traffic.MANY_PAGES):
+        who = bot_traffic.on_pages(pages)
+        found = results.find(bot.TOPIC, 0, who, bot_traffic.INBOX)
+        each = 1000 / found.median if found else None
+        yield f"the bot, {who}: for an update (60 a second)", 1000 / 60, "ms", each
     who = polling.name_of(polling.SHOPS, polling.PRODUCTS)
     for what, limit, unit in ((polling.ALL, 10.0, "h"), (polling.MEMORY, 200.0, "MB")):
         found = results.find(polling.TOPIC, 0, who, what)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 from urllib.parse import parse_qs
@@ -10,6 +11,7 @@ from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from backups.errors import FormRefused
 from backups.http.begin import service_of
@@ -19,6 +21,9 @@ from shared.errors import AppError
 from shared.web.admin_auth import AdminTokenRefused, check_token
 
 MOST_FORM_BYTES = 16 * 1024
+# A form is sent by anybody who finds the login.
+MOST_FORM_SECONDS = 30.0
+_TRY_AGAIN = "Go back to the page, and try again."
 
 PRIVATE_HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -114,9 +119,13 @@ async def _admit(request: Request) -> None:
 
 async def _read_form(request: Request) -> Mapping[str, str]:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MOST_FORM_BYTES:
-            raise FormRefused("the form is too large", "Go back to the page, and try again.")
+    try:
+        async with asyncio.timeout(MOST_FORM_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MOST_FORM_BYTES:
+                    raise FormRefused("the form is too large", _TRY_AGAIN)
+    except (TimeoutError, ClientDisconnect) as error:
+        raise FormRefused("the form did not arrive as a whole", _TRY_AGAIN) from error
     found = parse_qs(body.decode(errors="replace"), keep_blank_values=True)
     return {name: values[-1] for name, values in found.items()}

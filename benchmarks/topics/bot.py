@@ -1,4 +1,4 @@
-"""The bot under load, in this process: a look at the inbox, a change of a product, `GET /`."""
+"""The bot under load: a look at the inbox, a change of a product, `GET /`, and its traffic."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from benchmarks.place import Place
 from benchmarks.plan import Plan
 from benchmarks.results import Results
 from benchmarks.rounds import say
+from benchmarks.topics import bot_traffic
 
-TOPIC = "the bot under load"
+TOPIC = bot_traffic.TOPIC
 LOOK, CHANGE = "an empty look at the inbox", "a change of a product, in a batch of 100"
 FRONT, FIRST_FRONT = "`GET /`", "`GET /`, the first after a start"
 # What is there, and in a quick run: finished rows, products, shops.
@@ -35,6 +36,7 @@ def measure(plan: Plan, place: Place, results: Results) -> None:
     _look(rows, place.new_folder("inbox"), results)
     _change(products, plan.runs, place.new_folder("documents"), results)
     _front_page(shops, place, results)
+    bot_traffic.measure_traffic(plan, place, results)
 
 
 def _add(results: Results, who: str, what: str, values: list[float]) -> None:

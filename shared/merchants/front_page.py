@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
 from typing import Any, Literal
 
@@ -10,10 +11,12 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, create_model
 
 from shared.clock import format_utc
+from shared.errors import AppError
 from shared.merchants.browser_sessions import BrowserSessions
 from shared.merchants.platform import Connection, FrontEntry, Platform, PlatformDefinition
 from shared.web.plain_page import render_page, wants_page
 
+_NOBODY = ""  # as the UUID of a user
 _NOTHING = "Nothing: messages and products are kept up to date."
 
 
@@ -88,6 +91,16 @@ class FrontPage:
             return f"Connect again: {', '.join(broken)}."
         empty = (entry for name, entry in self._entries.items() if not states[name])
         return next((entry.connect for entry in empty), _NOTHING)
+
+
+def index_owners(platforms: Sequence[Platform]) -> None:
+    """Let each platform put into its index whose accounts are whose, where that is not in it yet.
+
+    Otherwise the first visitor waits until every account of everybody is decrypted.
+    """
+    for platform in platforms:
+        with suppress(AppError):  # the visitor meets it, and status names it
+            platform.connections(_NOBODY)
 
 
 def front_routes(definitions: Sequence[PlatformDefinition]) -> APIRouter:

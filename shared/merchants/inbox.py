@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.clock import Clock, format_utc, parse_utc
-from shared.databases.engines.database import Connection, Database
+from shared.databases.engines.database import Connection, Cursor, Database
 from shared.databases.requests import Request
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS
 from shared.databases.sqlite import Database as SqliteDatabase
@@ -37,6 +37,9 @@ _FEWEST_ATTEMPTS = 10
 
 # Who looks at the state does not wait while a million is counted.
 MOST_COUNTED = 100_000
+
+# Bodies that are worked on at once; a single one may be as large as a webhook.
+MOST_BATCH_BYTES = 8 * 1024 * 1024
 
 # The topic of a person's request to be deleted, at whichever platform: it is never forgotten.
 DATA_DELETION = "data_deletion"
@@ -236,9 +239,10 @@ class Inbox:
     def waiting(
         self, provider: Provider, account: str, after: int, limit: int
     ) -> list[WaitingEvent]:
-        """What waits of an account, due or not, in order: at most `limit` after that sequence."""
+        """What waits of an account, due or not, in order: at most `limit` after that sequence, and
+        fewer where their bodies are large together (`MOST_BATCH_BYTES`), one at least."""
         with self._database.reading() as connection:
-            rows = connection.execute(WAITING, (provider, account, after, limit)).fetchall()
+            rows = _batch(connection.execute(WAITING, (provider, account, after, limit)))
         waiting = []
         for row in rows:
             try:
@@ -372,6 +376,15 @@ def due_accounts_query(platforms: int) -> str:
         f" WHERE done = 0 AND coalesce(provider, '') IN ({', '.join('?' * platforms)})"
         " AND not_before <= ? GROUP BY provider, account ORDER BY min(sequence)"
     )
+
+
+def _batch(found: Cursor) -> list[Any]:
+    """The first rows, until their bodies are large; it ends the reading, which may have more."""
+    rows, size = list[Any](), 0
+    while size < MOST_BATCH_BYTES and (row := found.fetchone()):
+        rows.append(row)
+        size += len(row[7] or b"")  # the body
+    return rows
 
 
 def _waiting(row: Sequence[Any]) -> WaitingEvent:

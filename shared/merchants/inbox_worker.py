@@ -24,7 +24,8 @@ from shared.process.lasting_work import Supervisor, beat, describe
 
 _log = logging.getLogger(__name__)
 
-_BATCH = 500
+# Each lane of a batch costs its requests to the store once, however many events it has.
+_BATCH = 2000
 _POLL_SECONDS = 0.5
 _PURGE_EVERY = 3600
 _TAKE_UP_EVERY = 1

@@ -47,7 +47,7 @@ class BodyBudget:
         self.held -= size
 
 
-_BUDGET = BodyBudget(24 * 1024 * 1024)
+_BUDGET = BodyBudget(16 * 1024 * 1024)
 
 
 @asynccontextmanager

@@ -59,9 +59,12 @@ def status_of(error: AppError, table: StatusTable) -> tuple[int, str]:
 
 
 def add_problem_handlers(app: FastAPI, table: StatusTable) -> None:
-    """Make every refusal of `app` a problem document, or a plain page for a browser."""
+    """Make every refusal of `app` a problem document, or a plain page for a browser.
 
-    def on_app_error(request: Request, error: Exception) -> Response:
+    On the event loop: a refusal waits for no thread, and its sender sends no more meanwhile.
+    """
+
+    async def on_app_error(request: Request, error: Exception) -> Response:
         assert isinstance(error, AppError)  # noqa: S101 - registered for this class
         status, title = status_of(error, table)
         headers = {"WWW-Authenticate": "Bearer"} if error.code == "unauthorized" else {}
@@ -86,7 +89,7 @@ def _answer(
     return Problem(document, status, headers)
 
 
-def _on_http_exception(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for this class
     if error.status_code == 404 and wants_page(request):
         home = "/admin/" if f"{request.url.path}/".startswith("/admin/") else "/"
@@ -104,7 +107,7 @@ def _on_http_exception(request: Request, error: Exception) -> Response:
     return _answer(request, document, dict(error.headers or {}))
 
 
-def _on_fault(request: Request, _error: Exception) -> Response:
+async def _on_fault(request: Request, _error: Exception) -> Response:
     """A fault of this program: the server logs the traceback, the answer tells nothing of it."""
     document = problem_document(
         500,
@@ -118,7 +121,7 @@ def _on_fault(request: Request, _error: Exception) -> Response:
     return answer
 
 
-def _on_bad_request(request: Request, error: Exception) -> Response:
+async def _on_bad_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
     faults = "; ".join(
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.__main__ import TOPICS, main, parser
-from benchmarks.topics import bot
+from benchmarks.topics import bot, bot_traffic
 from tests.support.installation import REPOSITORY
 
 PAGE = (REPOSITORY / "docs" / "performance.md").read_text()
@@ -58,7 +58,7 @@ def test_a_quick_run_prints_its_table_and_leaves_its_results(tmp_path: Path) -> 
 
 
 def test_a_quick_run_measures_the_bot(tmp_path: Path) -> None:
-    """A look at the inbox, a change of a product and `GET /` of a real server have their rows."""
+    """The inbox, a change of a product, `GET /` and a running bot have their rows."""
     path = tmp_path / "results.json"
     done = subprocess.run(
         [
@@ -77,7 +77,9 @@ def test_a_quick_run_measures_the_bot(tmp_path: Path) -> None:
     measures = json.loads(path.read_text())["measures"]
     found = {one["what"]: one for one in measures if one["topic"] == bot.TOPIC}
     assert found.keys() == {
-        *(bot.LOOK, f"{bot.CHANGE}: processor time", bot.FIRST_FRONT, bot.FRONT)
+        *(bot.LOOK, f"{bot.CHANGE}: processor time", bot.FIRST_FRONT, bot.FRONT),
+        *(bot_traffic.STORED, bot_traffic.STORED_P99, bot_traffic.INBOX),
+        *(bot_traffic.HELD_MEMORY, bot_traffic.HELD_SECONDS),
     }
     assert all(one["least"] > 0 for one in found.values())
 

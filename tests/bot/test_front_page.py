@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID
@@ -17,7 +18,7 @@ from shared.databases.sessions import SessionStorage
 from shared.databases.tokens import TokenStorage
 from shared.merchants.browser_sessions import BrowserSessions, SessionIds
 from shared.merchants.documents import MerchantData
-from shared.merchants.front_page import front_routes
+from shared.merchants.front_page import front_routes, index_owners
 from shared.merchants.http_client import Outbound
 from shared.merchants.inbox import Inbox, open_inbox
 from shared.merchants.login_state import StateTokens
@@ -29,10 +30,11 @@ from shopify_integration.grants import Grant
 from shopify_integration.shops import Shops
 from shopify_integration.wiring import PLATFORM as SHOPIFY
 from tests.shared.databases.test_owners import CountingCipher
+from tests.support.app_process import AppProcess, free_port
 from tests.support.clock import FixedClock
 from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
-from tests.support.installation import TOKEN_ENCRYPTION_KEY, bot_secrets
+from tests.support.installation import TOKEN_ENCRYPTION_KEY, Installation, bot_secrets
 
 USERS = [str(UUID(int=number)) for number in range(3)]
 SHOPS = 50
@@ -42,7 +44,7 @@ PAGES = 2
 def test_a_page_decrypts_the_rows_of_its_user_alone(
     tmp_path: Path, graph: FakeGraph, shopify: FakeShopify
 ) -> None:
-    """Three users with fifty shops and two Pages each: what is theirs, after the first time."""
+    """Three users with fifty shops and two Pages each: what is theirs, also at the first look."""
     url = "http://127.0.0.1:1"
     settings = read_settings({**bot_secrets(), **graph.settings(url), **shopify.settings(url)})
     clock, cipher = FixedClock(), CountingCipher((TOKEN_ENCRYPTION_KEY,))
@@ -80,10 +82,29 @@ def test_a_page_decrypts_the_rows_of_its_user_alone(
             document = client.get("/").json()
             return len(document["shops"]), len(document["pages"]), cipher.decrypted - before
 
-        look(USERS[0])
+        index_owners(app.state.platforms)
         for user in USERS:
             elsewhere = user != USERS[0]  # a Page that they granted, and another has
             assert look(user) == (SHOPS, PAGES + elsewhere, SHOPS + 2 * PAGES + 1)
+
+
+def test_the_app_knows_whose_accounts_are_whose_before_a_visitor_comes(
+    tmp_path: Path, graph: FakeGraph, shopify: FakeShopify
+) -> None:
+    """A start makes the index of each kind of row, as where the first key was changed."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    settings = {**bot_secrets(), **graph.settings(url), **shopify.settings(url)}
+    installation = Installation(tmp_path, settings).make_databases()
+
+    def indexed() -> int:
+        with closing(sqlite3.connect(installation.tokens_path)) as connection:
+            query = "SELECT count(*) FROM owners WHERE key LIKE '*%'"
+            return int(connection.execute(query).fetchone()[0])
+
+    assert indexed() == 0
+    with AppProcess.start(installation, port=port):
+        assert indexed() == 3  # of shops, of Pages, and of who granted Pages
 
 
 def _connect_all(tokens: TokenStorage, clock: FixedClock) -> None:

@@ -17,6 +17,7 @@ from shared.databases.engines.database import Database
 from shared.databases.renewal import moved_aside
 from shared.merchants.inbox import (
     MIGRATIONS,
+    MOST_BATCH_BYTES,
     REMEMBERED,
     WAITING,
     Event,
@@ -129,6 +130,19 @@ def test_what_is_done_is_forgotten_but_for_its_name(inbox: Inbox, path: Path) ->
         assert connection.execute("SELECT event_id, body, done FROM events").fetchall() == [
             ("m_1", None, 1)
         ]
+
+
+def test_a_batch_has_few_large_events(inbox: Inbox) -> None:
+    """So many that their bodies are large together; the next batch goes on after them."""
+    body = f'"{"x" * (MOST_BATCH_BYTES // 3)}"'
+    inbox.add(Event("facebook", f"m_{number}", "1001", "message", body) for number in range(5))
+
+    batch = inbox.waiting("facebook", "1001", 0, 2000)
+    rest = inbox.waiting("facebook", "1001", batch[-1].sequence, 2000)
+
+    assert [one.event.event_id for one in batch] == ["m_0", "m_1", "m_2"]
+    assert [one.event.event_id for one in rest] == ["m_3", "m_4"]
+    assert len(inbox.waiting("facebook", "1001", 0, 1)) == 1
 
 
 def test_what_failed_is_tried_again_later(inbox: Inbox, clock: FixedClock) -> None:
