@@ -43,7 +43,7 @@ ELSEWHERE: dict[str, tuple[str, list[str]]] = {
     "cannot_begin": ("the hint is that of the error, such as a full disk", []),
     "changes_not_stored": (BY_ITSELF, ["doctor", "run"]),
     "chain_object_refused": (AT_THE_STORE, ["list"]),
-    "documents_gone": ("the app adds them to the inbox, and then they are copied", []),
+    "documents_gone": ("the app brings them back", ["versions from-second"]),
     "copy_deletable": (AT_THE_STORE, ["doctor --write"]),
     "copy_disturbed": (AT_THE_STORE, []),
     "copy_failed": (BY_ITSELF, []),

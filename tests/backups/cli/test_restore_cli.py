@@ -15,6 +15,7 @@ import pytest
 from shared.clock import SystemClock
 from tests.support.app_process import AppProcess
 from tests.support.bench import open_bench
+from tests.support.contract import RUN
 from tests.support.generations import (
     BESIDE_TOKENS,
     LIVE_STATES,
@@ -32,17 +33,6 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.slow
 
-RUN = {
-    "id",
-    "operation",
-    "trigger",
-    "status",
-    "started_at",
-    "finished_at",
-    "set_id",
-    "stage",
-    "error",
-}
 PLAN = {
     *("set", "age_seconds", "host", "items", "blockers", "warnings", "confirm"),
     *("made_here", "place", "from", "local_copies", "passed_over", "estimate"),

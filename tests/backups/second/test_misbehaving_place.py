@@ -152,7 +152,10 @@ def test_a_kill_in_the_middle_of_a_copying_is_caught_up_with(
 def test_copies_are_compared_beside_a_running_app(tmp_path: Path, bucket: SecondBucket) -> None:
     """What the app says of itself there is no copy of anything."""
     installation = installation_in(
-        tmp_path, **bot_secrets(), **bucket.environment(COPY_LOCK_DAYS="1")
+        tmp_path,
+        **bot_secrets(),
+        **bucket.environment(COPY_LOCK_DAYS="1"),
+        BACKUP_CHANGE_DELAY="0",  # no chain begins meanwhile
     ).make_databases()
     with AppProcess.start(installation) as app, app.client() as client:
         run = client.post("/admin/backups/run", params={"wait": "true"})
