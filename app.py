@@ -20,7 +20,7 @@ from contextlib import (
     nullcontext,
     suppress,
 )
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, partial
 
 import uvicorn
@@ -38,6 +38,7 @@ from backups.scheduling.asked_steps import AskedSteps
 from backups.scheduling.copier import Copier
 from backups.scheduling.scheduler import PATIENCE_AT_SHUTDOWN_SECONDS, BackupScheduler, LeaderJob
 from backups.service import GRACE_AT_SHUTDOWN_SECONDS, BackupService
+from backups.sets.second.documents import Fate
 from backups.sources.engine.live_data import LiveData
 from backups.wiring import (
     build_second_bucket,
@@ -93,6 +94,9 @@ from shopify_integration.wiring import PLATFORM as SHOPIFY
 MOST_CONNECTIONS = 1000
 
 # A merchant begins with the first.
+# The second place tells the time by a clock of its own, and takes its time.
+_OF_OTHER_CLOCKS = timedelta(minutes=15)
+
 PLATFORMS: tuple[PlatformDefinition, ...] = (SHOPIFY, FACEBOOK)
 
 _log = logging.getLogger("app")
@@ -417,17 +421,18 @@ def _copying(app: FastAPI) -> list[LeaderJob]:
         return []
     platforms: dict[str, Platform] = {one.provider: one for one in app.state.platforms}
 
-    def is_over(folder: str, at: datetime) -> bool:
+    def fate_of(folder: str, at: datetime) -> Fate:
+        forgotten_at = app.state.marks.forgotten_at(folder)
+        if forgotten_at is not None and at <= forgotten_at + _OF_OTHER_CLOCKS:
+            return "forgotten"
         found = AccountFolder.of_key(folder)
         platform = platforms.get(found.platform) if found else None
-        if found is None or platform is None:
-            return False
-        forgotten_at = app.state.marks.forgotten_at(folder)
-        was_forgotten = forgotten_at is not None and at <= forgotten_at
-        return was_forgotten or platform.owner(found.account) != found.user
+        if found is None or platform is None or platform.owner(found.account) != found.user:
+            return "unknown"
+        return "kept"
 
     if service.second.documents is not None:
-        service.second.documents.is_over = is_over
+        service.second.documents.fate_of = fate_of
     app.state.copier = copier = Copier(
         service, service.second, lambda: open_stand_in(app.state.settings)
     )

@@ -6,6 +6,7 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,9 @@ _log = logging.getLogger(__name__)
 # Events about a Facebook user have an account of this form.
 PERSON = "person:"
 DEAUTHORIZE = "deauthorize"
+
+# The second place tells by its own clock when it received what is to be brought back.
+_OF_OTHER_CLOCKS = timedelta(minutes=15)
 
 # What the next minute does not change: a person has to do something.
 _LASTING = (TokenRefused, PermissionMissing, PageUnavailable)
@@ -160,7 +164,11 @@ class PageSync:
             _log.warning("dropped: not a version of this Page's conversations", extra=about)
             return
         forgotten_at = self._place.marks.forgotten_at(folder(owner, page))
-        if version.received_at and forgotten_at and version.received_at <= forgotten_at:
+        if (
+            version.received_at
+            and forgotten_at
+            and version.received_at <= forgotten_at + _OF_OTHER_CLOCKS
+        ):
             _log.warning("dropped: deleted on request since", extra=about)
             return
         kept = self._place.data.versions.read(version)
@@ -192,6 +200,7 @@ class PageSync:
                 if owner is not None:
                     self._place.marks.note_forgotten(folder(owner, page))
                     self._documents.forget(owner, page)
+                    self._place.marks.note_forgotten(folder(owner, page))  # copied meanwhile, too
                 self._place.marks.clear_reconnect("facebook", page)
                 self._place.marks.clear_unavailable("facebook", page)
             _log.warning("deleted on request", extra=fields(pages=len(alone)))

@@ -189,6 +189,7 @@ class ShopSync:
         with self._place.data.alone(folder):
             removed = self._place.data.remove_all(folder)
             self._shops.forget(shop)
+        self._place.marks.note_forgotten(folder)  # what was copied meanwhile, too
         self._place.marks.clear_reconnect("shopify", shop)
         self._place.marks.clear_unavailable("shopify", shop)
         _log.warning("redacted", extra=fields(shop=shop, documents=removed))

@@ -26,6 +26,7 @@ from shared.errors import AppError, StoreError
 
 _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 30.0, 1800.0
 _LOOK_SECONDS = 15.0
+_AFTER_A_FAILURE_SECONDS = 300.0
 _GRACE = timedelta(seconds=30)
 # A set; what a restore has set aside; the note that a set was deleted on purpose.
 _LEAVE_SOMETHING: tuple[OperationName, ...] = ("backup", "restore", "delete")
@@ -195,6 +196,7 @@ class Copier:
                 "the first place is away: set %s is in %s", run.set_id, self._second.config.location
             )
         elif run.error is not None:
+            self._look_at = self._service.clock.monotonic() + _AFTER_A_FAILURE_SECONDS
             _log.error("neither place takes a set: %s [%s]", run.error.message, run.error.code)
 
     def _bring_back(self, stand_in: StandIn) -> None:

@@ -16,6 +16,12 @@ from shared.store.s3_uploads import WatchedBody
 from shared.store.spaces import UNLESS_THERE, SpacesStore
 from shared.store.spaces_access import SpacesSettings
 
+# What servers answer whose bucket has no object lock, or that know none.
+_NO_LOCK = (
+    *("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"),
+    *("NotImplemented", "MethodNotAllowed", "InvalidRequest"),
+)
+
 
 class VersionedSpaces(SpacesStore):
     """The same, and what it has of versions and locks."""
@@ -141,9 +147,11 @@ class VersionedSpaces(SpacesStore):
             with self._translated("ask for the lock of", ""):
                 answer = self._client.get_object_lock_configuration(Bucket=self._bucket)
         except StoreError as error:
-            if not isinstance(error.__cause__, boto_errors.ClientError):
+            if not isinstance(error.__cause__, boto_errors.ClientError) or (
+                error.__cause__.response.get("Error", {}).get("Code") not in _NO_LOCK
+            ):
                 raise
-            return 0  # there is none, or this key may not see it
+            return 0
         rule = answer.get("ObjectLockConfiguration", {}).get("Rule", {})
         default = rule.get("DefaultRetention", {})
         return default.get("Days", 0) + 366 * default.get("Years", 0)

@@ -102,6 +102,17 @@ def second_warnings(second: SecondFacts | None) -> Iterator[Finding]:
             "marks say, or another object is in the way there",
             "See which, and why: ./bot backups copy. Prove the newest set: ./bot backups verify",
         )
+    if (
+        second.documents is not None
+        and not second.documents.versioned
+        and (second.documents.complete_at is not None)
+    ):
+        yield Finding(
+            "copy_failed",
+            f"documents of users/ do not go to the second place any more: its bucket keeps no "
+            f"versions ({location})",
+            "Turn its versioning on again: docs/two-places.md.",
+        )
     error = state.error or (second.documents.error if second.documents is not None else None)
     if error is not None:
         yield Finding(

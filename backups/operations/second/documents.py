@@ -9,7 +9,7 @@ from datetime import datetime
 
 from backups.errors import RunInterrupted
 from backups.host.remembered.second import SecondRecord
-from backups.sets.second.documents import CopiedDocuments, DocumentCopying, IsOver
+from backups.sets.second.documents import CopiedDocuments, DocumentCopying, FateOf
 from backups.vocabulary.second import CopyError, Differences, DocumentsConfig, DocumentsState
 from shared.clock import Clock
 from shared.databases.sqlite import Database
@@ -25,7 +25,7 @@ class SecondDocuments:
     """Copies the documents of `first` to the bucket at `location`, which `open_second` opens, and
     which puts them with a lock of their own; `known` is what this host knows of that place.
 
-    `is_over` is set by who knows it: see `DocumentCopying`. Whoever calls holds the lease of the
+    `fate_of` is set by who knows it: see `DocumentCopying`. Whoever calls holds the lease of the
     copying.
     """
 
@@ -48,7 +48,7 @@ class SecondDocuments:
         self._known = known
         self._record = record
         self._clock = clock
-        self.is_over: IsOver | None = None
+        self.fate_of: FateOf | None = None
 
     def state(self) -> DocumentsState | None:
         """What the last copying found."""
@@ -62,37 +62,41 @@ class SecondDocuments:
         What ended it otherwise is in the state. Raises `RunInterrupted` and `DatabaseError`.
         """
         before = self.state() or DocumentsState(self._now())
-        until = None if seconds is None else time.monotonic() + seconds
+        begun_at = self._record.begun_at(self._location) or self._now()
+        is_late = _after(seconds)
         found: CopiedDocuments | None = None
         try:
             # Without versions an overwritten document would be gone, and one that is locked for
             # days could not be overwritten.
             if self._second.versioning() != "Enabled":
-                state = replace(before, at=self._now(), versioned=False, error=None)
-            else:
-                found = self._copying(go_on).bring(
-                    lambda: until is not None and time.monotonic() > until
+                state = DocumentsState(
+                    self._now(), before.complete_at, gone=before.gone, versioned=False
                 )
-                state = self._state_of(found, before)
+            else:
+                found = self._copying(go_on).bring(is_late)
+                state = self._state_of(found, before, begun_at)
         except RunInterrupted:
             raise
         except AppError as error:
-            since = before.behind_since or before.complete_at
+            since = before.behind_since or before.complete_at or begun_at
             state = replace(before, at=self._now(), error=_error_of(error), behind_since=since)
         self._record.note_documents(state, self._location)
         return found
 
-    def _state_of(self, found: CopiedDocuments, before: DocumentsState) -> DocumentsState:
+    def _state_of(
+        self, found: CopiedDocuments, before: DocumentsState, begun_at: datetime
+    ) -> DocumentsState:
         now = self._now()
         return DocumentsState(
             at=now,
             complete_at=before.complete_at if found.waiting > found.too_large else now,
-            behind_since=found.behind_since,
+            # What is older than this second place was not to be there before it began.
+            behind_since=found.behind_since and max(found.behind_since, begun_at),
             documents=found.documents,
             waiting=found.waiting,
             too_large=found.too_large,
             # What was to be deleted, only the app knows.
-            gone=found.gone if self.is_over is not None else before.gone,
+            gone=found.gone if self.fate_of is not None else before.gone,
             error=_error_of(found.error) if found.error is not None else None,
         )
 
@@ -120,7 +124,7 @@ class SecondDocuments:
             self._second,
             self._config,
             known=self._known,
-            is_over=self.is_over,
+            fate_of=self.fate_of,
             go_on=go_on,
         )
 
@@ -130,3 +134,17 @@ class SecondDocuments:
 
 def _error_of(error: AppError) -> CopyError:
     return CopyError(error.code, error.message, error.hint)
+
+
+def _after(seconds: float | None) -> Callable[[], bool]:
+    """Whether so many seconds have passed since it was first asked; never, without."""
+    until: list[float] = []
+
+    def is_late() -> bool:
+        if seconds is None:
+            return False
+        if not until:
+            until.append(time.monotonic() + seconds)
+        return time.monotonic() > until[0]
+
+    return is_late

@@ -1,11 +1,11 @@
 """Copying the application's documents to the second place, each overwritten one as a new version.
 
     list both places -> each document whose tag is not the one that was copied: put, read back
-                     -> each that is there alone, of an account that is over: an empty version
+                     -> each that is there alone, and was to be deleted: an empty version
 
 Documents have no marks, so whatever lies under the key of one is copied; what was there before
-stays beneath it. With the end of an account nothing brings back what was deleted on purpose; what
-is there alone otherwise was lost here.
+stays beneath it. The end of what was deleted on request goes there, too, so that nothing brings it
+back; what is there alone otherwise was lost here.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import io
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
-from typing import NamedTuple
+from datetime import UTC, datetime
+from typing import Literal, NamedTuple
 
 from backups.errors import ProofFailed, RunInterrupted
 from backups.vocabulary.second import Differences, DocumentsConfig
@@ -34,14 +34,21 @@ from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore, Sink
 
 MOST_BYTES = 64 * 1024 * 1024
 
+# When what the second place does not show was received: nobody knows.
+_LATEST = datetime.max.replace(tzinfo=UTC)
+
 # See `backups.sets.second.copying`.
 _OF_ONE = (ObjectMissing, StoreAccessDenied, StoreFailing)
 _FAULTS_IN_A_ROW = 3
+# After so many others are left for the next time.
+_MOST_FAULTS = 60
 
 _log = logging.getLogger("backups.copy")
 
-# Whether all was to be deleted that an account, by its folder, had at a time.
-IsOver = Callable[[str, datetime], bool]
+# What is said of an account by its folder, about what the second place received at a time: it has
+# its user, its documents were to be deleted since, or nobody knows.
+Fate = Literal["kept", "forgotten", "unknown"]
+FateOf = Callable[[str, datetime], Fate]
 
 
 class _Tags(NamedTuple):
@@ -74,7 +81,7 @@ class CopiedDocuments:
 class DocumentCopying:
     """Copies from `first` to the bucket `second`; `known` is what this host knows of that.
 
-    `is_over` is None where nobody knows. `go_on` is called with the bytes that went: it keeps the
+    `fate_of` is None where nobody knows. `go_on` is called with the bytes that went: it keeps the
     pace, or raises to end.
     """
 
@@ -85,14 +92,14 @@ class DocumentCopying:
         config: DocumentsConfig,
         *,
         known: Database,
-        is_over: IsOver | None = None,
+        fate_of: FateOf | None = None,
         go_on: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._first = first
         self._second = second
         self._config = config
         self._known = known
-        self._is_over = is_over
+        self._fate_of = fate_of
         self._go_on = go_on
 
     def bring(self, is_late: Callable[[], bool] = lambda: False) -> CopiedDocuments:
@@ -102,7 +109,7 @@ class DocumentCopying:
         """
         found, noted = CopiedDocuments(), self._noted()
         there = {one.key: one for one in self._second.list(self._config.prefix)}
-        listed, faults = set[str](), 0
+        listed, faults, all_faults = set[str](), 0, 0
         for info in self._first.list(self._config.prefix):
             self._go_on(0)
             if self._config.folder_of(info.key) is None or not info.size:  # no document is empty
@@ -124,17 +131,18 @@ class DocumentCopying:
                 if type(error) is ObjectMissing:  # it was deleted since the listing
                     continue
                 faults += not isinstance(error, ObjectArchived)
-                if faults == _FAULTS_IN_A_ROW:
-                    raise
                 self._leave(found, info, error)
+                if faults == _FAULTS_IN_A_ROW:  # is it these, or the place?
+                    self._second.versioning()
+                    all_faults, faults = all_faults + faults, 0
+                    found.ran_out = all_faults > _MOST_FAULTS
             except (ProofFailed, ObjectTooLarge) as error:
                 self._leave(found, info, error)
             else:
                 faults = 0
                 found.copied += 1
                 found.documents += 1
-        left = [one for key, one in sorted(there.items()) if one.size and key not in listed]
-        self._end(found, left, nothing_is_left=not listed)
+        self._end(found, sorted((noted.keys() | there.keys()) - listed), there)
         return found
 
     @staticmethod
@@ -158,21 +166,23 @@ class DocumentCopying:
         self._note(info.key, _Tags(_tag_of(info), _tag_of(there)))
 
     def _end(
-        self, found: CopiedDocuments, left: Collection[ObjectInfo], *, nothing_is_left: bool
+        self, found: CopiedDocuments, keys: Collection[str], there: Mapping[str, ObjectInfo]
     ) -> None:
-        """Of documents that are there, and here no more, note the end where the account is over.
+        """Of documents that the first place has no more, note the end where it was asked for.
 
-        Of others those were lost that exist once; and where nothing is left, everything was.
+        Of others those were lost that exist once, whatever the second place shows of them.
         """
-        for info in left:
-            folder = self._config.folder_of(info.key)
-            if folder is None:
+        for key in keys:
+            folder, info = self._config.folder_of(key), there.get(key)
+            if folder is None or self._fate_of is None:
                 continue
-            is_over = self._is_over is not None and self._is_over(folder, info.modified_at)
-            if is_over and not nothing_is_left:
-                self._second.cover(info.key, io.BytesIO(b""), {"deleted": "true"})
-                self._go_on(0)
-            elif self._config.exists_once(info.key):
+            fate = self._fate_of(folder, info.modified_at if info else _LATEST)
+            if fate == "forgotten":
+                if info is not None and info.size:
+                    self._second.cover(key, io.BytesIO(b""), {"deleted": "true"})
+                    self._go_on(0)
+                self._forget(key)
+            elif fate == "kept" and self._config.exists_once(key):
                 found.gone += 1
 
     def compare(self) -> Differences:
@@ -230,6 +240,10 @@ class DocumentCopying:
             connection.execute(
                 "INSERT OR REPLACE INTO copied_documents VALUES (?, ?, ?)", (key, *tags)
             )
+
+    def _forget(self, key: str) -> None:
+        with self._known.transaction() as connection:
+            connection.execute("DELETE FROM copied_documents WHERE key = ?", (key,))
 
 
 def _is_copied(tags: _Tags | None, here: ObjectInfo, there: ObjectInfo | None) -> bool:

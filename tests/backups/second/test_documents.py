@@ -15,7 +15,7 @@ from backups.errors import RunInterrupted
 from backups.sets.second import documents as copying
 from backups.vocabulary.second import DocumentsState
 from backups.wiring import open_service
-from shared.errors import StoreUnreachable
+from shared.errors import StoreAccessDenied, StoreUnreachable
 from shared.merchants.history.copies import lacking
 from shared.merchants.history.keys import AccountFolder, copied_folder
 from tests.backups.second.host import Host
@@ -50,10 +50,10 @@ def copied(host: Host, seconds: float | None = None) -> DocumentsState:
 
 
 def owned(host: Host, *folders: str) -> None:
-    """Only these accounts have a user."""
+    """These accounts have their user; of the others all was to be deleted."""
     documents = host.second.documents
     assert documents is not None
-    documents.is_over = lambda folder, _: folder not in folders
+    documents.fate_of = lambda folder, _: "kept" if folder in folders else "forgotten"
 
 
 def versions(bucket: SecondBucket, key: str) -> list[bytes]:
@@ -179,23 +179,82 @@ def test_what_is_gone_without_a_request_is_named(host: Host, bucket: SecondBucke
     (one,) = lacking(host.service.store, host.second.store.bucket)
     assert (one.version.document, one.missing) == (TALK, True)
     assert host.second.documents is not None
-    host.second.documents.is_over = None  # as in a command, which does not know who is over
+    host.second.documents.fate_of = None  # as in a command, which does not know who is over
     assert copied(host).gone == 1
     owned(host, PAGE, SHOP)
     put(host, TALK="[1]")
     assert copied(host).gone == 0
 
 
-def test_an_emptied_bucket_ends_nothing(host: Host, bucket: SecondBucket) -> None:
-    """Where nothing is left, and nobody has a user, all was lost: databases, and documents."""
+def test_an_account_without_a_user_ends_only_on_request(host: Host, bucket: SecondBucket) -> None:
+    """The bucket was emptied, and `tokens.db` is a new one: that is no deletion."""
     put(host, TALK="[1]", PRODUCTS="{}")
     copied(host)
     for key in (TALK, PRODUCTS):
         host.service.store.delete(key)
+    assert host.second.documents is not None
+    host.second.documents.fate_of = lambda _folder, _at: "unknown"
+    copied(host)
+    assert versions(bucket, TALK) == [b"[1]"]
+
+    owned(host, PAGE, SHOP)  # `tokens.db` was restored
+    assert copied(host).gone == 1
+
+
+def test_the_last_account_can_be_forgotten(host: Host, bucket: SecondBucket) -> None:
+    """Where there is nothing any more, what was to be deleted is no loss; no key of it is kept."""
+    put(host, TALK="[1]")
+    copied(host)
+    host.service.store.delete(TALK)
     owned(host)
 
+    assert copied(host).gone == 0
+    assert versions(bucket, TALK) == [b"", b"[1]"]
+    with host.second._place_known.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM copied_documents").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("hidden", [True, False])
+def test_a_thief_cannot_hide_a_loss(host: Host, bucket: SecondBucket, hidden: bool) -> None:
+    """With the keys of both places: what this host has copied is gone, whatever is shown there."""
+    put(host, TALK="[1]", METADATA="{}")
+    copied(host)
+    owned(host, PAGE)
+    host.service.store.delete(TALK)
+    if hidden:
+        bucket.hide(TALK)
+    else:
+        bucket.plant(TALK, b"")
+
     assert copied(host).gone == 1
-    assert versions(bucket, TALK) == [b"[1]"]
+
+
+def test_lasting_refusals_keep_nothing_back(
+    host: Host, bucket: SecondBucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many come one after the other, and what was to be deleted ends all the same."""
+    store: Any = host.service.store
+    for number in range(6):
+        store.replace(f"{PAGE}a{number}.json", b"{}")
+    put(host, PRODUCTS="{}", TALK="[1]")
+    copied(host)
+    for number in range(6):
+        store.replace(f"{PAGE}a{number}.json", b"[]")
+    put(host, TALK="[1,2]")
+    store.delete(PRODUCTS)
+    owned(host, PAGE)
+    get = store.get
+
+    def refuse(key: str, *arguments: Any, **more: Any) -> None:
+        if key.startswith(f"{PAGE}a"):
+            raise StoreAccessDenied("no", "Wait.")
+        get(key, *arguments, **more)
+
+    monkeypatch.setattr(store, "get", refuse)
+    state = copied(host)
+    assert (state.waiting, state.error is not None) == (6, True)
+    assert bucket.bytes_of(TALK) == b"[1,2]"
+    assert bucket.bytes_of(PRODUCTS) == b""
 
 
 def test_without_versions_nothing_goes(tmp_path: Path, s3_server: S3Server) -> None:
