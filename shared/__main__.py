@@ -162,7 +162,10 @@ def _from_second(given: argparse.Namespace) -> int:
         if given.text in one.version.document
     ]
     if not found:
-        print("The store has all conversations of the second place, as they are there.")
+        print(
+            "The store has all conversations of the second place, as they are there. If some are "
+            "gone all the same, somebody has changed that place, too: --stored-before TIME"
+        )
         return 0
     for one in found:
         how = "missing" if one.missing else "differs"
