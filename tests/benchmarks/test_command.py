@@ -57,6 +57,7 @@ def test_a_quick_run_prints_its_table_and_leaves_its_results(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == [path], "it leaves nothing else behind"
 
 
+@pytest.mark.soak
 def test_a_quick_run_measures_the_bot(tmp_path: Path) -> None:
     """The inbox, a change of a product, `GET /` and a running bot have their rows."""
     path = tmp_path / "results.json"
