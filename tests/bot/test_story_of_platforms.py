@@ -89,6 +89,8 @@ def merchant(
             deauthorize=f"{url}/facebook/deauthorize", deletion=f"{url}/facebook/data-deletion"
         )
         bot.connect_shop(browser)
+        # It is told of no change before it has subscribed.
+        eventually(lambda: products_of(bot, SHOP) is not None, "the first sync")
         yield Merchant(bot, browser, count())
 
 

@@ -92,7 +92,7 @@ def test_a_process_that_dies_takes_nothing_along(
 
 def test_who_wants_to_end_is_not_kept(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process is gone when what `ask` raised comes out."""
-    monkeypatch.setattr(deep_check, "_PROGRAM", "import time; time.sleep(600)")
+    monkeypatch.setattr(deep_check, "_PROGRAM", "import signal; signal.pause()")
     before = children()
 
     def ask() -> None:
