@@ -20,7 +20,7 @@ from contextlib import (
     nullcontext,
     suppress,
 )
-from datetime import datetime, timedelta
+from datetime import datetime
 from functools import cache, partial
 
 import uvicorn
@@ -94,9 +94,6 @@ from shopify_integration.wiring import PLATFORM as SHOPIFY
 MOST_CONNECTIONS = 1000
 
 # A merchant begins with the first.
-# The second place tells the time by a clock of its own, and takes its time.
-_OF_OTHER_CLOCKS = timedelta(minutes=15)
-
 PLATFORMS: tuple[PlatformDefinition, ...] = (SHOPIFY, FACEBOOK)
 
 _log = logging.getLogger("app")
@@ -422,8 +419,7 @@ def _copying(app: FastAPI) -> list[LeaderJob]:
     platforms: dict[str, Platform] = {one.provider: one for one in app.state.platforms}
 
     def fate_of(folder: str, at: datetime) -> Fate:
-        forgotten_at = app.state.marks.forgotten_at(folder)
-        if forgotten_at is not None and at <= forgotten_at + _OF_OTHER_CLOCKS:
+        if app.state.marks.was_forgotten(folder, at):
             return "forgotten"
         found = AccountFolder.of_key(folder)
         platform = platforms.get(found.platform) if found else None

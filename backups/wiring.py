@@ -54,7 +54,13 @@ from shared.databases.requests import carry_over
 from shared.databases.sqlite import BUSY_TIMEOUT_SECONDS, Database
 from shared.errors import AppError
 from shared.files import make_private_directory
-from shared.merchants.history.keys import DOCUMENTS, MOST_LOCKED, copied_folder, exists_once
+from shared.merchants.history.keys import (
+    DOCUMENTS,
+    MOST_BYTES,
+    MOST_LOCKED,
+    copied_folder,
+    exists_once,
+)
 from shared.settings.load import Settings
 from shared.store.append_only import AppendOnlyStore
 from shared.store.directory import DirectoryStore
@@ -103,7 +109,7 @@ def open_service(
             stack.callback(place.close)
             service.open_second(second, place, lambda: open_second_service(settings, clock))
             service.need_second().documents = SecondDocuments(
-                DocumentsConfig(DOCUMENTS, copied_folder, exists_once),
+                DocumentsConfig(DOCUMENTS, copied_folder, exists_once, MOST_BYTES),
                 store,
                 partial(build_second_bucket, settings, most_locked=MOST_LOCKED),
                 location=second.location,

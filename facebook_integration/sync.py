@@ -6,7 +6,6 @@ import json
 import logging
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -35,9 +34,6 @@ _log = logging.getLogger(__name__)
 # Events about a Facebook user have an account of this form.
 PERSON = "person:"
 DEAUTHORIZE = "deauthorize"
-
-# The second place tells by its own clock when it received what is to be brought back.
-_OF_OTHER_CLOCKS = timedelta(minutes=15)
 
 # What the next minute does not change: a person has to do something.
 _LASTING = (TokenRefused, PermissionMissing, PageUnavailable)
@@ -163,12 +159,8 @@ class PageSync:
         if version is None or version.document != conversation_key(owner, page, customer):
             _log.warning("dropped: not a version of this Page's conversations", extra=about)
             return
-        forgotten_at = self._place.marks.forgotten_at(folder(owner, page))
-        if (
-            version.received_at
-            and forgotten_at
-            and version.received_at <= forgotten_at + _OF_OTHER_CLOCKS
-        ):
+        at = version.received_at
+        if at is not None and self._place.marks.was_forgotten(folder(owner, page), at):
             _log.warning("dropped: deleted on request since", extra=about)
             return
         kept = self._place.data.versions.read(version)

@@ -60,11 +60,12 @@ class CopyState:
 class DocumentsConfig:
     """Which documents of the application are copied: below `prefix` those of which `folder_of`
     names the folder of their account; of others it says None. Of some `exists_once` says that
-    nothing makes them again."""
+    nothing makes them again. Those above `most_bytes` do not go."""
 
     prefix: str
     folder_of: Callable[[str], str | None]
     exists_once: Callable[[str], bool]
+    most_bytes: int
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from shared.clock import Clock, format_utc, parse_utc
 from shared.databases.engines.database import Connection, Database
@@ -17,6 +17,9 @@ _SYNC_WANTED = "sync_wanted"
 _ROUND_NUMBER, _ROUND_BEGAN = "polling_round", "polling_round_began"
 _UNAVAILABLE = "unavailable/"
 _NOT_BEFORE = "not_before = CASE WHEN not_before < ? THEN ? ELSE not_before END"
+
+# How far the clock of the second place may be ahead, and how long a copying takes.
+_OF_OTHER_CLOCKS = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -129,10 +132,11 @@ class Marks:
         with self._database.transaction() as connection:
             _set(connection, _forgotten(folder), self._clock.now())
 
-    def forgotten_at(self, folder: str) -> datetime | None:
-        """When that last was noted of a folder."""
+    def was_forgotten(self, folder: str, at: datetime) -> bool:
+        """Whether that was noted of a folder since `at`, by the clock of another host."""
         with self._database.reading() as connection:
-            return _time(connection, _forgotten(folder))
+            forgotten_at = _time(connection, _forgotten(folder))
+        return forgotten_at is not None and at <= forgotten_at + _OF_OTHER_CLOCKS
 
     def last_sync(self) -> datetime | None:
         """When the last polling of everything began."""

@@ -40,25 +40,33 @@ def _fact(second: SecondFacts, now: datetime) -> Fact:
     if state.complete_at is not None and state.complete_at > end_of_present(now):
         detail = f"the last copying ended in the future ({format_utc(state.complete_at)})"
         return Fact("second", None, detail, _behind(detail, state))
-    # An object's time is the store's, and may lie anywhere.
-    since = state.behind_since
-    if state.complete_at is None:
-        since = min(filter(None, (since, second.begun_at)), default=None)
-    if state.complete_at is not None and now - state.complete_at > MOST_BEHIND:
-        since = min(since or state.complete_at, state.complete_at)
-    if since is not None and now - since > MOST_BEHIND:
+    since = _late_since(state, second.begun_at, now)
+    if since is not None:
         detail = f"the second place ({location}) lacks what was made since {format_utc(since)}"
         return Fact("second", False, detail, _behind(detail, state))
     documents = second.documents
-    since = documents.behind_since if documents is not None else None
-    if documents is not None and since is not None and now - since > MOST_BEHIND:
-        detail = (
-            f"the second place ({location}) lacks {counted(documents.waiting, 'document')} of "
-            f"users/ that changed since {format_utc(since)}"
-        )
-        return Fact("second", False, detail, _behind(detail, documents))
+    if documents is not None and documents.versioned:
+        since = _late_since(documents, second.begun_at, now)
+        if since is not None:
+            detail = (
+                f"the second place ({location}) lacks documents of users/ that changed since "
+                f"{format_utc(since)}"
+            )
+            return Fact("second", False, detail, _behind(detail, documents))
     when = f", at {format_utc(state.complete_at)}" if state.complete_at else ""
     return Fact("second", True, f"{counted(state.points, 'restore point')} in {location}{when}")
+
+
+def _late_since(
+    state: CopyState | DocumentsState, begun_at: datetime | None, now: datetime
+) -> datetime | None:
+    """Since when the second place lacks something, if that is too long."""
+    since = state.behind_since  # the store's time, which may lie anywhere
+    if state.complete_at is None:
+        since = min(filter(None, (since, begun_at)), default=None)
+    elif now - state.complete_at > MOST_BEHIND:
+        since = min(since or state.complete_at, state.complete_at)
+    return since if since is not None and now - since > MOST_BEHIND else None
 
 
 def _behind(detail: str, state: CopyState | DocumentsState | None) -> Finding:
@@ -102,24 +110,27 @@ def second_warnings(second: SecondFacts | None) -> Iterator[Finding]:
             "marks say, or another object is in the way there",
             "See which, and why: ./bot backups copy. Prove the newest set: ./bot backups verify",
         )
-    if (
-        second.documents is not None
-        and not second.documents.versioned
-        and (second.documents.complete_at is not None)
-    ):
-        yield Finding(
-            "copy_failed",
-            f"documents of users/ do not go to the second place any more: its bucket keeps no "
-            f"versions ({location})",
-            "Turn its versioning on again: docs/two-places.md.",
-        )
-    error = state.error or (second.documents.error if second.documents is not None else None)
+    yield from _failures(second)
+
+
+def _failures(second: SecondFacts) -> Iterator[Finding]:
+    """What the last copying did not do."""
+    documents = second.documents
+    error = second.state.error if second.state is not None else None
+    error = error or (documents.error if documents is not None else None)
     if error is not None:
         yield Finding(
             "copy_failed",
             f"the last copying to the second place did not copy all: {error.message} "
             f"[{error.code}]",
             f"{error.hint} The app tries again by itself.",
+        )
+    elif documents is not None and not documents.versioned and documents.complete_at is not None:
+        yield Finding(
+            "copy_failed",
+            "documents of users/ do not go to the second place any more: its bucket keeps no "
+            f"versions ({second.config.location})",
+            "Turn its versioning on again: docs/two-places.md.",
         )
 
 

@@ -32,8 +32,6 @@ from shared.errors import (
 from shared.store.append_only import VersionedBucket
 from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore, Sink
 
-MOST_BYTES = 64 * 1024 * 1024
-
 # When what the second place does not show was received: nobody knows.
 _LATEST = datetime.max.replace(tzinfo=UTC)
 
@@ -119,9 +117,9 @@ class DocumentCopying:
                 found.documents += 1
                 continue
             found.ran_out = found.ran_out or is_late()
-            if found.ran_out or info.size > MOST_BYTES:
+            if found.ran_out or info.size > self._config.most_bytes:
                 found.leave(info)
-                found.too_large += info.size > MOST_BYTES
+                found.too_large += info.size > self._config.most_bytes
                 continue
             try:
                 self._copy(info, there.get(info.key))
@@ -194,7 +192,7 @@ class DocumentCopying:
         there = {one.key: one for one in self._second.list(self._config.prefix)}
         missing, different, compared = list[str](), list[str](), 0
         for info in self._first.list(self._config.prefix):
-            if self._config.folder_of(info.key) is None or info.size > MOST_BYTES:
+            if self._config.folder_of(info.key) is None or info.size > self._config.most_bytes:
                 continue
             compared += 1
             tags = noted.get(info.key)
@@ -224,7 +222,7 @@ class DocumentCopying:
 
     def _read(self, get: Callable[[str, Sink], None], key: str) -> bytes:
         sink = io.BytesIO()
-        get(key, BoundedSink(sink, key, MOST_BYTES))
+        get(key, BoundedSink(sink, key, self._config.most_bytes))
         self._go_on(sink.tell())
         return sink.getvalue()
 

@@ -11,6 +11,9 @@ DOCUMENTS = "users/"
 # A document that somebody asks to be deleted must not be locked for longer.
 MOST_LOCKED = timedelta(days=30)
 
+# Larger ones do not go to the second place, and no version of one is brought back.
+MOST_BYTES = 64 * 1024 * 1024
+
 _FOLDER = re.compile(r"users/(?P<user>[^/]+)/(?P<platform>[^/]+)/(?P<account>[^/]+)/")
 
 

@@ -21,14 +21,13 @@ from typing import Any
 
 from shared.clock import Clock, format_utc
 from shared.errors import ObjectExists, ObjectMissing, ObjectTooLarge
-from shared.merchants.history.keys import AccountFolder
+from shared.merchants.history.keys import MOST_BYTES, AccountFolder
 from shared.merchants.inbox import Event
 from shared.process.lasting_work import beat
 from shared.store.append_only import VersionedBucket
 from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore
 
 KEPT_DAYS = 30
-MOST_BYTES = 64 * 1024 * 1024
 
 # The topic of an event that a person has caused: bring this version back.
 BRING_BACK = "bring_back"

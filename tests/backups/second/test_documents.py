@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
 from backups.errors import RunInterrupted
-from backups.sets.second import documents as copying
 from backups.vocabulary.second import DocumentsState
-from backups.wiring import open_service
+from backups.wiring import build_second_bucket, open_service
 from shared.errors import StoreAccessDenied, StoreUnreachable
 from shared.merchants.history.copies import lacking
-from shared.merchants.history.keys import AccountFolder, copied_folder
+from shared.merchants.history.keys import MOST_LOCKED, AccountFolder, copied_folder
 from tests.backups.second.host import Host
 from tests.support.installation import installation_in, settings_of
 from tests.support.s3_server import S3Server
@@ -101,6 +102,29 @@ def test_no_document_is_locked_for_more_than_thirty_days(
         until = bucket.client.get_object_retention(Bucket=bucket.name, Key=TALK)["Retention"]
         days = (until["RetainUntilDate"] - datetime.now(UTC)) / timedelta(days=1)
         assert 29 < days <= 30.1, more
+
+
+@pytest.mark.parametrize("code", ["AccessDenied", "SlowDown"])
+def test_a_lock_that_nobody_tells_is_not_taken_for_none(
+    host: Host, bucket: SecondBucket, monkeypatch: pytest.MonkeyPatch, code: str
+) -> None:
+    """A document could be locked for years: it waits, and the error is named."""
+    documents = host.second.documents
+    assert documents is not None
+    settings = replace(settings_of(host.installation).copy, lock_days=0)  # type: ignore[type-var]
+    opened: Any = build_second_bucket(
+        replace(settings_of(host.installation), copy=settings), most_locked=MOST_LOCKED
+    )
+
+    def refuse(**_: object) -> None:
+        raise ClientError({"Error": {"Code": code}}, "GetObjectLockConfiguration")
+
+    monkeypatch.setattr(documents, "_opened", opened)
+    monkeypatch.setattr(opened._client, "get_object_lock_configuration", refuse)
+    put(host, TALK="[1]")
+    state = copied(host)
+    assert (state.documents, state.error is not None) == (0, True)
+    assert TALK not in bucket.listed()
 
 
 def test_a_change_of_the_same_size_and_time_is_a_change(
@@ -278,11 +302,12 @@ def test_what_does_not_go_keeps_nothing_back(
     host: Host, bucket: SecondBucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that is too large, and one that other bytes come back of: the rest goes, both wait."""
-    monkeypatch.setattr(copying, "MOST_BYTES", 10)
     put(host, TALK="[1]", METADATA="{}", PRODUCTS='{"products": [1, 2]}')
     covered = host.second.store.bucket.cover
     documents = host.second.documents
     assert documents is not None
+    small = replace(documents._config, most_bytes=10)
+    monkeypatch.setattr(documents, "_config", small)
 
     def cover(key: str, body: Any, metadata: Any) -> None:
         covered(key, io.BytesIO(b"lost") if key == METADATA else body, metadata)

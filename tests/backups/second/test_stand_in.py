@@ -18,6 +18,7 @@ from backups.sets.second.wanted import Copied
 from backups.vocabulary.second import CopyState, StandIn
 from backups.wiring import open_service, open_stand_in
 from shared.errors import StoreError
+from shared.store.spaces_versions import VersionedSpaces
 from tests.backups.second.host import PREFIX, Host
 from tests.support.clock import FixedClock
 from tests.support.generations import SOURCES, generation_of, live_path, write_generation
@@ -204,6 +205,31 @@ def test_neither_place_is_red(away: Away) -> None:
         assert "first_place_away" not in away.codes()
         assert "last_run_failed" in away.codes()
         assert host_is_red(away)
+
+
+def test_a_stand_in_that_fails_is_tried_again_later(
+    away: Away, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not with each look: every try copies and checks all the data."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise StoreError("full", "Make room.")
+
+    monkeypatch.setattr(VersionedSpaces, "put", refuse)
+    with away.away():
+        away.clock.advance(days=1)
+        away.fail("lost")
+        away.after(timedelta(minutes=1))
+        away.after(HOUR)
+        for _ in range(8):
+            away.after(timedelta(seconds=20))
+
+        def tries() -> int:
+            return len([one for one in away.host.service.list_runs(99)[0] if one.place == "second"])
+
+        assert tries() == 1
+        away.after(timedelta(minutes=5))
+        assert tries() == 2
 
 
 def host_is_red(away: Away) -> bool:

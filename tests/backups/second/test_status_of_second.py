@@ -8,12 +8,20 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from backups.decisions.second.findings import second_facts, second_warnings
-from backups.vocabulary.second import CopyError, CopyState, SecondConfig, SecondFacts, StandIn
+from backups.vocabulary.second import (
+    CopyError,
+    CopyState,
+    DocumentsState,
+    SecondConfig,
+    SecondFacts,
+    StandIn,
+)
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 CONFIG = SecondConfig("copies at https://elsewhere.example", HOUR, 30, 0)
 COMPLETE = CopyState(at=NOW, complete_at=NOW, points=3, newest="20261128T010000Z")
+DOCUMENTS = DocumentsState(at=NOW, complete_at=NOW, documents=2)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +50,35 @@ def test_green_rests_on_copies_of_a_day(
     if holds is not True:
         assert fact.finding is not None
         assert fact.finding.code == "copy_behind"
+
+
+@pytest.mark.parametrize(
+    ("documents", "holds"),
+    [
+        (DOCUMENTS, True),
+        (replace(DOCUMENTS, behind_since=NOW - HOUR, waiting=1), True),
+        (replace(DOCUMENTS, behind_since=NOW - DAY - HOUR, waiting=1), False),
+        # They were not even looked at.
+        (replace(DOCUMENTS, complete_at=NOW - DAY - HOUR), False),
+        (replace(DOCUMENTS, complete_at=None), False),
+        # Where nothing can go, the line of the second place says so, and the doctor.
+        (replace(DOCUMENTS, complete_at=None, versioned=False), True),
+    ],
+)
+def test_green_rests_on_documents_of_a_day(documents: DocumentsState, holds: bool) -> None:
+    """Those of merchants, beside the sets."""
+    facts = SecondFacts(CONFIG, COMPLETE, NOW - DAY - HOUR, documents=documents)
+    (fact,) = second_facts(facts, NOW)
+    assert fact.holds is holds
+
+
+def test_versioning_that_was_turned_off_is_named() -> None:
+    """Documents went there, and do not any more."""
+    documents = replace(DOCUMENTS, versioned=False)
+    (found,) = second_warnings(SecondFacts(CONFIG, COMPLETE, documents=documents))
+    assert (found.code, "keeps no versions" in found.message) == ("copy_failed", True)
+    documents = replace(documents, complete_at=None)
+    assert not list(second_warnings(SecondFacts(CONFIG, COMPLETE, documents=documents)))
 
 
 def test_where_there_is_none_nothing_is_said() -> None:
