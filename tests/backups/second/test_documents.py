@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from backups.errors import RunInterrupted
+from backups.operations.second import documents as second_documents
 from backups.vocabulary.second import DocumentsState
 from backups.wiring import build_second_bucket, open_service
 from shared.errors import StoreAccessDenied, StoreUnreachable
 from shared.merchants.history.copies import lacking
 from shared.merchants.history.keys import MOST_LOCKED, AccountFolder, copied_folder
+from shared.store.object_store import ObjectInfo
 from tests.backups.second.host import Host
 from tests.support.installation import installation_in, settings_of
 from tests.support.s3_server import S3Server
@@ -128,13 +131,20 @@ def test_a_lock_that_nobody_tells_is_not_taken_for_none(
 
 
 def test_a_change_of_the_same_size_and_time_is_a_change(
-    tmp_path: Path, bucket: SecondBucket, s3_server: S3Server
+    tmp_path: Path, bucket: SecondBucket, s3_server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A store in S3 tells whole seconds; the tag of an object says that its bytes are others."""
     first = s3_server.settings_of_new_bucket()
     installation = installation_in(tmp_path, **bucket.beside(first, COPY_LOCK_DAYS="1"))
     with open_service(settings_of(installation)) as service:
         host = Host(installation, service, lambda: service)
+        store, at = service.store, datetime.now(UTC)
+        listing = store.list
+
+        def at_one_time(prefix: str) -> Iterator[ObjectInfo]:
+            yield from (replace(one, modified_at=at) for one in listing(prefix))
+
+        monkeypatch.setattr(store, "list", at_one_time)
         for number in range(3):
             put(host, TALK=f"[{number}]")
             copied(host)
@@ -351,6 +361,22 @@ def test_a_copying_ends_with_its_time_and_goes_on(host: Host) -> None:
     put(host, TALK="[1]", METADATA="{}", PRODUCTS="{}")
     assert copied(host, seconds=-1).waiting == 3
     assert copied(host).waiting == 0
+
+
+def test_a_long_listing_takes_nothing_of_that_time(
+    host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or else a large bucket would be listed for ever, and nothing copied."""
+    put(host, TALK="[1]", METADATA="{}", PRODUCTS="{}")
+    now, listing = [0.0], host.service.store.list
+
+    def slow(prefix: str) -> Iterator[ObjectInfo]:
+        now[0] += 3600
+        return listing(prefix)
+
+    monkeypatch.setattr(second_documents, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(host.service.store, "list", slow)
+    assert copied(host, seconds=60).waiting == 0
 
 
 @pytest.mark.parametrize("steps", range(1, 9))
