@@ -23,7 +23,7 @@ from shared.databases.cipher import TokenCipher
 from shared.databases.engines.database import Database
 from shared.databases.tokens import TokenStorage
 from shared.errors import AppError, DatabaseMissing, SettingsError
-from shared.merchants.history.copies import lacking
+from shared.merchants.history.copies import conversations_there, lacking
 from shared.merchants.history.versions import Versions, request_of
 from shared.merchants.inbox import Inbox, open_inbox
 from shared.printable import printable_lines
@@ -107,7 +107,9 @@ def _inbox(settings: Settings) -> Iterator[Inbox]:
         return
     path = settings.inbox_db_path
     if not path.exists():
-        raise DatabaseMissing(f"{path} is missing", "Check INBOX_DB_PATH.")
+        raise DatabaseMissing(
+            f"{path} is missing", "Start the app once, which makes it, or correct INBOX_DB_PATH."
+        )
     with closing(open_inbox(path)) as database:
         yield Inbox(database, SystemClock())
 
@@ -156,15 +158,23 @@ def _from_second(given: argparse.Namespace) -> int:
     settings, clock = load_settings(read_environment()), SystemClock()
     first = become_owner(settings) or build_store(settings)
     second = build_second_bucket(settings)
-    found = [
-        one
-        for one in lacking(first, second, given.stored_before)
-        if given.text in one.version.document
-    ]
+    there = {
+        key: stored
+        for key, stored in conversations_there(second, given.stored_before).items()
+        if given.text in key
+    }
+    if not there:
+        text = f" with {given.text!r} in its key" if given.text else ""
+        at = given.stored_before
+        before = f", as it was before {format_utc(at)}" if at else ""
+        print(printable_lines(f"The second place has no conversation{text}{before}."))
+        return 1
+    found = list(lacking(first, second, there))
     if not found:
         print(
-            "The store has all conversations of the second place, as they are there. If some are "
-            "gone all the same, somebody has changed that place, too: --stored-before TIME"
+            f"The store has what the second place has of {counted(len(there), 'conversation')}. "
+            "If some are gone all the same, somebody has changed that place, too: name a time "
+            "before that with --stored-before"
         )
         return 0
     for one in found:

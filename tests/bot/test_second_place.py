@@ -80,6 +80,9 @@ def test_what_a_thief_deleted_comes_back(
     bot.settle()
 
     plan, act = BLOCK.findall((REPOSITORY / "docs/two-places.md").read_text())[0].splitlines()
+    done = type_in(bot.bot.installation, f"{plan} --stored-before 2020-01-01")
+    assert "no conversation, as it was before 2020-01-01T00:00:00Z" in done.stdout
+    assert done.returncode == 1
     done = type_in(bot.bot.installation, plan)
     assert done.returncode == 0, done.stderr
     assert f"differs  {key}" in done.stdout
@@ -89,6 +92,11 @@ def test_what_a_thief_deleted_comes_back(
 
     told = [*(f"{number}" for number in range(30)), "Ist da wer?"]
     eventually(lambda: bot.texts(page, customer) == told, "all that was said")
+
+    copied(bot)
+    done = type_in(bot.bot.installation, plan)
+    assert "The store has what the second place has of" in done.stdout
+    assert done.returncode == 0
 
 
 def test_who_asked_to_be_forgotten_does_not_come_back(
@@ -114,4 +122,5 @@ def test_who_asked_to_be_forgotten_does_not_come_back(
     bot.bot.connect_pages(bot.browser)
     bot.settle()
     done = type_in(bot.bot.installation, f"./bot shared versions from-second {customer} --yes")
-    assert "has all conversations of the second place" in done.stdout
+    assert f"no conversation with '{customer}' in its key" in done.stdout
+    assert done.returncode == 1

@@ -40,11 +40,11 @@ def _documents_copied(documents: DocumentsState) -> str:
             "No documents of users/: the bucket keeps no versions, so one that is covered or "
             "deleted would be gone. Turn versioning on: docs/two-places.md"
         )
-    text = f"{documents.documents:,} documents of users/ are in both places"
+    text = f"{counted(documents.documents, 'document')} of users/ in both places"
     if documents.waiting:
-        text += f", {documents.waiting:,} are not in the second as they are now"
+        text += f", {documents.waiting:,} not there as it is now"
     if documents.too_large:
-        text += f" ({documents.too_large:,} are too large to go)"
+        text += f" ({documents.too_large:,} too large to go)"
     return f"{text}."
 
 
@@ -100,5 +100,5 @@ def _documents(documents: DocumentsState | None) -> str:
         return ""
     if not documents.versioned:
         return ", no users/ (the bucket keeps no versions)"
-    waiting = f" of {documents.documents + documents.waiting:,}" if documents.waiting else ""
-    return f", {documents.documents:,}{waiting} documents of users/"
+    waiting = f", {documents.waiting:,} more wait" if documents.waiting else ""
+    return f", {counted(documents.documents, 'document')} of users/{waiting}"

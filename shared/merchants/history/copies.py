@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import io
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from shared.merchants.history.keys import DOCUMENTS, exists_once
+from shared.errors import ObjectMissing
+from shared.merchants.history.keys import DOCUMENTS, MOST_BYTES, exists_once
 from shared.merchants.history.versions import Version
 from shared.store.append_only import ObjectVersion, VersionedBucket
-from shared.store.object_store import ObjectStore
+from shared.store.object_store import BoundedSink, ObjectInfo, ObjectStore
 
 
 @dataclass(frozen=True)
@@ -22,25 +24,45 @@ class Lacking:
     missing: bool
 
 
-def lacking(
-    first: ObjectStore, second: VersionedBucket, before: datetime | None = None
-) -> Iterator[Lacking]:
-    """The conversations to bring back, in the order of keys; raises `StoreError`.
+def conversations_there(
+    second: VersionedBucket, before: datetime | None = None
+) -> Mapping[str, ObjectVersion]:
+    """The newest version of each conversation, by its key, that the second place received before
+    `before`; raises `StoreError`.
 
-    Of each the newest version counts that the second place received before `before`. An empty one
-    says that the bot has deleted the conversation: it does not come back.
+    Not of one whose newest version is empty: the bot has deleted it on request.
     """
-    here = {one.key: one for one in first.list(DOCUMENTS)}
-    chosen: dict[str, ObjectVersion] = {}
+    newest: dict[str, ObjectVersion] = {}
     for one in second.versions(DOCUMENTS):
         is_then = before is None or one.modified_at < before
         if one.size is not None and is_then and exists_once(one.key):
-            chosen.setdefault(one.key, one)
-    for key, stored in sorted(chosen.items()):
+            newest.setdefault(one.key, one)
+    return {key: one for key, one in newest.items() if one.size}
+
+
+def lacking(
+    first: ObjectStore, second: VersionedBucket, there: Mapping[str, ObjectVersion]
+) -> Iterator[Lacking]:
+    """Which of these to bring back, in the order of keys; raises `StoreError`."""
+    here = {one.key: one for one in first.list(DOCUMENTS)}
+    for key, stored in sorted(there.items()):
         version = Version.of_copy(key, stored.version or "", stored.modified_at)
-        if version is None or not stored.size:
-            continue
         found = here.get(key)
-        if found is not None and found.tag and found.tag == stored.tag:
-            continue
-        yield Lacking(version, stored, found is None)
+        if version is not None and (found is None or not _is_same(first, second, found, stored)):
+            yield Lacking(version, stored, found is None)
+
+
+def _is_same(
+    first: ObjectStore, second: VersionedBucket, found: ObjectInfo, stored: ObjectVersion
+) -> bool:
+    if found.size != stored.size or found.size > MOST_BYTES:
+        return False
+    if found.tag and found.tag == stored.tag:
+        return True
+    here, there = io.BytesIO(), io.BytesIO()  # two servers may tell the same bytes by other tags
+    try:
+        first.get(found.key, BoundedSink(here, found.key, MOST_BYTES))
+        second.get(found.key, BoundedSink(there, found.key, MOST_BYTES), version=stored.version)
+    except ObjectMissing:
+        return False
+    return here.getvalue() == there.getvalue()

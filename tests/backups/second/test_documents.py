@@ -19,7 +19,7 @@ from backups.operations.second import documents as second_documents
 from backups.vocabulary.second import DocumentsState
 from backups.wiring import build_second_bucket, open_service
 from shared.errors import StoreAccessDenied, StoreUnreachable
-from shared.merchants.history.copies import lacking
+from shared.merchants.history.copies import Lacking, conversations_there, lacking
 from shared.merchants.history.keys import MOST_LOCKED, AccountFolder, copied_folder
 from shared.store.object_store import ObjectInfo
 from tests.backups.second.host import Host
@@ -58,6 +58,12 @@ def owned(host: Host, *folders: str) -> None:
     documents = host.second.documents
     assert documents is not None
     documents.fate_of = lambda folder, _: "kept" if folder in folders else "forgotten"
+
+
+def brought_back(host: Host, before: datetime | None = None) -> list[Lacking]:
+    """Which conversations would come back."""
+    second = host.second.store.bucket
+    return list(lacking(host.service.store, second, conversations_there(second, before)))
 
 
 def versions(bucket: SecondBucket, key: str) -> list[bytes]:
@@ -191,7 +197,7 @@ def test_an_account_that_is_over_ends_there_too(host: Host, bucket: SecondBucket
 
     assert (state.documents, state.gone) == (1, 0)
     assert [versions(bucket, key) for key in (TALK, METADATA)] == [[b"", b"[1]"], [b"", b"{}"]]
-    assert list(lacking(host.service.store, host.second.store.bucket)) == []
+    assert brought_back(host) == []
     # Once, and not with each copying.
     copied(host)
     assert len(versions(bucket, TALK)) == 2
@@ -212,7 +218,7 @@ def test_what_is_gone_without_a_request_is_named(host: Host, bucket: SecondBucke
     assert versions(bucket, TALK) == [b"[1]"]
     found = {one.code: one for one in host.service.status().health.warnings}
     assert found["documents_gone"].message.startswith("1 conversation")
-    (one,) = lacking(host.service.store, host.second.store.bucket)
+    (one,) = brought_back(host)
     assert (one.version.document, one.missing) == (TALK, True)
     assert host.second.documents is not None
     host.second.documents.fate_of = None  # as in a command, which does not know who is over
@@ -220,6 +226,10 @@ def test_what_is_gone_without_a_request_is_named(host: Host, bucket: SecondBucke
     owned(host, PAGE, SHOP)
     put(host, TALK="[1]")
     assert copied(host).gone == 0
+    assert brought_back(host) == []  # the same bytes, by another tag
+    put(host, TALK="[2]")
+    (one,) = brought_back(host)
+    assert not one.missing
 
 
 def test_an_account_without_a_user_ends_only_on_request(host: Host, bucket: SecondBucket) -> None:
@@ -435,12 +445,10 @@ def test_what_the_second_place_had_at_a_time(host: Host, bucket: SecondBucket) -
     eventually(lambda: datetime.now(UTC) > moment + timedelta(seconds=1), "a later second")
     bucket.plant(TALK, b"[666]")
     host.service.store.delete(TALK)
-    second = host.second.store.bucket
-
-    (now,) = lacking(host.service.store, second)
-    (then,) = lacking(host.service.store, second, moment)
+    (now,) = brought_back(host)
+    (then,) = brought_back(host, moment)
     assert (now.stored.size, then.stored.size) == (5, 3)
-    assert list(lacking(host.service.store, second, received - timedelta(hours=1))) == []
+    assert brought_back(host, received - timedelta(hours=1)) == []
 
 
 @pytest.mark.parametrize(
