@@ -72,7 +72,6 @@ class Copier:
             with suppress(CopyInProgress, LeaseHeld, RunInterrupted):
                 try:
                     self._stand_in_if_away()
-                    self._inherit()
                 except AppError as error:
                     _log.warning(
                         "the second place does not stand in for the first: %s [%s]",
@@ -102,6 +101,7 @@ class Copier:
         else:
             self._failures = 0
         self._copied_at = self._service.clock.monotonic()
+        self._inherit()
         self._copy_documents(now)
 
     def _copy_documents(self, now: float) -> None:
@@ -209,11 +209,21 @@ class Copier:
     def _inherit(self) -> None:
         """After a restore from the second place: the first gets what led to it, and it lacks."""
         restored = self._service.facts.last_restore()
-        if restored is None or restored.run_id == self._record.inherited() or self._is_away():
+        if restored is None or restored.run_id == self._record.inherited():
             return
-        if sets := self._second.lacking_in_first(restored.set_id):
-            self._second.bring_back(sets)
-            _log.info("the first place got %d sets from the second", len(sets))
+        try:
+            if sets := self._second.lacking_in_first(restored.set_id):
+                self._second.bring_back(sets)
+                _log.info("the first place got %d sets from the second", len(sets))
+        except (CopyInProgress, RunInterrupted):
+            return  # with the next copying
+        except AppError as error:
+            _log.warning(
+                "the first place did not get what led to the restore: %s [%s]",
+                error.message,
+                error.code,
+            )
+            return
         self._record.note_inherited(restored.run_id)
 
     def _note(self, stand_in: StandIn | None) -> None:

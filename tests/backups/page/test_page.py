@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -339,6 +340,19 @@ def test_the_files_of_the_page(visitor: httpx2.Client) -> None:
         assert "MIT" in visitor.get(f"/static/vendor/{name}").text
     assert visitor.get("/static/../app.py").status_code == 404
     assert visitor.get("/static/..%2f..%2froutes.py").status_code == 404
+
+
+def test_a_run_of_the_second_place_leads_there(app: AppProcess, operator: httpx2.Client) -> None:
+    """The store does not have its set, or not yet."""
+    made = "20260101T000000Z"
+    run = replace(a_failed_run("elsewhere"), status="succeeded", error=None, set_id=made)
+    with closing(open_records(app.installation.backup_dir.path)) as records:
+        RunLog(records).note_elsewhere(run)
+    there = f'href="/admin/sets/{made}/restore?place=second"'
+    for path in ("/admin/runs", "/admin/runs/elsewhere"):
+        text = operator.get(path).text
+        assert there in text
+        assert "succeeded, second place" in text
 
 
 def test_hostile_text_is_text(operator: httpx2.Client) -> None:
