@@ -15,7 +15,8 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import takewhile
@@ -90,6 +91,23 @@ def _all_reasons(about: SetFacts, soundness: Mapping[str, Soundness]) -> tuple[s
     """Why the set is suspect: what was known before, and what SQLite has found."""
     found = (one.suspicion(source) for source, one in soundness.items())
     return (*(about.suspect or ()), *(reason for reason in found if reason)) or None
+
+
+@contextmanager
+def examined(
+    files: Sequence[SnapshotFile],
+) -> Iterator[Callable[[Callable[[], None]], dict[str, Soundness]]]:
+    """What SQLite finds in each of them, beside the body; see `beside`.
+
+    The largest takes the longest, and all others are examined in that time.
+    """
+
+    def look(some: Sequence[SnapshotFile], ask: Callable[[], None]) -> dict[str, Soundness]:
+        return {file.source: examine(file, ask) for file in some}
+
+    *others, largest = sorted(files, key=lambda file: file.bytes)
+    with beside(partial(look, [largest])) as first, beside(partial(look, others)) as second:
+        yield lambda report: {**second(report), **first(report)}
 
 
 def _take_back(puts: Puts, files: Sequence[SealedFile]) -> None:
@@ -174,10 +192,7 @@ class Publisher:
         sequence = snapshots.sequence or self._directory.next_sequence(self.known_sequence())
         puts = Puts(self._store, {"set-id": set_id, "instance": instance})
 
-        def look(ask: Callable[[], None]) -> dict[str, Soundness]:
-            return {file.source: examine(file, ask) for file in snapshots.files}
-
-        with beside(look) as soundness_known:
+        with examined(snapshots.files) as soundness_known:
             files = self._seal(snapshots, recorder)
             recorder.stage("store")
             try:

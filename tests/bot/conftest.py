@@ -71,15 +71,20 @@ def new_shop(bot: Bot) -> str:
 
 def inbox_is_done(bot: Bot) -> None:
     """Wait until all events are done."""
-    path = bot.installation.folder / "data" / "inbox.db"
+    eventually(lambda: _count(bot, "events WHERE done = 0") == 0, "all events to be done")
 
-    def waiting() -> int:
-        with closing(sqlite3.connect(path)) as connection:
-            return int(
-                connection.execute("SELECT count(*) FROM events WHERE done = 0").fetchone()[0]
-            )
 
-    eventually(lambda: waiting() == 0, "all events to be done")
+def is_fetched(bot: Bot, account: str) -> None:
+    """Wait until what was just connected is fetched: nothing of it is asked for any more."""
+    inbox_is_done(bot)
+    eventually(lambda: _count(bot, "first_syncs WHERE account = ?", account) == 0, "the first sync")
+
+
+def _count(bot: Bot, rows: str, *values: str) -> int:
+    """How many of such rows `inbox.db` has."""
+    with closing(sqlite3.connect(bot.installation.folder / "data" / "inbox.db")) as connection:
+        (count,) = connection.execute(f"SELECT count(*) FROM {rows}", values).fetchone()
+    return int(count)
 
 
 def products_of(bot: Bot, shop: str) -> Any:

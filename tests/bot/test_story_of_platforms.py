@@ -14,7 +14,7 @@ import pytest
 
 from facebook_integration.granted import BUSINESS_SCOPE
 from facebook_integration.graph import SCOPES
-from tests.bot.conftest import inbox_is_done, products_of
+from tests.bot.conftest import inbox_is_done, is_fetched, products_of
 from tests.support.bot import SHOP, Bot
 from tests.support.fake_graph import FakeGraph
 from tests.support.fake_shopify import FakeShopify
@@ -100,7 +100,7 @@ def page(merchant: Merchant) -> str:
     found = merchant.bot.graph.add_page()
     merchant.bot.graph.user_grants([found])
     merchant.bot.connect_pages(merchant.browser)
-    inbox_is_done(merchant.bot)
+    is_fetched(merchant.bot, found)
     return found
 
 

@@ -6,15 +6,18 @@ import os
 import signal
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
+from threading import Event
 
 import pytest
 
 from backups.errors import RunInterrupted, SnapshotDamaged
 from backups.model import DatabaseFacts, SnapshotFile
+from backups.sets import publish
 from backups.sources.checking import deep_check, soundness
 from backups.sources.checking.deep_check import is_sound
-from backups.sources.checking.soundness import examine
+from backups.sources.checking.soundness import Soundness, examine
 
 
 @pytest.fixture
@@ -119,3 +122,29 @@ def test_a_large_snapshot_is_checked_elsewhere(
     monkeypatch.setattr(soundness, "LEAST_BYTES", 0)
     examine(file_of(database), nothing)
     assert asked == [database]
+
+
+def test_the_others_are_checked_while_the_largest_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the largest ends only when all others have."""
+    sizes = {"smallest": 1, "largest": 3, "middle": 2}
+    files = []
+    for source, size in sizes.items():
+        path = tmp_path / source
+        path.write_bytes(bytes(size))
+        files.append(replace(file_of(path), source=source))
+    others_ended = Event()
+
+    def check(file: SnapshotFile, _ask: object) -> Soundness:
+        if file.source == "largest":
+            assert others_ended.wait(30)
+        elif file.source == "middle":
+            others_ended.set()
+        return Soundness(unchecked=file.source)
+
+    monkeypatch.setattr(publish, "examine", check)
+    with publish.examined(files) as soundness_known:
+        found = soundness_known(nothing)
+
+    assert found == {source: Soundness(unchecked=source) for source in sizes}
