@@ -1,4 +1,5 @@
-"""Connections that are held open without a request: uvicorn alone would keep them for ever.
+"""Connections that are held open without a request, or by someone who does not read the answer:
+uvicorn alone would keep them for ever.
 
 `RequestHeadLimit` is a protocol for `uvicorn.run(http=…)`, and `RequestsInHand` the ASGI middleware
 that tells it when a request begins and ends. They meet in the `state` of the ASGI scope, and use
@@ -21,7 +22,8 @@ class RequestDeadline:
     """Closes a connection that has had no request in hand for some seconds.
 
     Bytes alone change nothing about that: half a head, and what arrives of a body after its answer,
-    is no request. Used on the event loop alone.
+    is no request. An answer of which nothing is read for as long as a head may take is given up;
+    who reads slowly gets all of it. Used on the event loop alone.
     """
 
     def __init__(self, head: float, rest: float) -> None:
@@ -30,6 +32,7 @@ class RequestDeadline:
         self._in_hand = 0
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
 
     def start(self, transport: asyncio.Transport) -> None:
         """The connection is there."""
@@ -40,6 +43,7 @@ class RequestDeadline:
         """It is gone."""
         self._transport = None
         self._wait(0)
+        self.end_sending()
 
     def begin(self) -> None:
         """A request has arrived, its body perhaps not."""
@@ -57,7 +61,35 @@ class RequestDeadline:
             self._timer = None
         if self._transport is not None and not self._in_hand:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(seconds, self._transport.close)
+            self._timer = loop.call_later(seconds, self._close)
+
+    def _close(self) -> None:
+        """Close it; what is left of an answer is waited for while somebody reads."""
+        if self._transport is not None:
+            self._transport.close()
+            self.begin_sending()
+
+    def begin_sending(self) -> None:
+        """From now on something has to be read, if it waits to be."""
+        self.end_sending()
+        if self._transport is not None and (unread := self._transport.get_write_buffer_size()):
+            loop = asyncio.get_running_loop()
+            self._reading = loop.call_later(self._head, self._look, unread)
+
+    def end_sending(self) -> None:
+        """What was to be sent is on its way."""
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def _look(self, unread: int) -> None:
+        """Give the connection up if as much is unread as before."""
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size() >= unread:
+            self._transport.abort()
+        else:
+            self.begin_sending()
 
 
 class RequestHeadLimit(H11Protocol):
@@ -109,9 +141,16 @@ class RequestsInHand:
                 whole = True
             return message
 
+        async def noting_send(message: Message) -> None:
+            deadline.begin_sending()
+            try:
+                await send(message)
+            finally:
+                deadline.end_sending()
+
         deadline.begin()
         try:
-            await self._app(scope, noting_receive, send)
+            await self._app(scope, noting_receive, noting_send)
         finally:
             deadline.end(whole=whole)
 

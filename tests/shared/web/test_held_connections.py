@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection
 
@@ -13,7 +14,7 @@ import pytest
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse
+from starlette.responses import PlainTextResponse, StreamingResponse
 from starlette.routing import Route
 
 from shared.web.held_connections import RequestHeadLimit, RequestsInHand
@@ -22,6 +23,10 @@ from tests.support.waiting import eventually
 GET = b"GET / HTTP/1.1\r\nHost: bot\r\n\r\n"
 POST = b"POST /unread HTTP/1.1\r\nHost: bot\r\nContent-Length: 1000\r\n\r\n"
 PATIENCE = 60
+PIECE = 64 * 1024
+LARGE = 512 * PIECE
+# What has come to its end in the server.
+ENDED: list[str] = []
 
 
 class Hurried(RequestHeadLimit):
@@ -50,6 +55,24 @@ async def _slow(request: Request) -> PlainTextResponse:
     return PlainTextResponse("at last")
 
 
+async def _large(request: Request) -> PlainTextResponse:
+    """More than the buffers of both ends hold, at once."""
+    return PlainTextResponse("x" * LARGE)
+
+
+async def _stream(request: Request) -> StreamingResponse:
+    """The same, piece by piece."""
+
+    async def pieces() -> AsyncIterator[bytes]:
+        try:
+            for _ in range(LARGE // PIECE):
+                yield b"x" * PIECE
+        finally:
+            ENDED.append("stream")
+
+    return StreamingResponse(pieces())
+
+
 async def _quick(request: Request) -> PlainTextResponse:
     return PlainTextResponse("here")
 
@@ -65,6 +88,8 @@ def serving(protocol: type[RequestHeadLimit]) -> Iterator[int]:
         routes=[
             Route("/", _quick),
             Route("/slow", _slow),
+            Route("/large", _large),
+            Route("/stream", _stream),
             Route("/unread", _quick, methods=["POST"]),
             Route("/body", _body, methods=["POST"]),
         ]
@@ -184,3 +209,46 @@ def test_a_body_that_was_read_to_its_end_leaves_the_connection_open() -> None:
                 assert answer.status == 200
                 answer.read()
             assert connection.sock is not None, "the answer asks for another connection"
+
+
+def narrow(port: int) -> closing[socket.socket]:
+    """A connection of which the other side holds little that was not read."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(PATIENCE)
+    connection.connect(("127.0.0.1", port))
+    return closing(connection)
+
+
+@pytest.mark.parametrize("path", ["large", "stream"])
+def test_who_does_not_read_an_answer_loses_the_connection(port: int, path: str) -> None:
+    """And nothing of the answer waits for them any more."""
+    ENDED.clear()
+    with narrow(port) as connection:
+        connection.sendall(GET.replace(b"/", b"/" + path.encode(), 1))
+
+        def is_given_up() -> bool:
+            """Sending to what the other side has reset is an error."""
+            try:
+                connection.send(b"x")
+            except OSError:
+                return True
+            return False
+
+        eventually(is_given_up, "the end of the connection")
+    if path == "stream":
+        eventually(lambda: ENDED == ["stream"], "the end of the answer")
+
+
+@pytest.mark.parametrize("path", ["large", "stream"])
+def test_who_reads_slowly_gets_the_whole_answer(port: int, path: str) -> None:
+    """It takes several times as long as a head may."""
+    with opened(port) as connection:
+        connection.sendall(GET.replace(b"/", b"/" + path.encode(), 1))
+        received, began, seconds = 0, time.monotonic(), 4 * Hurried.head_seconds
+        while received < LARGE:
+            chunk = connection.recv(PIECE)
+            assert chunk, f"ended after {received} bytes"
+            received += len(chunk)
+            if time.monotonic() - began < seconds:
+                time.sleep(seconds * len(chunk) / LARGE)
