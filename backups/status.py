@@ -88,7 +88,7 @@ def read_status(
     # While nobody knows who leads, what is owed is owed all the same.
     retries = owner is not None or not leading.is_known
     retry_at = own_sets.retry_at() if retries else None
-    failure = own_sets.unresolved_failure()
+    failure = own_sets.attempts.unresolved_failure()
     health = assess(
         HealthFacts(
             now=now,
@@ -101,7 +101,7 @@ def read_status(
             following=following,
             failure=failure,
             retry_at=retry_at,
-            attempts_are_known=newest is None or own_sets.attempts_are_known(),
+            attempts_are_known=newest is None or own_sets.attempts.are_known(),
             seen_at=installation.catalogue.seen_at(newest.id) if newest else None,
             future=installation.catalogue.future(),
             restored_at=own_sets.restored_at(newest),

@@ -117,6 +117,8 @@ def open_service(
                 record=service.facts.second,
                 clock=clock,
             )
+        if not only_looks:
+            service.facts.offer_what_is_common()
         try:
             service.upgrade_marks.note()
         except AppError as error:  # what needs the records says so
@@ -232,7 +234,9 @@ def assemble(
     `known` is what the host knows of `store` (`host/catalogues.py`), and `bot` how the bot does.
     `typed` are the options that a command needs to mean this store.
     """
-    facts = HostState(records)
+    shared = live.database("inbox") if live is not None and live.is_shared else None
+    # What is made in the second place is no answer to what the first owes.
+    facts = HostState(records, None if config.is_stand_in else shared)
 
     def ours() -> frozenset[str]:
         former = facts.predecessors()

@@ -10,7 +10,7 @@ from typing import Any
 
 from backups.errors import RunNotFound
 from backups.host import totals
-from backups.host.state import UNDO
+from backups.host.remembered.record import UNDO
 from backups.host.totals import RunKind, StageTime, StageTotals
 from backups.model import DayOfRuns, OperationName, Run, RunError, RunStatus
 from shared.clock import format_utc, parse_utc

@@ -20,6 +20,7 @@ undo:<run>                           `1`
 kit_kept, settings_check             a document each, as JSON (`host/remembered`)
 second_location, time:second, second_place  where copies go, since when, and the last copying
 drill_place                          in which place the last scheduled drill was
+last_outcome, untold_outcome         how the last backup of several hosts went, as JSON; a run's id
 stand_in                             what the second place has while the first is away, as JSON
 """
 
@@ -35,14 +36,17 @@ from typing import TypeVar
 from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
+from backups.host.remembered import attempts, kit, second
 from backups.host.remembered.checks import CheckRecord
+from backups.host.remembered.common import CommonFacts
 from backups.host.remembered.kit import KitRecord
-from backups.host.remembered.record import Record, document, time_of
+from backups.host.remembered.record import UNDO, Record, document, time_of
 from backups.host.remembered.second import SecondRecord
 from backups.model import Baseline, DrillReport
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.adapters import adapter_of
 from shared.clock import format_utc
+from shared.databases.engines.database import Database as SharedDatabase
 from shared.databases.sqlite import Database
 
 T = TypeVar("T")
@@ -74,32 +78,37 @@ _NOT_NOTED = "1"
 _STARTED_EMPTY = "started_empty:"
 _BASELINE = "baseline:"
 _ENDED_LOGIN = "ended_login:"
-UNDO = "undo:"  # the run log says so of a run
 
 
 class HostState:
     """What this host remembers. Raises `DatabaseError` when its records cannot be used.
 
+    With `shared`, what is true of the installation is noted there as well, for all of its hosts.
     `messages` is what was sent to whom, `kit` that a person keeps the emergency kit elsewhere,
     `checks` what was found after a change of settings, `second` how the second place was.
     """
 
-    def __init__(self, records: Database) -> None:
+    def __init__(self, records: Database, shared: SharedDatabase | None = None) -> None:
         self._records = records
+        self.common = common = CommonFacts(records, shared)
         self.messages = Messages(records)
-        self.kit = KitRecord(records)
+        self.kit = KitRecord(common)
         self.checks = CheckRecord(records)
-        self.second = SecondRecord(records)
+        self.second = SecondRecord(common)
+
+    def offer_what_is_common(self) -> None:
+        """See `CommonFacts.offer`."""
+        self.common.offer((_LAST_DRILL.name, *kit.NAMES, *second.NAMES, *attempts.NAMES))
 
     # --- restores and drills ------------------------------------------------------------
 
     def last_drill(self) -> DrillReport | None:
-        """The newest drill on this host."""
-        return self._read(_LAST_DRILL)
+        """The newest drill of the installation."""
+        return self.common.read(_LAST_DRILL.read)
 
     def set_last_drill(self, report: DrillReport) -> None:
         """Remember the newest drill."""
-        self._write(_LAST_DRILL, report)
+        self.common.write(lambda connection: _LAST_DRILL.write(connection, report))
 
     def last_restore(self) -> RestoreRecord | None:
         """The newest restore in place on this host."""
@@ -122,7 +131,7 @@ class HostState:
         with self._records.transaction() as connection:
             if record is not None:
                 _LAST_RESTORE.write(connection, record)
-            connection.execute("DELETE FROM facts WHERE name = ?", (_SWITCH.name,))
+            _SWITCH.forget(connection)
 
     def needed_for_undo(self) -> tuple[Path, ...] | None:
         """Where what the newest restore replaced lies; None when its record cannot be read."""
@@ -347,7 +356,7 @@ class HostState:
             self._write(record, value)
             return
         with self._records.transaction() as connection:
-            connection.execute("DELETE FROM facts WHERE name = ?", (record.name,))
+            record.forget(connection)
 
     def _read_all(self, beginning: str) -> dict[str, str]:
         """The texts of all names with this beginning, by the rest of the name."""

@@ -38,7 +38,7 @@ from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
 from shared.clock import AsOf
 from shared.databases.sqlite import restore_remedy
-from shared.errors import AppError, DatabaseCorrupt, ObjectExists
+from shared.errors import AppError, DatabaseCorrupt, DatabaseError, ObjectExists
 from shared.logs import fields
 
 _log = logging.getLogger("backups.run")
@@ -345,6 +345,10 @@ class Backup:
 
         None of it changes the run.
         """
+        try:
+            self._own_sets.attempts.note(run)
+        except DatabaseError as error:
+            _log.warning("the other hosts do not know of this run: %s", error.message)
         self._store_owed()
         if run.status == "succeeded" and run.set_id is not None:
             made = self._catalogue.get(run.set_id)

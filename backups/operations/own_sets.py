@@ -19,6 +19,7 @@ from backups.decisions.suspicion import Measures, RestoredSource, measures
 from backups.errors import ManifestInvalid, NoRestorePoint, SetNotFound, SeveralInstallations
 from backups.format import naming
 from backups.host import catalogues
+from backups.host.remembered.attempts import Attempts
 from backups.host.state import HostState
 from backups.model import BackupSet, Finding, MissingPoint, Run, StoredObject, Trigger
 from backups.operations.installation import Installation
@@ -30,9 +31,6 @@ from shared.errors import StoreError
 
 # What a command takes in place of an id.
 LATEST = "latest"
-
-# More runs of one source than anybody makes between two complete ones.
-_RUNS_LOOKED_AT = 200
 
 
 class OwnSets:
@@ -51,6 +49,7 @@ class OwnSets:
         self._clock = installation.clock
         self._facts = facts
         self._writers = writers
+        self.attempts = Attempts(installation.run_log, facts.common, self._was_complete)
 
     def refresh(self) -> StoreError | None:
         """Ask the store what is new; the error when the store cannot be asked."""
@@ -150,9 +149,9 @@ class OwnSets:
         due = owed_since(self._config.schedule, self._newest_lasting(), now)
         if due is not None:
             return self._run_log.automatic_failures_since(due)
-        if not self.attempts_are_known():
+        if not self.attempts.are_known():
             return ()  # the log was made anew: a complete backup shows that all is well
-        failed = self.unresolved_failure()
+        failed = self.attempts.unresolved_failure()
         if failed is None or failed.trigger == "change":  # the follower tries that again
             return None
         since = failed.finished_at or failed.started_at
@@ -256,25 +255,6 @@ class OwnSets:
             for source, at in self.started_empty().items()
         )
 
-    def unresolved_failure(self) -> Run | None:
-        """The newest backup run that failed, if no complete backup has followed it.
-
-        A run of one source (`run --only`) or one that was interrupted does not make up for it.
-        """
-        for run in self._run_log.backups_that_are_over(_RUNS_LOOKED_AT):
-            if run.status == "failed":
-                return run
-            if run.status == "succeeded" and self._was_complete(run):
-                return None
-        return None
-
-    def attempts_are_known(self) -> bool:
-        """Whether the run log knows a backup that failed, or a complete one."""
-        return any(
-            run.status == "failed" or (run.status == "succeeded" and self._was_complete(run))
-            for run in self._run_log.backups_that_are_over(_RUNS_LOOKED_AT)
-        )
-
     def _was_complete(self, run: Run) -> bool:
         try:
             return run.set_id is not None and self._catalogue.get(run.set_id).complete
@@ -344,7 +324,7 @@ class OwnSets:
 
     def frozen(self) -> str | None:
         """Why nothing may be removed now, or None."""
-        failed = self.unresolved_failure()
+        failed = self.attempts.unresolved_failure()
         if failed is not None:
             return f"run {failed.id} failed, and no complete backup has followed"
         made = self.newest_made()

@@ -163,7 +163,7 @@ class Copier:
 
     def _waits(self) -> bool:
         """Whether a backup or a change waits for the store."""
-        failure = self._service.own_sets.unresolved_failure()
+        failure = self._service.own_sets.attempts.unresolved_failure()
         if failure is not None and failure.error and failure.error.code in STORE_FAILURES:
             return True
         following = FollowFolder(self._service.directory).following()

@@ -6,7 +6,6 @@ A value that cannot be read counts as absent, and a line of the log names it.
 from __future__ import annotations
 
 import logging
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +15,17 @@ from backups.format.instance import LastSet
 from backups.model import Baseline, DrillReport
 from backups.vocabulary.examination import SettingsCheck
 from backups.vocabulary.kit import KeptKit
+from backups.vocabulary.outcome import Outcome
 from backups.vocabulary.replaced import RestoreRecord, Switch
 from backups.vocabulary.second import CopyState, DocumentsState, StandIn
 from shared.adapters import adapter_of
 from shared.clock import format_utc, parse_utc
+from shared.databases.engines.database import Connection
 
 _log = logging.getLogger("backups.host.state")
+
+# Beginning of the name that says of a run that it was an undo; the run log reads it.
+UNDO = "undo:"
 
 T = TypeVar("T")
 D = TypeVar(
@@ -32,6 +36,7 @@ D = TypeVar(
     DrillReport,
     KeptKit,
     LastSet,
+    Outcome,
     RestoreRecord,
     SettingsCheck,
     StandIn,
@@ -50,21 +55,27 @@ class Record(Generic[T]):
     dump: Callable[[T], str]
     load: Callable[[str], T]
 
-    def read(self, connection: sqlite3.Connection) -> T | None:
+    def read(self, connection: Connection) -> T | None:
         """The value; None when there is none, or none that can be read."""
         text = self.text(connection)
         return None if text is None else self.parse(text)
 
-    def text(self, connection: sqlite3.Connection) -> str | None:
+    def text(self, connection: Connection) -> str | None:
         """The stored text, whether or not it can be read."""
         row = connection.execute("SELECT value FROM facts WHERE name = ?", (self.name,)).fetchone()
         return str(row[0]) if row else None
 
-    def write(self, connection: sqlite3.Connection, value: T) -> None:
+    def write(self, connection: Connection, value: T) -> None:
         """Replace the value; within a transaction."""
         connection.execute(
-            "INSERT OR REPLACE INTO facts(name, value) VALUES (?, ?)", (self.name, self.dump(value))
+            "INSERT INTO facts(name, value) VALUES (?, ?)"
+            " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+            (self.name, self.dump(value)),
         )
+
+    def forget(self, connection: Connection) -> None:
+        """Remove the value; within a transaction."""
+        connection.execute("DELETE FROM facts WHERE name = ?", (self.name,))
 
     def parse(self, text: str) -> T | None:
         """The value of a stored text; None, and a line of the log, when it cannot be read."""

@@ -1,0 +1,78 @@
+"""Whether a backup has failed that none has made up for: by the run log, or by that of the host
+that has made the last one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from backups.host.machine import this_host
+from backups.host.remembered.common import CommonFacts
+from backups.host.remembered.record import Record, document
+from backups.host.run_log import RunLog
+from backups.model import Run
+from backups.vocabulary.outcome import Outcome
+
+# More runs of one source than anybody makes between two complete ones.
+_RUNS_LOOKED_AT = 200
+_OUTCOME = document("last_outcome", Outcome)
+# The run of this host of which the others do not know: their database did not answer.
+_UNTOLD: Record[str] = Record("untold_outcome", str, str)
+NAMES = (_OUTCOME.name,)
+
+
+class Attempts:
+    """The backups that are over. Every method raises `DatabaseError`.
+
+    `was_complete` says it of a run that has succeeded: one source alone makes up for nothing.
+    """
+
+    def __init__(
+        self, run_log: RunLog, common: CommonFacts, was_complete: Callable[[Run], bool]
+    ) -> None:
+        self._run_log = run_log
+        self._common = common
+        self._was_complete = was_complete
+
+    def unresolved_failure(self) -> Run | None:
+        """The newest backup run that failed, if no complete backup has followed it.
+
+        A run of one source (`run --only`) or one that was interrupted does not make up for it.
+        """
+        outcome = self._of_all_hosts()
+        if outcome is None:
+            newest = self._newest()
+            return newest if newest is not None and newest.status == "failed" else None
+        failed = outcome.failed
+        if failed is None or failed.error is None or outcome.host == this_host():
+            return failed
+        told = f"{failed.error.message} (on the host {outcome.host})"
+        return replace(failed, error=replace(failed.error, message=told))
+
+    def are_known(self) -> bool:
+        """Whether a backup is known that failed, or a complete one."""
+        return self._of_all_hosts() is not None or self._newest() is not None
+
+    def note(self, run: Run) -> None:
+        """Let the other hosts know of a backup run of this one that is over."""
+        if not self._common.is_shared or not self._says_something(run):
+            return
+        at, failed = run.finished_at or run.started_at, run if run.status == "failed" else None
+        outcome = Outcome(at, this_host(), failed)
+        self._common.write_own(lambda own: _UNTOLD.write(own, run.id))
+        self._common.write(lambda connection: _OUTCOME.write(connection, outcome))
+        self._common.write_own(_UNTOLD.forget)
+
+    def _of_all_hosts(self) -> Outcome | None:
+        """What the hosts know in common; None where this one knows better, or is alone."""
+        if not self._common.is_shared or self._common.read_own(_UNTOLD.text) is not None:
+            return None
+        return self._common.read(_OUTCOME.read)
+
+    def _newest(self) -> Run | None:
+        """The newest run of this host that failed, or was complete."""
+        over = self._run_log.backups_that_are_over(_RUNS_LOOKED_AT)
+        return next((run for run in over if self._says_something(run)), None)
+
+    def _says_something(self, run: Run) -> bool:
+        return run.status == "failed" or (run.status == "succeeded" and self._was_complete(run))

@@ -1,0 +1,227 @@
+"""What the hosts of an installation know in common: here two hosts, and a database for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backups.host.records import open_records
+from backups.host.remembered import attempts as module
+from backups.host.remembered.attempts import Attempts
+from backups.host.run_log import RunLog
+from backups.host.state import HostState
+from backups.model import DrillReport, Run, RunError
+from backups.vocabulary.second import CopyState, StandIn
+from shared.databases.sqlite import Database
+from shared.errors import DatabaseUnreachable
+from tests.support.records import INSTANT
+
+DRILL = DrillReport("20261122T010000Z", INSTANT, 6.25, 12, 0, None)
+PLACE = "copies at https://example.com"
+FAILED = Run(
+    id="20261122T010000Z-ab12cd34",
+    operation="backup",
+    trigger="scheduled",
+    status="failed",
+    started_at=INSTANT,
+    finished_at=INSTANT,
+    error=RunError("store_unavailable", "the store does not answer", "Wait."),
+)
+COMPLETE = replace(FAILED, id="20261122T020000Z-ab12cd34", status="succeeded", error=None)
+
+
+@dataclass
+class SharedDatabase:
+    """What the hosts share; while it is `away`, it does not answer."""
+
+    database: Database
+    away: bool = False
+    asked: int = 0
+
+    @contextmanager
+    def reading(self) -> Iterator[Any]:
+        """See `Database`."""
+        self._answer()
+        with self.database.reading() as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """See `Database`."""
+        self._answer()
+        with self.database.transaction() as connection:
+            yield connection
+
+    def _answer(self) -> None:
+        self.asked += 1
+        if self.away:
+            raise DatabaseUnreachable("the database does not answer", "Wait.")
+
+
+@dataclass
+class Host:
+    """What one host knows, and its run log."""
+
+    state: HostState
+    log: RunLog
+    attempts: Attempts
+
+    def made(self, run: Run) -> None:
+        """It has made a backup, or tried to."""
+        self.log.start(replace(run, status="running", finished_at=None, error=None))
+        self.log.finish(run)
+        self.attempts.note(run)
+
+
+@pytest.fixture
+def shared(tmp_path: Path) -> Iterator[SharedDatabase]:
+    with closing(open_records(tmp_path)) as database:
+        yield SharedDatabase(database)
+
+
+@contextmanager
+def host_in(folder: Path, shared: SharedDatabase | None) -> Iterator[Host]:
+    """A host with records of its own; one that is started again knows what it knew."""
+    folder.mkdir(exist_ok=True)
+    with closing(open_records(folder)) as records:
+        state: HostState = HostState(records, shared)  # type: ignore[arg-type]
+        log = RunLog(records)
+        yield Host(state, log, Attempts(log, state.common, lambda run: run.set_id != "one source"))
+
+
+@pytest.fixture
+def hosts(tmp_path: Path, shared: SharedDatabase) -> Iterator[tuple[Host, Host]]:
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(host_in(tmp_path / name, shared)) for name in "ab")
+        yield one, other
+
+
+def test_what_one_host_notes_the_other_knows(hosts: tuple[Host, Host]) -> None:
+    """The rehearsal, the second place, what it took for the first, and who keeps the kit."""
+    one, other = (host.state for host in hosts)
+    one.set_last_drill(DRILL)
+    one.second.begin(PLACE, INSTANT)
+    one.second.note(CopyState(INSTANT, INSTANT, points=3))
+    one.second.note_stand_in(StandIn(INSTANT, sets=("20261122T010000Z",)), PLACE)
+    one.second.note_drill("first")
+    one.kit.keep("0123", INSTANT)
+
+    assert other.last_drill() == DRILL
+    assert other.second.begun_at(PLACE) == INSTANT
+    state = other.second.state(PLACE)
+    assert state is not None
+    assert state.points == 3
+    stand_in = other.second.stand_in(PLACE)
+    assert stand_in is not None
+    assert stand_in.sets == ("20261122T010000Z",)
+    assert other.second.drilled_last() == "first"
+    kept = other.kit.kept()
+    assert kept is not None
+    assert kept.fingerprint == "0123"
+
+    other.second.note_stand_in(None, PLACE)
+    assert one.second.stand_in(PLACE) is None
+
+
+def test_while_the_database_is_away_a_host_knows_what_it_has_noted(
+    hosts: tuple[Host, Host], shared: SharedDatabase
+) -> None:
+    """And a page that asks for many things waits for it once."""
+    one, other = (host.state for host in hosts)
+    one.set_last_drill(DRILL)
+    shared.away, shared.asked = True, 0
+    for _ in range(5):
+        assert one.last_drill() == DRILL
+    assert shared.asked == 1
+    assert other.last_drill() is None
+    with pytest.raises(DatabaseUnreachable):
+        one.kit.keep("0123", INSTANT)
+    assert one.kit.kept() is not None, "noted here before it failed there"
+
+
+def test_the_only_host_brings_what_it_knew(tmp_path: Path, shared: SharedDatabase) -> None:
+    """It is told once: what the hosts know since then is newer than what a host has in its file."""
+    newer = replace(DRILL, set_id="20261123T010000Z")
+    with host_in(tmp_path / "a", None) as alone:
+        alone.state.set_last_drill(DRILL)
+        alone.state.set_swept_at(INSTANT)
+    with ExitStack() as stack:
+        one, other = (stack.enter_context(host_in(tmp_path / name, shared)) for name in "ab")
+        other.state.offer_what_is_common()
+        assert other.state.last_drill() is None
+        one.state.offer_what_is_common()
+        assert other.state.last_drill() == DRILL
+        assert other.state.swept_at() is None, "it is that host's own"
+
+        other.state.set_last_drill(newer)
+        one.state.offer_what_is_common()
+        assert one.state.last_drill() == newer
+
+
+def test_a_database_that_does_not_answer_keeps_no_host_from_starting(
+    hosts: tuple[Host, Host], shared: SharedDatabase
+) -> None:
+    """It is told at the next start."""
+    shared.away = True
+    hosts[0].state.offer_what_is_common()
+
+
+def test_a_failed_backup_of_one_host_is_known_to_all(
+    hosts: tuple[Host, Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the name of that host, until any of them has made a complete one."""
+    one, other = hosts
+    assert not other.attempts.are_known()
+    monkeypatch.setattr(module, "this_host", lambda: "fox")
+    one.made(FAILED)
+    assert one.attempts.unresolved_failure() == FAILED
+    monkeypatch.setattr(module, "this_host", lambda: "owl")
+    found = other.attempts.unresolved_failure()
+    assert found is not None
+    assert found.error is not None
+    assert found.error.message == "the store does not answer (on the host fox)"
+    assert other.attempts.are_known()
+
+    other.made(replace(COMPLETE, id="20261122T015000Z-ab12cd34", set_id="one source"))
+    assert other.attempts.unresolved_failure() is not None
+    other.made(COMPLETE)
+    assert other.attempts.unresolved_failure() is None
+    assert one.attempts.unresolved_failure() is None
+
+
+def test_a_failure_that_no_other_host_knows_is_not_forgotten_here(
+    hosts: tuple[Host, Host], shared: SharedDatabase
+) -> None:
+    """The database did not answer when the run ended."""
+    one, other = hosts
+    other.made(COMPLETE)
+    shared.away = True
+    with pytest.raises(DatabaseUnreachable):
+        one.made(FAILED)
+    shared.away = False
+    assert one.attempts.unresolved_failure() == FAILED
+    later = replace(COMPLETE, id="20261122T030000Z-ab12cd34")
+    one.made(later)
+    assert one.attempts.unresolved_failure() is None
+    other.made(replace(FAILED, id="20261122T040000Z-ab12cd34"))
+    failure = one.attempts.unresolved_failure()
+    assert failure is not None
+    assert failure.id == "20261122T040000Z-ab12cd34"
+
+
+def test_a_host_alone_writes_no_outcome(tmp_path: Path) -> None:
+    """Its run log says it."""
+    with host_in(tmp_path / "a", None) as alone:
+        alone.made(FAILED)
+        assert alone.attempts.unresolved_failure() == FAILED
+        alone.made(COMPLETE)
+        assert alone.attempts.unresolved_failure() is None
+        rows = alone.state.common.read_own(
+            lambda own: own.execute("SELECT name FROM facts").fetchall()
+        )
+        assert rows == []
