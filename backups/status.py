@@ -5,6 +5,8 @@ One file, because all that a person is told at once is found in one place.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from backups.config import BackupConfig
@@ -16,11 +18,12 @@ from backups.decisions.marks import unchecked, unmarked_warnings
 from backups.decisions.protection import Fact, HealthFacts
 from backups.decisions.second.findings import relieved, second_facts, second_warnings
 from backups.errors import DirectoryUnusable
+from backups.host.heartbeats import Heartbeat
 from backups.host.lease_faults import read_leading
 from backups.host.records import find_damaged
 from backups.host.state import HostState
 from backups.increments.follow_folder import FollowFolder
-from backups.model import BackupSet, FailedBeginning, Finding, Run
+from backups.model import BackupSet, FailedBeginning, Finding, Run, Source
 from backups.operations.adopt import Adopt
 from backups.operations.installation import Installation
 from backups.operations.marking.later_marks import LaterMarks
@@ -118,8 +121,9 @@ def read_status(
             future_is_over=own_sets.future_is_over(newest),
             found_faults=(
                 *faults,
-                *(source_faults(expected, now) or damage_seen(damaged)),
+                *_of_sources(installation, expected, damaged, now),
                 *leading.faults,
+                *_of_the_leader(heartbeat, faults),
                 *alerts_that_fail(config.receivers, receivers, now),
                 *((finding_of(doubt),) if doubt else ()),
                 *bot_problems(bot),
@@ -181,6 +185,28 @@ def read_status(
         bot=bot,
         second=second,
     )
+
+
+def _of_the_leader(heartbeat: Heartbeat | None, known: tuple[Finding, ...]) -> tuple[Finding, ...]:
+    """What a leader on another host says of itself, as far as this host does not."""
+    codes = {one.code for one in known}
+    return tuple(
+        replace(one, message=f"{one.message} (on the host {heartbeat.host})")
+        for one in (heartbeat.findings if heartbeat is not None else ())
+        if heartbeat is not None and one.code not in codes
+    )
+
+
+def _of_sources(
+    installation: Installation,
+    expected: Sequence[Source],
+    damaged: Mapping[str, str],
+    now: datetime,
+) -> tuple[Finding, ...]:
+    """What is wrong with the live databases; of several hosts, the files are copies."""
+    if installation.live.is_shared:
+        return ()
+    return source_faults(expected, now) or damage_seen(damaged)
 
 
 def _second(config: BackupConfig, state: HostState) -> SecondFacts | None:

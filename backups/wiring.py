@@ -244,6 +244,7 @@ def assemble(
 
     catalogue = Catalogue(known, store, config.prefix, clock, ours, marks=config.marks)
     catalogue.chains.passed_over_after = facts.points_passed_over
+    catalogue.is_doomed_elsewhere = facts.deeds.is_doomed
     installation = Installation(
         config=config,
         store=store,

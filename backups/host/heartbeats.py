@@ -21,7 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from backups.host.machine import boot_id
-from backups.model import Beat
+from backups.model import Beat, Finding
+from shared.databases.engines.holder import Holder
 from shared.process.lasting_work import Sign
 
 _SIZE = 8192
@@ -33,12 +34,16 @@ _READS = 3
 
 @dataclass(frozen=True)
 class Heartbeat:
-    """What the leader wrote last: who it is, how long ago that was, and how its threads were."""
+    """What the leader wrote last: who it is, how long ago that was, and how its threads were.
+
+    One on another host also says its `findings`: what only its process, or its disk, can tell.
+    """
 
     host: str
     pid: int
     age: timedelta
     beats: tuple[Beat, ...]
+    findings: tuple[Finding, ...] = ()
 
 
 class Heartbeats:
@@ -134,3 +139,46 @@ def _ago(now: float, at: float) -> timedelta:
     if not math.isfinite(at) or at > now + 1:
         raise ValueError("a time of the monotonic clock lies in the future")
     return timedelta(seconds=max(0.0, now - at))
+
+
+def told(signs: Sequence[Sign], findings: Sequence[Finding]) -> str:
+    """What a leader says of itself in the lease that several hosts share; times are ages, in s."""
+    document = {
+        "beats": [
+            {
+                "name": sign.name,
+                "age": sign.age,
+                "most": sign.most,
+                "failure": sign.failure and sign.failure[:_MOST_OF_A_FAILURE],
+                "failing_for": sign.failing_for,
+            }
+            for sign in signs
+        ],
+        "findings": [vars(finding) for finding in findings],
+    }
+    return json.dumps(document)
+
+
+def heard(holder: Holder) -> Heartbeat | None:
+    """What a leader has told there, which grows older; None for nothing that can be read."""
+    try:
+        document = json.loads(holder.told or "")
+        beats = [
+            Beat(
+                name=str(found["name"]),
+                age=timedelta(seconds=found["age"]) + holder.told_ago,
+                most=timedelta(seconds=found["most"]),
+                failure=found["failure"],
+                failing_for=timedelta(seconds=found["failing_for"]) + holder.told_ago
+                if found["failure"]
+                else timedelta(),
+            )
+            for found in document["beats"]
+        ]
+        findings = [
+            Finding(str(one["code"]), str(one["message"]), str(one["hint"]))
+            for one in document["findings"]
+        ]
+    except (ValueError, KeyError, TypeError, OverflowError):
+        return None
+    return Heartbeat(holder.host, holder.pid, holder.told_ago, tuple(beats), tuple(findings))

@@ -52,6 +52,9 @@ class HeldLease:
             self._lease.announce()
         return True
 
+    def tell(self, text: str) -> None:
+        """Nobody asks from another host."""
+
     def release(self) -> None:
         """Let another holder in; releasing twice is allowed."""
         self._lock.release()
@@ -62,6 +65,9 @@ class HeldRight(Protocol):
 
     def keep(self) -> bool:
         """Whether it is still held."""
+
+    def tell(self, text: str) -> None:
+        """Let other hosts know how the holder is."""
 
     def release(self) -> None:
         """Let another holder in; releasing twice is allowed."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backups.host.directory import BackupDirectory
-from backups.host.heartbeats import Heartbeat
+from backups.host.heartbeats import Heartbeat, heard
 from backups.model import Finding
 from shared.clock import format_utc
 from shared.databases.engines.holder import Holder
@@ -20,7 +20,7 @@ AFTER_THE_DEADLINE = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Leading:
-    """Which process leads, its heartbeats if it is of this host, and what is wrong with leases.
+    """Which process leads, its heartbeats, and what is wrong with leases.
 
     Where none leads, none has since `unled_since`, as far as that is known. `is_known` is false
     while the database in which several hosts have their leases cannot be used.
@@ -37,7 +37,7 @@ def read_leading(directory: BackupDirectory, timeout: timedelta, now: datetime) 
     """Ask the leases; `timeout` is a run's. Raises `DirectoryUnusable`."""
     try:
         owner = directory.scheduler_lease.holder()
-        heartbeat = directory.heartbeats.read() if owner is not None else None
+        heartbeat = _heartbeat(directory) if owner is not None else None
         return Leading(
             owner,
             heartbeat,
@@ -47,6 +47,14 @@ def read_leading(directory: BackupDirectory, timeout: timedelta, now: datetime) 
     except DatabaseError as error:
         away = Finding("database_unreachable", error.message, error.hint)
         return Leading(None, None, directory.heartbeats.written_at(), (away,), is_known=False)
+
+
+def _heartbeat(directory: BackupDirectory) -> Heartbeat | None:
+    """How the leader is: of several hosts it says so in the lease, else in a file of this host."""
+    holder = directory.scheduler_lease.announced()
+    if holder is not None and holder.told is not None:
+        return heard(holder)
+    return directory.heartbeats.read()
 
 
 def _unled_since(directory: BackupDirectory, now: datetime) -> datetime | None:

@@ -20,7 +20,9 @@ undo:<run>                           `1`
 kit_kept, settings_check             a document each, as JSON (`host/remembered`)
 second_location, time:second, second_place  where copies go, since when, and the last copying
 drill_place                          in which place the last scheduled drill was
-last_outcome, untold_outcome         how the last backup of several hosts went, as JSON; a run's id
+last_outcome, untold_outcome         how the last backup of several hosts went, as JSON
+newest_restore                       the run of it, of several hosts
+doomed:<set>                         when one of several hosts began to remove it
 stand_in                             what the second place has while the first is away, as JSON
 """
 
@@ -36,9 +38,10 @@ from typing import TypeVar
 from backups.format.instance import LastSet
 from backups.host import totals
 from backups.host.messages import Messages
-from backups.host.remembered import attempts, kit, second
+from backups.host.remembered import attempts, deeds, kit, second
 from backups.host.remembered.checks import CheckRecord
 from backups.host.remembered.common import CommonFacts
+from backups.host.remembered.deeds import DOOMED, Deeds
 from backups.host.remembered.kit import KitRecord
 from backups.host.remembered.record import UNDO, Record, document, time_of
 from backups.host.remembered.second import SecondRecord
@@ -46,6 +49,7 @@ from backups.model import Baseline, DrillReport
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from shared.adapters import adapter_of
 from shared.clock import format_utc
+from shared.databases.engines.database import Connection
 from shared.databases.engines.database import Database as SharedDatabase
 from shared.databases.sqlite import Database
 
@@ -80,12 +84,21 @@ _BASELINE = "baseline:"
 _ENDED_LOGIN = "ended_login:"
 
 
+# What is true of an installation, whichever of its hosts has found it out or done it.
+COMMON_NAMES = (
+    *(record.name for record in (_LAST_DRILL, _LEADER_KEY)),
+    *(*kit.NAMES, *second.NAMES, *attempts.NAMES, *deeds.NAMES),
+)
+COMMON_BEGINNINGS = (_SUCCESSOR_OF, _STARTED_EMPTY, _BASELINE, DOOMED)
+
+
 class HostState:
     """What this host remembers. Raises `DatabaseError` when its records cannot be used.
 
     With `shared`, what is true of the installation is noted there as well, for all of its hosts.
     `messages` is what was sent to whom, `kit` that a person keeps the emergency kit elsewhere,
-    `checks` what was found after a change of settings, `second` how the second place was.
+    `deeds` what one of several hosts
+    did, `checks` what was found after a change of settings, `second` how the second place was.
     """
 
     def __init__(self, records: Database, shared: SharedDatabase | None = None) -> None:
@@ -93,12 +106,17 @@ class HostState:
         self.common = common = CommonFacts(records, shared)
         self.messages = Messages(records)
         self.kit = KitRecord(common)
+        self.deeds = Deeds(common)
         self.checks = CheckRecord(records)
         self.second = SecondRecord(common)
 
     def offer_what_is_common(self) -> None:
         """See `CommonFacts.offer`."""
-        self.common.offer((_LAST_DRILL.name, *kit.NAMES, *second.NAMES, *attempts.NAMES))
+        self.common.offer(COMMON_NAMES, COMMON_BEGINNINGS)
+
+    def mirror_what_is_common(self) -> None:
+        """See `CommonFacts.mirror`."""
+        self.common.mirror(COMMON_NAMES, COMMON_BEGINNINGS)
 
     # --- restores and drills ------------------------------------------------------------
 
@@ -117,6 +135,7 @@ class HostState:
     def set_last_restore(self, record: RestoreRecord) -> None:
         """Remember what the newest restore in place replaced."""
         self._write(_LAST_RESTORE, record)
+        self.deeds.note_restore(record.run_id)
 
     def switch(self) -> Switch | None:
         """What a run was about to replace, until it is known whether it has."""
@@ -132,6 +151,8 @@ class HostState:
             if record is not None:
                 _LAST_RESTORE.write(connection, record)
             _SWITCH.forget(connection)
+        if record is not None:
+            self.deeds.note_restore(record.run_id)
 
     def needed_for_undo(self) -> tuple[Path, ...] | None:
         """Where what the newest restore replaced lies; None when its record cannot be read."""
@@ -162,15 +183,12 @@ class HostState:
     def succeed(self, instance: str, last: LastSet | None = None) -> None:
         """Remember that this host takes over another instance, which had come so far."""
         name = f"{_SUCCESSOR_OF}{instance}"
-        if last is None:
-            self._write(Record(name, str, str), _NOT_NOTED)
-        else:
-            self._write(document(name, LastSet), last)
+        text = _NOT_NOTED if last is None else document(name, LastSet).dump(last)
+        self.common.write(lambda connection: Record(name, str, str).write(connection, text))
 
     def forget_predecessor(self, instance: str) -> None:
         """The instance publishes again, or another one is carried on."""
-        with self._records.transaction() as connection:
-            connection.execute("DELETE FROM facts WHERE name = ?", (f"{_SUCCESSOR_OF}{instance}",))
+        self.common.write(Record(f"{_SUCCESSOR_OF}{instance}", str, str).forget)
 
     def note_undo(self, run_id: str) -> None:
         """Remember that a run of the operation `restore` is an undo."""
@@ -198,12 +216,12 @@ class HostState:
 
     def set_baseline(self, source: str, baseline: Baseline) -> None:
         """Remember what was restored into the place of a source."""
-        self._write(document(f"{_BASELINE}{source}", Baseline), baseline)
+        record = document(f"{_BASELINE}{source}", Baseline)
+        self.common.write(lambda connection: record.write(connection, baseline))
 
     def forget_baseline(self, source: str) -> None:
         """The restore was undone, or a later set accepted."""
-        with self._records.transaction() as connection:
-            connection.execute("DELETE FROM facts WHERE name = ?", (f"{_BASELINE}{source}",))
+        self.common.write(Record(f"{_BASELINE}{source}", str, str).forget)
 
     def owed_asides(self) -> tuple[tuple[str, str], ...]:
         """The documents that the store has yet to get: pairs of a set's id and a name."""
@@ -264,12 +282,12 @@ class HostState:
 
     def leader_key(self) -> str | None:
         """The fingerprint of the first token key of the process that scheduled last."""
-        return self._read(_LEADER_KEY)
+        return self.common.read(_LEADER_KEY.read)
 
     def note_leader_key(self, fingerprint: str) -> None:
         """Remember the first token key of the process that schedules the backups."""
         if self.leader_key() != fingerprint:
-            self._write(_LEADER_KEY, fingerprint)
+            self.common.write(lambda connection: _LEADER_KEY.write(connection, fingerprint))
 
     def exchange_leader_keys(self, fingerprints: str) -> str | None:
         """Remember all token keys of the process that schedules; those of the one before."""
@@ -308,12 +326,12 @@ class HostState:
 
     def note_started_empty(self, source: str, at: datetime) -> None:
         """Remember that a source was missing at a start, and was begun anew."""
-        self._write(time_of(f"{_STARTED_EMPTY}{source}"), at)
+        record = time_of(f"{_STARTED_EMPTY}{source}")
+        self.common.write(lambda connection: record.write(connection, at))
 
     def forget_started_empty(self, source: str) -> None:
         """The source was restored, or its emptiness accepted."""
-        with self._records.transaction() as connection:
-            connection.execute("DELETE FROM facts WHERE name = ?", (f"{_STARTED_EMPTY}{source}",))
+        self.common.write(Record(f"{_STARTED_EMPTY}{source}", str, str).forget)
 
     # --- messages -----------------------------------------------------------------------
 
@@ -360,11 +378,13 @@ class HostState:
 
     def _read_all(self, beginning: str) -> dict[str, str]:
         """The texts of all names with this beginning, by the rest of the name."""
-        with self._records.reading() as connection:
-            rows = connection.execute(
-                "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?",
-                (len(beginning), beginning),
-            ).fetchall()
+
+        def look(connection: Connection) -> list[tuple[str, str]]:
+            query = "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?"
+            return connection.execute(query, (len(beginning), beginning)).fetchall()
+
+        is_common = beginning in COMMON_BEGINNINGS
+        rows = self.common.read(look) if is_common else self.common.read_own(look)
         return {str(name).removeprefix(beginning): str(text) for name, text in rows}
 
 

@@ -33,6 +33,7 @@ from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants, wait_for_next_second
 from backups.sources.checking.soundness import foreign_schemas
+from backups.sources.checking.soundness_checks import SoundnessChecks, checking_soundness
 from backups.sources.live import look_at
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
@@ -188,6 +189,8 @@ class Backup:
 
         It is suspect when it looks damaged beside the good sets before it.
         """
+        if self._live.is_shared:  # another host may have restored, or made sets
+            self._own_sets.refresh()
         suspect = list(self._own_sets.suspicions())
         recorder.stage("check")
         recorder.keep_room(self.room(sources, staging))
@@ -199,29 +202,31 @@ class Backup:
             recorder.stage("snapshot")
             failures = dict(spoiled)
             left = [source for source in sources if source.name not in spoiled]
-            snapshots = self._take(left, staging, recorder, failures)
-            if failures and (stored := self._stored_incomplete(snapshots)):
-                _raise_failures(failures, stored)  # a retry adds nothing to what is there
-            unreadable = self._unreadable(snapshots)
-            reasons = [*suspect, *foreign_schemas(snapshots, dict(self._config.schemas))]
-            reasons += self._suspicions(snapshots, unreadable)
-            about = SetFacts(
-                kind="set",
-                trigger=trigger,
-                complete=sources == self._config.sources and not failures,
-                suspect=tuple(reasons) or None,
-            )
-            try:
-                made = self._publisher.store_set(recorder, snapshots, staging, about, unreadable)
-                break
-            except SnapshotDamaged as error:
-                spoiled[error.source] = self._explained(error)
-            except ObjectExists as error:
-                tries += 1
-                if tries == _MOST_SECONDS:
-                    raise
-                _log.warning("another installation has this second: %s", error.message)
-                wait_for_next_second(self._clock)
+            with checking_soundness() as checks:
+                snapshots = self._take(left, staging, recorder, failures, checks)
+                if failures and (stored := self._stored_incomplete(snapshots)):
+                    _raise_failures(failures, stored)  # a retry adds nothing to what is there
+                unreadable = self._unreadable(snapshots)
+                reasons = [*suspect, *foreign_schemas(snapshots, dict(self._config.schemas))]
+                reasons += self._suspicions(snapshots, unreadable)
+                about = SetFacts(
+                    kind="set",
+                    trigger=trigger,
+                    complete=sources == self._config.sources and not failures,
+                    suspect=tuple(reasons) or None,
+                    unreadable=unreadable,
+                )
+                try:
+                    made = self._publisher.store_set(recorder, snapshots, staging, about, checks)
+                    break
+                except SnapshotDamaged as error:
+                    spoiled[error.source] = self._explained(error)
+                except ObjectExists as error:
+                    tries += 1
+                    if tries == _MOST_SECONDS:
+                        raise
+                    _log.warning("another installation has this second: %s", error.message)
+                    wait_for_next_second(self._clock)
             for file in snapshots.files:
                 remove_file(file.path)
             recorder.keep_room(self.room(sources, staging))
@@ -262,6 +267,7 @@ class Backup:
         staging: Path,
         recorder: Recorder,
         failures: dict[str, AppError],
+        checks: SoundnessChecks,
     ) -> Snapshots:
         """Take the snapshots in a second without a set of ours; `failures` has what failed."""
         self._directory.prepare_sequence(self._publisher.known_sequence())
@@ -276,6 +282,7 @@ class Backup:
             failures=failures,
             number=self._directory.next_sequence,
             checked=self._has_failed(),
+            copied=checks.begin,
         )
         for file in snapshots.files:
             source_log(file.source).info(

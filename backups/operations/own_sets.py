@@ -49,7 +49,9 @@ class OwnSets:
         self._clock = installation.clock
         self._facts = facts
         self._writers = writers
-        self.attempts = Attempts(installation.run_log, facts.common, self._was_complete)
+        self.attempts = Attempts(
+            installation.run_log, facts.common, installation.clock, self._was_complete
+        )
 
     def refresh(self) -> StoreError | None:
         """Ask the store what is new; the error when the store cannot be asked."""

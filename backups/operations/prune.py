@@ -258,6 +258,7 @@ class Prune:
             for name in self._catalogue.verdict_names(backup_set.id)
             if not name.startswith(DELETED)
         ]
+        self._facts.deeds.note_doomed(backup_set.id, self._clock.now())
         with self._known.transaction() as connection:
             connection.executemany(
                 "INSERT OR REPLACE INTO doomed(key, set_id) VALUES (?, ?)",

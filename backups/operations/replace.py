@@ -33,6 +33,7 @@ from backups.runs.run import Recorder
 from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants
 from backups.sources import install
+from backups.sources.checking.soundness_checks import checking_soundness
 from backups.sources.links import real_source, refuse_dangling_link
 from backups.sources.live import inspect_live, is_taken, still_sound
 from backups.sources.pins import what
@@ -131,12 +132,12 @@ class Replacer:
                 os.link(file.path, path)
             linked.append(replace(file, path=path))
         try:
-            made = self.publisher.store_set(
-                replacement.recorder,
-                Snapshots(self.instants.free(), tuple(measured(file) for file in linked)),
-                staging,
-                SetFacts("pre-restore", "pre-restore", complete=False, suspect=None),
-            )
+            snapshots = Snapshots(self.instants.free(), tuple(map(measured, linked)))
+            about = SetFacts("pre-restore", "pre-restore", complete=False, suspect=None)
+            with checking_soundness(linked) as checks:
+                made = self.publisher.store_set(
+                    replacement.recorder, snapshots, staging, about, checks
+                )
         except AppError as error:
             _log.warning("what was replaced could not be stored, and stays here: %s", error.message)
         else:
@@ -146,8 +147,7 @@ class Replacer:
 class Replacement:
     """What one run puts into the places of live databases, and the record that undoes it.
 
-    `kept` are the safety copies of what was healthy; `unfinished` is what the run that this
-    one finishes had put aside.
+    `kept` are the safety copies of what was healthy; `unfinished` is what the run it finishes left.
     """
 
     def __init__(

@@ -113,6 +113,8 @@ class Restore:
             self._identity_fits(chosen), self.config.token_keys, self.config.schema_versions
         )
         stored = {one.source for one in chosen.objects if only in (None, one.source)}
+        if in_place and self.live.is_shared:
+            self._copy_live_data()
         live = [
             look_at(source, self.config.busy_timeout)
             if in_place
@@ -143,6 +145,16 @@ class Restore:
             not_asked=self._not_asked(refused) if refused else None,
             uncovered=uncovered,
         )
+
+    def _copy_live_data(self) -> None:
+        """Of several hosts, let the files be what is live now; a run of any of them makes them so,
+        too. Raises `DatabaseError`."""
+        held = self.replacer.directory.run_lease.try_acquire()
+        if held is not None:
+            try:
+                self.live.bring_up_to_date()
+            finally:
+                held.release()
 
     def begin(
         self,

@@ -51,6 +51,11 @@ class Undo:
                 "noted only what it was about to replace",
                 f"What it had put aside is in {_places(record)}. {_BY_ID}",
             )
+        if self.replacer.facts.deeds.was_restored_elsewhere(record.run_id):
+            raise NothingToUndo(
+                "another host of this installation has restored in place since",
+                f"Undo that there: ./bot backups restore --undo, typed on that host. {_BY_ID}",
+            )
         for one in record.to_put_back:
             if one.path is not None and not one.path.exists():
                 raise NothingToUndo(

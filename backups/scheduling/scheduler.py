@@ -10,18 +10,21 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from backups.host.heartbeats import told
 from backups.host.lease import HeldRight, Right
+from backups.host.records import find_faults
 from backups.scheduling.change_follower import ChangeFollower
 from backups.scheduling.due_runs import DueRuns
 from backups.scheduling.packer import Packer
 from backups.service import BackupService
+from backups.status import cannot_begin
 from shared.clock import format_utc
 from shared.crontab import Crontab
 from shared.errors import AppError, DatabaseError
@@ -166,7 +169,15 @@ class BackupScheduler:
             job.stop()
         self._service.stop()
 
+    def _keep_up(self) -> None:
+        """Of several hosts, know what all know, and tell what they could not be told before."""
+        with suppress(DatabaseError):  # status names it; the next look is soon
+            self._service.own_sets.attempts.tell()
+            self._service.facts.mirror_what_is_common()
+
     def _alert(self) -> float:
+        if self._service.live.is_shared:
+            self._keep_up()
         if not self._sends_alerts():
             # Whoever leads sends them; of its sets this host knows what the store has.
             self._service.own_sets.refresh()
@@ -279,7 +290,7 @@ class BackupScheduler:
         turn = 0
         while True:
             if turn % HEARTBEAT_TURNS == 0:
-                self._write_heartbeats()
+                self._write_heartbeats(held)
             turn += 1
             if self._stopping.wait(POLL_SECONDS):
                 return
@@ -296,9 +307,13 @@ class BackupScheduler:
                 for job in plan.get_jobs():
                     plan.reschedule_job(job.id, trigger=job.trigger)
 
-    def _write_heartbeats(self) -> None:
+    def _write_heartbeats(self, held: HeldRight) -> None:
+        signs, service = self._supervisor.signs(), self._service
+        if service.live.is_shared:
+            cannot = cannot_begin(service.runs.failed_beginning)
+            held.tell(told(signs, (*find_faults(service.directory.path), *cannot)))
         try:
-            self._service.directory.heartbeats.write(self._supervisor.signs())
+            service.directory.heartbeats.write(signs)
         except OSError as error:
             if not self._silent:
                 _log.warning("other processes cannot read how this one is: %s", error)

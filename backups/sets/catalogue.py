@@ -69,6 +69,7 @@ class Catalogue:
         self._clock = clock
         self._ours = ours
         self._table = SetsTable(known, prefix, clock, ours, marks=marks)
+        self.is_doomed_elsewhere: Callable[[str], bool] = lambda _: False
         self._own = OwnPoints(ours, self._is_doomed, self._owed_marks, self._owe_mark)
         self.unread = UnreadDocuments(known)
         self.deleted = DeletedSets(known, self._table)
@@ -334,11 +335,10 @@ class Catalogue:
             catalogues.note_rotated_key(self._known, fingerprint)
 
     def _is_doomed(self, set_id: str) -> bool:
+        query = "SELECT EXISTS(SELECT 1 FROM doomed WHERE set_id = ?)"
         with self._known.reading() as connection:
-            row = connection.execute(
-                "SELECT 1 FROM doomed WHERE set_id = ? LIMIT 1", (set_id,)
-            ).fetchone()
-        return row is not None
+            is_doomed = bool(connection.execute(query, (set_id,)).fetchone()[0])
+        return is_doomed or self.is_doomed_elsewhere(set_id)
 
     def _owed_marks(self) -> list[tuple[str, str]]:
         with self._known.reading() as connection:

@@ -15,13 +15,11 @@ from __future__ import annotations
 import json
 import logging
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
-from types import MappingProxyType
 
 from backups.config import APPLICATION, BackupConfig
 from backups.format import manifest, naming
@@ -40,14 +38,15 @@ from backups.model import (
     Trigger,
 )
 from backups.runs.log_files import source_log
-from backups.runs.parallel import beside, cpu_workers, in_parallel
+from backups.runs.parallel import cpu_workers, in_parallel
 from backups.runs.run import Recorder
 from backups.sets import proof
 from backups.sets.catalogue import Catalogue
 from backups.sets.puts import Puts, Upload, put_document
 from backups.sets.seal import SealedFile, most_sealed_bytes, seal
 from backups.sets.second.noted import may_have
-from backups.sources.checking.soundness import Soundness, examine
+from backups.sources.checking.soundness import Soundness
+from backups.sources.checking.soundness_checks import SoundnessChecks
 from backups.sources.room import Need, Room, bytes_of, to_prove
 from shared.clock import Clock
 from shared.databases.sqlite import Database
@@ -60,12 +59,16 @@ _log = logging.getLogger("backups.run")
 
 @dataclass(frozen=True)
 class SetFacts:
-    """What a set is called and why it was made, apart from its files."""
+    """What a set is called and why it was made, apart from its files.
+
+    `unreadable` has, by source, how many sampled values cannot be decrypted.
+    """
 
     kind: SetKind
     trigger: Trigger
     complete: bool
     suspect: tuple[str, ...] | None
+    unreadable: Mapping[str, int] = field(default_factory=dict)
 
 
 def _least(
@@ -91,23 +94,6 @@ def _all_reasons(about: SetFacts, soundness: Mapping[str, Soundness]) -> tuple[s
     """Why the set is suspect: what was known before, and what SQLite has found."""
     found = (one.suspicion(source) for source, one in soundness.items())
     return (*(about.suspect or ()), *(reason for reason in found if reason)) or None
-
-
-@contextmanager
-def examined(
-    files: Sequence[SnapshotFile],
-) -> Iterator[Callable[[Callable[[], None]], dict[str, Soundness]]]:
-    """What SQLite finds in each of them, beside the body; see `beside`.
-
-    The largest takes the longest, and all others are examined in that time.
-    """
-
-    def look(some: Sequence[SnapshotFile], ask: Callable[[], None]) -> dict[str, Soundness]:
-        return {file.source: examine(file, ask) for file in some}
-
-    *others, largest = sorted(files, key=lambda file: file.bytes)
-    with beside(partial(look, [largest])) as first, beside(partial(look, others)) as second:
-        yield lambda report: {**second(report), **first(report)}
 
 
 def _take_back(puts: Puts, files: Sequence[SealedFile]) -> None:
@@ -177,11 +163,11 @@ class Publisher:
         snapshots: Snapshots,
         staging: Path,
         about: SetFacts,
-        unreadable: Mapping[str, int] = MappingProxyType({}),
+        checks: SoundnessChecks,
     ) -> BackupSet:
         """Seal, put and prove the files of `snapshots`, then publish them as a set.
 
-        `unreadable` has, by source, how many sampled values cannot be decrypted.
+        The `checks` of all of them have begun.
         Raises `StoreError`, `ProofFailed`; `ObjectExists` when another installation has made a set
         in the same second.
         """
@@ -192,42 +178,44 @@ class Publisher:
         sequence = snapshots.sequence or self._directory.next_sequence(self.known_sequence())
         puts = Puts(self._store, {"set-id": set_id, "instance": instance})
 
-        with examined(snapshots.files) as soundness_known:
-            files = self._seal(snapshots, recorder)
-            recorder.stage("store")
-            try:
-                stored = self._put_all(puts, snapshots, files, recorder, about.kind)
-                recorder.stage("proof")
-                level = _least(proof.read_back, self._proof_tools(recorder, staging), stored)
-                soundness = soundness_known(partial(recorder.progress, Progress("proof")))
-                made = BackupSet(
-                    id=set_id,
-                    kind=about.kind,
-                    created_at=snapshots.instant,
-                    trigger=about.trigger,
-                    instance=instance,
-                    complete=about.complete,
-                    proven_at=self._clock.now(),
-                    # Of what SQLite cannot confirm, the proof is that it is what was copied.
-                    proof="sealed" if any(one.finding for one in soundness.values()) else level,
-                    suspect=_all_reasons(about, soundness),
-                    objects=tuple(
-                        replace(
-                            one,
-                            unreadable=unreadable.get(one.source, 0),
-                            finding=soundness[one.source].finding,
-                        )
-                        for one in stored
-                    ),
-                    recipients=self._config.seal.recipients,
-                    token_key=self._config.token_keys[0] if self._config.token_keys else None,
-                    sequence=sequence,
-                )
-                recorder.stage("manifest")
-                document = self._manifest(made)
-            except BaseException:
-                _take_back(puts, files)
-                raise
+        files = self._seal(snapshots, recorder)
+        recorder.stage("store")
+        try:
+            stored = self._put_all(puts, snapshots, files, recorder, about.kind)
+            recorder.stage("proof")
+            level = _least(proof.read_back, self._proof_tools(recorder, staging), stored)
+            soundness = checks.results(
+                [file.source for file in snapshots.files],
+                partial(recorder.progress, Progress("proof")),
+            )
+            made = BackupSet(
+                id=set_id,
+                kind=about.kind,
+                created_at=snapshots.instant,
+                trigger=about.trigger,
+                instance=instance,
+                complete=about.complete,
+                proven_at=self._clock.now(),
+                # Of what SQLite cannot confirm, the proof is that it is what was copied.
+                proof="sealed" if any(one.finding for one in soundness.values()) else level,
+                suspect=_all_reasons(about, soundness),
+                objects=tuple(
+                    replace(
+                        one,
+                        unreadable=about.unreadable.get(one.source, 0),
+                        finding=soundness[one.source].finding,
+                    )
+                    for one in stored
+                ),
+                recipients=self._config.seal.recipients,
+                token_key=self._config.token_keys[0] if self._config.token_keys else None,
+                sequence=sequence,
+            )
+            recorder.stage("manifest")
+            document = self._manifest(made)
+        except BaseException:
+            _take_back(puts, files)
+            raise
         try:
             self._publish(made, document)
         except ObjectExists:  # what is there is another's, so ours is not

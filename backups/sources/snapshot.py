@@ -79,13 +79,15 @@ def take_snapshots(
     failures: dict[str, AppError] | None = None,
     number: Callable[[], int] | None = None,
     checked: bool = False,
+    copied: Callable[[str, Path], None] = lambda _source, _path: None,
 ) -> Snapshots:
     """Copy every source to `into/<name>.db` (0600), and count the rows of the copies.
 
     A source that is not in WAL mode, or that this user may only read, cannot take part in
     the common instant: its read begins when its copy does, and the copy is marked so. `number`
     gives their place in the order of all points, and is called while the writers stand still.
-    Copies that are `checked` are not damaged.
+    Copies that are `checked` are not damaged. Of each copy `copied` hears when it is there and
+    has the rows that it should have: the others may still be copied.
 
     Raises `DatabaseError` and its subclasses naming the source, `LinkDangling`, `SnapshotDiffers`
     when a copy is not what was read, and whatever `progress` raises, which stops the copying. Where
@@ -133,14 +135,11 @@ def take_snapshots(
 
         def copy(pin: Pin, report: ProgressSink) -> SnapshotFile | None:
             try:
-                copied = _copy(pin, into, report, checked=checked)
-                _refuse_large_schema(copied.facts, pin.source)
+                return _copy(pin, into, report, copied, checked=checked)
             except (DatabaseError, SnapshotDiffers) as error:
                 note(pin.source, error)
                 remove_file(into / f"{pin.source.name}.db")
                 return None
-            else:
-                return copied
 
         # Each copy is counted and hashed at once, which takes two processors as it is.
         files = in_parallel(copy, gated, progress, workers=cpu_workers())
@@ -148,8 +147,8 @@ def take_snapshots(
     by_source = {file.source: file for file in files if file is not None}
     if not by_source and noted:
         raise next(iter(noted.values()))
-    copied = tuple(by_source[source.name] for source in sources if source.name in by_source)
-    return Snapshots(instant, copied, sequence[0] if sequence else None)
+    taken = tuple(by_source[source.name] for source in sources if source.name in by_source)
+    return Snapshots(instant, taken, sequence[0] if sequence else None)
 
 
 def _refuse_same_file(source: Source, others: Sequence[Source]) -> None:
@@ -254,7 +253,14 @@ def _copied(pin: Pin, path: Path, progress: ProgressSink) -> Iterator[sqlite3.Co
         yield target
 
 
-def _copy(pin: Pin, into: Path, progress: ProgressSink, *, checked: bool) -> SnapshotFile:
+def _copy(
+    pin: Pin,
+    into: Path,
+    progress: ProgressSink,
+    copied: Callable[[str, Path], None],
+    *,
+    checked: bool,
+) -> SnapshotFile:
     source = pin.source
     path = into / f"{source.name}.db"
     with translated(what(source)):
@@ -268,7 +274,9 @@ def _copy(pin: Pin, into: Path, progress: ProgressSink, *, checked: bool) -> Sna
             if checked:
                 _check(target, source)
             found = read_facts(target)
-    _refuse_difference(source, expected, found)
+            _refuse_difference(source, expected, found)
+            _refuse_large_schema(found, source)
+            copied(source.name, path)
     return SnapshotFile(
         source=source.name,
         path=path,

@@ -5,20 +5,26 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
 
+from backups.decisions.order import end_of_present
 from backups.host.machine import this_host
 from backups.host.remembered.common import CommonFacts
-from backups.host.remembered.record import Record, document
+from backups.host.remembered.record import document
 from backups.host.run_log import RunLog
 from backups.model import Run
 from backups.vocabulary.outcome import Outcome
+from shared.clock import Clock
+from shared.databases.engines.database import Connection
 
 # More runs of one source than anybody makes between two complete ones.
 _RUNS_LOOKED_AT = 200
 _OUTCOME = document("last_outcome", Outcome)
-# The run of this host of which the others do not know: their database did not answer.
-_UNTOLD: Record[str] = Record("untold_outcome", str, str)
+# What the other hosts do not know: their database did not answer.
+_UNTOLD = document("untold_outcome", Outcome)
 NAMES = (_OUTCOME.name,)
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 class Attempts:
@@ -28,10 +34,15 @@ class Attempts:
     """
 
     def __init__(
-        self, run_log: RunLog, common: CommonFacts, was_complete: Callable[[Run], bool]
+        self,
+        run_log: RunLog,
+        common: CommonFacts,
+        clock: Clock,
+        was_complete: Callable[[Run], bool],
     ) -> None:
         self._run_log = run_log
         self._common = common
+        self._clock = clock
         self._was_complete = was_complete
 
     def unresolved_failure(self) -> Run | None:
@@ -58,16 +69,37 @@ class Attempts:
         if not self._common.is_shared or not self._says_something(run):
             return
         at, failed = run.finished_at or run.started_at, run if run.status == "failed" else None
-        outcome = Outcome(at, this_host(), failed)
-        self._common.write_own(lambda own: _UNTOLD.write(own, run.id))
-        self._common.write(lambda connection: _OUTCOME.write(connection, outcome))
+        outcome = Outcome(at, this_host(), run.started_at, failed)
+        self._common.write_own(lambda own: _UNTOLD.write(own, outcome))
+        self.tell()
+
+    def tell(self) -> None:
+        """Let the other hosts know what they could not be told when it happened."""
+        outcome = self._common.read_own(_UNTOLD.read) if self._common.is_shared else None
+        if outcome is None:
+            return
+        self._common.write(partial(self._write_if_newer, outcome))
         self._common.write_own(_UNTOLD.forget)
 
+    def _write_if_newer(self, outcome: Outcome, connection: Connection) -> None:
+        known = _OUTCOME.read(connection)
+        if known is None or self._newer(known, outcome) is outcome:
+            _OUTCOME.write(connection, outcome)
+
+    def _newer(self, one: Outcome, other: Outcome) -> Outcome:
+        """Of two the one whose run began later; one from the future was begun by a wrong clock."""
+        future = end_of_present(self._clock.now())
+        begun = [found.begun if found.begun <= future else _LONG_AGO for found in (one, other)]
+        return one if begun[0] > begun[1] else other
+
     def _of_all_hosts(self) -> Outcome | None:
-        """What the hosts know in common; None where this one knows better, or is alone."""
-        if not self._common.is_shared or self._common.read_own(_UNTOLD.text) is not None:
+        """What the hosts know in common; None where this one is alone, or none knows anything."""
+        if not self._common.is_shared:
             return None
-        return self._common.read(_OUTCOME.read)
+        told, untold = self._common.read(_OUTCOME.read), self._common.read_own(_UNTOLD.read)
+        if told is None or untold is None:
+            return told or untold
+        return self._newer(told, untold)
 
     def _newest(self) -> Run | None:
         """The newest run of this host that failed, or was complete."""

@@ -70,18 +70,54 @@ class CommonFacts:
         with self._records.transaction() as own:
             change(own)
 
-    def offer(self, names: Sequence[str]) -> None:
+    def mirror(self, names: Sequence[str], beginnings: Sequence[str]) -> None:
+        """Note on this host what all know: names, and those with such a beginning.
+
+        Where they know nothing, what this host has stays. Raises `DatabaseError`.
+        """
+        if self._shared is None:
+            return
+        with self._shared.reading() as connection:
+            known = [row for row in _all(connection) if _is_one_of(row[0], names, beginnings)]
+        if not known:
+            return
+
+        def change(own: Connection) -> None:
+            here = dict(_all(own))
+            gone = {name for name in here if _is_one_of(name, names, beginnings)} - dict(
+                known
+            ).keys()
+            own.executemany("DELETE FROM facts WHERE name = ?", [(name,) for name in sorted(gone)])
+            own.executemany(
+                "INSERT INTO facts(name, value) VALUES (?, ?)"
+                " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
+                [row for row in known if here.get(row[0]) != row[1]],
+            )
+
+        self.write_own(change)
+
+    def offer(self, names: Sequence[str], beginnings: Sequence[str] = ()) -> None:
         """Let the hosts know what this one knew alone, if they know nothing yet: it was the only
         one until now. A database that does not answer gets it at the next start."""
         if self._shared is None:
             return
-        listed = ", ".join("?" * len(names))
-        query = f"SELECT name, value FROM facts WHERE name IN ({listed})"  # noqa: S608
-        with self._records.reading() as own:
-            known = own.execute(query, tuple(names)).fetchall()
+
+        def common(connection: Connection) -> list[tuple[str, str]]:
+            return [row for row in _all(connection) if _is_one_of(row[0], names, beginnings)]
+
+        known = self.read_own(common)
         try:
             with self._shared.transaction() as connection:
-                if known and not connection.execute(query, tuple(names)).fetchall():
+                if known and not common(connection):
                     connection.executemany("INSERT INTO facts(name, value) VALUES (?, ?)", known)
         except DatabaseError as error:
             _log.warning("%s [%s] %s", error.message, error.code, error.hint)
+
+
+def _all(connection: Connection) -> list[tuple[str, str]]:
+    rows = connection.execute("SELECT name, value FROM facts").fetchall()
+    return [(str(name), str(value)) for name, value in rows]
+
+
+def _is_one_of(name: str, names: Sequence[str], beginnings: Sequence[str]) -> bool:
+    return name in names or name.startswith(tuple(beginnings))

@@ -12,9 +12,10 @@ import re
 import sqlite3
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from backups.errors import SnapshotDamaged
-from backups.model import SnapshotFile, Snapshots
+from backups.model import Snapshots
 from backups.runs.log_files import source_log
 from backups.sources.checking.deep_check import LEAST_BYTES, is_sound
 from backups.sources.checking.inspection import Check, fault_of
@@ -91,25 +92,25 @@ def soundness_of(connection: sqlite3.Connection, check: Check) -> Soundness:
     return Soundness(next((text for text in found if not _INDEX_ONLY.fullmatch(text)), "no answer"))
 
 
-def examine(file: SnapshotFile, ask: Callable[[], None]) -> Soundness:
+def examine(source: str, path: Path, ask: Callable[[], None]) -> Soundness:
     """What SQLite finds in a snapshot, said in the log too; what `ask` raises stops it.
 
     Raises `SnapshotDamaged`.
     """
-    copy = f"the copy of source {file.source}"
-    if file.path.stat().st_size >= LEAST_BYTES and is_sound(file.path, ask):
+    copy = f"the copy of source {source}"
+    if path.stat().st_size >= LEAST_BYTES and is_sound(path, ask):
         return Soundness()
     try:
         soundness = with_untrusted(
-            file.path, copy, lambda connection: soundness_of(connection, "integrity_check"), ask
+            path, copy, lambda connection: soundness_of(connection, "integrity_check"), ask
         )
         fault = soundness.fault
     except DatabaseCorrupt as error:
         fault = error.message
     if fault:
-        raise SnapshotDamaged(file.source, fault)
-    log = source_log(file.source)
-    if reason := soundness.suspicion(file.source):
+        raise SnapshotDamaged(source, fault)
+    log = source_log(source)
+    if reason := soundness.suspicion(source):
         log.warning("suspect: %s", reason)
     elif soundness.unchecked:
         log.warning("not wholly checked: %s", soundness.unchecked)

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from shared.databases.engines.connections import Connections
 
+_BEGIN = (
+    "BEGIN; INSERT INTO versions(source, version) VALUES ('sequence', 0) ON CONFLICT DO NOTHING"
+)
+
 
 class SharedCounter:
     """Numbers that are given once; raises `DatabaseError`."""
@@ -13,18 +17,16 @@ class SharedCounter:
 
     def take(self, above: int = 0) -> int:
         """The next number, above `above`."""
-        update = (
-            "UPDATE versions SET swaps = greatest(swaps, %s) + 1 WHERE source = 'sequence'"
-            " RETURNING swaps"
-        )
-        begin = (
-            "BEGIN; INSERT INTO versions(source, version) VALUES ('sequence', 0)"
-            " ON CONFLICT DO NOTHING"
-        )
-        with self._connections.begin(begin) as (raw, _):
-            number = raw.execute(update, (above,)).fetchall()[0][0]
-            raw.execute("COMMIT")
-        return int(number)
+        return self._raise("greatest(swaps, %s) + 1", above)
 
     def prepare(self, above: int = 0) -> None:
-        """Nothing: `take` is told what is taken already."""
+        """From now on numbers are above `above`: what the store has may be of another engine, or
+        newer than this database."""
+        self._raise("greatest(swaps, %s)", above)
+
+    def _raise(self, formula: str, above: int) -> int:
+        update = f"UPDATE versions SET swaps = {formula} WHERE source = 'sequence' RETURNING swaps"  # noqa: S608
+        with self._connections.begin(_BEGIN) as (raw, _):
+            number = raw.execute(update.encode(), (above,)).fetchall()[0][0]
+            raw.execute("COMMIT")
+        return int(number)

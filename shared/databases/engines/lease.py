@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _TAKE = """
     INSERT INTO leases(name, epoch, host, pid, since, beat) VALUES (%s, 1, %s, %s, now(), now())
     ON CONFLICT(name) DO UPDATE SET epoch = leases.epoch + 1, host = excluded.host,
-        pid = excluded.pid, since = excluded.since, beat = excluded.beat
+        pid = excluded.pid, since = excluded.since, beat = excluded.beat, told = NULL
     RETURNING epoch
     """
 
@@ -71,6 +71,16 @@ class HeldSharedLease:
             self._ended.set()
             self._raw.close()
         return kept == 1
+
+    def tell(self, text: str) -> None:
+        """Let all hosts know how this holder is; of one that was another meanwhile, nobody."""
+        try:
+            self._raw.execute(
+                "UPDATE leases SET told = %s, told_at = now() WHERE name = %s AND epoch = %s",
+                (text, self._name, self.epoch),
+            )
+        except psycopg.Error as error:  # `keep` says what that means
+            _log.warning("the %s lease does not take what its holder says: %s", self._name, error)
 
     def fenced(self, connections: Connections, source: str) -> PostgresDatabase:
         """A source of which each write is refused, by `LeadershipLost`, once this is not held."""
@@ -128,7 +138,8 @@ class SharedLease:
     def announced(self) -> Holder | None:
         """Who holds it now, and since when; None when it is free."""
         query = (
-            "SELECT host, pid, now() - since FROM leases WHERE name = %s AND EXISTS ("
+            "SELECT host, pid, now() - since, coalesce(told, ''),"
+            " coalesce(now() - told_at, interval '0') FROM leases WHERE name = %s AND EXISTS ("
             "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s"
             " AND objid = %s AND objsubid = 2 AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database()))"
@@ -139,7 +150,10 @@ class SharedLease:
                 row = raw.execute(query, (self._name, _LOCKS, self._number)).fetchone()
             finally:
                 raw.close()
-        return None if row is None else Holder(*row)
+        if row is None:
+            return None
+        host, pid, held_for, told, ago = row
+        return Holder(host, pid, held_for, told=told, told_ago=ago)
 
     def is_kept(self) -> bool:
         """Whether somebody holds it."""

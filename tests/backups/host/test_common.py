@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from backups.host.remembered.attempts import Attempts
 from backups.host.run_log import RunLog
 from backups.host.state import HostState
 from backups.model import DrillReport, Run, RunError
+from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from backups.vocabulary.second import CopyState, StandIn
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseUnreachable
+from tests.support.clock import FixedClock
 from tests.support.records import INSTANT
 
 DRILL = DrillReport("20261122T010000Z", INSTANT, 6.25, 12, 0, None)
@@ -32,7 +35,29 @@ FAILED = Run(
     finished_at=INSTANT,
     error=RunError("store_unavailable", "the store does not answer", "Wait."),
 )
-COMPLETE = replace(FAILED, id="20261122T020000Z-ab12cd34", status="succeeded", error=None)
+LATER = timedelta(minutes=10)
+
+
+def complete(after: timedelta) -> Run:
+    """A run that began so long after the failed one."""
+    at = INSTANT + after
+    return replace(
+        FAILED, id=run_id(at), status="succeeded", started_at=at, finished_at=at, error=None
+    )
+
+
+def failed(after: timedelta) -> Run:
+    """The same."""
+    at = INSTANT + after
+    return replace(FAILED, id=run_id(at), started_at=at, finished_at=at)
+
+
+def run_id(at: datetime) -> str:
+    """As a run that begins then would have it."""
+    return f"{at:%Y%m%dT%H%M%SZ}-ab12cd34"
+
+
+COMPLETE = complete(LATER)
 
 
 @dataclass
@@ -91,7 +116,9 @@ def host_in(folder: Path, shared: SharedDatabase | None) -> Iterator[Host]:
     with closing(open_records(folder)) as records:
         state: HostState = HostState(records, shared)  # type: ignore[arg-type]
         log = RunLog(records)
-        yield Host(state, log, Attempts(log, state.common, lambda run: run.set_id != "one source"))
+        clock = FixedClock(INSTANT + timedelta(days=1))
+        attempts = Attempts(log, state.common, clock, lambda run: run.set_id != "one source")
+        yield Host(state, log, attempts)
 
 
 @pytest.fixture
@@ -187,31 +214,119 @@ def test_a_failed_backup_of_one_host_is_known_to_all(
     assert found.error.message == "the store does not answer (on the host fox)"
     assert other.attempts.are_known()
 
-    other.made(replace(COMPLETE, id="20261122T015000Z-ab12cd34", set_id="one source"))
+    other.made(replace(complete(LATER / 2), set_id="one source"))
     assert other.attempts.unresolved_failure() is not None
     other.made(COMPLETE)
     assert other.attempts.unresolved_failure() is None
     assert one.attempts.unresolved_failure() is None
 
 
-def test_a_failure_that_no_other_host_knows_is_not_forgotten_here(
+def test_what_the_others_could_not_be_told_is_told_later(
     hosts: tuple[Host, Host], shared: SharedDatabase
 ) -> None:
     """The database did not answer when the run ended."""
     one, other = hosts
-    other.made(COMPLETE)
+    other.made(complete(-LATER))
     shared.away = True
     with pytest.raises(DatabaseUnreachable):
         one.made(FAILED)
     shared.away = False
     assert one.attempts.unresolved_failure() == FAILED
-    later = replace(COMPLETE, id="20261122T030000Z-ab12cd34")
-    one.made(later)
+    assert other.attempts.unresolved_failure() is None
+
+    one.attempts.tell()
+    assert other.attempts.unresolved_failure() is not None
+
+
+def test_what_was_not_told_is_outdone_by_a_later_run_of_another_host(
+    hosts: tuple[Host, Host], shared: SharedDatabase
+) -> None:
+    """A failure by a complete one, and a complete one by a failure."""
+    one, other = hosts
+    shared.away = True
+    with pytest.raises(DatabaseUnreachable):
+        one.made(FAILED)
+    shared.away = False
+    other.made(COMPLETE)
     assert one.attempts.unresolved_failure() is None
-    other.made(replace(FAILED, id="20261122T040000Z-ab12cd34"))
-    failure = one.attempts.unresolved_failure()
-    assert failure is not None
-    assert failure.id == "20261122T040000Z-ab12cd34"
+    one.attempts.tell()
+    assert other.attempts.unresolved_failure() is None, "the older one is told too late"
+
+    shared.away = True
+    with pytest.raises(DatabaseUnreachable):
+        one.made(complete(2 * LATER))
+    shared.away = False
+    other.made(failed(3 * LATER))
+    assert one.attempts.unresolved_failure() is not None
+
+
+def test_a_frozen_host_that_ends_its_run_late_changes_nothing(hosts: tuple[Host, Host]) -> None:
+    """Another has begun a run since, and ended it."""
+    one, other = hosts
+    other.made(COMPLETE)
+    one.made(replace(FAILED, finished_at=INSTANT + 2 * LATER))
+    assert one.attempts.unresolved_failure() is None
+    assert other.attempts.unresolved_failure() is None
+
+    other.made(failed(3 * LATER))
+    one.made(replace(complete(2 * LATER), finished_at=INSTANT + 4 * LATER))
+    assert one.attempts.unresolved_failure() is not None
+
+
+def test_a_run_that_began_in_the_future_is_outdone_by_the_next(hosts: tuple[Host, Host]) -> None:
+    """The clock of that host was wrong."""
+    one, other = hosts
+    one.made(failed(timedelta(days=4000)))
+    assert other.attempts.unresolved_failure() is not None
+    other.made(COMPLETE)
+    assert one.attempts.unresolved_failure() is None
+
+
+def test_each_host_notes_what_all_know(hosts: tuple[Host, Host], shared: SharedDatabase) -> None:
+    """So that it is not far behind when the database is away, and knows what is over."""
+    one, other = (host.state for host in hosts)
+    other.mirror_what_is_common()  # there is nothing yet
+    one.set_last_drill(DRILL)
+    one.succeed("0123abcd")
+    one.second.note_stand_in(StandIn(INSTANT), PLACE)
+    one.set_swept_at(INSTANT)
+    other.mirror_what_is_common()
+    one.second.note_stand_in(None, PLACE)
+    one.set_last_drill(replace(DRILL, rows=13))
+    other.mirror_what_is_common()
+
+    shared.away = True
+    assert other.last_drill() == replace(DRILL, rows=13)
+    assert other.predecessors() == {"0123abcd": None}
+    assert other.second.stand_in(PLACE) is None
+    assert other.swept_at() is None
+
+
+def test_a_set_that_one_host_removes_is_missed_by_none(hosts: tuple[Host, Host]) -> None:
+    """For a year."""
+    one, other = (host.state.deeds for host in hosts)
+    assert not other.is_doomed("20261122T010000Z")
+    one.note_doomed("20261122T010000Z", INSTANT)
+    assert other.is_doomed("20261122T010000Z")
+    one.note_doomed("20271101T010000Z", INSTANT + timedelta(days=364))
+    assert other.is_doomed("20261122T010000Z")
+    one.note_doomed("20271130T010000Z", INSTANT + timedelta(days=366))
+    assert not other.is_doomed("20261122T010000Z")
+    assert other.is_doomed("20271101T010000Z")
+
+
+def test_an_older_restore_is_not_undone(hosts: tuple[Host, Host]) -> None:
+    """Another host has restored since; what this one has put aside is older than that."""
+    one, other = (host.state for host in hosts)
+    restore = RestoreRecord("20261122T010000Z-ab12", "20261121T010000Z", INSTANT, ())
+    one.set_last_restore(restore)
+    assert not one.deeds.was_restored_elsewhere(restore.run_id)
+    later = replace(restore, run_id="20261122T020000Z-ab12")
+    other.begin_switch(Switch(later, Replaced("tokens", "nothing", None)))
+    assert not one.deeds.was_restored_elsewhere(restore.run_id)
+    other.end_switch(later)
+    assert one.deeds.was_restored_elsewhere(restore.run_id)
+    assert not other.deeds.was_restored_elsewhere(later.run_id)
 
 
 def test_a_host_alone_writes_no_outcome(tmp_path: Path) -> None:
@@ -221,6 +336,8 @@ def test_a_host_alone_writes_no_outcome(tmp_path: Path) -> None:
         assert alone.attempts.unresolved_failure() == FAILED
         alone.made(COMPLETE)
         assert alone.attempts.unresolved_failure() is None
+        alone.state.deeds.note_doomed("20261122T010000Z", INSTANT)
+        alone.state.deeds.note_restore(FAILED.id)
         rows = alone.state.common.read_own(
             lambda own: own.execute("SELECT name FROM facts").fetchall()
         )

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
-from backups.host.heartbeats import Heartbeats
-from backups.model import Beat
+from backups.host.heartbeats import Heartbeats, heard, told
+from backups.model import Beat, Finding
+from shared.databases.engines.holder import Holder
 from shared.process.lasting_work import Sign
 from tests.support.clock import FixedClock
 from tests.support.installation import REPOSITORY
@@ -198,3 +200,31 @@ def test_reading_while_it_is_written_never_meets_half_of_it(path: Path) -> None:
             assert (beat.most, beat.failure) == (timedelta(seconds=number), "x" * (number % 250))
             read += 1
     writer.join()
+
+
+def test_what_a_leader_tells_other_hosts_grows_older() -> None:
+    """Its threads, and what only its own process and disk can tell."""
+    full = Finding("records_unusable", "the disk is full", "Make room.")
+    holder = Holder("fox", 17, timedelta(minutes=5), told=told(SIGNS, (full,)))
+
+    found = heard(replace(holder, told_ago=timedelta(seconds=10)))
+
+    assert found is not None
+    assert (found.host, found.pid, found.age) == ("fox", 17, timedelta(seconds=10))
+    assert found.beats == (
+        Beat("scheduler", timedelta(seconds=12), timedelta(seconds=180)),
+        Beat(
+            "follower",
+            timedelta(seconds=410),
+            timedelta(seconds=180),
+            "the disk is full [disk_full] Make room.",
+            timedelta(seconds=40),
+        ),
+    )
+    assert found.findings == (full,)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"beats": [{}], "findings": []}', "no document"])
+def test_what_nobody_can_read_is_no_sign(text: str) -> None:
+    """A leader has told nothing yet, or another version has."""
+    assert heard(Holder("fox", 17, timedelta(minutes=5), told=text)) is None

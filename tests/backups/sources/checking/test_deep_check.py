@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
-from contextlib import closing
-from dataclasses import replace
+import threading
+from contextlib import closing, suppress
 from pathlib import Path
 from threading import Event
 
 import pytest
 
 from backups.errors import RunInterrupted, SnapshotDamaged
-from backups.model import DatabaseFacts, SnapshotFile
-from backups.sets import publish
-from backups.sources.checking import deep_check, soundness
+from backups.sources.checking import deep_check, soundness, soundness_checks
 from backups.sources.checking.deep_check import is_sound
 from backups.sources.checking.soundness import Soundness, examine
+from backups.sources.checking.soundness_checks import checking_soundness
+from tests.support.waiting import eventually
 
 
 @pytest.fixture
@@ -32,19 +32,20 @@ def database(tmp_path: Path) -> Path:
     return path
 
 
+ENDLESS = "import signal; signal.pause()"
+
+
 def nothing() -> None:
     """Nobody wants it to end."""
 
 
-def file_of(path: Path) -> SnapshotFile:
-    """A snapshot of `tokens`."""
-    facts = DatabaseFacts(page_size=4096, page_count=1, user_version=0, rows={}, schema="")
-    return SnapshotFile("tokens", path, path.stat().st_size, "", facts, True, "wal")
-
-
 def children() -> set[str]:
-    """The processes that this one has started."""
-    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+    """The processes that this one has started, in whichever thread."""
+    found: set[str] = set()
+    for thread in Path("/proc/self/task").iterdir():
+        with suppress(OSError):  # it has ended
+            found.update((thread / "children").read_text().split())
+    return found
 
 
 def damage(path: Path) -> None:
@@ -68,7 +69,7 @@ def test_what_is_damaged_is_named_as_ever(database: Path, monkeypatch: pytest.Mo
     assert not is_sound(database, nothing)
     monkeypatch.setattr(soundness, "LEAST_BYTES", 0)
     with pytest.raises(SnapshotDamaged):
-        examine(file_of(database), nothing)
+        examine("tokens", database, nothing)
 
 
 def test_what_is_no_database_is_not_sound(tmp_path: Path) -> None:
@@ -87,15 +88,15 @@ def test_a_process_that_dies_takes_nothing_along(
     monkeypatch.setattr(deep_check, "_PROGRAM", program)
     monkeypatch.setattr(soundness, "LEAST_BYTES", 0)
     assert not is_sound(database, nothing)
-    assert examine(file_of(database), nothing).fault is None
+    assert examine("tokens", database, nothing).fault is None
     damage(database)
     with pytest.raises(SnapshotDamaged):
-        examine(file_of(database), nothing)
+        examine("tokens", database, nothing)
 
 
 def test_who_wants_to_end_is_not_kept(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The process is gone when what `ask` raised comes out."""
-    monkeypatch.setattr(deep_check, "_PROGRAM", "import signal; signal.pause()")
+    monkeypatch.setattr(deep_check, "_PROGRAM", ENDLESS)
     before = children()
 
     def ask() -> None:
@@ -117,34 +118,71 @@ def test_a_large_snapshot_is_checked_elsewhere(
         return True
 
     monkeypatch.setattr(soundness, "is_sound", answer)
-    assert examine(file_of(database), nothing).fault is None
+    assert examine("tokens", database, nothing).fault is None
     assert asked == []
     monkeypatch.setattr(soundness, "LEAST_BYTES", 0)
-    examine(file_of(database), nothing)
+    examine("tokens", database, nothing)
     assert asked == [database]
 
 
-def test_the_others_are_checked_while_the_largest_is(
+def test_each_check_begins_with_its_copy_and_others_go_on_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Here the largest ends only when all others have."""
-    sizes = {"smallest": 1, "largest": 3, "middle": 2}
-    files = []
-    for source, size in sizes.items():
-        path = tmp_path / source
-        path.write_bytes(bytes(size))
-        files.append(replace(file_of(path), source=source))
-    others_ended = Event()
+    """Here the first ends only when the second has; the third waits for one of them."""
+    second_ended, running, most = Event(), 0, 0
 
-    def check(file: SnapshotFile, _ask: object) -> Soundness:
-        if file.source == "largest":
-            assert others_ended.wait(30)
-        elif file.source == "middle":
-            others_ended.set()
-        return Soundness(unchecked=file.source)
+    def check(source: str, _path: Path, _ask: object) -> Soundness:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        if source == "first":
+            assert second_ended.wait(30)
+        elif source == "second":
+            second_ended.set()
+        running -= 1
+        return Soundness(unchecked=source)
 
-    monkeypatch.setattr(publish, "examine", check)
-    with publish.examined(files) as soundness_known:
-        found = soundness_known(nothing)
+    monkeypatch.setattr(soundness_checks, "examine", check)
+    sources = ["first", "second", "third"]
+    with checking_soundness() as checks:
+        for source in sources:
+            checks.begin(source, tmp_path / source)
+        found = checks.results(sources, nothing)
 
-    assert found == {source: Soundness(unchecked=source) for source in sizes}
+    assert found == {source: Soundness(unchecked=source) for source in sources}
+    assert most <= 2
+
+
+def test_nothing_is_checked_after_the_block(
+    database: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither what was under way, nor what waited for its turn: then its file may go."""
+    monkeypatch.setattr(deep_check, "_PROGRAM", ENDLESS)
+    monkeypatch.setattr(soundness, "LEAST_BYTES", 0)
+    before = children()
+
+    def interrupted() -> None:
+        with checking_soundness() as checks:
+            for source in ("first", "second", "third"):
+                checks.begin(source, database)
+            eventually(lambda: len(children() - before) == 2, "two checks")
+            raise RunInterrupted
+
+    with pytest.raises(RunInterrupted):
+        interrupted()
+    assert children() == before
+    assert not [one for one in threading.enumerate() if one.name == "beside"]
+
+
+def test_what_is_damaged_ends_the_waiting(database: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a source that is asked for; what became of another is nobody's matter."""
+    damage(database)
+    sound = database.with_name("sound.db")
+    with closing(sqlite3.connect(sound)) as connection:
+        connection.execute("CREATE TABLE t(x)")
+    with checking_soundness() as checks:
+        checks.begin("damaged", database)
+        checks.begin("sound", sound)
+        assert checks.results(["sound"], nothing) == {"sound": Soundness()}
+        with pytest.raises(SnapshotDamaged, match="damaged"):
+            checks.results(["sound", "damaged"], nothing)

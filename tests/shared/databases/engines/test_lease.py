@@ -89,6 +89,15 @@ def acquired(lease: SharedLease) -> HeldSharedLease:
     return held
 
 
+@contextmanager
+def closing_lease(held: HeldSharedLease) -> Iterator[None]:
+    """Released in the end."""
+    try:
+        yield
+    finally:
+        held.release()
+
+
 def sessions_of(connections: Connections, held: HeldSharedLease) -> SessionStorage:
     return SessionStorage(held.fenced(connections, "sessions"), SystemClock())
 
@@ -272,3 +281,26 @@ def assert_soon(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_what_a_holder_tells_is_gone_with_it(address: DatabaseAddress) -> None:
+    """All hosts hear it until another one holds the lease; then nobody hears the first."""
+    first, second = SharedLease(address, "scheduler"), SharedLease(address, "scheduler")
+    held = acquired(first)
+    try:
+        found = second.announced()
+        assert found is not None
+        assert found.told == ""
+        held.tell("all is well")
+        found = second.announced()
+        assert found is not None
+        assert found.told == "all is well"
+        assert found.told_ago.total_seconds() >= 0
+        ended_sessions(address)
+        with closing_lease(acquired(second)):
+            held.tell("I am late")
+            found = first.announced()
+            assert found is not None
+            assert found.told == ""
+    finally:
+        held.release()
