@@ -50,7 +50,7 @@ _ENDS_A_CHAIN = (ChainTaken, IncrementBroken, ManifestInvalid, ProofFailed, Seal
 
 
 class Follower:
-    """Follows the sources that `capture` captures. Close it at the end."""
+    """Follows what `capture` captures, from the monotonic instant `not_before`. Close it."""
 
     def __init__(self, parts: Parts, capture: Capture) -> None:
         self._parts = parts
@@ -62,7 +62,7 @@ class Follower:
         self._chain: OpenChain | None = None
         self._looked = False
         self._refused: set[str] = set()  # local copies that are no good
-        self._not_before = 0.0
+        self.not_before = 0.0
         self._failures = 0
         self._noticed_at: float | None = None
         self._full_reason: str | None = None
@@ -110,7 +110,7 @@ class Follower:
         self._capture.poll(hurry=hurry)
         if self._capture.pending & self._parts.lasting and self._noticed_at is None:
             self._noticed_at = now
-        if now < self._not_before and not self._comes_early(hurry):
+        if now < self.not_before and not self._comes_early(hurry):
             if self._no_room is not None:
                 return self._asks_for_full()
             return "waiting" if self._noticed_at is not None else "idle"
@@ -125,7 +125,7 @@ class Follower:
             self._late_because = AWAY
             self._capture.let_go()
             wait = min(_FIRST_WAIT * 2.0 ** (self._failures - 1), _LONGEST_WAIT)
-            self._not_before = self._clock.monotonic() + wait
+            self.not_before = self._clock.monotonic() + wait
             log = _log.warning if self._failures == 1 else _log.debug
             log("changes wait for the store: %s [%s]", error.message, error.code)
             note(error)
@@ -146,10 +146,10 @@ class Follower:
         cost = (time.thread_time() - self._capture.log_seconds - began) * SHARE
         if self.chain != before:  # a chain begins once a day, and its next point is waited for
             cost = 0.0
-        self._not_before = max(now + max(self._parts.delay, cost), self._clock.monotonic())
+        self.not_before = max(now + max(self._parts.delay, cost), self._clock.monotonic())
         if outcome in ("idle", "stored"):
             note(None)
-            self._not_before = self._not_before if outcome == "stored" else now
+            self.not_before = self.not_before if outcome == "stored" else now
         return self._check() if outcome == "stored" else outcome
 
     def _comes_early(self, hurry: bool) -> bool:
@@ -161,7 +161,7 @@ class Follower:
             _log.error("changes are not followed: %s [%s]", error.message, error.code)
         self._no_room, self._compares_all = error.message, True
         self._capture.let_go()
-        self._not_before = self._clock.monotonic() + _FIRST_WAIT
+        self.not_before = self._clock.monotonic() + _FIRST_WAIT
         note(error)
         return self._asks_for_full()
 
@@ -384,7 +384,7 @@ class Follower:
         self._full_reason = self._noticed_at = None
         self._refused.clear()
         self._capture.pending.clear()
-        self._not_before = 0.0
+        self.not_before = 0.0
         self._compares_all = self._chain is not None  # it may lack what the full has
 
     def _now(self) -> int:

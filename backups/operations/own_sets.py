@@ -12,7 +12,7 @@ from pathlib import Path
 from backups.decisions.chains.findings import Doubt
 from backups.decisions.due import STORE_FAILURES, next_try, owed_since, two_due_before
 from backups.decisions.marks import UnmarkedPoint, nothing_marked
-from backups.decisions.order import is_future
+from backups.decisions.order import end_of_present, is_future
 from backups.decisions.retention import RetentionFacts, RetentionPlan, plan_with_chains
 from backups.decisions.succession import busy_ones
 from backups.decisions.suspicion import Measures, RestoredSource, measures
@@ -50,7 +50,10 @@ class OwnSets:
         self._facts = facts
         self._writers = writers
         self.attempts = Attempts(
-            installation.run_log, facts.common, installation.clock, self._was_complete
+            installation.run_log,
+            facts.common,
+            lambda: end_of_present(installation.clock.now()),
+            self._was_complete,
         )
 
     def refresh(self) -> StoreError | None:

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 # The time of a file is that of the kernel's last tick, or coarser: a write after the newest set
 # may seem to have come a little before it.
 _COARSE = timedelta(seconds=2)
+# So that a look is not a moment too early, and the next one a whole turn later.
+_JUST_AFTER = 0.005
 
 
 class ChangeFollower:
@@ -129,6 +131,13 @@ class ChangeFollower:
         if follower.chain is not None and outcome in ("idle", "stored"):
             self._asked.answer(asked)
         return outcome
+
+    def wait(self, most: float) -> float:
+        """Seconds until the next look: `most`, or less where a step is due before."""
+        if self._follower is None:
+            return most
+        due_in = self._follower.not_before - self._service.clock.monotonic()
+        return min(most, due_in + _JUST_AFTER) if due_in > 0 else most
 
     def close(self) -> None:
         """Stop watching."""

@@ -106,10 +106,10 @@ class _Following:
             self._follower = ChangeFollower(self._service, self._delay, self._stopping)
         try:
             self._follower.step()
+            return self._follower.wait(POLL_SECONDS)
         except Exception:
             self.close()
             raise
-        return POLL_SECONDS
 
     def close(self) -> None:
         """Stop watching."""

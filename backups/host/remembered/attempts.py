@@ -8,14 +8,12 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
-from backups.decisions.order import end_of_present
 from backups.host.machine import this_host
 from backups.host.remembered.common import CommonFacts
 from backups.host.remembered.record import document
 from backups.host.run_log import RunLog
 from backups.model import Run
 from backups.vocabulary.outcome import Outcome
-from shared.clock import Clock
 from shared.databases.engines.database import Connection
 
 # More runs of one source than anybody makes between two complete ones.
@@ -30,19 +28,20 @@ _LONG_AGO = datetime.min.replace(tzinfo=UTC)
 class Attempts:
     """The backups that are over. Every method raises `DatabaseError`.
 
-    `was_complete` says it of a run that has succeeded: one source alone makes up for nothing.
+    What begins after `end_of_present` was begun by a wrong clock. `was_complete` says it of a run
+    that has succeeded: one source alone makes up for nothing.
     """
 
     def __init__(
         self,
         run_log: RunLog,
         common: CommonFacts,
-        clock: Clock,
+        end_of_present: Callable[[], datetime],
         was_complete: Callable[[Run], bool],
     ) -> None:
         self._run_log = run_log
         self._common = common
-        self._clock = clock
+        self._end_of_present = end_of_present
         self._was_complete = was_complete
 
     def unresolved_failure(self) -> Run | None:
@@ -88,8 +87,8 @@ class Attempts:
 
     def _newer(self, one: Outcome, other: Outcome) -> Outcome:
         """Of two the one whose run began later; one from the future was begun by a wrong clock."""
-        future = end_of_present(self._clock.now())
-        begun = [found.begun if found.begun <= future else _LONG_AGO for found in (one, other)]
+        latest = self._end_of_present()
+        begun = [found.begun if found.begun <= latest else _LONG_AGO for found in (one, other)]
         return one if begun[0] > begun[1] else other
 
     def _of_all_hosts(self) -> Outcome | None:

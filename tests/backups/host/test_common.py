@@ -21,7 +21,6 @@ from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from backups.vocabulary.second import CopyState, StandIn
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseUnreachable
-from tests.support.clock import FixedClock
 from tests.support.records import INSTANT
 
 DRILL = DrillReport("20261122T010000Z", INSTANT, 6.25, 12, 0, None)
@@ -116,8 +115,12 @@ def host_in(folder: Path, shared: SharedDatabase | None) -> Iterator[Host]:
     with closing(open_records(folder)) as records:
         state: HostState = HostState(records, shared)  # type: ignore[arg-type]
         log = RunLog(records)
-        clock = FixedClock(INSTANT + timedelta(days=1))
-        attempts = Attempts(log, state.common, clock, lambda run: run.set_id != "one source")
+        attempts = Attempts(
+            log,
+            state.common,
+            lambda: INSTANT + timedelta(days=1),
+            lambda run: run.set_id != "one source",
+        )
         yield Host(state, log, attempts)
 
 

@@ -128,6 +128,7 @@ def test_a_kill_in_the_middle_of_a_copying_is_caught_up_with(
     """Each time at another object; two processes of the app copy nothing twice at a time."""
     with FaultProxy(s3_server.endpoint) as proxy:
         settings = bucket.environment(COPY_LOCK_DAYS="1", COPY_ENDPOINT=proxy.endpoint)
+        settings |= {"BACKUP_CHANGE_DELAY": "0"}  # nothing new comes after the copying
         installation = installation_in(tmp_path, **bot_secrets(), **settings).make_databases()
         made = installation.json("run")["set"]
         for key in [made["objects"][0]["key"], made["objects"][1]["key"], "/manifest.json"]:
