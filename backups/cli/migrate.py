@@ -1,7 +1,12 @@
-"""`migrate --to postgresql|sqlite`: tokens, sessions and inbox go to the other engine.
+"""`migrate --to postgresql|sqlite`: tokens, sessions and inbox go to the other engine. With them
+goes what is known of the installation's backups, whichever host has noted it.
+
+`migrate --to store` notes in the shared database that the backups go elsewhere from now on.
 
 The app is stopped on all hosts. What is on the old side stays as it was. Each step can be repeated:
 after a run that was killed, the same command finishes.
+
+One file, because both directions do the same steps, and undo each other.
 """
 
 from __future__ import annotations
@@ -19,6 +24,10 @@ from backups.cli.output import print_json, show
 from backups.cli.owner import become_owner
 from backups.errors import LeaseHeld
 from backups.host.directory import BackupDirectory, disk_errors
+from backups.host.records import open_records
+from backups.host.remembered.attempts import Attempts
+from backups.host.run_log import RunLog
+from backups.host.state import COMMON_BEGINNINGS, COMMON_NAMES, HostState
 from backups.sources.engine.joining import MOVED, facts_of
 from backups.wiring import open_service
 from shared.databases.checks import check_tokens, known_schemas
@@ -33,7 +42,9 @@ from shared.words import counted
 
 def add_to(parser: argparse.ArgumentParser) -> None:
     """Its options."""
-    parser.add_argument("--to", required=True, choices=("postgresql", "sqlite"), help="the engine")
+    parser.add_argument(
+        "--to", required=True, choices=("postgresql", "sqlite", "store"), help="where"
+    )
 
 
 def migrate(options: argparse.Namespace) -> int:
@@ -44,6 +55,8 @@ def migrate(options: argparse.Namespace) -> int:
     if not settings.token_encryption_keys:
         raise SettingsError(("TOKEN_ENCRYPTION_KEYS is not set, and `migrate` needs it",))
     become_owner(settings)
+    if options.to == "store":
+        return _to_store(settings, as_json=options.json)
     rows = _to_postgresql(settings) if options.to == "postgresql" else _to_sqlite(settings)
     if options.json:
         print_json({"to": options.to, "rows": rows})
@@ -55,6 +68,31 @@ def migrate(options: argparse.Namespace) -> int:
         else "Leave DATABASE_URL out, then start the app."
     )
     show(f"Moved to {options.to} ({total}). The old side is as it was. {after}")
+    return DONE
+
+
+def _to_store(settings: Settings, *, as_json: bool) -> int:
+    """Note the bucket and the prefix of these settings; the data stays where it is."""
+    from shared.databases.engines.lease import SharedLease  # noqa: PLC0415 - see `_to_sqlite`
+    from shared.databases.engines.opening import (  # noqa: PLC0415
+        InstallationFacts,
+        move_installation,
+        open_postgres,
+    )
+
+    assert settings.database is not None  # noqa: S101 - asked before
+    facts = InstallationFacts(*facts_of(settings))
+    with ExitStack() as stack:
+        connections = stack.enter_context(open_postgres(settings.database))
+        _hold(stack, SharedLease(settings.database, "scheduler"))
+        move_installation(connections, facts)
+    if as_json:
+        print_json({"to": "store", "store": facts.store, "prefix": facts.prefix})
+    else:
+        show(
+            f"The backups of all hosts go to {facts.prefix} in {facts.store} from now on: give "
+            "each the same settings, then start the app."
+        )
     return DONE
 
 
@@ -108,6 +146,7 @@ def _to_postgresql(settings: Settings) -> dict[str, int]:
         for source, path in files.items():
             _compare(source, _counted(path, list(rows[source])), rows[source])
         _read_all(settings, PostgresDatabase(connections, "tokens"))
+        _tell_what_is_known(directory, PostgresDatabase(connections, "inbox"))
         with disk_errors(mark):
             mark.touch(mode=0o600)
             sync_directory(directory.path)
@@ -125,6 +164,7 @@ def _to_sqlite(settings: Settings) -> dict[str, int]:
     )
     from shared.databases.engines.lease import SharedLease  # noqa: PLC0415
     from shared.databases.engines.opening import is_moved, note_moved, open_postgres  # noqa: PLC0415
+    from shared.databases.engines.postgres import PostgresDatabase  # noqa: PLC0415
 
     address, files = settings.database, _files(settings)
     assert address is not None  # noqa: S101 - asked before
@@ -150,6 +190,7 @@ def _to_sqlite(settings: Settings) -> dict[str, int]:
                 _compare(source, _counted(path, list(rows[source])), rows[source])
                 sync_file(path)
             _read_all(settings, coming["tokens"])
+            _note_what_is_known(directory, PostgresDatabase(connections, "inbox"), coming["inbox"])
             for source, path in files.items():
                 _keep(path)
                 coming[source].replace(path)
@@ -158,6 +199,26 @@ def _to_sqlite(settings: Settings) -> dict[str, int]:
             note_moved(connections, moved=True)
         mark.unlink(missing_ok=True)
     return {source: sum(found.values()) for source, found in rows.items()}
+
+
+def _tell_what_is_known(directory: BackupDirectory, shared: Database) -> None:
+    """Let all hosts know what this one has noted alone, its last backup too."""
+    with closing(open_records(directory.path)) as records:
+        state, log = HostState(records, shared), RunLog(records)
+        state.common.replace_shared(COMMON_NAMES, COMMON_BEGINNINGS)
+        made = log.last("backup", "succeeded")
+        if made is not None:
+            Attempts(log, state.common, lambda: made.started_at, lambda _: True).note(made)
+
+
+def _note_what_is_known(directory: BackupDirectory, shared: Database, inbox: Path) -> None:
+    """Let this host know what all have noted; the file of the inbox is not where it looks."""
+    with closing(open_records(directory.path)) as records:
+        HostState(records, shared).mirror_what_is_common()
+    with closing(sqlite3.connect(inbox, isolation_level=None)) as file:
+        names = [str(name) for (name,) in file.execute("SELECT name FROM facts")]
+        common = [one for one in names if one in COMMON_NAMES or one.startswith(COMMON_BEGINNINGS)]
+        file.executemany("DELETE FROM facts WHERE name = ?", [(one,) for one in common])
 
 
 def _files(settings: Settings) -> Mapping[str, Path]:

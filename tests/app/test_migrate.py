@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import signal
 import sqlite3
 import subprocess
@@ -11,15 +12,17 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
+from cryptography.fernet import Fernet
 
 from shared.clock import SystemClock
 from shared.databases.engines.address import DatabaseAddress
 from shared.merchants.inbox import Event, Inbox, open_inbox
 from shared.store.spaces_access import SpacesSettings
-from tests.support.installation import Installation, installation_in, spaces
+from tests.support.installation import REPOSITORY, Installation, installation_in, spaces
 from tests.support.postgres_server import PostgresServer
 from tests.support.s3_server import S3Server
 
@@ -190,3 +193,86 @@ def test_a_database_with_data_is_not_overwritten(
     assert "has data already" in refused.stderr
     with psycopg.connect(address.url) as connection:
         assert connection.execute("SELECT count(*) FROM sales_bot.tokens").fetchone() == (5,)
+
+
+def test_what_is_known_of_the_backups_goes_along(
+    alone: Installation, address: DatabaseAddress
+) -> None:
+    """There and back again: the newest drill and kit, and a host that knew nothing knows them."""
+    shared = alone.with_settings(DATABASE_URL=address.url)
+    assert alone.cli("run").returncode == 0
+    first = alone.json("drill")
+    assert migrate(shared, "postgresql").returncode == 0
+    new_host = Installation(alone.folder.parent / "new", dict(shared.settings))
+    new_host.folder.mkdir(exist_ok=True)
+    found = status_of(new_host)
+    assert found["last_drill"]["at"] == drill_of(first)
+    assert "attempts_unknown" not in {one["code"] for one in found["warnings"]}
+
+    second = new_host.json("drill")
+    assert new_host.cli("kit", "--kept").returncode == 0
+    assert migrate(shared, "sqlite").returncode == 0
+    back = status_of(alone)
+    assert back["last_drill"]["at"] == drill_of(second)
+    assert back["kit_kept_at"] is not None
+    with closing(sqlite3.connect(alone.folder / "data" / "inbox.db")) as inbox:
+        names = {str(name) for (name,) in inbox.execute("SELECT name FROM facts")}
+    assert not names & {"last_drill", "kit_kept", "last_outcome"}
+
+    third = alone.json("drill")
+    assert migrate(shared, "postgresql").returncode == 0
+    assert status_of(new_host)["last_drill"]["at"] == drill_of(third)
+
+
+def status_of(host: Installation) -> dict[str, Any]:
+    """What a host says, whatever it thinks of it."""
+    document: dict[str, Any] = json.loads(host.cli("status", "--json").stdout)
+    return document
+
+
+def drill_of(run: dict[str, Any]) -> str:
+    """When a drill ended, as status says it."""
+    return str(run["drill"]["at"])
+
+
+def test_an_installation_of_several_hosts_moves_to_another_store(
+    alone: Installation, address: DatabaseAddress, s3_server: S3Server
+) -> None:
+    """A person says so once; a host with the old settings is refused then."""
+    shared = alone.with_settings(DATABASE_URL=address.url)
+    assert migrate(shared, "postgresql").returncode == 0
+    elsewhere = shared.with_settings(**spaces(s3_server.settings_of_new_bucket()))
+    refused = elsewhere.cli("run")
+    assert refused.returncode != 0
+    assert "./bot backups migrate --to store" in refused.stderr
+
+    moved = migrate(elsewhere, "store")
+    assert moved.returncode == 0, moved.stderr
+    assert "from now on" in moved.stdout
+    assert elsewhere.cli("run").returncode == 0
+    assert shared.cli("run").returncode != 0
+
+
+def test_a_token_key_is_rotated_on_several_hosts(
+    alone: Installation, address: DatabaseAddress
+) -> None:
+    """As docs/security.md says it; a host that has only the old one is refused by name."""
+    shared = alone.with_settings(DATABASE_URL=address.url)
+    assert migrate(shared, "postgresql").returncode == 0
+    old = shared.settings["TOKEN_ENCRYPTION_KEYS"]
+    new = Fernet.generate_key().decode()
+    both = shared.with_settings(TOKEN_ENCRYPTION_KEYS=f"{new},{old}")
+    rotated = subprocess.run(
+        [sys.executable, "-m", "shared", "rotate-keys"],
+        cwd=REPOSITORY,
+        env=both.environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert rotated.returncode == 0, rotated.stderr
+    assert both.cli("run").returncode == 0
+    behind = shared.cli("status")
+    assert behind.returncode != 0
+    assert "TOKEN_ENCRYPTION_KEYS" in behind.stderr
+    assert shared.with_settings(TOKEN_ENCRYPTION_KEYS=new).cli("run").returncode == 0

@@ -96,6 +96,23 @@ class CommonFacts:
 
         self.write_own(change)
 
+    def replace_shared(self, names: Sequence[str], beginnings: Sequence[str]) -> None:
+        """Let the hosts know what this one knows, in place of all that was known before.
+
+        Raises `DatabaseError`.
+        """
+        if self._shared is None:
+            return
+
+        def common(connection: Connection) -> list[tuple[str, str]]:
+            return [row for row in _all(connection) if _is_one_of(row[0], names, beginnings)]
+
+        known = self.read_own(common)
+        with self._shared.transaction() as connection:
+            gone = [(name,) for name, _ in common(connection)]
+            connection.executemany("DELETE FROM facts WHERE name = ?", gone)
+            connection.executemany("INSERT INTO facts(name, value) VALUES (?, ?)", known)
+
     def offer(self, names: Sequence[str], beginnings: Sequence[str] = ()) -> None:
         """Let the hosts know what this one knew alone, if they know nothing yet: it was the only
         one until now. A database that does not answer gets it at the next start."""

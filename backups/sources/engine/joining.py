@@ -108,11 +108,11 @@ def _checked(settings: Settings, connections: Connections, live: SharedData, ins
     return instance
 
 
-def facts_of(settings: Settings) -> tuple[str, str, str]:
-    """What all hosts of an installation have in common: store, prefix, and the first key."""
+def facts_of(settings: Settings) -> tuple[str, str, tuple[str, ...]]:
+    """What all hosts of an installation have in common: store, prefix, fingerprints of the keys."""
     spaces, keys = settings.spaces, settings.token_encryption_keys
     store = f"{spaces.bucket} at {spaces.endpoint}" if spaces else ""
-    return store, settings.backup.prefix, key_fingerprint(keys[0]) if keys else ""
+    return store, settings.backup.prefix, tuple(key_fingerprint(key) for key in keys)
 
 
 def _refuse_forgotten_files(settings: Settings, what: str) -> None:

@@ -18,14 +18,15 @@ _PROBE = 7_101_992_002
 
 @dataclass(frozen=True)
 class InstallationFacts:
-    """What all hosts of one installation have in common: where backups go, and the first key.
+    """What all hosts of one installation have in common: where backups go, and the token keys.
 
-    `store` and `key` are fingerprints or places that may be shown.
+    All of it may be shown; `keys` are fingerprints, that in use first. A command without keys in
+    its environment has none.
     """
 
     store: str
     prefix: str
-    key: str
+    keys: tuple[str, ...]
 
 
 @contextmanager
@@ -114,34 +115,62 @@ def note_moved(connections: Connections, *, moved: bool) -> None:
 def claim_installation(connections: Connections, facts: InstallationFacts, instance: str) -> str:
     """Be a host of the installation that this database has, or begin one; its instance.
 
-    `instance` is that of a new one. Raises `DatabaseRefused` when the database belongs to an
-    installation with another store, prefix or first key.
+    `instance` is that of a new one. A host that has the key that is noted, and another one first,
+    notes that: the key was rotated. Raises `DatabaseRefused` when the database belongs to an
+    installation with another store or prefix, or with a key that this host does not have.
     """
     claim = (
         "INSERT INTO installation(one, instance, store, prefix, key) VALUES (1, %s, %s, %s, %s)"
         " ON CONFLICT DO NOTHING"
     )
+    first = facts.keys[0] if facts.keys else ""
     with connections.begin("BEGIN") as (raw, _):
-        raw.execute(claim, (instance, facts.store, facts.prefix, facts.key))
+        raw.execute(claim, (instance, facts.store, facts.prefix, first))
         row = raw.execute("SELECT instance, store, prefix, key FROM installation").fetchall()[0]
+        there, store, prefix, key = (str(value) for value in row)
+        wrong = [
+            f"{name} {noted!r} there, {here!r} here"
+            for name, noted, here in (
+                ("store", store, facts.store),
+                ("BACKUP_PREFIX", prefix, facts.prefix),
+            )
+            if noted != here
+        ]
+        _refuse_other_key(connections.what, key, facts.keys)
+        if not wrong and first not in ("", key):
+            raw.execute("UPDATE installation SET key = %s", (first,))
         raw.execute("COMMIT")
-    wrong = [
-        f"{name} {there!r} there, {here!r} here"
-        for name, there, here in zip(
-            ("store", "BACKUP_PREFIX", "first key of TOKEN_ENCRYPTION_KEYS"),
-            row[1:],
-            (facts.store, facts.prefix, facts.key),
-            strict=True,
-        )
-        if there != here
-    ]
     if wrong:
         raise DatabaseRefused(
-            f"{connections.what} belongs to another installation: {'; '.join(wrong)}",
+            f"{connections.what} belongs to an installation elsewhere: {'; '.join(wrong)}",
             "Give all hosts of an installation the same settings, and each installation a database "
-            "of its own.",
+            "of its own. If this one moves to another store: stop the app on all hosts, then "
+            "./bot backups migrate --to store",
         )
-    return str(row[0])
+    return there
+
+
+def move_installation(connections: Connections, facts: InstallationFacts) -> None:
+    """Note that the installation has another store or prefix from now on.
+
+    Raises `DatabaseRefused` when its key is not one of this host's.
+    """
+    with connections.begin("BEGIN") as (raw, _):
+        rows = raw.execute("SELECT key FROM installation").fetchall()
+        for (key,) in rows:
+            _refuse_other_key(connections.what, str(key), facts.keys)
+        raw.execute("UPDATE installation SET store = %s, prefix = %s", (facts.store, facts.prefix))
+        raw.execute("COMMIT")
+
+
+def _refuse_other_key(what: str, noted: str, keys: tuple[str, ...]) -> None:
+    if noted and keys and noted not in keys:
+        raise DatabaseRefused(
+            f"{what} belongs to an installation whose token key {noted} is not in "
+            "TOKEN_ENCRYPTION_KEYS here",
+            "Give all hosts of an installation the same keys, the new one first after a rotation, "
+            "and each installation a database of its own.",
+        )
 
 
 def _try_lock(session: Raw) -> bool:

@@ -22,6 +22,7 @@ from shared.databases.engines.faults import _TRANSLATION, translate
 from shared.databases.engines.opening import (
     InstallationFacts,
     claim_installation,
+    move_installation,
     open_postgres,
     refuse_lock_that_does_not_lock,
     refuse_old_server,
@@ -153,16 +154,45 @@ def test_a_lock_that_does_not_lock_is_refused(address: DatabaseAddress) -> None:
 
 def test_two_installations_do_not_share_a_database(connections: Connections) -> None:
     """A host whose store, prefix or key differs is refused, and the difference named."""
-    facts = InstallationFacts("bucket at fra1", "backups/", "k1")
+    facts = InstallationFacts("bucket at fra1", "backups/", ("k1",))
     assert claim_installation(connections, facts, "a" * 32) == "a" * 32
     assert claim_installation(connections, facts, "b" * 32) == "a" * 32
     for other, named in (
-        (InstallationFacts("other at fra1", "backups/", "k1"), "store"),
-        (InstallationFacts("bucket at fra1", "b/", "k1"), "BACKUP_PREFIX"),
-        (InstallationFacts("bucket at fra1", "backups/", "k2"), "TOKEN_ENCRYPTION_KEYS"),
+        (InstallationFacts("other at fra1", "backups/", ("k1",)), "store"),
+        (InstallationFacts("bucket at fra1", "b/", ("k1",)), "BACKUP_PREFIX"),
+        (InstallationFacts("bucket at fra1", "backups/", ("k2",)), "TOKEN_ENCRYPTION_KEYS"),
     ):
         with pytest.raises(DatabaseRefused, match=named):
             claim_installation(connections, other, "b" * 32)
+
+
+def test_a_rotated_key_is_no_other_installation(connections: Connections) -> None:
+    """A host that has the key that is noted may bring a new one; one with the old alone is out."""
+    old, both, new = ("k1",), ("k2", "k1"), ("k2",)
+    for keys in (old, (), both, (), new, both):
+        claim_installation(connections, InstallationFacts("", "backups/", keys), "a" * 32)
+    with pytest.raises(DatabaseRefused, match="key k2 is not in TOKEN_ENCRYPTION_KEYS"):
+        claim_installation(connections, InstallationFacts("", "backups/", old), "a" * 32)
+    other = InstallationFacts("elsewhere", "backups/", ("k3", "k2"))
+    with pytest.raises(DatabaseRefused, match="store"):
+        claim_installation(connections, other, "a" * 32)
+    claim_installation(connections, InstallationFacts("", "backups/", new), "a" * 32)
+
+
+def test_an_installation_moves_to_another_store(connections: Connections) -> None:
+    """When a person says so, with its key."""
+    here = InstallationFacts("bucket at fra1", "backups/", ("k1",))
+    there = InstallationFacts("bucket at nyc3", "b/", ("k1",))
+    claim_installation(connections, here, "a" * 32)
+    with pytest.raises(DatabaseRefused, match="bucket at fra1") as refused:
+        claim_installation(connections, there, "a" * 32)
+    assert "./bot backups migrate --to store" in refused.value.hint
+    with pytest.raises(DatabaseRefused, match="key k1"):
+        move_installation(connections, InstallationFacts("bucket at nyc3", "b/", ("k2",)))
+    move_installation(connections, there)
+    assert claim_installation(connections, there, "b" * 32) == "a" * 32
+    with pytest.raises(DatabaseRefused):
+        claim_installation(connections, here, "a" * 32)
 
 
 @pytest.mark.parametrize("place", ["postgresql://x@127.0.0.1:1/x", "postgresql://x@/x?host=/none"])
