@@ -162,3 +162,14 @@ def test_a_source_that_cannot_be_asked_is_no_proof(bench: Bench) -> None:
             owner.close()
             assert watch.poll()
             assert watch.unsure == set()
+
+
+def test_the_next_look_is_when_a_step_is_due(bench: Bench, follower: ChangeFollower) -> None:
+    """Not a turn of the loop later: a change would wait for twice as long as it has to."""
+    follow(bench, follower)
+    assert follower.wait(1.0) == 1.0
+    assert isinstance(bench.service.clock, FixedClock)
+    bench.service.clock.advance(seconds=HOUR.total_seconds() - 0.25)
+    assert 0.25 < follower.wait(1.0) < 0.3
+    bench.service.clock.advance(seconds=0.25)
+    assert follower.wait(1.0) == 1.0
