@@ -22,6 +22,7 @@ second_location, time:second, second_place  where copies go, since when, and the
 drill_place                          in which place the last scheduled drill was
 last_outcome, untold_outcome         how the last backup of several hosts went, as JSON; a run's id
 stand_in                             what the second place has while the first is away, as JSON
+receiver:<id>, outage:<id>           what a receiver was sent, as JSON: see `host/messages`
 """
 
 from __future__ import annotations
@@ -91,14 +92,15 @@ class HostState:
     def __init__(self, records: Database, shared: SharedDatabase | None = None) -> None:
         self._records = records
         self.common = common = CommonFacts(records, shared)
-        self.messages = Messages(records)
+        self.messages = Messages(records, common, shared)
         self.kit = KitRecord(common)
         self.checks = CheckRecord(records)
         self.second = SecondRecord(common)
 
     def offer_what_is_common(self) -> None:
-        """See `CommonFacts.offer`."""
+        """See `CommonFacts.offer`, and `Messages.offer`."""
         self.common.offer((_LAST_DRILL.name, *kit.NAMES, *second.NAMES, *attempts.NAMES))
+        self.messages.offer()
 
     # --- restores and drills ------------------------------------------------------------
 
