@@ -44,6 +44,14 @@ class RunInterrupted(BackupError):
     ) -> None:
         super().__init__(message, hint)
 
+    @classmethod
+    def as_leader(cls) -> RunInterrupted:
+        """The end of what a process did because it led, and does no more."""
+        return cls(
+            "the run was stopped because this process does not lead any more",
+            "Nothing was published. Whichever process leads will run it again.",
+        )
+
 
 class RunTimedOut(BackupError):
     """The run took longer than `BACKUP_TIMEOUT`."""

@@ -1,4 +1,7 @@
-"""Which message is sent to whom, by which process, and the record that it was."""
+"""Which message is sent to whom, by which process, and the record that it was.
+
+One file, because the claim, the sending and the record of a message change the same states.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from backups.decisions.alarms import (
     News,
 )
 from backups.decisions.health import Status
+from backups.host.messages import Book
 from backups.host.state import HostState
 from backups.vocabulary.receivers import Receiver, ReceiverState, SentMessage
 from shared.clock import Clock
@@ -53,7 +57,8 @@ class Alerts:
     3. Record the attempt: in `runs.db`, or, where that cannot be written, in this process until
        it can. A message that cannot be claimed is sent all the same, by each process.
 
-    A message can arrive twice if a process dies between 2 and 3.
+    A message can arrive twice if a process dies between 2 and 3. Of several hosts, whose claims are
+    in the database that they share, only the process that leads sends: see `may_send`.
     """
 
     def __init__(
@@ -63,12 +68,14 @@ class Alerts:
         notifier: Notifier,
         clock: Clock,
         *,
-        of_success: bool,
+        of_success: bool = False,
+        book: Book | None = None,
     ) -> None:
+        self.leads = False  # whoever schedules sets it
         self._status = status
         self._facts = facts
-        self._messages = facts.messages
-        self._notifier = notifier
+        self._book = book or facts.messages
+        self.notifier = notifier
         self._clock = clock
         self._of_success = of_success
         self._lock = threading.Lock()
@@ -88,26 +95,29 @@ class Alerts:
         return STEP_SECONDS
 
     def send_alerts(self) -> None:
-        """Send to each receiver what it has not been told; takes some seconds, never raises."""
-        if self._ids:
+        """Send to each receiver what it has not been told, if this process may.
+
+        Takes some seconds, never raises.
+        """
+        if self._ids and self.may_send():
             before = self._states()
             self._send(self._claim(self._news(), before), WAIT_SECONDS)
 
-    def has_told(self, code: str) -> bool:
-        """Whether a receiver was told of this problem, and not yet of its end."""
-        return any(code in (*state.told, *state.ended) for state in self._states().values())
+    def may_send(self) -> bool:
+        """Whether this process sends messages now: of a host alone each, of several the leader."""
+        return self.leads or not self._book.is_shared
 
     def send_success(self, set_id: str) -> None:
-        """A sign of life after each good set, and a message if those are wanted."""
-        self._notifier.heartbeat()
-        if self._of_success:
+        """A sign of life after each good set, and a message if those are wanted here."""
+        self.notifier.heartbeat()
+        if self._of_success and self.may_send():
             now, states = self._clock.now(), self._states()
-            free = [one for one in self._notifier.receivers if alarms.may_send(states[one.id], now)]
+            free = [one for one in self.notifier.receivers if alarms.may_send(states[one.id], now)]
             self._send(_letters(free, alarms.success_message(_name(), set_id)), WAIT_SECONDS)
 
     def send_test_message(self) -> tuple[Receiver, ...]:
         """Send a test message; the receivers that it did not reach."""
-        letters = _letters(self._notifier.receivers, alarms.test_message(_name()))
+        letters = _letters(self.notifier.receivers, alarms.test_message(_name()))
         return self._send(letters, _TEST_WAIT_SECONDS)
 
     # --- what there is to say -----------------------------------------------------------
@@ -128,11 +138,15 @@ class Alerts:
         new = begun is None or now - begun < alarms.FIRST_SET_WITHIN
         problems = [one for one in status.health.problems if one.code != alarms.ALERTS_FAIL]
         # The records may not know yet what this process does: that a message has arrived.
-        problems += alarms.alerts_that_fail(self._notifier.receivers, self._states(), now)
+        problems += alarms.alerts_that_fail(self.notifier.receivers, self._states(), now)
+        shared = self._book.is_shared
+        if shared and alarms.DATABASE_UNREACHABLE in (one.code for one in problems):
+            return News((), all_known=False)  # this host knows only what it noted itself, long ago
         found = alarms.active_alarms(problems, new=new)
         last = status.last_run
-        # A failure that is merely no longer the newest run is no recovery.
-        return News(found, bool(found) or last is None or last.status == "succeeded")
+        # A failure that is merely no longer the newest run is no recovery. Of several hosts, any
+        # may have made the backup, and all know whether it failed.
+        return News(found, bool(found) or shared or last is None or last.status == "succeeded")
 
     def _unknown(self, error: Exception, message: str, hint: str) -> News:
         if str(error) != self._logged_fault:  # not once a minute, for as long as it lasts
@@ -164,6 +178,8 @@ class Alerts:
                 self._write(decide)
                 letters = claimed
             except AppError as error:
+                if self._book.is_shared:  # whoever leads when it can be claimed sends it
+                    return []
                 if letters:
                     _log.warning("a message is sent without a record of it: %s", error.message)
             for letter in letters:
@@ -176,7 +192,7 @@ class Alerts:
         """The messages that may be sent now, and the states that change by their claim."""
         letters: list[Letter] = []
         changed: dict[str, ReceiverState] = {}
-        for receiver in self._notifier.receivers:
+        for receiver in self.notifier.receivers:
             state = states[receiver.id]
             if state.told != before[receiver.id].told:
                 continue
@@ -202,7 +218,7 @@ class Alerts:
     def _states(self) -> States:
         """The states as the records have them, or last had, with what they do not have yet."""
         try:
-            self._last_known = {**self._last_known, **self._messages.states(self._ids)}
+            self._last_known = {**self._last_known, **self._book.states(self._ids)}
         except AppError as error:
             _log.debug("the state of the receivers cannot be read: %s", error.message)
         return self._with_unrecorded(self._last_known)
@@ -216,7 +232,7 @@ class Alerts:
             changed = decide(self._with_unrecorded({**self._last_known, **stored}))
             return changed
 
-        self._messages.change(self._ids, change, [one.logged for one in self._unrecorded])
+        self._book.change(self._ids, change, [one.logged for one in self._unrecorded])
         self._unrecorded.clear()
         self._last_known = changed
 
@@ -258,7 +274,7 @@ class Alerts:
     def _deliver(self, letter: Letter) -> bool:
         sent = False
         try:
-            sent = self._notifier.send(letter.receiver, letter.message)
+            sent = self.notifier.send(letter.receiver, letter.message)
         finally:
             with self._lock:
                 self._record(letter, self._clock.now(), sent=sent)

@@ -16,6 +16,8 @@ _SYMPTOM = "no_restore_point"
 FIRST_SET_WITHIN = timedelta(hours=2)
 
 ALERTS_FAIL = "alerts_fail"
+# The database that several hosts share is away: each of them sends it.
+DATABASE_UNREACHABLE = "database_unreachable"
 STATUS_UNKNOWN = "status_unknown"
 # How long a process does not repeat that status cannot be determined.
 REPEAT_UNKNOWN_AFTER = timedelta(hours=1)
@@ -95,9 +97,14 @@ def message_for(
         lines = [f"{found.message}\n-> {found.hint}" for found in new]
         return Message(f"Backup problem on {name}: {new[0].code}", "\n\n".join(lines))
     if before and not now:
+        over = sorted({*before, *ended})
+        if over == [DATABASE_UNREACHABLE]:  # of all else, the host that leads sends messages
+            return Message(
+                f"The database is back on {name}", f"This problem is over: {over[0]}", "success"
+            )
         return Message(
             f"Backups on {name} are healthy again",
-            "Every problem that was reported is over: " + ", ".join(sorted({*before, *ended})),
+            "Every problem that was reported is over: " + ", ".join(over),
             "success",
         )
     return None

@@ -1,5 +1,8 @@
 """What was sent to whom: the state of each receiver, and the log of messages, in `runs.db`.
 
+Hosts that share a database have the states there, so that whoever leads next goes on from them;
+what a host has sent of the time when that was away, only itself knows. The log is of each host.
+
 A receiver is named by a hash of its URL, never by the URL, which holds a secret.
 """
 
@@ -10,14 +13,21 @@ import logging
 import sqlite3
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
 from backups.host import totals
+from backups.host.remembered.common import CommonFacts
+from backups.host.remembered.record import Record
 from backups.vocabulary.receivers import ReceiverState, SentMessage
 from shared.adapters import adapter_of
 from shared.clock import format_utc, parse_utc
+from shared.databases.engines.database import Connection
+from shared.databases.engines.database import Database as SharedDatabase
 from shared.databases.sqlite import Database
+from shared.errors import DatabaseError
 
 _log = logging.getLogger(__name__)
 
@@ -26,20 +36,74 @@ KEPT_FOR = timedelta(days=400)
 _ALWAYS_KEPT = 1000
 _STATE: TypeAdapter[ReceiverState] = adapter_of(ReceiverState)
 _CODES = adapter_of(tuple[str, ...])
+_ALL = "SELECT id, state FROM receivers"
 
 States = Mapping[str, ReceiverState]
 
 
-class Messages:
-    """Receivers and messages. Every method raises `DatabaseError` when they cannot be used."""
+# Beginnings of names in the table `facts`, which end in a receiver: what all hosts know, and what
+# this one has sent while their database was away.
+COMMON, _OUTAGE = "receiver:", "outage:"
 
-    def __init__(self, records: Database) -> None:
-        self._records = records
+
+class Book(Protocol):
+    """The states of receivers. Every method raises `DatabaseError` when they cannot be used."""
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts read it, too."""
 
     def states(self, receivers: Collection[str]) -> dict[str, ReceiverState]:
         """The states of these receivers, of those that have one; writes nothing."""
+
+    def change(
+        self,
+        receivers: Collection[str],
+        decide: Callable[[States], States],
+        attempts: Sequence[SentMessage] = (),
+    ) -> None:
+        """See `Messages.change`."""
+
+
+class Messages:
+    """Receivers and messages. Every method raises `DatabaseError` when they cannot be used.
+
+    With `shared` the states of receivers are there; while it does not answer, none is known.
+    """
+
+    def __init__(
+        self, records: Database, common: CommonFacts, shared: SharedDatabase | None = None
+    ) -> None:
+        self._records = records
+        self._common = common
+        self._shared = shared
+        self.of_outages: Book = OutageMessages(records)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other hosts read the states, too."""
+        return self._shared is not None
+
+    def states(self, receivers: Collection[str]) -> dict[str, ReceiverState]:
+        """The states of these receivers, of those that have one; writes nothing."""
+        if self._shared is not None:
+            return self._common.read(partial(_facts, COMMON, receivers))
         with self._records.reading() as connection:
             return _states(connection, receivers)
+
+    def offer(self) -> None:
+        """Let the hosts know what this one alone has sent, if they know nothing yet."""
+        if self._shared is None:
+            return
+        with self._records.reading() as own:
+            known = {one: _parse(text) for one, text in own.execute(_ALL).fetchall()}
+        try:
+            with self._shared.transaction() as connection:
+                query = "SELECT 1 FROM facts WHERE name LIKE ? LIMIT 1"
+                if known and connection.execute(query, (f"{COMMON}%",)).fetchone() is None:
+                    _write_facts(connection, COMMON, known)
+        except DatabaseError as error:
+            _log.warning("%s [%s] %s", error.message, error.code, error.hint)
 
     def change(
         self,
@@ -52,12 +116,20 @@ class Messages:
         In one transaction, so that of several processes one claims a message. `decide` is given
         the states of `receivers`, of those that have one.
         """
+        common: States | None = None
+        if self._shared is not None:
+            with self._shared.transaction() as shared:
+                common = decide(_facts(COMMON, receivers, shared))
+                _write_facts(shared, COMMON, common)
         with self._records.transaction() as connection:
             states = _states(connection, receivers)
-            changed = {**_adopted(connection, states), **decide(states)}
+            changed = common if common is not None else decide(states)
             connection.executemany(
                 "INSERT OR REPLACE INTO receivers(id, state) VALUES (?, ?)",
-                [(one, _STATE.dump_json(state).decode()) for one, state in changed.items()],
+                [
+                    (one, _STATE.dump_json(state).decode())
+                    for one, state in {**_adopted(connection, states), **changed}.items()
+                ],
             )
             for attempt in attempts:
                 _log_attempt(connection, attempt)
@@ -92,8 +164,52 @@ class Messages:
         ]
 
 
+class OutageMessages:
+    """What this host has sent of the time when the database of several hosts was away."""
+
+    is_shared = False
+
+    def __init__(self, records: Database) -> None:
+        self._records = records
+
+    def states(self, receivers: Collection[str]) -> dict[str, ReceiverState]:
+        """See `Book`."""
+        with self._records.reading() as connection:
+            return _facts(_OUTAGE, receivers, connection)
+
+    def change(
+        self,
+        receivers: Collection[str],
+        decide: Callable[[States], States],
+        attempts: Sequence[SentMessage] = (),
+    ) -> None:
+        """See `Book`."""
+        with self._records.transaction() as connection:
+            _write_facts(connection, _OUTAGE, decide(_facts(_OUTAGE, receivers, connection)))
+            for attempt in attempts:
+                _log_attempt(connection, attempt)
+
+
+def _facts(
+    prefix: str, receivers: Collection[str], connection: Connection
+) -> dict[str, ReceiverState]:
+    found = {one: _fact(prefix, one).read(connection) for one in receivers}
+    return {one: state for one, state in found.items() if state is not None}
+
+
+def _write_facts(connection: Connection, prefix: str, states: States) -> None:
+    for one, state in states.items():
+        _fact(prefix, one).write(connection, state)
+
+
+def _fact(prefix: str, receiver: str) -> Record[ReceiverState]:
+    return Record(
+        f"{prefix}{receiver}", lambda state: _STATE.dump_json(state).decode(), _STATE.validate_json
+    )
+
+
 def _states(connection: sqlite3.Connection, receivers: Collection[str]) -> dict[str, ReceiverState]:
-    stored = dict(connection.execute("SELECT id, state FROM receivers").fetchall())
+    stored = dict(connection.execute(_ALL).fetchall())
     states = {one: _parse(stored[one]) for one in receivers if one in stored}
     told = _told_by_older_version(connection)
     if told is not None:  # there was no state for each receiver: all were told the same

@@ -24,6 +24,7 @@ last_outcome, untold_outcome         how the last backup of several hosts went, 
 newest_restore                       the run of it, of several hosts
 doomed:<set>                         when one of several hosts began to remove it
 stand_in                             what the second place has while the first is away, as JSON
+receiver:<id>, outage:<id>           what a receiver was sent, as JSON: see `host/messages`
 """
 
 from __future__ import annotations
@@ -104,15 +105,16 @@ class HostState:
     def __init__(self, records: Database, shared: SharedDatabase | None = None) -> None:
         self._records = records
         self.common = common = CommonFacts(records, shared)
-        self.messages = Messages(records)
+        self.messages = Messages(records, common, shared)
         self.kit = KitRecord(common)
         self.deeds = Deeds(common)
         self.checks = CheckRecord(records)
         self.second = SecondRecord(common)
 
     def offer_what_is_common(self) -> None:
-        """See `CommonFacts.offer`."""
+        """See `CommonFacts.offer`, and `Messages.offer`."""
         self.common.offer(COMMON_NAMES, COMMON_BEGINNINGS)
+        self.messages.offer()
 
     def mirror_what_is_common(self) -> None:
         """See `CommonFacts.mirror`."""

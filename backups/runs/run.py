@@ -35,7 +35,7 @@ from backups.vocabulary.stages import STAGES
 from shared.clock import Clock
 from shared.errors import AppError, DatabaseUnreachable, StoreUnreachable
 from shared.logs import fields, lines_of_run
-from shared.process.lasting_work import beat, patience
+from shared.process.lasting_work import beat, has_to_end, patience
 from shared.process.termination import signal_in
 
 _log = logging.getLogger("backups.run")
@@ -123,6 +123,8 @@ class Recorder:
         """Report how far the stage is; the one place where a run notices that it must stop."""
         if self._stop.is_set():
             raise RunInterrupted
+        if has_to_end():
+            raise RunInterrupted.as_leader()
         if time.monotonic() > self._deadline:
             raise RunTimedOut(
                 f"the run did not finish within {self._seconds:.0f} s",

@@ -11,12 +11,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextvars import copy_context
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from backups.alerts.outage import OutageAlerts
 from backups.host.heartbeats import told
 from backups.host.lease import HeldRight, Right
 from backups.host.records import find_faults
@@ -30,7 +33,7 @@ from shared.crontab import Crontab
 from shared.errors import AppError, DatabaseError
 from shared.logs import fields
 from shared.process.clock_steps import ClockSteps
-from shared.process.lasting_work import Supervisor, last
+from shared.process.lasting_work import Supervisor, last, until
 
 JOB_ID = "backup"
 DRILL_JOB_ID = "drill"
@@ -71,8 +74,8 @@ class LeaderJob:
     """A job of another part of the program, which only the process that schedules does.
 
     `work` is called at the instants of `schedule`, if there is one, and every second: it decides
-    whether something is owed. `while_leader` is entered when this process begins to schedule, and
-    left when it ends; `stop` makes `work` end soon.
+    whether something is owed, and ends soon where it `has_to_end`. `while_leader` is entered when
+    this process begins to schedule, and left when it ends; `stop` makes `work` end soon, for good.
     """
 
     name: str
@@ -140,8 +143,14 @@ class BackupScheduler:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._try_to_lead, name="backup-scheduler")
         self._in_each_process = ExitStack()
-        self._alerted = self._leads = False
-        self._silent = False
+        self._alerted = self._silent = False
+        self._outage = OutageAlerts(
+            service.directory.scheduler_lease.holder,
+            service.status,
+            service.facts,
+            service.alerts.notifier,
+            service.clock,
+        )
 
     def start(self) -> None:
         """Begin to try for the lease, in a thread; returns at once."""
@@ -176,30 +185,19 @@ class BackupScheduler:
             self._service.facts.mirror_what_is_common()
 
     def _alert(self) -> float:
-        if self._service.live.is_shared:
+        service, alerted = self._service, self._alerted
+        if service.live.is_shared:
             self._keep_up()
-        if not self._sends_alerts():
-            # Whoever leads sends them; of its sets this host knows what the store has.
-            self._service.own_sets.refresh()
-            return ALERT_SECONDS
-        # Not at the start: what this process makes up for first is no news.
-        if self._alerted:
-            self._service.alerts.send_alerts()
         self._alerted = True
+        # Not at the start: what this process makes up for first is no news.
+        if alerted and service.facts.messages.is_shared:
+            self._outage.send_alerts()
+        if not service.alerts.may_send():
+            # Whoever leads sends the others; of its sets this host knows what the store has.
+            service.own_sets.refresh()
+        elif alerted:
+            service.alerts.send_alerts()
         return ALERT_SECONDS
-
-    def _sends_alerts(self) -> bool:
-        """Of several hosts, only the one that leads; but each, while their database is away.
-
-        Then nobody leads; and whoever has sent that it is away sends that it is back.
-        """
-        if self._leads or not self._service.live.is_shared:
-            return True
-        try:
-            self._service.directory.scheduler_lease.holder()
-        except DatabaseError:
-            return True
-        return self._service.alerts.has_told("database_unreachable")
 
     def _try_to_lead(self) -> None:
         last("the scheduler", self._lead, self._stopping)
@@ -210,12 +208,12 @@ class BackupScheduler:
         held = lease.try_acquire()
         if held is None:
             return LEAD_RETRY_SECONDS
-        self._leads = True
+        self._service.alerts.leads = True
         try:
             self._announce(lease)
             self._schedule(held)
         finally:
-            self._leads = False
+            self._service.alerts.leads = False
             held.release()
         return LEAD_RETRY_SECONDS
 
@@ -230,32 +228,42 @@ class BackupScheduler:
 
     def _schedule(self, held: HeldRight) -> None:
         """Run the threads of a leader until this process stops, or has the lease no more."""
+        lost = threading.Event()
+        with until(lost), ExitStack() as leading:
+            try:
+                self._watch(self._begin_to_schedule(leading), held)
+            finally:
+                if not self._stopping.is_set():  # else what is in hand has a while: see `stop`
+                    self._service.alerts.leads = False
+                    lost.set()
+
+    def _begin_to_schedule(self, leading: ExitStack) -> BackgroundScheduler:
+        """Start the threads of a leader, which the end of `leading` ends."""
         runs, ended = DueRuns(self._service, self._changed), threading.Event()
-        with ExitStack() as leading:
-            for job in self._leader_jobs:
-                leading.enter_context(job.while_leader())
-            leading.enter_context(self._supervisor.running("scheduler", runs.step, ended))
-            if delay := self._service.config.change_delay:
-                following = _Following(self._service, delay, runs.begun, self._stopping)
-                leading.callback(following.close)
-                leading.enter_context(self._supervisor.running("follower", following.step, ended))
-                packer = Packer(self._service, ended)
-                leading.enter_context(self._supervisor.running("packer", packer.step, ended))
-            for job in self._leader_jobs:
-                leading.enter_context(_working_each_second(job, ended))
-            leading.callback(ended.set)
-            plan = self._plan(runs)
-            plan.start()
-            leading.callback(plan.shutdown, wait=True)
-            schedule = self._service.config.schedule
-            _log.info(
-                "this process schedules the backups",
-                extra=fields(
-                    cron=schedule.expression,
-                    next_run_at=format_utc(schedule.next_after(self._service.clock.now())),
-                ),
-            )
-            self._watch(plan, held)
+        for job in self._leader_jobs:
+            leading.enter_context(job.while_leader())
+        leading.enter_context(self._supervisor.running("scheduler", runs.step, ended))
+        if delay := self._service.config.change_delay:
+            following = _Following(self._service, delay, runs.begun, self._stopping)
+            leading.callback(following.close)
+            leading.enter_context(self._supervisor.running("follower", following.step, ended))
+            packer = Packer(self._service, ended)
+            leading.enter_context(self._supervisor.running("packer", packer.step, ended))
+        for job in self._leader_jobs:
+            leading.enter_context(_working_each_second(job, ended))
+        leading.callback(ended.set)
+        plan = self._plan(runs)
+        plan.start()
+        leading.callback(plan.shutdown, wait=True)
+        schedule = self._service.config.schedule
+        _log.info(
+            "this process schedules the backups",
+            extra=fields(
+                cron=schedule.expression,
+                next_run_at=format_utc(schedule.next_after(self._service.clock.now())),
+            ),
+        )
+        return plan
 
     def _plan(self, runs: DueRuns) -> BackgroundScheduler:
         """The instants of the schedules; what has to be done then, the threads do."""
@@ -270,7 +278,7 @@ class BackupScheduler:
             )
         for name, schedule, act in schedules:
             plan.add_job(
-                act,
+                partial(copy_context().run, act),  # its threads are of this turn, too
                 CrontabTrigger(schedule),
                 id=name,
                 coalesce=True,
@@ -330,7 +338,8 @@ def _working_each_second(job: LeaderJob, ended: threading.Event) -> Iterator[Non
         job.work()
         return POLL_SECONDS
 
-    thread = threading.Thread(target=last, args=(job.name, step, ended), name=job.name)
+    work = (last, job.name, step, ended)
+    thread = threading.Thread(target=copy_context().run, args=work, name=job.name)
     thread.start()
     try:
         yield

@@ -31,7 +31,7 @@ from shared.merchants.http_client import soon_given_up
 from shared.merchants.inbox import Provider
 from shared.merchants.marks import FirstSync, Marks
 from shared.merchants.platform import Platform
-from shared.process.lasting_work import Supervisor
+from shared.process.lasting_work import Supervisor, has_to_end
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +118,7 @@ class Polling:
         silent: deque[_Account] = deque()
         failed = self._at_once(left, silent.append)
         failed += self._at_once(silent, None)
-        if self._stopping.is_set():
+        if self._is_ending():
             return failed  # still owed
         self._marks.note_sync(this_round.began_at)
         _log.info("polled", extra=fields(accounts=len(accounts), failed=failed))
@@ -151,14 +151,14 @@ class Polling:
         Those that do not answer soon are handed to `later`; without it, all have all patience.
         """
         failed = 0
-        while not self._stopping.is_set():
+        while not self._is_ending():
             try:
                 platform, account = left.popleft()
             except IndexError:
                 break
             with soon_given_up() if later else nullcontext():
                 outcome = _poll(self._marks, platform, account)
-            if self._stopping.is_set():
+            if self._is_ending():
                 break  # it may have failed for that
             if outcome == "silent" and later:
                 later((platform, account))
@@ -170,6 +170,10 @@ class Polling:
     def stop(self) -> None:
         """End after the accounts in hand."""
         self._stopping.set()
+
+    def _is_ending(self) -> bool:
+        """Whether this process stops, or does not lead any more."""
+        return self._stopping.is_set() or has_to_end()
 
     def _owed(self) -> bool:
         last = self._marks.last_sync()

@@ -2,6 +2,7 @@
 
 What a thread does reports through `beat`, `note` and `patience`, which mean the thread that they
 are called in, and the threads that it starts in a copy of its context; elsewhere they do nothing.
+By `has_to_end` it learns that its turn is over, while the process goes on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass
 
 from shared.errors import AppError
@@ -105,6 +106,7 @@ class Pulse:
 
 
 _of_this_thread: ContextVar[Pulse | None] = ContextVar("pulse", default=None)
+_end_of_turn: ContextVar[threading.Event | None] = ContextVar("end of the turn", default=None)
 
 
 def beat() -> None:
@@ -117,6 +119,22 @@ def note(error: AppError | None) -> None:
     """Say how what this thread attempted ended; see `Pulse.note`."""
     if (pulse := _of_this_thread.get()) is not None:
         pulse.note(error)
+
+
+@contextmanager
+def until(ended: threading.Event) -> Iterator[None]:
+    """What is done in the block, by whichever thread for it, has to end once `ended` is set."""
+    token = _end_of_turn.set(ended)
+    try:
+        yield
+    finally:
+        _end_of_turn.reset(token)
+
+
+def has_to_end() -> bool:
+    """Whether the turn in which this is called is over; never outside of one: see `until`."""
+    ended = _end_of_turn.get()
+    return ended is not None and ended.is_set()
 
 
 @contextmanager
@@ -189,7 +207,8 @@ class Supervisor:
         The end of the block sets `stopping`, and waits for the step in hand.
         """
         pulse = Pulse(name, most, self._monotonic)
-        thread = threading.Thread(target=last, args=(name, step, stopping, pulse), name=name)
+        work = (last, name, step, stopping, pulse)
+        thread = threading.Thread(target=copy_context().run, args=work, name=name)
         thread.start()
         with self._lock:
             self._pulses.append(pulse)

@@ -20,6 +20,7 @@ from backups.host.records import open_records
 from backups.host.state import HostState
 from backups.model import BackupSet, ProgressSink, Run, Source, Trigger
 from backups.service import BackupService, ignore_progress
+from backups.sources.engine.live_data import LiveData
 from backups.wiring import assemble, bot_facts, build_config, build_store
 from shared.clock import Clock
 from shared.crontab import Crontab
@@ -244,6 +245,7 @@ def open_bench(
     clock: Clock | None = None,
     notifier: Notifier | None = None,
     notify_success: bool = False,
+    live: LiveData | None = None,
     **changes: Any,
 ) -> Iterator[Bench]:
     """A service over the installation in `folder`; without a `store`, over its own, watched.
@@ -251,7 +253,8 @@ def open_bench(
     With `settings`, which may be empty, all is as the bot's own processes have it. Without them
     it backs up plain rows, with no key and no check; its databases are made, with so many
     `rows` each, unless `sources` are given. `directory` is another `BACKUP_DIR` below `folder`,
-    that of another host. `changes` are fields of `BackupConfig`.
+    that of another host, and `live` what it shares with others. `changes` are fields of
+    `BackupConfig`.
     """
     clock = clock or FixedClock()
     installation = installation_in(folder, **(settings or {}))
@@ -283,6 +286,7 @@ def open_bench(
             notifier=notifier or notes,
             notify_success=notify_success,
             bot=bot_facts(loaded.inbox_db_path, clock),
+            live=live,
         )
         yield Bench(installation, service, store, records, known, notes)
 

@@ -30,7 +30,7 @@ class MemoryNotifier:
         return True
 
     def titles(self) -> list[str]:
-        """What the messages are about: the code, or `well`, or `done`, or `test`."""
+        """What the messages are about: the code, or `well`, `back`, `done`, `test`."""
         return [_topic(message) for message in self.messages]
 
 
@@ -39,6 +39,7 @@ def _topic(message: Message) -> str:
         return message.title.rpartition(": ")[2]
     for beginning, topic in (
         ("Backups on ", "well"),
+        ("The database is back", "back"),
         ("Backup done", "done"),
         ("Test message", "test"),
     ):

@@ -27,19 +27,21 @@ from backups.vocabulary.second import (
 )
 from shared.databases.sqlite import Database
 from shared.errors import AppError, StoreError
-from shared.process.lasting_work import beat
+from shared.process.lasting_work import beat, has_to_end
 from shared.store.append_only import AppendOnlyStore
 
 _log = logging.getLogger("backups.copy")
 
 _BYTES_OF_MBIT = 125_000
 _HOUR = timedelta(hours=1)
+_LOOK_SECONDS = 0.2
 
 
 class Pace:
     """Called with the bytes that went: waits so that no more than `mbit` Mbit/s go (0: no limit).
 
-    Raises `RunInterrupted` once `stopping` is set.
+    Raises `RunInterrupted` once `stopping` is set, or the turn is over in which this is called: of
+    a copying that a person asked for it is none.
     """
 
     def __init__(self, mbit: int, stopping: threading.Event) -> None:
@@ -52,8 +54,13 @@ class Pace:
         beat()
         now = time.monotonic()
         self._free_at = max(self._free_at, now) + size * self._seconds_a_byte
-        if self._stopping.wait(self._free_at - now):
-            raise RunInterrupted
+        while not has_to_end():
+            left = self._free_at - time.monotonic()
+            if self._stopping.wait(min(left, _LOOK_SECONDS)):
+                raise RunInterrupted
+            if left <= _LOOK_SECONDS:
+                return
+        raise RunInterrupted.as_leader()
 
 
 class SecondPlace:

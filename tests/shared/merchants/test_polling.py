@@ -25,6 +25,7 @@ from shared.merchants.inbox import Event, Provider, WaitingEvent, open_inbox
 from shared.merchants.marks import Marks
 from shared.merchants.platform import Connection
 from shared.merchants.polling import FirstSyncs, Polling
+from shared.process.lasting_work import until
 from tests.support.clock import MIDNIGHT, FixedClock
 from tests.support.waiting import eventually
 
@@ -194,6 +195,19 @@ def test_a_polling_that_was_stopped_is_still_owed(desk: Desk) -> None:
 
     assert desk.shops.polled == []
     assert desk.marks.last_sync() is None
+
+
+def test_a_polling_of_whoever_leads_no_more_is_still_owed(desk: Desk) -> None:
+    """It ends after the account in hand, and the next turn makes it up."""
+    ended = threading.Event()
+    ended.set()
+    with until(ended):
+        assert desk.polling.poll() == 0
+
+    assert desk.shops.polled == []
+    assert desk.marks.last_sync() is None
+    assert desk.polling.poll_if_owed() is True
+    assert desk.shops.polled != []
 
 
 def test_a_database_that_is_being_restored_is_an_entry_in_the_log(

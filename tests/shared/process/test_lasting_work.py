@@ -12,7 +12,17 @@ import pytest
 
 from shared.errors import DatabaseLocked
 from shared.process import lasting_work
-from shared.process.lasting_work import Pulse, Sign, Supervisor, beat, last, note, patience
+from shared.process.lasting_work import (
+    Pulse,
+    Sign,
+    Supervisor,
+    beat,
+    has_to_end,
+    last,
+    note,
+    patience,
+    until,
+)
 from tests.support.clock import FixedClock
 from tests.support.waiting import eventually
 
@@ -287,3 +297,27 @@ def test_a_thread_that_was_ended_is_no_longer_alive_to_anybody(clock: FixedClock
         assert supervisor.signs()[0].failure == "the thread ended: SystemExit"
         clock.advance(seconds=181)
         assert supervisor.signs()[0].is_stuck
+
+
+def test_the_end_of_a_turn_is_known_to_the_threads_that_began_in_it() -> None:
+    """And to no others: what somebody else asked for goes on."""
+    ended, supervisor = threading.Event(), Supervisor()
+    before, within = list[bool](), list[bool]()
+
+    def looking(said: list[bool]) -> Callable[[], float]:
+        def step() -> float:
+            said.append(has_to_end())
+            return 0.01
+
+        return step
+
+    with supervisor.running("before", looking(before), threading.Event()):
+        with until(ended):
+            assert not has_to_end()
+            ended.set()
+            assert has_to_end()
+            with supervisor.running("within", looking(within), threading.Event()):
+                eventually(lambda: within and len(before) > 1, "both")
+        assert not has_to_end()
+    assert all(within)
+    assert not any(before)
