@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -47,15 +48,14 @@ def turn(scheduler: BackupScheduler, bench: Bench) -> list[str]:
 
 
 def break_something(bench: Bench) -> None:
-    """Lose a database."""
-    path = bench.service.config.sources[0].path
-    path.rename(path.with_suffix(".lost"))
+    """A problem of which no backup is to blame."""
+    later = bench.service.clock.now() + timedelta(seconds=1)
+    bench.facts.note_started_empty("tokens", later)
 
 
 def mend(bench: Bench) -> None:
-    """Find it again."""
-    path = bench.service.config.sources[0].path
-    path.with_suffix(".lost").rename(path)
+    """Its end."""
+    bench.facts.forget_started_empty("tokens")
 
 
 @contextmanager
@@ -79,8 +79,8 @@ def test_a_host_that_does_not_lead_sends_only_that_the_database_is_away(
     monkeypatch.setattr(OwnSets, "refresh", lambda _: looked.append(1))
     scheduler = BackupScheduler(host.service)
     assert turn(scheduler, host) == []
-    live.away = True
     break_something(host)
+    live.away = True
     assert turn(scheduler, host) == ["database_unreachable"]
     assert turn(scheduler, host) == []
     live.away = False
@@ -155,8 +155,9 @@ def test_who_does_not_lead_sends_nothing_of_what_a_person_asked_it(
     with open_bench(tmp_path / "host", live=live, notify_success=True) as bench:
         bench.made()
         assert bench.notes.heartbeats == 1
-        break_something(bench)
+        bench.watched.break_at("put", 0)
         assert bench.run().status == "failed"
+        bench.watched.mend()
         bench.service.acceptance.accept_missing()
         bench.service.acceptance.accept("latest")
         assert bench.notes.titles() == []
@@ -204,7 +205,7 @@ def test_a_run_of_its_own_that_failed_long_ago_keeps_no_leader_from_sending_the_
         connection.execute("DELETE FROM facts WHERE name = 'untold_outcome'")
     with live.transaction() as connection:
         at = host.service.clock.now().isoformat()
-        outcome = f'{{"at": "{at}", "host": "other", "failed": null}}'
+        outcome = f'{{"at": "{at}", "begun": "{at}", "host": "other", "failed": null}}'
         connection.execute("UPDATE facts SET value = ? WHERE name = 'last_outcome'", (outcome,))
     host.service.alerts.send_alerts()
     assert host.notes.titles() == ["last_run_failed", "well"]
