@@ -23,6 +23,7 @@ from backups.cli.commands import DONE
 from backups.cli.output import print_json, show
 from backups.cli.owner import become_owner
 from backups.errors import LeaseHeld
+from backups.host import messages
 from backups.host.directory import BackupDirectory, disk_errors
 from backups.host.records import open_records
 from backups.host.remembered.attempts import Attempts
@@ -217,7 +218,8 @@ def _note_what_is_known(directory: BackupDirectory, shared: Database, inbox: Pat
         HostState(records, shared).mirror_what_is_common()
     with closing(sqlite3.connect(inbox, isolation_level=None)) as file:
         names = [str(name) for (name,) in file.execute("SELECT name FROM facts")]
-        common = [one for one in names if one in COMMON_NAMES or one.startswith(COMMON_BEGINNINGS)]
+        beginnings = (*COMMON_BEGINNINGS, messages.COMMON)
+        common = [one for one in names if one in COMMON_NAMES or one.startswith(beginnings)]
         file.executemany("DELETE FROM facts WHERE name = ?", [(one,) for one in common])
 
 
