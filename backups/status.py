@@ -189,11 +189,13 @@ def read_status(
 
 def _of_the_leader(heartbeat: Heartbeat | None, known: tuple[Finding, ...]) -> tuple[Finding, ...]:
     """What a leader on another host says of itself, as far as this host does not."""
+    if heartbeat is None:
+        return ()
     codes = {one.code for one in known}
     return tuple(
         replace(one, message=f"{one.message} (on the host {heartbeat.host})")
-        for one in (heartbeat.findings if heartbeat is not None else ())
-        if heartbeat is not None and one.code not in codes
+        for one in heartbeat.findings
+        if one.code not in codes
     )
 
 

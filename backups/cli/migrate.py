@@ -28,7 +28,7 @@ from backups.host.directory import BackupDirectory, disk_errors
 from backups.host.records import open_records
 from backups.host.remembered.attempts import Attempts
 from backups.host.run_log import RunLog
-from backups.host.state import COMMON_BEGINNINGS, COMMON_NAMES, HostState
+from backups.host.state import HostState, is_common
 from backups.sources.engine.joining import MOVED, facts_of
 from backups.wiring import open_service
 from shared.databases.checks import check_tokens, known_schemas
@@ -86,13 +86,19 @@ def _to_store(settings: Settings, *, as_json: bool) -> int:
     with ExitStack() as stack:
         connections = stack.enter_context(open_postgres(settings.database))
         _hold(stack, SharedLease(settings.database, "scheduler"))
-        move_installation(connections, facts)
+        before = move_installation(connections, facts)
+    if before is None:
+        raise DatabaseRefused(
+            f"{connections.what} has no installation yet",
+            "Bring the data there first: ./bot backups migrate --to postgresql",
+        )
     if as_json:
         print_json({"to": "store", "store": facts.store, "prefix": facts.prefix})
     else:
         show(
-            f"The backups of all hosts go to {facts.prefix} in {facts.store} from now on: give "
-            "each the same settings, then start the app."
+            f"The backups of all hosts went to {before[1]} in {before[0]}, and go to "
+            f"{facts.prefix} in {facts.store} from now on: give each the same settings, then start "
+            "the app. What is in the old place stays there."
         )
     return DONE
 
@@ -206,7 +212,8 @@ def _tell_what_is_known(directory: BackupDirectory, shared: Database) -> None:
     """Let all hosts know what this one has noted alone, its last backup too."""
     with closing(open_records(directory.path)) as records:
         state, log = HostState(records, shared), RunLog(records)
-        state.common.replace_shared(COMMON_NAMES, COMMON_BEGINNINGS)
+        state.common.replace_shared()
+        state.messages.offer()
         made = log.last("backup", "succeeded")
         if made is not None:
             Attempts(log, state.common, lambda: made.started_at, lambda _: True).note(made)
@@ -215,12 +222,13 @@ def _tell_what_is_known(directory: BackupDirectory, shared: Database) -> None:
 def _note_what_is_known(directory: BackupDirectory, shared: Database, inbox: Path) -> None:
     """Let this host know what all have noted; the file of the inbox is not where it looks."""
     with closing(open_records(directory.path)) as records:
-        HostState(records, shared).mirror_what_is_common()
+        state = HostState(records, shared)
+        state.common.mirror()
+        state.messages.mirror()
     with closing(sqlite3.connect(inbox, isolation_level=None)) as file:
         names = [str(name) for (name,) in file.execute("SELECT name FROM facts")]
-        beginnings = (*COMMON_BEGINNINGS, messages.COMMON)
-        common = [one for one in names if one in COMMON_NAMES or one.startswith(beginnings)]
-        file.executemany("DELETE FROM facts WHERE name = ?", [(one,) for one in common])
+        gone = [(one,) for one in names if is_common(one) or one.startswith(messages.COMMON)]
+        file.executemany("DELETE FROM facts WHERE name = ?", gone)
 
 
 def _files(settings: Settings) -> Mapping[str, Path]:

@@ -141,7 +141,7 @@ def _ago(now: float, at: float) -> timedelta:
     return timedelta(seconds=max(0.0, now - at))
 
 
-def told(signs: Sequence[Sign], findings: Sequence[Finding]) -> str:
+def dump_signs(signs: Sequence[Sign], findings: Sequence[Finding]) -> str:
     """What a leader says of itself in the lease that several hosts share; times are ages, in s."""
     document = {
         "beats": [
@@ -159,17 +159,17 @@ def told(signs: Sequence[Sign], findings: Sequence[Finding]) -> str:
     return json.dumps(document)
 
 
-def heard(holder: Holder) -> Heartbeat | None:
+def load_signs(holder: Holder) -> Heartbeat | None:
     """What a leader has told there, which grows older; None for nothing that can be read."""
     try:
-        document = json.loads(holder.told or "")
+        document = json.loads(holder.signs or "")
         beats = [
             Beat(
                 name=str(found["name"]),
-                age=timedelta(seconds=found["age"]) + holder.told_ago,
+                age=timedelta(seconds=found["age"]) + holder.signs_age,
                 most=timedelta(seconds=found["most"]),
-                failure=found["failure"],
-                failing_for=timedelta(seconds=found["failing_for"]) + holder.told_ago
+                failure=None if found["failure"] is None else str(found["failure"]),
+                failing_for=timedelta(seconds=found["failing_for"]) + holder.signs_age
                 if found["failure"]
                 else timedelta(),
             )
@@ -181,4 +181,4 @@ def heard(holder: Holder) -> Heartbeat | None:
         ]
     except (ValueError, KeyError, TypeError, OverflowError):
         return None
-    return Heartbeat(holder.host, holder.pid, holder.told_ago, tuple(beats), tuple(findings))
+    return Heartbeat(holder.host, holder.pid, holder.signs_age, tuple(beats), tuple(findings))

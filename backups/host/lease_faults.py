@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from backups.host.directory import BackupDirectory
-from backups.host.heartbeats import Heartbeat, heard
+from backups.host.heartbeats import Heartbeat, load_signs
 from backups.model import Finding
 from shared.clock import format_utc
 from shared.databases.engines.holder import Holder
@@ -52,8 +52,8 @@ def read_leading(directory: BackupDirectory, timeout: timedelta, now: datetime) 
 def _heartbeat(directory: BackupDirectory) -> Heartbeat | None:
     """How the leader is: of several hosts it says so in the lease, else in a file of this host."""
     holder = directory.scheduler_lease.announced()
-    if holder is not None and holder.told is not None:
-        return heard(holder)
+    if holder is not None and holder.signs is not None:
+        return load_signs(holder)
     return directory.heartbeats.read()
 
 

@@ -37,6 +37,7 @@ _ALWAYS_KEPT = 1000
 _STATE: TypeAdapter[ReceiverState] = adapter_of(ReceiverState)
 _CODES = adapter_of(tuple[str, ...])
 _ALL = "SELECT id, state FROM receivers"
+_PUT = "INSERT OR REPLACE INTO receivers(id, state) VALUES (?, ?)"
 
 States = Mapping[str, ReceiverState]
 
@@ -105,6 +106,21 @@ class Messages:
         except DatabaseError as error:
             _log.warning("%s [%s] %s", error.message, error.code, error.hint)
 
+    def mirror(self) -> None:
+        """Note on this host what all have sent: from now on it is the only one.
+
+        Where they have noted nothing, what this host has stays.
+        """
+        if self._shared is None:
+            return
+        with self._shared.reading() as connection:
+            query = "SELECT name FROM facts WHERE name LIKE ?"
+            names = [str(name) for (name,) in connection.execute(query, (f"{COMMON}%",)).fetchall()]
+            known = _facts(COMMON, [name.removeprefix(COMMON) for name in names], connection)
+        with self._records.transaction() as own:
+            states = {**_adopted(own, _states(own, known)), **known}
+            own.executemany(_PUT, _rows(states))
+
     def change(
         self,
         receivers: Collection[str],
@@ -124,13 +140,7 @@ class Messages:
         with self._records.transaction() as connection:
             states = _states(connection, receivers)
             changed = common if common is not None else decide(states)
-            connection.executemany(
-                "INSERT OR REPLACE INTO receivers(id, state) VALUES (?, ?)",
-                [
-                    (one, _STATE.dump_json(state).decode())
-                    for one, state in {**_adopted(connection, states), **changed}.items()
-                ],
-            )
+            connection.executemany(_PUT, _rows({**_adopted(connection, states), **changed}))
             for attempt in attempts:
                 _log_attempt(connection, attempt)
 
@@ -206,6 +216,10 @@ def _fact(prefix: str, receiver: str) -> Record[ReceiverState]:
     return Record(
         f"{prefix}{receiver}", lambda state: _STATE.dump_json(state).decode(), _STATE.validate_json
     )
+
+
+def _rows(states: States) -> list[tuple[str, str]]:
+    return [(one, _STATE.dump_json(state).decode()) for one, state in states.items()]
 
 
 def _states(connection: sqlite3.Connection, receivers: Collection[str]) -> dict[str, ReceiverState]:

@@ -86,11 +86,14 @@ _ENDED_LOGIN = "ended_login:"
 
 
 # What is true of an installation, whichever of its hosts has found it out or done it.
-COMMON_NAMES = (
-    *(record.name for record in (_LAST_DRILL, _LEADER_KEY)),
-    *(*kit.NAMES, *second.NAMES, *attempts.NAMES, *deeds.NAMES),
-)
-COMMON_BEGINNINGS = (_SUCCESSOR_OF, _STARTED_EMPTY, _BASELINE, DOOMED)
+_OF_OTHERS = (*kit.NAMES, *second.NAMES, *attempts.NAMES, *deeds.NAMES)
+_COMMON_NAMES = (_LAST_DRILL.name, _LEADER_KEY.name, *_OF_OTHERS)
+_COMMON_BEGINNINGS = (_SUCCESSOR_OF, _STARTED_EMPTY, _BASELINE, DOOMED)
+
+
+def is_common(name: str) -> bool:
+    """Whether a fact of this name is one."""
+    return name in _COMMON_NAMES or name.startswith(_COMMON_BEGINNINGS)
 
 
 class HostState:
@@ -104,7 +107,7 @@ class HostState:
 
     def __init__(self, records: Database, shared: SharedDatabase | None = None) -> None:
         self._records = records
-        self.common = common = CommonFacts(records, shared)
+        self.common = common = CommonFacts(records, shared, is_common)
         self.messages = Messages(records, common, shared)
         self.kit = KitRecord(common)
         self.deeds = Deeds(common)
@@ -113,12 +116,8 @@ class HostState:
 
     def offer_what_is_common(self) -> None:
         """See `CommonFacts.offer`, and `Messages.offer`."""
-        self.common.offer(COMMON_NAMES, COMMON_BEGINNINGS)
+        self.common.offer()
         self.messages.offer()
-
-    def mirror_what_is_common(self) -> None:
-        """See `CommonFacts.mirror`."""
-        self.common.mirror(COMMON_NAMES, COMMON_BEGINNINGS)
 
     # --- restores and drills ------------------------------------------------------------
 
@@ -385,7 +384,7 @@ class HostState:
             query = "SELECT name, value FROM facts WHERE substr(name, 1, ?) = ?"
             return connection.execute(query, (len(beginning), beginning)).fetchall()
 
-        is_common = beginning in COMMON_BEGINNINGS
+        is_common = beginning in _COMMON_BEGINNINGS
         rows = self.common.read(look) if is_common else self.common.read_own(look)
         return {str(name).removeprefix(beginning): str(text) for name, text in rows}
 

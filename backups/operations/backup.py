@@ -33,7 +33,7 @@ from backups.runs.run import Recorder, RunStarter, StartedRun, ignore_progress
 from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants, wait_for_next_second
 from backups.sources.checking.soundness import foreign_schemas
-from backups.sources.checking.soundness_checks import SoundnessChecks, checking_soundness
+from backups.sources.checking.soundness_checks import SoundnessChecks, open_checks
 from backups.sources.live import look_at
 from backups.sources.room import Room, room_for_snapshots
 from backups.sources.snapshot import take_snapshots
@@ -202,7 +202,7 @@ class Backup:
             recorder.stage("snapshot")
             failures = dict(spoiled)
             left = [source for source in sources if source.name not in spoiled]
-            with checking_soundness() as checks:
+            with open_checks() as checks:
                 snapshots = self._take(left, staging, recorder, failures, checks)
                 if failures and (stored := self._stored_incomplete(snapshots)):
                     _raise_failures(failures, stored)  # a retry adds nothing to what is there

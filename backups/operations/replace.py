@@ -33,7 +33,7 @@ from backups.runs.run import Recorder
 from backups.sets.publish import Publisher, SetFacts
 from backups.sets.puts import Instants
 from backups.sources import install
-from backups.sources.checking.soundness_checks import checking_soundness
+from backups.sources.checking.soundness_checks import open_checks
 from backups.sources.links import real_source, refuse_dangling_link
 from backups.sources.live import inspect_live, is_taken, still_sound
 from backups.sources.pins import what
@@ -134,7 +134,7 @@ class Replacer:
         try:
             snapshots = Snapshots(self.instants.free(), tuple(map(measured, linked)))
             about = SetFacts("pre-restore", "pre-restore", complete=False, suspect=None)
-            with checking_soundness(linked) as checks:
+            with open_checks(linked) as checks:
                 made = self.publisher.store_set(
                     replacement.recorder, snapshots, staging, about, checks
                 )

@@ -20,7 +20,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
 
 from backups.alerts.outage import OutageAlerts
-from backups.host.heartbeats import told
+from backups.host.heartbeats import dump_signs
 from backups.host.lease import HeldRight, Right
 from backups.host.records import find_faults
 from backups.scheduling.change_follower import ChangeFollower
@@ -182,7 +182,7 @@ class BackupScheduler:
         """Of several hosts, know what all know, and tell what they could not be told before."""
         with suppress(DatabaseError):  # status names it; the next look is soon
             self._service.own_sets.attempts.tell()
-            self._service.facts.mirror_what_is_common()
+            self._service.facts.common.mirror()
 
     def _alert(self) -> float:
         service, alerted = self._service, self._alerted
@@ -319,7 +319,7 @@ class BackupScheduler:
         signs, service = self._supervisor.signs(), self._service
         if service.live.is_shared:
             cannot = cannot_begin(service.runs.failed_beginning)
-            held.tell(told(signs, (*find_faults(service.directory.path), *cannot)))
+            held.tell(dump_signs(signs, (*find_faults(service.directory.path), *cannot)))
         try:
             service.directory.heartbeats.write(signs)
         except OSError as error:

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,19 @@ import psycopg
 import pytest
 from cryptography.fernet import Fernet
 
+from backups.host.records import open_records
+from backups.host.state import HostState
+from backups.vocabulary.receivers import ReceiverState
+from backups.vocabulary.second import StandIn
 from shared.clock import SystemClock
 from shared.databases.engines.address import DatabaseAddress
+from shared.databases.engines.opening import open_postgres
+from shared.databases.engines.postgres import PostgresDatabase
 from shared.merchants.inbox import Event, Inbox, open_inbox
 from shared.store.spaces_access import SpacesSettings
 from tests.support.installation import REPOSITORY, Installation, installation_in, spaces
 from tests.support.postgres_server import PostgresServer
+from tests.support.records import INSTANT
 from tests.support.s3_server import S3Server
 
 pytestmark = pytest.mark.slow
@@ -203,8 +210,7 @@ def test_what_is_known_of_the_backups_goes_along(
     assert alone.cli("run").returncode == 0
     first = alone.json("drill")
     assert migrate(shared, "postgresql").returncode == 0
-    new_host = Installation(alone.folder.parent / "new", dict(shared.settings))
-    new_host.folder.mkdir(exist_ok=True)
+    new_host = other_host(shared)
     found = status_of(new_host)
     assert found["last_drill"]["at"] == drill_of(first)
     assert "attempts_unknown" not in {one["code"] for one in found["warnings"]}
@@ -222,6 +228,68 @@ def test_what_is_known_of_the_backups_goes_along(
     third = alone.json("drill")
     assert migrate(shared, "postgresql").returncode == 0
     assert status_of(new_host)["last_drill"]["at"] == drill_of(third)
+
+
+@contextmanager
+def known(host: Installation, address: DatabaseAddress | None = None) -> Iterator[HostState]:
+    """What a host knows; with an address, as one of several."""
+    with ExitStack() as stack:
+        records = stack.enter_context(closing(open_records(host_folder(host))))
+        shared = None
+        if address is not None:
+            shared = PostgresDatabase(stack.enter_context(open_postgres(address)), "inbox")
+        yield HostState(records, shared)
+
+
+def host_folder(host: Installation) -> Path:
+    """Its `BACKUP_DIR`."""
+    return Path(host.settings["BACKUP_DIR"])
+
+
+def other_host(host: Installation) -> Installation:
+    """Another one with the same settings, and a `BACKUP_DIR` of its own."""
+    folder = host.folder / "other"
+    (folder / "backups").mkdir(parents=True)
+    return Installation(folder, {**host.settings, "BACKUP_DIR": str(folder / "backups")})
+
+
+def test_what_another_host_ended_stays_ended(alone: Installation, address: DatabaseAddress) -> None:
+    """What the second place took for the first goes there and back, until it is over."""
+    shared, place = alone.with_settings(DATABASE_URL=address.url), "copies at https://example.com"
+    other, stand_in = other_host(shared), StandIn(INSTANT, sets=("20261122T010000Z",))
+    with known(alone) as state:
+        state.second.begin(place, INSTANT)
+        state.second.note_stand_in(stand_in, place)
+    assert migrate(shared, "postgresql").returncode == 0
+    with known(other, address) as state:
+        found = state.second.stand_in(place)
+        assert found is not None
+        assert found.sets == stand_in.sets
+        state.second.note_stand_in(None, place)
+    assert migrate(shared, "sqlite").returncode == 0
+    with known(alone) as state:
+        assert state.second.stand_in(place) is None
+
+
+def test_what_was_sent_goes_along(alone: Installation, address: DatabaseAddress) -> None:
+    """There and back, whichever host sent it, and whichever starts first."""
+    shared = alone.with_settings(DATABASE_URL=address.url)
+    other = other_host(shared)
+    with known(other) as state:
+        state.messages.change(["one"], lambda _: {"one": ReceiverState(("old",))})
+    with known(alone) as state:
+        state.messages.change(["one"], lambda _: {"one": ReceiverState(("overdue",))})
+    assert migrate(shared, "postgresql").returncode == 0
+    with known(other, address) as state:
+        state.offer_what_is_common()
+        assert state.messages.states(["one"])["one"].told == ("overdue",)
+        state.messages.change(["one"], lambda _: {"one": ReceiverState(("suspect",))})
+    assert migrate(shared, "sqlite").returncode == 0
+    with known(alone) as state:
+        assert state.messages.states(["one"])["one"].told == ("suspect",)
+    with closing(sqlite3.connect(alone.folder / "data" / "inbox.db")) as inbox:
+        names = [str(name) for (name,) in inbox.execute("SELECT name FROM facts")]
+    assert not [name for name in names if name.startswith("receiver:")]
 
 
 def status_of(host: Installation) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from backups.host.records import open_records
 from backups.sources.engine.live_data import Files
 from shared.databases.engines.database import Connection
 from shared.databases.engines.database import Database as SharedDatabase
+from shared.databases.engines.holder import Holder
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseUnreachable
 
 
 class SharedLive(Files):
-    """Files of this host, and a table `facts` of all hosts, which is `away` when a test says so.
+    """Files of this host, and a table `facts` of all hosts, which is `away` when a test says so,
+    and counts how often it was `asked`.
 
     It is the lease of the scheduler, too, as a host sees it that does not lead.
     """
@@ -25,6 +27,8 @@ class SharedLive(Files):
     def __init__(self, records: Database) -> None:
         self._records = records
         self.away = False
+        self.asked = 0
+        self.leader: Holder | None = None
 
     def database(self, source: str, *, fenced: bool = False) -> SharedDatabase:
         """What the hosts share."""
@@ -49,11 +53,13 @@ class SharedLive(Files):
         self._answer()
         return "other", 7
 
-    def announced(self) -> None:
-        """Since when: of no interest."""
+    def announced(self) -> Holder | None:
+        """What the leader says of itself."""
         self._answer()
+        return self.leader
 
     def _answer(self) -> None:
+        self.asked += 1
         if self.away:
             raise DatabaseUnreachable("the database bot at db does not answer", "Look at it.")
 

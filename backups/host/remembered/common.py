@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeVar
 
 from shared.databases.engines.database import Connection
@@ -25,11 +26,20 @@ _log = logging.getLogger("backups.host.state")
 
 
 class CommonFacts:
-    """The table `facts` of the hosts in common; of one host, that of its own `records`."""
+    """The table `facts` of the hosts in common; of one host, that of its own `records`.
 
-    def __init__(self, records: Database, shared: SharedDatabase | None = None) -> None:
+    `is_common` says which names in it are; the others are of one host, or of the inbox.
+    """
+
+    def __init__(
+        self,
+        records: Database,
+        shared: SharedDatabase | None,
+        is_common: Callable[[str], bool],
+    ) -> None:
         self._records = records
         self._shared = shared
+        self._is_common = is_common
         self._ask_from = 0.0
 
     @property
@@ -70,71 +80,46 @@ class CommonFacts:
         with self._records.transaction() as own:
             change(own)
 
-    def mirror(self, names: Sequence[str], beginnings: Sequence[str]) -> None:
-        """Note on this host what all know: names, and those with such a beginning.
-
-        Where they know nothing, what this host has stays. Raises `DatabaseError`.
-        """
-        if self._shared is None:
-            return
-        with self._shared.reading() as connection:
-            known = [row for row in _all(connection) if _is_one_of(row[0], names, beginnings)]
-        if not known:
-            return
-
-        def change(own: Connection) -> None:
-            here = dict(_all(own))
-            gone = {name for name in here if _is_one_of(name, names, beginnings)} - dict(
-                known
-            ).keys()
-            own.executemany("DELETE FROM facts WHERE name = ?", [(name,) for name in sorted(gone)])
-            own.executemany(
-                "INSERT INTO facts(name, value) VALUES (?, ?)"
-                " ON CONFLICT(name) DO UPDATE SET value = excluded.value",
-                [row for row in known if here.get(row[0]) != row[1]],
-            )
-
-        self.write_own(change)
-
-    def replace_shared(self, names: Sequence[str], beginnings: Sequence[str]) -> None:
-        """Let the hosts know what this one knows, in place of all that was known before.
+    def mirror(self) -> None:
+        """Note on this host what all know; where they know nothing, what this host has stays.
 
         Raises `DatabaseError`.
         """
         if self._shared is None:
             return
+        with self._shared.reading() as connection:
+            known = self._common(connection)
+        if known and known != self.read_own(self._common):
+            self.write_own(partial(self._replace, known))
 
-        def common(connection: Connection) -> list[tuple[str, str]]:
-            return [row for row in _all(connection) if _is_one_of(row[0], names, beginnings)]
+    def replace_shared(self) -> None:
+        """Let the hosts know what this one knows, in place of all that was known before.
 
-        known = self.read_own(common)
-        with self._shared.transaction() as connection:
-            gone = [(name,) for name, _ in common(connection)]
-            connection.executemany("DELETE FROM facts WHERE name = ?", gone)
-            connection.executemany("INSERT INTO facts(name, value) VALUES (?, ?)", known)
+        Raises `DatabaseError`.
+        """
+        if self._shared is not None:
+            known = self.read_own(self._common)
+            with self._shared.transaction() as connection:
+                self._replace(known, connection)
 
-    def offer(self, names: Sequence[str], beginnings: Sequence[str] = ()) -> None:
+    def offer(self) -> None:
         """Let the hosts know what this one knew alone, if they know nothing yet: it was the only
         one until now. A database that does not answer gets it at the next start."""
         if self._shared is None:
             return
-
-        def common(connection: Connection) -> list[tuple[str, str]]:
-            return [row for row in _all(connection) if _is_one_of(row[0], names, beginnings)]
-
-        known = self.read_own(common)
+        known = self.read_own(self._common)
         try:
             with self._shared.transaction() as connection:
-                if known and not common(connection):
-                    connection.executemany("INSERT INTO facts(name, value) VALUES (?, ?)", known)
+                if not self._common(connection):
+                    self._replace(known, connection)
         except DatabaseError as error:
             _log.warning("%s [%s] %s", error.message, error.code, error.hint)
 
+    def _common(self, connection: Connection) -> dict[str, str]:
+        rows = connection.execute("SELECT name, value FROM facts").fetchall()
+        return {str(name): str(value) for name, value in rows if self._is_common(str(name))}
 
-def _all(connection: Connection) -> list[tuple[str, str]]:
-    rows = connection.execute("SELECT name, value FROM facts").fetchall()
-    return [(str(name), str(value)) for name, value in rows]
-
-
-def _is_one_of(name: str, names: Sequence[str], beginnings: Sequence[str]) -> bool:
-    return name in names or name.startswith(tuple(beginnings))
+    def _replace(self, known: Mapping[str, str], connection: Connection) -> None:
+        gone = [(name,) for name in self._common(connection)]
+        connection.executemany("DELETE FROM facts WHERE name = ?", gone)
+        connection.executemany("INSERT INTO facts(name, value) VALUES (?, ?)", known.items())

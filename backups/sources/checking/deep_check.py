@@ -3,8 +3,7 @@
 The check looks each row up in its indexes, in the order of their keys: a system call for each of
 millions of pages. A process of its own maps the file in place of that, and may: a sector that
 cannot be read, or a file that is cut, under a mapped page ends that process (SIGBUS) and not the
-app. It does not share the interpreter with the bot, and yields the processor to it: on a host with
-one processor, nine in ten of the bot's wake-ups are not delayed then.
+app. It does not share the interpreter with the bot, and yields the processor to it.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ _SECONDS_BETWEEN_QUESTIONS = 0.2
 
 
 class SoundnessChecks:
-    """The checks of one set; see `checking_soundness`."""
+    """The checks of one set; see `open_checks`."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
@@ -45,7 +45,7 @@ class SoundnessChecks:
 
 
 @contextmanager
-def checking_soundness(files: Iterable[SnapshotFile] = ()) -> Iterator[SoundnessChecks]:
+def open_checks(files: Iterable[SnapshotFile] = ()) -> Iterator[SoundnessChecks]:
     """None of the checks that are begun in the block goes on after it; those of `files` begin."""
     with ExitStack() as stack:
         checks = SoundnessChecks(stack)

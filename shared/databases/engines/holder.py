@@ -10,13 +10,13 @@ from datetime import timedelta
 class Holder:
     """Who holds a lease, and for how long; `stopped` by a signal, if it is on this host.
 
-    `told` is what a holder on whichever host has said of itself, so long ago; None where that is
-    not said in the lease.
+    `signs` is what a holder on whichever host has said of itself, `signs_age` ago; None where that
+    is not said in the lease.
     """
 
     host: str
     pid: int
     held_for: timedelta
     stopped: bool = False
-    told: str | None = None
-    told_ago: timedelta = timedelta()
+    signs: str | None = None
+    signs_age: timedelta = timedelta()

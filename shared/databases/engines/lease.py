@@ -37,7 +37,7 @@ _log = logging.getLogger(__name__)
 _TAKE = """
     INSERT INTO leases(name, epoch, host, pid, since, beat) VALUES (%s, 1, %s, %s, now(), now())
     ON CONFLICT(name) DO UPDATE SET epoch = leases.epoch + 1, host = excluded.host,
-        pid = excluded.pid, since = excluded.since, beat = excluded.beat, told = NULL
+        pid = excluded.pid, since = excluded.since, beat = excluded.beat, signs = NULL
     RETURNING epoch
     """
 
@@ -76,7 +76,7 @@ class HeldSharedLease:
         """Let all hosts know how this holder is; of one that was another meanwhile, nobody."""
         try:
             self._raw.execute(
-                "UPDATE leases SET told = %s, told_at = now() WHERE name = %s AND epoch = %s",
+                "UPDATE leases SET signs = %s, signs_at = now() WHERE name = %s AND epoch = %s",
                 (text, self._name, self.epoch),
             )
         except psycopg.Error as error:  # `keep` says what that means
@@ -138,8 +138,8 @@ class SharedLease:
     def announced(self) -> Holder | None:
         """Who holds it now, and since when; None when it is free."""
         query = (
-            "SELECT host, pid, now() - since, coalesce(told, ''),"
-            " coalesce(now() - told_at, interval '0') FROM leases WHERE name = %s AND EXISTS ("
+            "SELECT host, pid, now() - since, coalesce(signs, ''),"
+            " coalesce(now() - signs_at, interval '0') FROM leases WHERE name = %s AND EXISTS ("
             "SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = %s"
             " AND objid = %s AND objsubid = 2 AND database = "
             "(SELECT oid FROM pg_database WHERE datname = current_database()))"
@@ -152,8 +152,8 @@ class SharedLease:
                 raw.close()
         if row is None:
             return None
-        host, pid, held_for, told, ago = row
-        return Holder(host, pid, held_for, told=told, told_ago=ago)
+        host, pid, held_for, signs, age = row
+        return Holder(host, pid, held_for, signs=signs, signs_age=age)
 
     def is_kept(self) -> bool:
         """Whether somebody holds it."""

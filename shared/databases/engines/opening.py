@@ -14,6 +14,9 @@ from shared.errors import DatabaseRefused
 
 OLDEST_SERVER = 14
 _PROBE = 7_101_992_002
+# Of two hosts that start at once with different new keys, the second sees what the first notes. In
+# `key` are all that were ever first, the newest before the others: none comes back by itself.
+_NOTED = "SELECT instance, store, prefix, key FROM installation FOR UPDATE"
 
 
 @dataclass(frozen=True)
@@ -115,7 +118,7 @@ def note_moved(connections: Connections, *, moved: bool) -> None:
 def claim_installation(connections: Connections, facts: InstallationFacts, instance: str) -> str:
     """Be a host of the installation that this database has, or begin one; its instance.
 
-    `instance` is that of a new one. A host that has the key that is noted, and another one first,
+    `instance` is that of a new one. A host that has the key that is noted, and a new one first,
     notes that: the key was rotated. Raises `DatabaseRefused` when the database belongs to an
     installation with another store or prefix, or with a key that this host does not have.
     """
@@ -126,19 +129,19 @@ def claim_installation(connections: Connections, facts: InstallationFacts, insta
     first = facts.keys[0] if facts.keys else ""
     with connections.begin("BEGIN") as (raw, _):
         raw.execute(claim, (instance, facts.store, facts.prefix, first))
-        row = raw.execute("SELECT instance, store, prefix, key FROM installation").fetchall()[0]
-        there, store, prefix, key = (str(value) for value in row)
+        row = raw.execute(_NOTED).fetchall()[0]
+        there, store, prefix, noted = (str(value) for value in row)
+        _refuse_other_key(connections.what, noted, facts.keys)
         wrong = [
-            f"{name} {noted!r} there, {here!r} here"
-            for name, noted, here in (
+            f"{name} {value!r} there, {here!r} here"
+            for name, value, here in (
                 ("store", store, facts.store),
                 ("BACKUP_PREFIX", prefix, facts.prefix),
             )
-            if noted != here
+            if value != here
         ]
-        _refuse_other_key(connections.what, key, facts.keys)
-        if not wrong and first not in ("", key):
-            raw.execute("UPDATE installation SET key = %s", (first,))
+        if not wrong and first not in ("", *noted.split()):
+            raw.execute("UPDATE installation SET key = %s", (f"{first} {noted}".strip(),))
         raw.execute("COMMIT")
     if wrong:
         raise DatabaseRefused(
@@ -150,26 +153,31 @@ def claim_installation(connections: Connections, facts: InstallationFacts, insta
     return there
 
 
-def move_installation(connections: Connections, facts: InstallationFacts) -> None:
-    """Note that the installation has another store or prefix from now on.
+def move_installation(connections: Connections, facts: InstallationFacts) -> tuple[str, str] | None:
+    """Note that the installation has another store or prefix from now on; those that it had.
 
-    Raises `DatabaseRefused` when its key is not one of this host's.
+    None where the database has no installation. Raises `DatabaseRefused` when its key is not one of
+    this host's.
     """
     with connections.begin("BEGIN") as (raw, _):
-        rows = raw.execute("SELECT key FROM installation").fetchall()
-        for (key,) in rows:
-            _refuse_other_key(connections.what, str(key), facts.keys)
+        row = raw.execute(_NOTED).fetchone()
+        if row is None:
+            return None
+        _, store, prefix, noted = (str(value) for value in row)
+        _refuse_other_key(connections.what, noted, facts.keys)
         raw.execute("UPDATE installation SET store = %s, prefix = %s", (facts.store, facts.prefix))
         raw.execute("COMMIT")
+    return store, prefix
 
 
 def _refuse_other_key(what: str, noted: str, keys: tuple[str, ...]) -> None:
-    if noted and keys and noted not in keys:
+    newest = noted.partition(" ")[0]
+    if newest and keys and newest not in keys:
         raise DatabaseRefused(
-            f"{what} belongs to an installation whose token key {noted} is not in "
+            f"{what} belongs to an installation whose token key {newest} is not in "
             "TOKEN_ENCRYPTION_KEYS here",
-            "Give all hosts of an installation the same keys, the new one first after a rotation, "
-            "and each installation a database of its own.",
+            "Give all hosts of an installation the same TOKEN_ENCRYPTION_KEYS, the new key first "
+            "after a rotation, and each installation a database of its own.",
         )
 
 

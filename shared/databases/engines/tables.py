@@ -92,7 +92,7 @@ MIGRATIONS = (
     )
     """,  # noqa: S608
     # How the holder of a lease is, in its own words.
-    f"ALTER TABLE leases ADD COLUMN told {TEXT}, ADD COLUMN told_at TIMESTAMPTZ",
+    f"ALTER TABLE leases ADD COLUMN signs {TEXT}, ADD COLUMN signs_at TIMESTAMPTZ",
 )
 
 _MIGRATING = 7_101_992_001  # the advisory lock of whoever migrates

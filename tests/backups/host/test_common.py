@@ -7,7 +7,6 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,9 +18,9 @@ from backups.host.state import HostState
 from backups.model import DrillReport, Run, RunError
 from backups.vocabulary.replaced import Replaced, RestoreRecord, Switch
 from backups.vocabulary.second import CopyState, StandIn
-from shared.databases.sqlite import Database
 from shared.errors import DatabaseUnreachable
 from tests.support.records import INSTANT
+from tests.support.shared_live import SharedLive, shared_live
 
 DRILL = DrillReport("20261122T010000Z", INSTANT, 6.25, 12, 0, None)
 PLACE = "copies at https://example.com"
@@ -60,34 +59,6 @@ COMPLETE = complete(LATER)
 
 
 @dataclass
-class SharedDatabase:
-    """What the hosts share; while it is `away`, it does not answer."""
-
-    database: Database
-    away: bool = False
-    asked: int = 0
-
-    @contextmanager
-    def reading(self) -> Iterator[Any]:
-        """See `Database`."""
-        self._answer()
-        with self.database.reading() as connection:
-            yield connection
-
-    @contextmanager
-    def transaction(self) -> Iterator[Any]:
-        """See `Database`."""
-        self._answer()
-        with self.database.transaction() as connection:
-            yield connection
-
-    def _answer(self) -> None:
-        self.asked += 1
-        if self.away:
-            raise DatabaseUnreachable("the database does not answer", "Wait.")
-
-
-@dataclass
 class Host:
     """What one host knows, and its run log."""
 
@@ -103,17 +74,18 @@ class Host:
 
 
 @pytest.fixture
-def shared(tmp_path: Path) -> Iterator[SharedDatabase]:
-    with closing(open_records(tmp_path)) as database:
-        yield SharedDatabase(database)
+def shared(tmp_path: Path) -> Iterator[SharedLive]:
+    """What the hosts share."""
+    with shared_live(tmp_path / "shared") as live:
+        yield live
 
 
 @contextmanager
-def host_in(folder: Path, shared: SharedDatabase | None) -> Iterator[Host]:
+def host_in(folder: Path, shared: SharedLive | None) -> Iterator[Host]:
     """A host with records of its own; one that is started again knows what it knew."""
     folder.mkdir(exist_ok=True)
     with closing(open_records(folder)) as records:
-        state: HostState = HostState(records, shared)  # type: ignore[arg-type]
+        state = HostState(records, shared.database("inbox") if shared else None)
         log = RunLog(records)
         attempts = Attempts(
             log,
@@ -125,7 +97,7 @@ def host_in(folder: Path, shared: SharedDatabase | None) -> Iterator[Host]:
 
 
 @pytest.fixture
-def hosts(tmp_path: Path, shared: SharedDatabase) -> Iterator[tuple[Host, Host]]:
+def hosts(tmp_path: Path, shared: SharedLive) -> Iterator[tuple[Host, Host]]:
     with ExitStack() as stack:
         one, other = (stack.enter_context(host_in(tmp_path / name, shared)) for name in "ab")
         yield one, other
@@ -159,7 +131,7 @@ def test_what_one_host_notes_the_other_knows(hosts: tuple[Host, Host]) -> None:
 
 
 def test_while_the_database_is_away_a_host_knows_what_it_has_noted(
-    hosts: tuple[Host, Host], shared: SharedDatabase
+    hosts: tuple[Host, Host], shared: SharedLive
 ) -> None:
     """And a page that asks for many things waits for it once."""
     one, other = (host.state for host in hosts)
@@ -174,7 +146,7 @@ def test_while_the_database_is_away_a_host_knows_what_it_has_noted(
     assert one.kit.kept() is not None, "noted here before it failed there"
 
 
-def test_the_only_host_brings_what_it_knew(tmp_path: Path, shared: SharedDatabase) -> None:
+def test_the_only_host_brings_what_it_knew(tmp_path: Path, shared: SharedLive) -> None:
     """It is told once: what the hosts know since then is newer than what a host has in its file."""
     newer = replace(DRILL, set_id="20261123T010000Z")
     with host_in(tmp_path / "a", None) as alone:
@@ -194,7 +166,7 @@ def test_the_only_host_brings_what_it_knew(tmp_path: Path, shared: SharedDatabas
 
 
 def test_a_database_that_does_not_answer_keeps_no_host_from_starting(
-    hosts: tuple[Host, Host], shared: SharedDatabase
+    hosts: tuple[Host, Host], shared: SharedLive
 ) -> None:
     """It is told at the next start."""
     shared.away = True
@@ -225,7 +197,7 @@ def test_a_failed_backup_of_one_host_is_known_to_all(
 
 
 def test_what_the_others_could_not_be_told_is_told_later(
-    hosts: tuple[Host, Host], shared: SharedDatabase
+    hosts: tuple[Host, Host], shared: SharedLive
 ) -> None:
     """The database did not answer when the run ended."""
     one, other = hosts
@@ -242,7 +214,7 @@ def test_what_the_others_could_not_be_told_is_told_later(
 
 
 def test_what_was_not_told_is_outdone_by_a_later_run_of_another_host(
-    hosts: tuple[Host, Host], shared: SharedDatabase
+    hosts: tuple[Host, Host], shared: SharedLive
 ) -> None:
     """A failure by a complete one, and a complete one by a failure."""
     one, other = hosts
@@ -285,18 +257,18 @@ def test_a_run_that_began_in_the_future_is_outdone_by_the_next(hosts: tuple[Host
     assert one.attempts.unresolved_failure() is None
 
 
-def test_each_host_notes_what_all_know(hosts: tuple[Host, Host], shared: SharedDatabase) -> None:
+def test_each_host_notes_what_all_know(hosts: tuple[Host, Host], shared: SharedLive) -> None:
     """So that it is not far behind when the database is away, and knows what is over."""
     one, other = (host.state for host in hosts)
-    other.mirror_what_is_common()  # there is nothing yet
+    other.common.mirror()  # there is nothing yet
     one.set_last_drill(DRILL)
     one.succeed("0123abcd")
     one.second.note_stand_in(StandIn(INSTANT), PLACE)
     one.set_swept_at(INSTANT)
-    other.mirror_what_is_common()
+    other.common.mirror()
     one.second.note_stand_in(None, PLACE)
     one.set_last_drill(replace(DRILL, rows=13))
-    other.mirror_what_is_common()
+    other.common.mirror()
 
     shared.away = True
     assert other.last_drill() == replace(DRILL, rows=13)

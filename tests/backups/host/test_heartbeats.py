@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from backups.host.heartbeats import Heartbeats, heard, told
+from backups.host.heartbeats import Heartbeats, dump_signs, load_signs
 from backups.model import Beat, Finding
 from shared.databases.engines.holder import Holder
 from shared.process.lasting_work import Sign
@@ -205,9 +205,9 @@ def test_reading_while_it_is_written_never_meets_half_of_it(path: Path) -> None:
 def test_what_a_leader_tells_other_hosts_grows_older() -> None:
     """Its threads, and what only its own process and disk can tell."""
     full = Finding("records_unusable", "the disk is full", "Make room.")
-    holder = Holder("fox", 17, timedelta(minutes=5), told=told(SIGNS, (full,)))
+    holder = Holder("fox", 17, timedelta(minutes=5), signs=dump_signs(SIGNS, (full,)))
 
-    found = heard(replace(holder, told_ago=timedelta(seconds=10)))
+    found = load_signs(replace(holder, signs_age=timedelta(seconds=10)))
 
     assert found is not None
     assert (found.host, found.pid, found.age) == ("fox", 17, timedelta(seconds=10))
@@ -227,4 +227,4 @@ def test_what_a_leader_tells_other_hosts_grows_older() -> None:
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"beats": [{}], "findings": []}', "no document"])
 def test_what_nobody_can_read_is_no_sign(text: str) -> None:
     """A leader has told nothing yet, or another version has."""
-    assert heard(Holder("fox", 17, timedelta(minutes=5), told=text)) is None
+    assert load_signs(Holder("fox", 17, timedelta(minutes=5), signs=text)) is None

@@ -13,7 +13,7 @@ import pytest
 
 from backups.host.messages import KEPT_FOR, Messages
 from backups.host.records import open_records
-from backups.host.remembered.common import CommonFacts
+from backups.host.state import HostState
 from backups.vocabulary.receivers import ReceiverState, SentMessage
 from shared.databases.sqlite import Database
 from shared.errors import DatabaseError
@@ -35,7 +35,7 @@ def records(tmp_path: Path) -> Iterator[Database]:
 @pytest.fixture
 def messages(records: Database) -> Messages:
     """What was sent from it: nothing."""
-    return Messages(records, CommonFacts(records))
+    return HostState(records).messages
 
 
 def put(records: Database, statement: str, *values: str) -> None:
@@ -49,7 +49,7 @@ def test_a_state_comes_back_as_it_was_written(messages: Messages, records: Datab
     messages.change(["one", "two"], lambda _: {"one": STATE})
 
     with closing(open_records(records.path.parent)) as other:
-        assert Messages(other, CommonFacts(other)).states(["one", "two"]) == {"one": STATE}
+        assert HostState(other).messages.states(["one", "two"]) == {"one": STATE}
 
 
 def test_a_change_that_fails_changes_nothing(messages: Messages) -> None:

@@ -16,7 +16,7 @@ from backups.errors import RunInterrupted, SnapshotDamaged
 from backups.sources.checking import deep_check, soundness, soundness_checks
 from backups.sources.checking.deep_check import is_sound
 from backups.sources.checking.soundness import Soundness, examine
-from backups.sources.checking.soundness_checks import checking_soundness
+from backups.sources.checking.soundness_checks import open_checks
 from tests.support.waiting import eventually
 
 
@@ -144,7 +144,7 @@ def test_each_check_begins_with_its_copy_and_others_go_on_meanwhile(
 
     monkeypatch.setattr(soundness_checks, "examine", check)
     sources = ["first", "second", "third"]
-    with checking_soundness() as checks:
+    with open_checks() as checks:
         for source in sources:
             checks.begin(source, tmp_path / source)
         found = checks.results(sources, nothing)
@@ -162,7 +162,7 @@ def test_nothing_is_checked_after_the_block(
     before = children()
 
     def interrupted() -> None:
-        with checking_soundness() as checks:
+        with open_checks() as checks:
             for source in ("first", "second", "third"):
                 checks.begin(source, database)
             eventually(lambda: len(children() - before) == 2, "two checks")
@@ -180,7 +180,7 @@ def test_what_is_damaged_ends_the_waiting(database: Path, monkeypatch: pytest.Mo
     sound = database.with_name("sound.db")
     with closing(sqlite3.connect(sound)) as connection:
         connection.execute("CREATE TABLE t(x)")
-    with checking_soundness() as checks:
+    with open_checks() as checks:
         checks.begin("damaged", database)
         checks.begin("sound", sound)
         assert checks.results(["sound"], nothing) == {"sound": Soundness()}

@@ -290,17 +290,17 @@ def test_what_a_holder_tells_is_gone_with_it(address: DatabaseAddress) -> None:
     try:
         found = second.announced()
         assert found is not None
-        assert found.told == ""
+        assert found.signs == ""
         held.tell("all is well")
         found = second.announced()
         assert found is not None
-        assert found.told == "all is well"
-        assert found.told_ago.total_seconds() >= 0
+        assert found.signs == "all is well"
+        assert found.signs_age.total_seconds() >= 0
         ended_sessions(address)
         with closing_lease(acquired(second)):
             held.tell("I am late")
             found = first.announced()
             assert found is not None
-            assert found.told == ""
+            assert found.signs == ""
     finally:
         held.release()

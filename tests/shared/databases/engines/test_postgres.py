@@ -179,6 +179,44 @@ def test_a_rotated_key_is_no_other_installation(connections: Connections) -> Non
     claim_installation(connections, InstallationFacts("", "backups/", new), "a" * 32)
 
 
+def test_a_host_without_keys_overwrites_none(connections: Connections) -> None:
+    """A command without keys in its environment leaves the newest one noted."""
+    for keys in (("k2", "k1"), ()):
+        claim_installation(connections, InstallationFacts("", "backups/", keys), "a" * 32)
+    with pytest.raises(DatabaseRefused, match="key k2"):
+        claim_installation(connections, InstallationFacts("", "backups/", ("k1",)), "a" * 32)
+
+
+def test_a_key_that_was_replaced_does_not_come_back(connections: Connections) -> None:
+    """A host that has both, the old one first, is let in, and lets nobody in who has that alone."""
+    for keys in (("k1",), ("k2", "k1"), ("k1", "k2")):
+        claim_installation(connections, InstallationFacts("", "backups/", keys), "a" * 32)
+    with pytest.raises(DatabaseRefused, match="key k2"):
+        claim_installation(connections, InstallationFacts("", "backups/", ("k1",)), "a" * 32)
+
+
+def test_of_two_hosts_with_different_new_keys_one_is_refused(connections: Connections) -> None:
+    """However close together they start: what one encrypts the other could not read."""
+    start = threading.Barrier(2)
+
+    def claims(key: str) -> bool:
+        start.wait()
+        facts = InstallationFacts("", "backups/", (key, "k1"))
+        try:
+            claim_installation(connections, facts, "a" * 32)
+        except DatabaseRefused:
+            return False
+        return True
+
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(20):
+            with connections.begin("BEGIN") as (raw, _found):
+                raw.execute("DELETE FROM installation")
+                raw.execute("COMMIT")
+            claim_installation(connections, InstallationFacts("", "backups/", ("k1",)), "a" * 32)
+            assert sorted(pool.map(claims, ("k2", "k3"))) == [False, True]
+
+
 def test_an_installation_moves_to_another_store(connections: Connections) -> None:
     """When a person says so, with its key."""
     here = InstallationFacts("bucket at fra1", "backups/", ("k1",))
